@@ -1,1 +1,25 @@
+//! The core of cosmosflink: reads the change feed of Azure Cosmos DB, encodes split state and writes in bulk.
+//!
+//! The Java and the Scala connector for Apache Flink are thin shims over this library, which they reach through JNI. Only
+//! the module `jni` knows of a JVM; everything else is an ordinary library. `docs/boundary.md` describes what crosses.
 
+pub mod account;
+pub mod config;
+pub mod error;
+pub mod feed;
+pub mod frame;
+pub mod handles;
+mod jni;
+
+pub mod log_ring;
+pub mod metrics;
+pub mod page;
+pub mod retry;
+pub mod sink;
+pub mod source;
+pub mod split;
+
+/// Pages are allocated and freed by the megabyte; the system's allocator gives such blocks back to the kernel each time, which costs
+/// more than the copying.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,0 +1,4 @@
+//! Prints `docs/configuration.md`.
+fn main() {
+    print!("{}", cosmosflink_core::config::markdown());
+}

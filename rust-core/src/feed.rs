@@ -1,0 +1,239 @@
+//! One feed range of the change feed, page by page, over the driver; and the discovery of feed ranges.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use azure_core::Bytes;
+use azure_data_cosmos_driver::models::{
+    ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, MaxItemCountHint,
+    ResponseBody,
+};
+use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
+use azure_data_cosmos_driver::OperationPlan;
+use futures::{stream, StreamExt, TryStreamExt};
+
+use crate::account::{read_options, Account};
+use crate::config::{Config, Start};
+use crate::error::{CoreError, Kind, Result};
+use crate::metrics::Metrics;
+use crate::retry::Attempts;
+use crate::split::{uncovered, Split, SplitEntry};
+
+/// A page as it came: its items, and the position after it.
+pub struct RawPage {
+    pub items: Vec<Bytes>,
+    pub bytes: u64,
+    pub continuation: String,
+}
+
+/// Reads one feed range from a position on.
+pub struct FeedCursor {
+    account: Arc<Account>,
+    container: ContainerReference,
+    options: OperationOptions,
+    plan: OperationPlan,
+}
+
+impl FeedCursor {
+    /// Plans the reading of `split` from its position.
+    pub async fn open(
+        account: &Arc<Account>,
+        container: &ContainerReference,
+        config: &Config,
+        split: &Split,
+    ) -> Result<FeedCursor> {
+        let start = match split.start {
+            Start::Beginning => ChangeFeedStartFrom::Beginning,
+            Start::Now => ChangeFeedStartFrom::Now,
+            Start::PointInTime(ms) => ChangeFeedStartFrom::PointInTime(
+                azure_core::time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).map_err(|e| {
+                    CoreError::state(format!("start {ms} ms of a split is out of range: {e}"))
+                })?,
+            ),
+        };
+        let limit = NonZeroU32::new(config.page_size)
+            .ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+        let operation = CosmosOperation::change_feed(container.clone(), Some(split.feed_range()?))
+            .with_change_feed_start(start)
+            .with_max_item_count(MaxItemCountHint::Limit(limit));
+        let options = read_options(config);
+        let token = split.continuation.clone().map(ContinuationToken::from_string);
+        let plan = account
+            .driver
+            .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
+            .await?;
+        Ok(FeedCursor {
+            account: account.clone(),
+            container: container.clone(),
+            options,
+            plan,
+        })
+    }
+
+    /// The next page; without items when there are no changes now.
+    ///
+    /// After an error the cursor must be opened again from the last position.
+    pub async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let started = Instant::now();
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        let result = self
+            .account
+            .driver
+            .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
+            .await;
+        metrics.requests_in_flight.fetch_sub(1, Relaxed);
+        let response = match result {
+            Ok(Some(response)) => response,
+            Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
+            Err(e) => {
+                metrics.request(started.elapsed(), 0.0);
+                return Err(e.into());
+            }
+        };
+        metrics.request(
+            started.elapsed(),
+            response.headers().request_charge.map_or(0.0, |c| c.value()),
+        );
+        let items = match response.into_body() {
+            ResponseBody::NoPayload => Vec::new(),
+            ResponseBody::Items(items) => items,
+            ResponseBody::Bytes(body) => crate::page::split_envelope(&body)?,
+        };
+        let bytes = items.iter().map(|i| i.len() as u64).sum();
+        metrics.bytes_received.fetch_add(bytes, Relaxed);
+        let continuation = self.plan.to_continuation_token()?.as_str().to_owned();
+        Ok(RawPage {
+            items,
+            bytes,
+            continuation,
+        })
+    }
+}
+
+/// Finds the feed ranges of a container.
+pub struct Enumerator {
+    account: Arc<Account>,
+    container: ContainerReference,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+}
+
+impl Enumerator {
+    /// Connects and looks the container up, so that a wrong key or name fails at once.
+    pub fn open(config: Config) -> Result<Enumerator> {
+        let account = Account::open(&config)?;
+        let (a, config) = (account.clone(), Arc::new(config));
+        let c = config.clone();
+        let container = account.block_on(config.request_timeout, async move {
+            a.container(&c, &c.container).await
+        })?;
+        Ok(Enumerator {
+            account,
+            container,
+            config,
+            metrics: Arc::default(),
+        })
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// New splits: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
+    /// split or merged nothing is new: the splits that cover it read on across the change.
+    ///
+    /// A start at Now is fixed here, by asking the service where now is: a failure before the first page then
+    /// does not move it.
+    pub fn discover(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let rid = self.container.rid().to_owned();
+        if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
+            return Err(recreated(
+                &self.config.container,
+                &foreign.split.container_rid,
+                &rid,
+            ));
+        }
+        let gaps = uncovered(known);
+        let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
+        let (account, container, config, metrics) = (
+            self.account.clone(),
+            self.container.clone(),
+            self.config.clone(),
+            self.metrics.clone(),
+        );
+        let limit = config.request_timeout.max(config.retry.deadline);
+        self.account.block_on(limit, async move {
+            let ranges = account
+                .driver
+                .resolve_all_partition_key_ranges(&container, true)
+                .await?
+                .ok_or_else(|| {
+                    CoreError::new(
+                        Kind::Transient,
+                        format!(
+                            "the feed ranges of container '{}' cannot be read now",
+                            config.container
+                        ),
+                    )
+                })?;
+            let mut splits = Vec::new();
+            for range in ranges {
+                let (min, max) = (range.min_inclusive.to_hex(), range.max_exclusive.to_hex());
+                for (low, high) in &gaps {
+                    let (min, max) = (min.as_str().max(low.as_str()), max.as_str().min(high.as_str()));
+                    if min < max {
+                        splits.push(Split {
+                            ordinal: next + splits.len() as u32,
+                            container_rid: rid.clone(),
+                            min: min.to_owned(),
+                            max: max.to_owned(),
+                            start: config.start,
+                            continuation: None,
+                        });
+                    }
+                }
+            }
+            stream::iter(splits)
+                .map(|split| fix_now(&account, &container, &config, &metrics, split))
+                .buffered(config.max_concurrency)
+                .try_collect()
+                .await
+        })
+    }
+}
+
+async fn fix_now(
+    account: &Arc<Account>,
+    container: &ContainerReference,
+    config: &Config,
+    metrics: &Metrics,
+    mut split: Split,
+) -> Result<SplitEntry> {
+    let mut attempts = Attempts::new(&config.retry);
+    while split.start == Start::Now && split.continuation.is_none() {
+        let page = match FeedCursor::open(account, container, config, &split).await {
+            Ok(mut cursor) => cursor.next(metrics).await,
+            Err(e) => Err(e),
+        };
+        match page {
+            // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked
+            // for again: only an empty page fixes the position.
+            Ok(page) if page.items.is_empty() => split.continuation = Some(page.continuation),
+            Ok(_) => continue,
+            Err(e) => tokio::time::sleep(attempts.next(&e).ok_or(e)?).await,
+        }
+    }
+    Ok(SplitEntry {
+        split,
+        assigned: false,
+    })
+}
+
+/// The error for state of a container that was deleted and created anew.
+pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
+    CoreError::state(format!(
+        "container '{container}' was recreated (resource id {now}, the state has {in_state}); start the job without that state"
+    ))
+}

@@ -1,0 +1,249 @@
+//! The flat frames of `docs/boundary.md`: little-endian integers, strings and blobs with a `u32` length.
+
+use crate::error::{CoreError, Result};
+
+/// Version of every frame. A reader refuses any other.
+pub const FRAME_VERSION: u16 = 1;
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum FrameKind {
+    Options = 1,
+    Map = 2,
+    Strings = 3,
+    SplitList = 4,
+    Page = 5,
+    Operations = 6,
+    Outcomes = 7,
+    Metrics = 8,
+    Log = 9,
+}
+
+/// Appends to a frame.
+pub struct FrameWriter(pub Vec<u8>);
+
+impl FrameWriter {
+    pub fn new(kind: FrameKind) -> Self {
+        Self::with_capacity(kind, 64)
+    }
+
+    pub fn with_capacity(kind: FrameKind, bytes: usize) -> Self {
+        let mut writer = FrameWriter(Vec::with_capacity(bytes));
+        writer.u16(FRAME_VERSION);
+        writer.u16(kind as u16);
+        writer
+    }
+
+    pub fn u8(&mut self, v: u8) {
+        self.0.push(v);
+    }
+
+    pub fn u16(&mut self, v: u16) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn u32(&mut self, v: u32) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn u64(&mut self, v: u64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn i64(&mut self, v: i64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn f64(&mut self, v: f64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    /// A `u32` length and the bytes. Frames are far below 4 GiB: a page is a few MiB.
+    pub fn blob(&mut self, v: &[u8]) {
+        self.u32(v.len() as u32);
+        self.0.extend_from_slice(v);
+    }
+
+    pub fn str(&mut self, v: &str) {
+        self.blob(v.as_bytes());
+    }
+
+    /// Overwrites the `u32` at `at`, which was written before.
+    pub fn patch_u32(&mut self, at: usize, v: u32) {
+        self.0[at..at + 4].copy_from_slice(&v.to_le_bytes());
+    }
+}
+
+/// Reads a frame, with every bound checked: frames may come from a savepoint.
+pub struct FrameReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> FrameReader<'a> {
+    /// A reader behind version and kind, both checked.
+    pub fn open(bytes: &'a [u8], kind: FrameKind) -> Result<Self> {
+        let mut reader = FrameReader { bytes, at: 0 };
+        let (version, found) = (reader.u16()?, reader.u16()?);
+        if version != FRAME_VERSION {
+            return Err(CoreError::state(format!(
+                "frame version {version} is not known (this build reads {FRAME_VERSION}); use the same version of jar and library"
+            )));
+        }
+        if found != kind as u16 {
+            return Err(CoreError::state(format!(
+                "frame kind {found} where {} ({kind:?}) was expected",
+                kind as u16
+            )));
+        }
+        Ok(reader)
+    }
+
+    /// A reader of plain fields, without the frame's head.
+    pub fn raw(bytes: &'a [u8]) -> Self {
+        FrameReader { bytes, at: 0 }
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        let end = self
+            .at
+            .checked_add(n)
+            .filter(|end| *end <= self.bytes.len())
+            .ok_or_else(|| {
+                CoreError::state(format!(
+                    "frame ends at byte {} where {n} more bytes were expected at {}",
+                    self.bytes.len(),
+                    self.at
+                ))
+            })?;
+        let slice = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(slice)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub fn u8(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub fn u16(&mut self) -> Result<u16> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    pub fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    pub fn blob(&mut self) -> Result<&'a [u8]> {
+        let n = self.u32()? as usize;
+        self.take(n)
+    }
+
+    pub fn str(&mut self) -> Result<&'a str> {
+        let at = self.at;
+        std::str::from_utf8(self.blob()?)
+            .map_err(|e| CoreError::state(format!("string at byte {at} of a frame is not UTF-8: {e}")))
+    }
+
+    /// Where the reader stands, in bytes from the start.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Fails unless everything was read.
+    pub fn finish(self) -> Result<()> {
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(CoreError::state(format!(
+                "{} bytes are left behind the end of a frame",
+                self.bytes.len() - self.at
+            )))
+        }
+    }
+}
+
+/// Encodes a MAP frame.
+pub fn encode_map<'a>(entries: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::Map);
+    w.u32(entries.len() as u32);
+    for (k, v) in entries {
+        w.str(k);
+        w.str(v);
+    }
+    w.0
+}
+
+/// Decodes a MAP frame in its order.
+pub fn decode_map(bytes: &[u8]) -> Result<Vec<(String, String)>> {
+    let mut r = FrameReader::open(bytes, FrameKind::Map)?;
+    let n = r.u32()?;
+    let mut out = Vec::new();
+    for _ in 0..n {
+        out.push((r.str()?.to_owned(), r.str()?.to_owned()));
+    }
+    r.finish()?;
+    Ok(out)
+}
+
+/// Decodes a STRINGS frame.
+pub fn decode_strings(bytes: &[u8]) -> Result<Vec<String>> {
+    let mut r = FrameReader::open(bytes, FrameKind::Strings)?;
+    let n = r.u32()?;
+    let mut out = Vec::new();
+    for _ in 0..n {
+        out.push(r.str()?.to_owned());
+    }
+    r.finish()?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn maps_round_trip(entries in proptest::collection::vec((".*", ".*"), 0..20)) {
+            let bytes = encode_map(entries.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            prop_assert_eq!(decode_map(&bytes).unwrap(), entries);
+        }
+
+        #[test]
+        fn any_bytes_give_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_map(&bytes);
+            let _ = decode_strings(&bytes);
+        }
+
+        #[test]
+        fn cut_frames_are_refused(cut in 1usize..40) {
+            let bytes = encode_map([("cosmos.endpoint", "http://localhost"), ("a", "b")].into_iter());
+            let kept = bytes.len().saturating_sub(cut);
+            prop_assert_eq!(decode_map(&bytes[..kept]).unwrap_err().kind, Kind::State);
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let mut bytes = encode_map(std::iter::empty());
+        bytes[0] = 9;
+        let error = decode_map(&bytes).unwrap_err();
+        assert!(error.message.contains("version 9"), "{error}");
+    }
+}

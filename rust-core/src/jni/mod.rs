@@ -1,0 +1,413 @@
+//! The natives of `io.cosmosflink.core.CosmosCore`: thin shells that turn arrays into slices, call the core and turn errors
+//! and panics into one Java exception.
+//!
+//! Several class loaders share one copy of this library, so nothing of Java (class, method id, reference) is kept
+//! in a static: each call finds what it needs through its own class loader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::jni::errors::ErrorPolicy;
+use ::jni::objects::{JByteArray, JClass, JThrowable, JValue};
+use ::jni::sys::{jint, jlong};
+use ::jni::{jni_sig, jni_str, Env, EnvUnowned};
+use azure_core::Bytes;
+
+use crate::config::{self, Config, Role};
+use crate::error::{CoreError, Kind, Result};
+use crate::feed::Enumerator;
+use crate::frame;
+use crate::handles::Handles;
+use crate::log_ring;
+use crate::sink::{self, Sink};
+use crate::source::{panic_text, Source};
+use crate::split;
+
+/// What the library speaks; the jar refuses another number.
+const ABI_VERSION: jint = 1;
+
+/// Longest time that one call may wait, so that a thread never hangs in native code for longer than Flink's own time-outs.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+enum Handle {
+    Enumerator(Enumerator),
+    Source(Source),
+    Sink(Sink),
+}
+
+static HANDLES: Handles<Handle> = Handles::new();
+
+/// An error of a native: ours, or one of JNI itself.
+struct NativeError(CoreError);
+
+impl From<CoreError> for NativeError {
+    fn from(e: CoreError) -> Self {
+        NativeError(e)
+    }
+}
+
+impl From<::jni::errors::Error> for NativeError {
+    fn from(e: ::jni::errors::Error) -> Self {
+        NativeError(CoreError::internal(format!("JNI: {e}")))
+    }
+}
+
+/// Throws `io.cosmosflink.core.CosmosException` for an error or a panic.
+struct Throw;
+
+impl Throw {
+    fn throw(env: &mut Env<'_>, error: &CoreError) {
+        if env.exception_check() {
+            // The JVM's own (OutOfMemoryError while an array was made, say) says more.
+            return;
+        }
+        let thrown = (|| -> ::jni::errors::Result<()> {
+            let message = env.new_string(&error.message)?;
+            let activity = env.new_string(&error.activity_id)?;
+            let exception = env.new_object(
+                jni_str!("io/cosmosflink/core/CosmosException"),
+                jni_sig!("(Ljava/lang/String;IIILjava/lang/String;)V"),
+                &[
+                    JValue::Object(&message),
+                    JValue::Int(error.kind as jint),
+                    JValue::Int(jint::from(error.status)),
+                    JValue::Int(error.sub_status as jint),
+                    JValue::Object(&activity),
+                ],
+            )?;
+            let exception = env.cast_local::<JThrowable>(exception)?;
+            env.throw(exception)
+        })();
+        if let Err(e) = thrown {
+            if !env.exception_check() {
+                // The exception class itself is missing: a jar that is not ours. Java must hear of it all the same.
+                tracing::error!(target: "cosmosflink::jni", "cannot throw '{error}': {e}");
+                let _ = env.throw(error.message.as_str());
+            }
+        }
+    }
+}
+
+impl<T: Default> ErrorPolicy<T, NativeError> for Throw {
+    type Captures<'unowned: 'native, 'native> = ();
+
+    fn on_error<'unowned: 'native, 'native>(
+        env: &mut Env<'unowned>,
+        _: &mut Self::Captures<'unowned, 'native>,
+        error: NativeError,
+    ) -> ::jni::errors::Result<T> {
+        Throw::throw(env, &error.0);
+        Ok(T::default())
+    }
+
+    fn on_panic<'unowned: 'native, 'native>(
+        env: &mut Env<'unowned>,
+        _: &mut Self::Captures<'unowned, 'native>,
+        payload: Box<dyn std::any::Any + Send + 'static>,
+    ) -> ::jni::errors::Result<T> {
+        Throw::throw(
+            env,
+            &CoreError::internal(format!("panic in the core: {}", panic_text(&*payload))),
+        );
+        Ok(T::default())
+    }
+}
+
+type NativeResult<T> = std::result::Result<T, NativeError>;
+
+fn read(env: &Env<'_>, array: &JByteArray<'_>) -> NativeResult<Vec<u8>> {
+    if array.is_null() {
+        return Err(CoreError::new(Kind::BadRequest, "an array argument is null").into());
+    }
+    Ok(env.convert_byte_array(array)?)
+}
+
+fn write<'a>(env: &mut Env<'a>, bytes: &[u8]) -> NativeResult<JByteArray<'a>> {
+    Ok(env.byte_array_from_slice(bytes)?)
+}
+
+fn wait(millis: jlong) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(MAX_WAIT)
+}
+
+fn config(env: &Env<'_>, options: &JByteArray<'_>, role: Role) -> NativeResult<Config> {
+    log_ring::install();
+    Ok(Config::parse(role, &frame::decode_map(&read(env, options)?)?)?)
+}
+
+fn wrong(expected: &str) -> CoreError {
+    CoreError::new(Kind::BadRequest, format!("the handle is not that of {expected}"))
+}
+
+fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeResult<T> {
+    match &*HANDLES.get(id)? {
+        Handle::Source(source) => Ok(act(source)?),
+        _ => Err(wrong("a source").into()),
+    }
+}
+
+fn with_sink<T>(id: jlong, act: impl FnOnce(&Sink) -> Result<T>) -> NativeResult<T> {
+    match &*HANDLES.get(id)? {
+        Handle::Sink(sink) => Ok(act(sink)?),
+        _ => Err(wrong("a sink").into()),
+    }
+}
+
+/// Declares a native: name, arguments, result, and a body that may fail.
+macro_rules! native {
+    ($symbol:ident, |$env:ident $(, $arg:ident : $type:ty)*| -> $ret:ty $body:block) => {
+        #[no_mangle]
+        pub extern "system" fn $symbol<'local>(mut unowned: EnvUnowned<'local>, _class: JClass<'local> $(, $arg: $type)*) -> $ret {
+            unowned.with_env(|$env| -> NativeResult<$ret> { $body }).resolve::<Throw>()
+        }
+    };
+}
+
+native!(Java_io_cosmosflink_core_CosmosCore_abiVersion, |_env| -> jint {
+    Ok(ABI_VERSION)
+});
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_optionTable,
+    |env| -> JByteArray<'local> { write(env, &config::encode_table()) }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_resolveOptions,
+    |env, arguments: JByteArray<'local>, environment: JByteArray<'local>| -> JByteArray<'local> {
+        let arguments = frame::decode_map(&read(env, &arguments)?)?;
+        let environment = frame::decode_map(&read(env, &environment)?)?;
+        let out = config::resolve(&arguments, &environment)?;
+        write(
+            env,
+            &frame::encode_map(out.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+        )
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_validateOptions,
+    |env, role: jint, options: JByteArray<'local>| -> JByteArray<'local> {
+        let out = config::validate(
+            Role::from_number(role)?,
+            &frame::decode_map(&read(env, &options)?)?,
+        )?;
+        write(
+            env,
+            &frame::encode_map(out.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+        )
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_describeSplit,
+    |env, bytes: JByteArray<'local>| -> JByteArray<'local> {
+        let split = split::Split::decode(&read(env, &bytes)?)?;
+        write(
+            env,
+            &split::encode_list(&[split::SplitEntry {
+                split,
+                assigned: false,
+            }]),
+        )
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_encodeEnumeratorState,
+    |env, list: JByteArray<'local>| -> JByteArray<'local> {
+        let entries = split::decode_list(&read(env, &list)?)?;
+        write(env, &split::encode_state(&entries))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_decodeEnumeratorState,
+    |env, state: JByteArray<'local>| -> JByteArray<'local> {
+        let entries = split::decode_state(&read(env, &state)?)?;
+        write(env, &split::encode_list(&entries))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_openEnumerator,
+    |env, options: JByteArray<'local>| -> jlong {
+        Ok(HANDLES.insert(Handle::Enumerator(Enumerator::open(config(
+            env,
+            &options,
+            Role::Source,
+        )?)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_discoverSplits,
+    |env, handle: jlong, known: JByteArray<'local>| -> JByteArray<'local> {
+        let known = split::decode_list(&read(env, &known)?)?;
+        let found = match &*HANDLES.get(handle)? {
+            Handle::Enumerator(enumerator) => enumerator.discover(&known)?,
+            _ => return Err(wrong("an enumerator").into()),
+        };
+        write(env, &split::encode_list(&found))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_openSource,
+    |env, options: JByteArray<'local>| -> jlong {
+        Ok(HANDLES.insert(Handle::Source(Source::open(config(
+            env,
+            &options,
+            Role::Source,
+        )?)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_addSplits,
+    |env, handle: jlong, list: JByteArray<'local>| -> () {
+        let splits = split::decode_list(&read(env, &list)?)?
+            .into_iter()
+            .map(|e| e.split)
+            .collect();
+        with_source(handle, |source| source.add_splits(splits))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_pauseOrResumeSplits,
+    |env, handle: jlong, pause: JByteArray<'local>, resume: JByteArray<'local>| -> () {
+        let pause = frame::decode_strings(&read(env, &pause)?)?;
+        let resume = frame::decode_strings(&read(env, &resume)?)?;
+        with_source(handle, |source| source.pause_or_resume(&pause, &resume))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_nextPage,
+    |_env, handle: jlong, timeout_millis: jlong| -> jint {
+        let size = with_source(handle, |source| source.next_page(wait(timeout_millis)))?;
+        Ok(jint::try_from(size)
+            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?)
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_takePage,
+    |env, handle: jlong, into: JByteArray<'local>| -> jint {
+        if into.is_null() {
+            return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
+        }
+        let room = into.len(env)?;
+        with_source(handle, |source| {
+            let size = source.next_page(Duration::ZERO)?;
+            if size > room {
+                return Err(CoreError::new(
+                    Kind::BadRequest,
+                    format!("the page has {size} bytes, the array {room}"),
+                ));
+            }
+            Ok(())
+        })?;
+        let page = with_source(handle, |source| source.take_page())?;
+        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
+        into.set_region(env, 0, signed)?;
+        Ok(page.len() as jint)
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_openSink,
+    |env, options: JByteArray<'local>| -> jlong {
+        Ok(HANDLES.insert(Handle::Sink(Sink::open(config(env, &options, Role::Sink)?)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_submit,
+    |env, handle: jlong, operations: JByteArray<'local>, length: jint| -> () {
+        if operations.is_null() {
+            return Err(CoreError::new(Kind::BadRequest, "the array of operations is null").into());
+        }
+        let room = operations.len(env)?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|l| *l <= room)
+            .ok_or_else(|| {
+                CoreError::new(
+                    Kind::BadRequest,
+                    format!("length {length} of operations in an array of {room} bytes"),
+                )
+            })?;
+        let mut bytes = vec![0u8; length];
+        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both; the slice is ours alone.
+        let signed = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i8>(), length) };
+        operations.get_region(env, 0, signed)?;
+        with_sink(handle, |sink| sink.submit(Bytes::from(bytes)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_pollOutcomes,
+    |env, handle: jlong, max: jint, timeout_millis: jlong| -> JByteArray<'local> {
+        let max = usize::try_from(max).unwrap_or(0).max(1);
+        let outcomes = with_sink(handle, |sink| sink.poll(max, wait(timeout_millis)))?;
+        write(env, &sink::encode_outcomes(&outcomes))
+    }
+);
+
+native!(Java_io_cosmosflink_core_CosmosCore_wakeUp, |_env,
+                                                     handle: jlong|
+ -> () {
+    match &*HANDLES.get(handle)? {
+        Handle::Source(source) => source.wake_up(),
+        Handle::Sink(sink) => sink.wake_up(),
+        Handle::Enumerator(_) => {}
+    }
+    Ok(())
+});
+
+native!(Java_io_cosmosflink_core_CosmosCore_metrics, |env,
+                                                      handle: jlong|
+ -> JByteArray<
+    'local,
+> {
+    let frame = match &*HANDLES.get(handle)? {
+        Handle::Enumerator(enumerator) => enumerator.metrics().encode(),
+        Handle::Source(source) => source.metrics().encode(),
+        Handle::Sink(sink) => sink.metrics().encode(),
+    };
+    write(env, &frame)
+});
+
+native!(Java_io_cosmosflink_core_CosmosCore_close, |_env,
+                                                    handle: jlong|
+ -> () {
+    if let Some(taken) = HANDLES.remove(handle) {
+        match &*taken {
+            Handle::Source(source) => source.close(),
+            Handle::Sink(sink) => sink.close(),
+            Handle::Enumerator(_) => {}
+        }
+        // A call that is under way on another thread holds the last reference; it ends at once with Closed.
+        drop::<Arc<Handle>>(taken);
+    }
+    Ok(())
+});
+
+native!(Java_io_cosmosflink_core_CosmosCore_drainLog, |env,
+                                                       max: jint|
+ -> JByteArray<
+    'local,
+> {
+    write(env, &log_ring::drain(usize::try_from(max).unwrap_or(0)))
+});
+
+native!(Java_io_cosmosflink_core_CosmosCore_setLogLevel, |_env,
+                                                          level: jint|
+ -> () {
+    log_ring::install();
+    log_ring::set_level(u8::try_from(level).unwrap_or(0));
+    Ok(())
+});

@@ -1,0 +1,606 @@
+//! From the service's bytes of a change feed page to a PAGE frame, in one pass and without a JSON tree.
+
+use azure_core::Bytes;
+use memchr::memchr2;
+
+use crate::error::{CoreError, Result};
+use crate::frame::{FrameKind, FrameWriter};
+
+/// Size of one row of the record table.
+pub const RECORD_BYTES: usize = 56;
+
+/// Flag of a page that reached the end of the feed.
+pub const FLAG_CAUGHT_UP: u32 = 1;
+
+/// Text for a partition key component that the document does not have, as the service writes it in its own headers.
+const UNDEFINED: &[u8] = b"{}";
+
+/// Where the partition key of a container's documents is found.
+#[derive(Clone, Debug)]
+pub struct KeyPaths(Vec<Vec<String>>);
+
+impl KeyPaths {
+    /// From paths such as `/tenant` or `/address/"zip code"`.
+    pub fn new<S: AsRef<str>>(paths: &[S]) -> Self {
+        let part = |p: &str| p.trim_matches('"').to_owned();
+        KeyPaths(
+            paths
+                .iter()
+                .map(|p| p.as_ref().trim_start_matches('/').split('/').map(part).collect())
+                .collect(),
+        )
+    }
+
+    /// How many components a key has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Most components of a hierarchical partition key.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/hierarchical-partition-keys>.
+const MAX_KEY_PATHS: usize = 3;
+
+/// What was found in one feed item. Slices point into the item.
+#[derive(Default)]
+struct Found<'a> {
+    document: &'a [u8],
+    /// JSON text of the id, quotes included.
+    id: &'a [u8],
+    keys: [&'a [u8]; MAX_KEY_PATHS],
+    ts: i64,
+    lsn: i64,
+    crts: i64,
+    operation: u8,
+    deleted_id: &'a [u8],
+    deleted_key: &'a [u8],
+}
+
+/// Walks JSON text that a parser has already accepted, or finds out that it is cut off; never reads out of bounds.
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+fn broken(what: &str) -> CoreError {
+    CoreError::internal(format!(
+        "a change feed item is not the JSON that was expected: {what}"
+    ))
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&mut self) -> Result<u8> {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(b) => return Ok(*b),
+                None => return Err(broken("it ends too early")),
+            }
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<()> {
+        if self.peek()? != byte {
+            return Err(broken(&format!(
+                "'{}' is missing at byte {}",
+                byte as char, self.at
+            )));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The string that begins here, quotes included.
+    fn string(&mut self) -> Result<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at - 1;
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            match memchr2(b'"', b'\\', rest) {
+                None => return Err(broken("a string does not end")),
+                Some(i) if rest[i] == b'"' => {
+                    self.at += i + 1;
+                    return Ok(&self.bytes[start..self.at]);
+                }
+                Some(i) => self.at += i + 2,
+            }
+        }
+    }
+
+    /// The value that begins here.
+    fn value(&mut self) -> Result<&'a [u8]> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' | b'[' => {
+                let start = self.at;
+                let mut depth = 0usize;
+                loop {
+                    match self.bytes.get(self.at) {
+                        None => return Err(broken("an object or array does not end")),
+                        Some(b'"') => {
+                            self.string()?;
+                            continue;
+                        }
+                        Some(b'{' | b'[') => depth += 1,
+                        Some(b'}' | b']') => {
+                            depth -= 1;
+                            if depth == 0 {
+                                self.at += 1;
+                                return Ok(&self.bytes[start..self.at]);
+                            }
+                        }
+                        Some(_) => {}
+                    }
+                    self.at += 1;
+                }
+            }
+            _ => {
+                let start = self.at;
+                while !matches!(
+                    self.bytes.get(self.at),
+                    None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+                ) {
+                    self.at += 1;
+                }
+                Ok(&self.bytes[start..self.at])
+            }
+        }
+    }
+
+    /// Calls `field` with each key of the object that begins here (quotes excluded, not unescaped) and the scanner before
+    /// its value, which `field` must read.
+    fn object(&mut self, mut field: impl FnMut(&'a [u8], &mut Self) -> Result<()>) -> Result<()> {
+        self.expect(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let key = self.string()?;
+            self.expect(b':')?;
+            self.peek()?;
+            field(&key[1..key.len() - 1], self)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                other => return Err(broken(&format!("'{}' between two fields", other as char))),
+            }
+            self.peek()?;
+        }
+    }
+}
+
+fn integer(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.trim_matches('"').parse().ok()
+}
+
+/// Whether a key as it stands in the text is `name`; only keys with escapes need the slow way.
+fn is_key(key: &[u8], name: &str) -> bool {
+    if !key.contains(&b'\\') {
+        return key == name.as_bytes();
+    }
+    let quoted = [b"\"", key, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).is_ok_and(|k| k == name)
+}
+
+fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Result<()> {
+    scanner.peek()?;
+    let start = scanner.at;
+    scanner.object(|key, s| {
+        // The last of two equal keys counts, as in every JSON parser that keeps one.
+        let top = |i: usize| is_key(key, &paths.0[i][0]);
+        match (0..paths.0.len()).find(|i| top(*i)) {
+            Some(i) if paths.0[i].len() == 1 => found.keys[i] = s.value()?,
+            Some(_) => {
+                let value = s.value()?;
+                for i in (0..paths.0.len()).filter(|i| top(*i)) {
+                    found.keys[i] = nested(value, &paths.0[i][1..])?;
+                }
+            }
+            None if key == b"id" => found.id = s.value()?,
+            None if key == b"_ts" => found.ts = integer(s.value()?).unwrap_or(0),
+            None if key == b"_lsn" && found.lsn < 0 => found.lsn = integer(s.value()?).unwrap_or(-1),
+            None => drop(s.value()?),
+        }
+        // A container may be partitioned by id or by _ts: then the arm above did not see it.
+        Ok(())
+    })?;
+    found.document = &scanner.bytes[start..scanner.at];
+    for (i, path) in paths.0.iter().enumerate() {
+        match path.as_slice() {
+            [one] if one == "id" => found.id = found.keys[i],
+            [one] if one == "_ts" => found.ts = integer(found.keys[i]).unwrap_or(0),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The value at `path` below an object's text; empty when there is none.
+fn nested<'a>(text: &'a [u8], path: &[String]) -> Result<&'a [u8]> {
+    let Some((first, rest)) = path.split_first() else {
+        return Ok(text);
+    };
+    if text.first() != Some(&b'{') {
+        return Ok(b"");
+    }
+    let mut value: &[u8] = b"";
+    Scanner { bytes: text, at: 0 }.object(|key, s| {
+        let v = s.value()?;
+        if is_key(key, first) {
+            value = v;
+        }
+        Ok(())
+    })?;
+    if value.is_empty() {
+        return Ok(b"");
+    }
+    nested(value, rest)
+}
+
+/// An item is `{"current":{..},"metadata":{..}}`, for a delete without or with an empty `current`.
+fn item<'a>(bytes: &'a [u8], paths: &KeyPaths) -> Result<Found<'a>> {
+    let mut found = Found {
+        lsn: -1,
+        crts: -1,
+        ..Found::default()
+    };
+    let mut enveloped = false;
+    let mut scanner = Scanner { bytes, at: 0 };
+    scanner.object(|key, s| match key {
+        b"current" if s.peek()? == b'{' => {
+            enveloped = true;
+            document(s, paths, &mut found)
+        }
+        b"metadata" if s.peek()? == b'{' => {
+            enveloped = true;
+            s.object(|key, s| {
+                let value = s.value()?;
+                match key {
+                    b"lsn" => found.lsn = integer(value).unwrap_or(-1),
+                    b"crts" => found.crts = integer(value).unwrap_or(-1),
+                    b"id" => found.deleted_id = value,
+                    b"partitionKey" => found.deleted_key = value,
+                    b"operationType" => {
+                        found.operation = match value {
+                            b"\"create\"" => 1,
+                            b"\"replace\"" => 2,
+                            b"\"delete\"" => 3,
+                            _ => 0,
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(())
+            })
+        }
+        _ => s.value().map(drop),
+    })?;
+    if !enveloped {
+        document(&mut Scanner { bytes, at: 0 }, paths, &mut found)?;
+    }
+    if found.id.is_empty() && !found.deleted_id.is_empty() {
+        // A delete comes with an empty `current`: there is no document.
+        found.document = b"";
+    }
+    Ok(found)
+}
+
+/// Whether these bytes are one JSON object by its brackets and strings, from the first byte to the last. What stands between
+/// commas is not looked at.
+pub fn is_object(bytes: &[u8]) -> bool {
+    let mut scanner = Scanner { bytes, at: 0 };
+    matches!(scanner.peek(), Ok(b'{'))
+        && scanner.value().is_ok()
+        && bytes[scanner.at..]
+            .iter()
+            .all(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t'))
+}
+
+/// What a page is, beside its records.
+pub struct PageHead<'a> {
+    pub split_id: &'a str,
+    /// Split bytes after the page.
+    pub split: &'a [u8],
+    pub arrived_epoch_millis: i64,
+    pub flags: u32,
+}
+
+/// A PAGE frame and the newest `_ts` in it.
+pub struct Page {
+    pub frame: Vec<u8>,
+    pub records: usize,
+    pub newest_ts: i64,
+}
+
+/// Builds the frame of a page from its items.
+///
+/// # Errors
+/// Internal when an item is not the service's envelope; the page must then not count as read.
+pub fn build(head: &PageHead<'_>, items: &[Bytes], paths: &KeyPaths) -> Result<Page> {
+    if paths.len() > MAX_KEY_PATHS {
+        return Err(CoreError::internal(format!(
+            "{} partition key paths; at most {MAX_KEY_PATHS} are known",
+            paths.len()
+        )));
+    }
+    let body: usize = items.iter().map(Bytes::len).sum();
+    let fixed = 48 + head.split_id.len() + head.split.len();
+    let mut w = FrameWriter::with_capacity(FrameKind::Page, fixed + items.len() * (RECORD_BYTES + 64) + body);
+    w.u32(items.len() as u32);
+    w.u32(0);
+    w.u32(head.flags);
+    w.i64(head.arrived_epoch_millis);
+    w.i64(0);
+    w.str(head.split_id);
+    w.blob(head.split);
+    let table = w.0.len();
+    w.patch_u32(8, table as u32);
+    w.0.resize(table + items.len() * RECORD_BYTES, 0);
+    let mut newest_ts = 0;
+    for (i, bytes) in items.iter().enumerate() {
+        let found = item(bytes, paths)?;
+        let doc_at = w.0.len();
+        w.0.extend_from_slice(found.document);
+        let id_text = if found.id.is_empty() {
+            found.deleted_id
+        } else {
+            found.id
+        };
+        let (id_at, id_len) = match id_text {
+            [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
+                // The id stands in the document: point at it. That of a delete without a document is copied.
+                let inside = (inner.as_ptr() as usize).wrapping_sub(found.document.as_ptr() as usize);
+                if inside < found.document.len() {
+                    (doc_at + inside, inner.len())
+                } else {
+                    append(&mut w.0, inner)
+                }
+            }
+            escaped => {
+                let id: String =
+                    serde_json::from_slice(escaped).map_err(|_| broken("the id is not a string"))?;
+                append(&mut w.0, id.as_bytes())
+            }
+        };
+        let key_at = w.0.len();
+        if found.document.is_empty() && found.deleted_key.first() == Some(&b'[') {
+            w.0.extend_from_slice(found.deleted_key);
+        } else {
+            w.0.push(b'[');
+            for (n, key) in found.keys[..paths.len()].iter().enumerate() {
+                if n > 0 {
+                    w.0.push(b',');
+                }
+                w.0.extend_from_slice(if key.is_empty() { UNDEFINED } else { key });
+            }
+            w.0.push(b']');
+        }
+        let key_len = w.0.len() - key_at;
+        newest_ts = newest_ts.max(found.ts);
+        let row = &mut w.0[table + i * RECORD_BYTES..table + (i + 1) * RECORD_BYTES];
+        for (slot, v) in [doc_at, found.document.len(), id_at, id_len, key_at, key_len]
+            .into_iter()
+            .enumerate()
+        {
+            let v = u32::try_from(v)
+                .map_err(|_| broken("the page is larger than 4 GiB; lower source.page-size"))?;
+            row[slot * 4..slot * 4 + 4].copy_from_slice(&v.to_le_bytes());
+        }
+        for (slot, v) in [found.ts, found.lsn, found.crts].into_iter().enumerate() {
+            row[24 + slot * 8..32 + slot * 8].copy_from_slice(&v.to_le_bytes());
+        }
+        row[48] = found.operation;
+    }
+    w.0[24..32].copy_from_slice(&newest_ts.to_le_bytes());
+    Ok(Page {
+        frame: w.0,
+        records: items.len(),
+        newest_ts,
+    })
+}
+
+fn append(out: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {
+    let at = out.len();
+    out.extend_from_slice(bytes);
+    (at, bytes.len())
+}
+
+/// The items of a page that came as one envelope `{"Documents":[..]}`; slices of `body`.
+///
+/// # Errors
+/// Internal when the body is not such an envelope.
+pub fn split_envelope(body: &Bytes) -> Result<Vec<Bytes>> {
+    #[derive(serde::Deserialize)]
+    struct Envelope<'a> {
+        #[serde(rename = "Documents", borrow)]
+        documents: Vec<&'a serde_json::value::RawValue>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(body)
+        .map_err(|e| broken(&format!("the page has no Documents array ({e})")))?;
+    Ok(envelope
+        .documents
+        .iter()
+        .map(|raw| body.slice_ref(raw.get().as_bytes()))
+        .collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::frame::FrameReader;
+    use proptest::prelude::*;
+
+    /// A record as Java would read it.
+    #[derive(Debug, PartialEq)]
+    pub struct Record {
+        pub document: String,
+        pub id: String,
+        pub key: String,
+        pub ts: i64,
+        pub lsn: i64,
+        pub operation: u8,
+    }
+
+    /// Reads a PAGE frame by the letter of `docs/boundary.md`: split id, split bytes, flags, records.
+    pub fn read(frame: &[u8]) -> (String, Vec<u8>, u32, Vec<Record>) {
+        let mut r = FrameReader::open(frame, FrameKind::Page).unwrap();
+        let (n, table, flags) = (r.u32().unwrap(), r.u32().unwrap() as usize, r.u32().unwrap());
+        r.i64().unwrap();
+        r.i64().unwrap();
+        let (id, split) = (r.str().unwrap().to_owned(), r.blob().unwrap().to_vec());
+        assert_eq!(r.position(), table);
+        let records = (0..n as usize)
+            .map(|i| {
+                let row = &frame[table + i * RECORD_BYTES..][..RECORD_BYTES];
+                let word = |s: usize| u32::from_le_bytes(row[s * 4..s * 4 + 4].try_into().unwrap()) as usize;
+                let long = |s: usize| i64::from_le_bytes(row[24 + s * 8..32 + s * 8].try_into().unwrap());
+                let text =
+                    |s: usize| String::from_utf8(frame[word(s)..word(s) + word(s + 1)].to_vec()).unwrap();
+                Record {
+                    document: text(0),
+                    id: text(2),
+                    key: text(4),
+                    ts: long(0),
+                    lsn: long(1),
+                    operation: row[48],
+                }
+            })
+            .collect();
+        (id, split, flags, records)
+    }
+
+    fn page(items: &[&str], paths: &[&str]) -> Result<Vec<Record>> {
+        let items: Vec<Bytes> = items
+            .iter()
+            .map(|i| Bytes::copy_from_slice(i.as_bytes()))
+            .collect();
+        let head = PageHead {
+            split_id: "00-FF",
+            split: b"bytes",
+            arrived_epoch_millis: 1,
+            flags: FLAG_CAUGHT_UP,
+        };
+        let page = build(&head, &items, &KeyPaths::new(paths))?;
+        let (id, split, flags, records) = read(&page.frame);
+        assert_eq!(
+            (id.as_str(), split.as_slice(), flags),
+            ("00-FF", b"bytes".as_slice(), 1)
+        );
+        Ok(records)
+    }
+
+    #[test]
+    fn a_document_keeps_its_bytes_and_shows_its_keys() {
+        let doc = r#"{"id":"a-1","n":1.10,"big":12345678901234567890,"z":{"id":"no","a":[1,"]}"]},"region":"eu","_ts":1700000000}"#;
+        let records = page(
+            &[&format!(
+                r#"{{"current":{doc},"metadata":{{"lsn":42,"crts":1700000000}}}}"#
+            )],
+            &["/region"],
+        )
+        .unwrap();
+        assert_eq!(
+            records,
+            [Record {
+                document: doc.into(),
+                id: "a-1".into(),
+                key: r#"["eu"]"#.into(),
+                ts: 1_700_000_000,
+                lsn: 42,
+                operation: 0
+            }]
+        );
+    }
+
+    #[test]
+    fn escapes_hierarchies_nested_paths_and_absent_keys() {
+        let records = page(
+            &[
+                r#"{ "current" : { "i\u0064":"x", "id" : "q\"\u00e4" , "tenant" : {"user":{"n":7}}, "_ts" : 5 } , "metadata" : { "lsn" : 1 } }"#,
+                r#"{"metadata":{"lsn":2},"current":{"id":"b","tenant":"flat","_ts":6}}"#,
+            ],
+            &["/id", "/tenant/user/n", "/gone"],
+        )
+        .unwrap();
+        assert_eq!(
+            (records[0].id.as_str(), records[0].key.as_str()),
+            ("q\"ä", r#"["q\"\u00e4",7,{}]"#)
+        );
+        assert_eq!((records[1].key.as_str(), records[1].lsn), (r#"["b",{},{}]"#, 2));
+    }
+
+    #[test]
+    fn a_delete_without_document_keeps_id_and_key() {
+        let item = r#"{"current":{},"metadata":{"operationType":"delete","lsn":9,"id":"gone","partitionKey":["eu"]}}"#;
+        let bare = r#"{"metadata":{"operationType":"delete","lsn":9,"id":"gone","partitionKey":["eu"]}}"#;
+        for text in [bare, item] {
+            let record = &page(&[text], &["/region"]).unwrap()[0];
+            assert_eq!((record.id.as_str(), record.operation), ("gone", 3));
+            assert_eq!((record.key.as_str(), record.document.as_str()), (r#"["eu"]"#, ""));
+        }
+    }
+
+    #[test]
+    fn a_bare_document_is_taken_too() {
+        let record = &page(&[r#"{"id":"a","pk":null,"_ts":1,"_lsn":7}"#], &["/pk"]).unwrap()[0];
+        assert_eq!((record.key.as_str(), record.lsn), ("[null]", 7));
+    }
+
+    #[test]
+    fn an_envelope_is_split_without_copies() {
+        let body = Bytes::from_static(br#"{"_rid":"x","Documents":[{"a":1}, {"b":[2]}],"_count":2}"#);
+        assert_eq!(
+            split_envelope(&body).unwrap(),
+            [&b"{\"a\":1}"[..], &b"{\"b\":[2]}"[..]]
+        );
+        assert!(split_envelope(&Bytes::from_static(b"[]")).is_err());
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f32>().prop_map(|f| serde_json::json!(f)),
+            "\\PC{0,12}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(3, 24, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                proptest::collection::hash_map("(region|id|_ts|x|\\PC{0,4})", inner, 0..5)
+                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever the document, the scanner finds what serde_json finds.
+        #[test]
+        fn the_scanner_agrees_with_a_parser(extra in json(), id in "\\PC{1,20}", region in json(), ts in 0i64..1 << 40, pretty: bool) {
+            let doc = serde_json::json!({"extra": extra, "id": id, "region": region, "a": {"b": region}, "_ts": ts});
+            let envelope = serde_json::json!({"current": doc, "metadata": {"lsn": 3}});
+            let text = if pretty { serde_json::to_string_pretty(&envelope) } else { serde_json::to_string(&envelope) }.unwrap();
+            let record = &page(&[&text], &["/region", "/a/b"]).unwrap()[0];
+            prop_assert_eq!(&record.id, &id);
+            prop_assert_eq!(record.ts, ts);
+            let key: serde_json::Value = serde_json::from_str(&record.key).unwrap();
+            prop_assert_eq!(key, serde_json::json!([region, region]));
+            let back: serde_json::Value = serde_json::from_str(&record.document).unwrap();
+            prop_assert_eq!(back, doc);
+            prop_assert!(text.contains(&record.document));
+        }
+
+        #[test]
+        fn any_bytes_give_a_page_or_an_error(text in "[{}\\[\\]\":,a-c\\\\ 0-9]{0,60}") {
+            let _ = page(&[&text], &["/a", "/b/c"]);
+        }
+    }
+}

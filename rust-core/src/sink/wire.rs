@@ -1,0 +1,345 @@
+//! Requests that write: the bulk form and single operations, both through the driver.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_core::http::Etag;
+use azure_core::Bytes;
+use azure_data_cosmos_driver::models::{
+    ContainerReference, CosmosOperation, CosmosResponse, ItemReference, PartitionKey, PartitionKeyValue,
+    Precondition,
+};
+
+use crate::account::{write_options, Account};
+use crate::config::Config;
+use crate::error::{CoreError, Kind, Result};
+use crate::metrics::Metrics;
+
+use super::operation::{canonical_key, Operation, OperationKind};
+
+/// What a request needs to know.
+pub struct Context<'a> {
+    pub account: &'a Account,
+    pub container: &'a ContainerReference,
+    pub config: &'a Config,
+    pub metrics: &'a Metrics,
+}
+
+/// The answer to one operation.
+pub struct OperationResult {
+    pub status: u16,
+    pub request_charge: f64,
+    pub error: Option<CoreError>,
+}
+
+impl OperationResult {
+    pub fn failed(error: CoreError) -> Self {
+        OperationResult {
+            status: error.status,
+            request_charge: 0.0,
+            error: Some(error),
+        }
+    }
+}
+
+/// Bytes of an operation in a bulk request, at most (the escapes of the partition key counted as if each byte had one).
+pub fn bulk_size(op: &Operation) -> usize {
+    const FIXED: usize =
+        r#"{"operationType":"Replace","partitionKey":"","id":"","ifMatch":"","resourceBody":},"#.len();
+    FIXED + op.body.len() + 2 * op.partition_key.len() + 2 * op.id.len() + 2 * op.if_match.len()
+}
+
+/// Appends `text` as a JSON string.
+fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+    let plain = !text.iter().any(|b| *b < 0x20 || matches!(b, b'"' | b'\\'));
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        // Frames hold checked UTF-8, so nothing is lost; writing into a Vec cannot fail.
+        let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+    }
+}
+
+/// The body of a bulk request.
+///
+/// Its form is that of Microsoft's own SDKs in gateway mode (npm `@azure/cosmos`, Java v4); `partitionKey` is the key's JSON as a string.
+pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + operations.iter().map(bulk_size).sum::<usize>());
+    out.push(b'[');
+    for (i, op) in operations.iter().enumerate() {
+        out.extend_from_slice(if i == 0 {
+            b"{\"operationType\":\""
+        } else {
+            b",{\"operationType\":\""
+        });
+        out.extend_from_slice(op.kind.name().as_bytes());
+        out.extend_from_slice(b"\",\"partitionKey\":");
+        push_string(&mut out, &op.partition_key);
+        if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
+            out.extend_from_slice(b",\"id\":");
+            push_string(&mut out, &op.id);
+        }
+        if !op.if_match.is_empty() {
+            out.extend_from_slice(b",\"ifMatch\":");
+            push_string(&mut out, &op.if_match);
+        }
+        if op.kind != OperationKind::Delete {
+            out.extend_from_slice(b",\"resourceBody\":");
+            out.extend_from_slice(&op.body);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    out
+}
+
+/// One result of a bulk answer. The document and the ETag, where they come, are passed over.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireResult {
+    status_code: u16,
+    #[serde(default)]
+    sub_status_code: Option<u32>,
+    #[serde(default)]
+    request_charge: Option<f64>,
+    #[serde(default)]
+    retry_after_milliseconds: Option<u64>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// Reads a bulk answer.
+///
+/// # Errors
+/// Transient when it is not one result per operation: what was carried out is then unknown, and asking again is safe.
+pub fn bulk_results(body: &[u8], expected: usize, activity_id: &str) -> Result<Vec<OperationResult>> {
+    let unclear = |why: String| CoreError {
+        activity_id: activity_id.to_owned(),
+        ..CoreError::new(
+            Kind::Transient,
+            format!("the answer to a bulk request cannot be understood: {why}"),
+        )
+    };
+    let results: Vec<WireResult> = serde_json::from_slice(body).map_err(|e| unclear(e.to_string()))?;
+    if results.len() != expected {
+        return Err(unclear(format!(
+            "{} results for {expected} operations",
+            results.len()
+        )));
+    }
+    Ok(results
+        .into_iter()
+        .map(|r| {
+            let sub_status = r.sub_status_code.unwrap_or(0);
+            let error = (!(200..300).contains(&r.status_code)).then(|| {
+                let kind = Kind::from_status(r.status_code, sub_status);
+                let detail = r.message.map(|m| format!(": {m}")).unwrap_or_default();
+                CoreError {
+                    kind,
+                    status: r.status_code,
+                    sub_status,
+                    activity_id: activity_id.to_owned(),
+                    retry_after_ms: r.retry_after_milliseconds,
+                    message: format!("the service answered {}/{sub_status}{detail}", r.status_code),
+                }
+            });
+            OperationResult {
+                status: r.status_code,
+                request_charge: r.request_charge.unwrap_or(0.0),
+                error,
+            }
+        })
+        .collect())
+}
+
+async fn execute(
+    context: &Context<'_>,
+    operation: CosmosOperation,
+    headers: &[(&'static str, String)],
+) -> Result<CosmosResponse> {
+    let metrics = context.metrics;
+    let mut options = write_options(context.config);
+    if !headers.is_empty() {
+        let map: HashMap<HeaderName, HeaderValue> = headers
+            .iter()
+            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from(v.clone())))
+            .collect();
+        options = options.with_custom_headers(map);
+    }
+    metrics
+        .bytes_sent
+        .fetch_add(operation.body().map_or(0, <[u8]>::len) as u64, Relaxed);
+    metrics.requests_in_flight.fetch_add(1, Relaxed);
+    let started = Instant::now();
+    let result = context
+        .account
+        .driver
+        .execute_singleton_operation(operation, options.build())
+        .await;
+    metrics.requests_in_flight.fetch_sub(1, Relaxed);
+    let charge = result
+        .as_ref()
+        .ok()
+        .and_then(|r| r.headers().request_charge)
+        .map_or(0.0, |c| c.value());
+    metrics.request(started.elapsed(), charge);
+    Ok(result?)
+}
+
+/// Sends operations of one physical partition as one non-atomic bulk request.
+///
+/// The driver has no such operation. A create with an empty partition key goes to the same path without a partition
+/// key header, and the headers below make it a bulk request; signing, regions and connections stay the driver's.
+///
+/// # Errors
+/// The failure of the request as a whole.
+pub async fn bulk(
+    context: &Context<'_>,
+    operations: &[Operation],
+    range: &str,
+) -> Result<Vec<OperationResult>> {
+    context.metrics.bulk_requests.fetch_add(1, Relaxed);
+    let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())?;
+    let operation = CosmosOperation::create_item(ItemReference::from_name(context.container, no_key, "bulk"))
+        .with_body(bulk_body(operations));
+    let on = || "true".to_owned();
+    let headers = [
+        ("x-ms-cosmos-is-batch-request", on()),
+        ("x-ms-cosmos-batch-atomic", "false".to_owned()),
+        ("x-ms-cosmos-batch-continue-on-error", on()),
+        ("x-ms-documentdb-partitionkeyrangeid", range.to_owned()),
+    ];
+    let response = execute(context, operation, &headers).await?;
+    let activity_id = response
+        .headers()
+        .activity_id
+        .as_ref()
+        .map(|a| a.as_str().to_owned())
+        .unwrap_or_default();
+    let body: Bytes = response.into_body().single()?;
+    context
+        .metrics
+        .bytes_received
+        .fetch_add(body.len() as u64, Relaxed);
+    bulk_results(&body, operations.len(), &activity_id)
+}
+
+/// Sends one operation alone.
+pub async fn point(context: &Context<'_>, op: &Operation) -> OperationResult {
+    context.metrics.point_requests.fetch_add(1, Relaxed);
+    let outcome = async {
+        let (key, _) = canonical_key(
+            &op.partition_key,
+            context.container.partition_key_definition().paths(),
+        )?;
+        let item = ItemReference::from_name(context.container, key, op.id_text().into_owned());
+        let mut operation = match op.kind {
+            OperationKind::Upsert => CosmosOperation::upsert_item(item),
+            OperationKind::Create => CosmosOperation::create_item(item),
+            OperationKind::Replace => CosmosOperation::replace_item(item),
+            OperationKind::Delete => CosmosOperation::delete_item(item),
+        };
+        if op.kind != OperationKind::Delete {
+            operation = operation.with_body(op.body.to_vec());
+        }
+        if !op.if_match.is_empty() {
+            let etag = String::from_utf8_lossy(&op.if_match).into_owned();
+            operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
+        }
+        execute(context, operation, &[]).await
+    };
+    match outcome.await {
+        Ok(response) => OperationResult {
+            status: u16::from(response.status().status_code()),
+            request_charge: response.headers().request_charge.map_or(0.0, |c| c.value()),
+            error: None,
+        },
+        Err(e) => OperationResult::failed(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operation::{decode_operations, encode_operations, NewOperation};
+    use super::*;
+
+    #[test]
+    fn a_bulk_body_is_json_with_the_documents_bytes() {
+        let new =
+            |kind, id: &'static str, key: &'static str, if_match: &'static str, document: &'static [u8]| {
+                NewOperation {
+                    token: 0,
+                    kind,
+                    id,
+                    partition_key: key,
+                    if_match,
+                    document,
+                }
+            };
+        let ops = decode_operations(
+            encode_operations(&[
+                new(
+                    OperationKind::Upsert,
+                    "a",
+                    "[\"eu\"]",
+                    "",
+                    b"{\"id\":\"a\",\"n\":1.10}",
+                ),
+                new(
+                    OperationKind::Replace,
+                    "b\u{1}\"",
+                    "[\"q\\\"x\",1]",
+                    "\"etag\"",
+                    b"{\"id\":\"b\"}",
+                ),
+                new(OperationKind::Delete, "c", "[null]", "", b""),
+            ])
+            .into(),
+        )
+        .unwrap();
+        let body = bulk_body(&ops);
+        assert!(body.len() <= 2 + ops.iter().map(bulk_size).sum::<usize>() + 8);
+        let text = String::from_utf8(body).unwrap();
+        assert!(text.contains(r#""resourceBody":{"id":"a","n":1.10}"#), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([
+                {"operationType": "Upsert", "partitionKey": "[\"eu\"]", "resourceBody": {"id": "a", "n": 1.10}},
+                {"operationType": "Replace", "partitionKey": "[\"q\\\"x\",1]", "id": "b\u{1}\"", "ifMatch": "\"etag\"", "resourceBody": {"id": "b"}},
+                {"operationType": "Delete", "partitionKey": "[null]", "id": "c"},
+            ])
+        );
+    }
+
+    #[test]
+    fn results_keep_order_charge_and_reason() {
+        let body = br#"[{"statusCode":201,"requestCharge":5.5,"eTag":"x","resourceBody":{"id":"a"}},
+            {"statusCode":429,"subStatusCode":3200,"requestCharge":0.4,"retryAfterMilliseconds":12},
+            {"statusCode":409,"requestCharge":1,"message":"exists"}]"#;
+        let results = bulk_results(body, 3, "act").unwrap();
+        assert!(results[0].error.is_none() && results[0].request_charge == 5.5);
+        let throttled = results[1].error.as_ref().unwrap();
+        assert_eq!(
+            (throttled.kind, throttled.sub_status, throttled.retry_after_ms),
+            (Kind::Throttled, 3200, Some(12))
+        );
+        let conflict = results[2].error.as_ref().unwrap();
+        assert_eq!(
+            (conflict.kind, conflict.activity_id.as_str()),
+            (Kind::Conflict, "act")
+        );
+        assert!(conflict.message.contains("exists"));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_asked_for_again() {
+        for body in [&b"[]"[..], b"{}", b"", b"[{\"statusCode\":\"x\"}]"] {
+            assert!(bulk_results(body, 1, "").is_err_and(|e| e.kind == Kind::Transient));
+        }
+    }
+}

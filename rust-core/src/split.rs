@@ -1,0 +1,348 @@
+//! Splits and the enumerator's state: encoded here and nowhere else, so that both shims restore the same bytes.
+//!
+//! Split bytes: magic `CFS`, `u8` version, then `u32` ordinal, `str` container rid, `str` min EPK, `str` max EPK, `u8` mode,
+//! `u8` start, `i64` start millis, `str` continuation token (empty: none yet). Enumerator state: magic `CFE`, `u8`
+//! version, `u32` count, then per split `u8` assigned and `blob` split bytes. Strings and blobs are those of the frames.
+
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+use azure_data_cosmos_driver::models::FeedRange;
+
+use crate::config::Start;
+use crate::error::{CoreError, Result};
+use crate::frame::{FrameKind, FrameReader, FrameWriter};
+
+const SPLIT_MAGIC: &[u8; 3] = b"CFS";
+const STATE_MAGIC: &[u8; 3] = b"CFE";
+const VERSION: u8 = 1;
+/// The only mode so far: the latest version of each changed document.
+const MODE_LATEST_VERSION: u8 = 0;
+
+/// A feed range and how far it has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Number of the split in the order of discovery: decides which reader owns it.
+    pub ordinal: u32,
+    /// Resource id of the container, so that a savepoint is not read on against a container that was recreated.
+    pub container_rid: String,
+    /// Inclusive lower bound in effective partition key space, as hexadecimal text; empty is the lowest.
+    pub min: String,
+    /// Exclusive upper bound; `FF` is the highest.
+    pub max: String,
+    pub start: Start,
+    /// The driver's continuation token after the last page; `None` before the first.
+    pub continuation: Option<String>,
+}
+
+impl Split {
+    /// Identifies the split within its source: the bounds of its feed range.
+    pub fn id(&self) -> String {
+        format!(
+            "{}-{}",
+            if self.min.is_empty() { "00" } else { &self.min },
+            self.max
+        )
+    }
+
+    /// The driver's form of the range.
+    pub fn feed_range(&self) -> Result<FeedRange> {
+        let epk = |text: &str| {
+            EffectivePartitionKey::try_from(text)
+                .map_err(|e| CoreError::state(format!("'{text}' is not an effective partition key: {e}")))
+        };
+        FeedRange::new(epk(&self.min)?, epk(&self.max)?)
+            .map_err(|e| CoreError::state(format!("feed range {}: {e}", self.id())))
+    }
+
+    /// For people: range, start and whether it has been read from.
+    pub fn describe(&self) -> String {
+        let position = match (&self.continuation, self.start) {
+            (Some(_), _) => "continued".to_owned(),
+            (None, Start::Beginning) => "from the beginning".to_owned(),
+            (None, Start::Now) => "from now".to_owned(),
+            (None, Start::PointInTime(ms)) => format!("from {ms} ms"),
+        };
+        format!(
+            "feed range [{}, {}) of {}, {position}",
+            self.min, self.max, self.container_rid
+        )
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = FrameWriter(Vec::with_capacity(
+            64 + self.continuation.as_ref().map_or(0, String::len),
+        ));
+        self.encode_head(&mut w);
+        w.str(self.continuation.as_deref().unwrap_or(""));
+        w.0
+    }
+
+    fn encode_head(&self, w: &mut FrameWriter) {
+        w.0.extend_from_slice(SPLIT_MAGIC);
+        w.u8(VERSION);
+        w.u32(self.ordinal);
+        w.str(&self.container_rid);
+        w.str(&self.min);
+        w.str(&self.max);
+        w.u8(MODE_LATEST_VERSION);
+        let (start, millis) = match self.start {
+            Start::Beginning => (0, 0),
+            Start::Now => (1, 0),
+            Start::PointInTime(ms) => (2, ms),
+        };
+        w.u8(start);
+        w.i64(millis);
+    }
+
+    /// # Errors
+    /// [`crate::error::Kind::State`] for foreign, damaged or newer bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Split> {
+        let mut r = open(bytes, SPLIT_MAGIC, "split")?;
+        let ordinal = r.u32()?;
+        let (container_rid, min, max) = (r.str()?.to_owned(), r.str()?.to_owned(), r.str()?.to_owned());
+        let mode = r.u8()?;
+        if mode != MODE_LATEST_VERSION {
+            return Err(CoreError::state(format!("change feed mode {mode} of a split is not known to this build; use the newer one that wrote it")));
+        }
+        let (start, millis) = (r.u8()?, r.i64()?);
+        let start = match start {
+            0 => Start::Beginning,
+            1 => Start::Now,
+            2 => Start::PointInTime(millis),
+            other => {
+                return Err(CoreError::state(format!(
+                    "start {other} of a split is not known to this build"
+                )))
+            }
+        };
+        let continuation = Some(r.str()?.to_owned()).filter(|t| !t.is_empty());
+        r.finish()?;
+        let split = Split {
+            ordinal,
+            container_rid,
+            min,
+            max,
+            start,
+            continuation,
+        };
+        split.feed_range()?;
+        Ok(split)
+    }
+}
+
+fn open<'a>(bytes: &'a [u8], magic: &[u8; 3], what: &str) -> Result<FrameReader<'a>> {
+    if bytes.len() < 4 || &bytes[..3] != magic {
+        return Err(CoreError::state(format!(
+            "these {} bytes are not the state of a cosmosflink {what}; restore from a savepoint of this connector",
+            bytes.len()
+        )));
+    }
+    if bytes[3] != VERSION {
+        return Err(CoreError::state(format!(
+            "{what} state has version {}, this build reads up to {VERSION}; restore with the newer version that wrote it",
+            bytes[3]
+        )));
+    }
+    Ok(FrameReader::raw(&bytes[4..]))
+}
+
+/// A split as the enumerator keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitEntry {
+    pub split: Split,
+    /// Whether a reader has it.
+    pub assigned: bool,
+}
+
+/// Encodes a SPLIT_LIST frame.
+pub fn encode_list(entries: &[SplitEntry]) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::SplitList);
+    w.u32(entries.len() as u32);
+    for entry in entries {
+        w.str(&entry.split.id());
+        w.u32(entry.split.ordinal);
+        w.u8(u8::from(entry.assigned));
+        w.str(&entry.split.describe());
+        w.blob(&entry.split.encode());
+    }
+    w.0
+}
+
+/// Decodes a SPLIT_LIST frame. Only the flags and the split bytes are believed; the rest is for the reader's eyes.
+pub fn decode_list(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
+    let mut r = FrameReader::open(bytes, FrameKind::SplitList)?;
+    let n = r.u32()?;
+    let mut out = Vec::new();
+    for _ in 0..n {
+        r.str()?;
+        r.u32()?;
+        let flags = r.u8()?;
+        r.str()?;
+        out.push(SplitEntry {
+            split: Split::decode(r.blob()?)?,
+            assigned: flags & 1 != 0,
+        });
+    }
+    r.finish()?;
+    Ok(out)
+}
+
+/// The enumerator's durable state.
+pub fn encode_state(entries: &[SplitEntry]) -> Vec<u8> {
+    let mut w = FrameWriter(Vec::new());
+    w.0.extend_from_slice(STATE_MAGIC);
+    w.u8(VERSION);
+    w.u32(entries.len() as u32);
+    for entry in entries {
+        w.u8(u8::from(entry.assigned));
+        w.blob(&entry.split.encode());
+    }
+    w.0
+}
+
+/// # Errors
+/// [`crate::error::Kind::State`] for foreign, damaged or newer bytes.
+pub fn decode_state(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
+    let mut r = open(bytes, STATE_MAGIC, "enumerator")?;
+    let n = r.u32()?;
+    let mut out = Vec::new();
+    for _ in 0..n {
+        let assigned = r.u8()? != 0;
+        out.push(SplitEntry {
+            split: Split::decode(r.blob()?)?,
+            assigned,
+        });
+    }
+    r.finish()?;
+    Ok(out)
+}
+
+/// The parts of the key space that none of `known` covers, as `(min, max)` in order. Bounds are hexadecimal text, whose
+/// order is that of the keys; `FF` is above all.
+pub fn uncovered(known: &[SplitEntry]) -> Vec<(String, String)> {
+    let mut ranges: Vec<(&str, &str)> = known
+        .iter()
+        .map(|e| (e.split.min.as_str(), e.split.max.as_str()))
+        .collect();
+    ranges.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut reached = "";
+    for (min, max) in ranges {
+        if min > reached {
+            gaps.push((reached.to_owned(), min.to_owned()));
+        }
+        if max > reached {
+            reached = max;
+        }
+    }
+    if reached < "FF" {
+        gaps.push((reached.to_owned(), "FF".to_owned()));
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use proptest::prelude::*;
+
+    pub(crate) fn arbitrary_split() -> impl Strategy<Value = Split> {
+        let start = prop_oneof![
+            Just(Start::Beginning),
+            Just(Start::Now),
+            any::<i64>().prop_map(Start::PointInTime)
+        ];
+        (
+            any::<u32>(),
+            "[a-zA-Z0-9=]{0,12}",
+            "(|[0-3][0-9A-F]{31})",
+            "(FF|[4-9][0-9A-F]{31})",
+            start,
+            proptest::option::of("c1\\.[a-zA-Z0-9_-]{1,600}"),
+        )
+            .prop_map(|(ordinal, container_rid, min, max, start, continuation)| Split {
+                ordinal,
+                container_rid,
+                min,
+                max,
+                start,
+                continuation,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn splits_and_state_round_trip(splits in proptest::collection::vec((arbitrary_split(), any::<bool>()), 0..5)) {
+            let entries: Vec<_> = splits.into_iter().map(|(split, assigned)| SplitEntry { split, assigned }).collect();
+            for entry in &entries {
+                prop_assert_eq!(&Split::decode(&entry.split.encode()).unwrap(), &entry.split);
+            }
+            prop_assert_eq!(&decode_list(&encode_list(&entries)).unwrap(), &entries);
+            prop_assert_eq!(&decode_state(&encode_state(&entries)).unwrap(), &entries);
+        }
+
+        #[test]
+        fn any_bytes_give_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode_list(&bytes);
+            for magic in [SPLIT_MAGIC, STATE_MAGIC] {
+                let mut with_magic = magic.to_vec();
+                with_magic.push(VERSION);
+                with_magic.extend_from_slice(&bytes);
+                let _ = Split::decode(&with_magic);
+                let _ = decode_state(&with_magic);
+            }
+        }
+    }
+
+    fn split(min: &str, max: &str) -> Split {
+        Split {
+            ordinal: 0,
+            container_rid: "r".into(),
+            min: min.into(),
+            max: max.into(),
+            start: Start::Beginning,
+            continuation: None,
+        }
+    }
+
+    #[test]
+    fn bytes_of_version_1_stay_readable() {
+        // Written once; a change that cannot read this breaks every savepoint.
+        let bytes =
+            b"CFS\x01\x07\0\0\0\x01\0\0\0r\0\0\0\0\x02\0\0\0FF\0\x02\xe8\x03\0\0\0\0\0\0\x04\0\0\0c1.x";
+        let expected = Split {
+            ordinal: 7,
+            start: Start::PointInTime(1000),
+            continuation: Some("c1.x".into()),
+            ..split("", "FF")
+        };
+        assert_eq!(Split::decode(bytes).unwrap(), expected);
+        assert_eq!(expected.encode(), bytes);
+    }
+
+    #[test]
+    fn foreign_and_newer_bytes_are_refused_with_a_reason() {
+        let error = Split::decode(b"something else").unwrap_err();
+        assert_eq!(error.kind, Kind::State);
+        assert!(error.message.contains("not the state"), "{error}");
+        let mut newer = split("", "FF").encode();
+        newer[3] = 2;
+        assert!(Split::decode(&newer).unwrap_err().message.contains("version 2"));
+        assert!(decode_state(&split("", "FF").encode()).is_err());
+    }
+
+    #[test]
+    fn gaps_in_the_key_space_are_found() {
+        let entry = |min, max| SplitEntry {
+            split: split(min, max),
+            assigned: true,
+        };
+        assert_eq!(uncovered(&[]), [(String::new(), "FF".to_owned())]);
+        assert!(uncovered(&[entry("", "80"), entry("80", "FF")]).is_empty());
+        assert_eq!(
+            uncovered(&[entry("", "40"), entry("80", "FF")]),
+            [("40".to_owned(), "80".to_owned())]
+        );
+        assert!(uncovered(&[entry("40", "FF"), entry("", "80")]).is_empty());
+    }
+}

@@ -1,1 +1,145 @@
-fn main() {}
+//! The command-line server.
+
+use clap::{Parser, ValueEnum};
+use cosmos_local::{AccountKey, Config, ContainerSpec, Server, NOT_EMULATED};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{signal, SignalKind};
+
+/// A local Cosmos DB account (NoSQL API) for development and tests, in memory.
+#[derive(Parser)]
+#[command(version, after_help = NOT_EMULATED)]
+struct Options {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, env = "COSMOS_LOCAL_LISTEN", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Account key in base64. Prefer the variable or --key-file: arguments can be seen by other users.
+    #[arg(long, env = "COSMOS_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// File with the account key. If it does not exist and no key is given, a random key is written to it.
+    #[arg(long, env = "COSMOS_KEY_FILE")]
+    key_file: Option<PathBuf>,
+    /// Database to create; may be repeated. Containers without a database of their own go into the first.
+    #[arg(long)]
+    database: Vec<String>,
+    /// Container to create: [DATABASE/]NAME:/path[,/path..][:PARTITIONS[:RU]]; may be repeated.
+    #[arg(long)]
+    container: Vec<ContainerSpec>,
+    /// File to write {"endpoint": .., "pid": ..} to once the server listens.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// Whether containers' RU budgets are enforced with 429s.
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    throttling: Switch,
+    /// Seed of the chance in faults.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Answer admin requests (/_local/) of other machines too, not of this one only.
+    #[arg(long)]
+    admin_open: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cosmos-local: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(Options::parse())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("cosmos-local: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), String> {
+    let handler = |kind| signal(kind).map_err(|e| format!("signals cannot be handled: {e}"));
+    let (mut interrupt, mut terminate) = (
+        handler(SignalKind::interrupt())?,
+        handler(SignalKind::terminate())?,
+    );
+    let server = Server::start(Config {
+        listen: options.listen,
+        key: key(options.key.as_deref(), options.key_file.as_deref())?,
+        databases: options.database,
+        containers: options.container,
+        throttling: matches!(options.throttling, Switch::On),
+        seed: options.seed,
+        admin_open: options.admin_open,
+    })
+    .await?;
+    println!(
+        "cosmos-local {} listens on {}",
+        env!("CARGO_PKG_VERSION"),
+        server.endpoint()
+    );
+    println!("{NOT_EMULATED}");
+    if let Some(path) = &options.ready_file {
+        let ready = serde_json::json!({ "endpoint": server.endpoint(), "pid": std::process::id() });
+        write_whole(path, ready.to_string().as_bytes(), false)?;
+    }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    server.stop().await;
+    Ok(())
+}
+
+/// The key given, the one in the file, or a new one that is written to the file.
+fn key(given: Option<&str>, file: Option<&Path>) -> Result<AccountKey, String> {
+    let existing = |path: &Path| {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("the key file {} cannot be read: {e}", path.display()))?;
+        AccountKey::parse(&text).map_err(|e| format!("the key file {}: {e}", path.display()))
+    };
+    match (given.filter(|key| !key.is_empty()), file) {
+        (Some(key), _) => AccountKey::parse(key),
+        (None, Some(path)) if path.exists() => existing(path),
+        (None, Some(path)) => {
+            let key = AccountKey::random();
+            write_whole(path, key.secret().as_bytes(), true)?;
+            Ok(key)
+        }
+        (None, None) => Err(
+            "no account key: set COSMOS_KEY, or name a file with --key-file (one that does not \
+                             exist is made, with a random key)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Writes a file so that a reader never sees a part of it; a secret one can be read by its owner only.
+fn write_whole(path: &Path, content: &[u8], secret: bool) -> Result<(), String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}", std::process::id()));
+    let partial = PathBuf::from(partial);
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(if secret { 0o600 } else { 0o644 })
+        .open(&partial)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|e| format!("{} cannot be written: {e}", path.display()))
+}

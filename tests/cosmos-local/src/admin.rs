@@ -1,0 +1,184 @@
+//! Admin requests under `/_local/`: health, counts, split and merge, faults.
+
+use crate::emulator::Reply;
+use crate::faults::Fault;
+use crate::server::Inner;
+use hyper::Method;
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// A partition can be held locked this long at most.
+const MAX_LOCK: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Split {
+    database: String,
+    container: String,
+    partition: Id,
+    /// How long requests to the partition get 410/1007 before the split is done.
+    #[serde(default)]
+    lock_millis: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Merge {
+    database: String,
+    container: String,
+    /// Two neighbours.
+    partitions: [Id; 2],
+    #[serde(default)]
+    lock_millis: u64,
+}
+
+/// A partition key range's id, as a number or as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(u32),
+    Text(String),
+}
+
+impl Id {
+    fn number(&self) -> Result<u32, String> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Text(text) => text
+                .parse()
+                .map_err(|_| format!("'{text}' is not a partition's id")),
+        }
+    }
+}
+
+/// Answers an admin request; `action` is the path below `/_local/`.
+pub(crate) async fn answer(server: &Inner, method: &Method, action: &str, body: &[u8]) -> Reply {
+    let result = match (method.as_str(), action) {
+        ("GET", "health") => Ok(json!({ "status": "ok" })),
+        ("GET", "stats") => Ok(stats(server).await),
+        ("POST", "split") => split(server, body).await,
+        ("POST", "merge") => merge(server, body).await,
+        ("GET", "faults") => Ok(json!({ "faults": server.faults.list() })),
+        ("POST", "faults") => parse::<Fault>(body).and_then(|fault| {
+            fault.check()?;
+            server.faults.add(fault);
+            Ok(json!({ "faults": server.faults.list() }))
+        }),
+        ("DELETE", "faults") => {
+            server.faults.clear();
+            Ok(json!({ "faults": [] }))
+        }
+        _ => {
+            return Reply::error(
+                404,
+                0,
+                &format!(
+                "There is no {method} /_local/{action}; there are GET health, stats and faults, POST split, \
+                     merge and faults, DELETE faults."
+            ),
+            )
+        }
+    };
+    match result {
+        Ok(body) => Reply::json(200, &body),
+        Err(message) => Reply::error(400, 0, &message),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|e| format!("the request cannot be read: {e}"))
+}
+
+async fn stats(server: &Inner) -> serde_json::Value {
+    let known: Vec<_> = server.containers().values().cloned().collect();
+    let mut containers = Vec::new();
+    for container in known {
+        let state = container.state.lock().await;
+        let partitions: Vec<_> = state
+            .counts()
+            .map(|(id, documents)| json!({ "id": id, "documents": documents }))
+            .collect();
+        containers
+            .push(json!({ "database": container.db, "container": container.coll, "partitions": partitions }));
+    }
+    let mut stats = serde_json::to_value(server.counts.snapshot()).unwrap_or_default();
+    stats["containers"] = containers.into();
+    stats
+}
+
+fn lock_time(millis: u64) -> Result<Duration, String> {
+    let time = Duration::from_millis(millis);
+    if time > MAX_LOCK {
+        return Err(format!(
+            "lockMillis is {millis}, at most {} are allowed",
+            MAX_LOCK.as_millis()
+        ));
+    }
+    Ok(time)
+}
+
+async fn split(server: &Inner, body: &[u8]) -> Result<serde_json::Value, String> {
+    let request: Split = parse(body)?;
+    let time = lock_time(request.lock_millis)?;
+    let partition = request.partition.number()?;
+    let store = server.emulator.store();
+    let (db, coll) = (&request.database, &request.container);
+    relaid(server, db, coll, &[partition], async {
+        let middle = store
+            .midpoint_split_epk(db, coll, partition)
+            .map_err(|e| e.to_string())?;
+        store
+            .split_partition_and_wait(db, coll, partition, middle, time)
+            .await
+            .map_err(|e| e.to_string())
+    })
+    .await
+}
+
+async fn merge(server: &Inner, body: &[u8]) -> Result<serde_json::Value, String> {
+    let request: Merge = parse(body)?;
+    let time = lock_time(request.lock_millis)?;
+    let [one, two] = [request.partitions[0].number()?, request.partitions[1].number()?];
+    let store = server.emulator.store();
+    let (db, coll) = (&request.database, &request.container);
+    relaid(server, db, coll, &[one, two], async {
+        store
+            .merge_partitions_and_wait(db, coll, one, two, time)
+            .await
+            .map(|child| vec![child])
+            .map_err(|e| e.to_string())
+    })
+    .await
+}
+
+/// Changes the layout of a container in the emulator and takes it over. `before` are the partitions that go.
+async fn relaid<I: IntoIterator<Item = u32>>(
+    server: &Inner,
+    db: &str,
+    coll: &str,
+    before: &[u32],
+    change: impl std::future::Future<Output = Result<I, String>>,
+) -> Result<serde_json::Value, String> {
+    let container = server
+        .container_named(db, coll)
+        .await
+        .ok_or_else(|| format!("there is no container '{coll}' in database '{db}'"))?;
+    {
+        let state = container.state.lock().await;
+        if let Some(missing) = before.iter().find(|id| state.range(&id.to_string()).is_none()) {
+            return Err(format!("container '{coll}' has no partition {missing}"));
+        }
+    }
+    // The emulator refuses operations on the partition meanwhile; until the layout below is taken over, entries
+    // of the new partitions are kept with the old ones, and move with them.
+    let children: Vec<u32> = change.await?.into_iter().collect();
+    let mut state = container.state.lock().await;
+    let ranges = server
+        .ranges(&container)
+        .await
+        .ok_or("the partition key ranges cannot be read")?;
+    state.lay_out(ranges);
+    Ok(json!({ "partitions": children }))
+}

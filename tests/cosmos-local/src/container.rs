@@ -1,0 +1,499 @@
+//! What the server knows about a container beside the emulator: its partition layout and its change feed.
+//!
+//! The emulator's own change feed clones and sorts all documents of a partition for each page. Every write passes
+//! through this server, so it keeps the feed itself: per physical partition, the latest version of each document in
+//! the order of the writes. One lock per container spans the emulator's write and the entry here, so the order of
+//! the feed is the order of the writes, and a reader that has seen position `n` has seen all up to `n`.
+
+use azure_data_cosmos_driver::in_memory_emulator::Epk;
+use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use tokio::sync::Mutex;
+
+/// A page without an item limit ends near this size, as the service's pages do.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Position in the feed: the write's number and, inside a transaction, the operation's.
+type Position = (u64, u32);
+
+/// A container, by name.
+pub(crate) struct Container {
+    pub db: String,
+    pub coll: String,
+    pub rid: String,
+    pub definition: PartitionKeyDefinition,
+    pub state: Mutex<State>,
+}
+
+/// The part of a container that changes.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The container was deleted: look it up again by name.
+    pub gone: bool,
+    partitions: Vec<Partition>,
+    by_document: HashMap<(Epk, String), Position>,
+    last: u64,
+}
+
+struct Partition {
+    range: Range,
+    feed: BTreeMap<Position, Entry>,
+}
+
+struct Entry {
+    epk: Epk,
+    ts: u64,
+    body: Bytes,
+}
+
+/// A physical partition's id and the hashed keys it holds, `min` included, `max` not.
+#[derive(Clone)]
+pub(crate) struct Range {
+    pub id: String,
+    pub min: Epk,
+    pub max: Epk,
+}
+
+/// One document of a feed page.
+pub(crate) struct Change {
+    pub lsn: u64,
+    pub ts: u64,
+    pub body: Bytes,
+}
+
+/// One page of the feed.
+pub(crate) struct Page {
+    pub changes: Vec<Change>,
+    /// Where the next page starts.
+    pub next: u64,
+    /// The newest write of the container.
+    pub last: u64,
+    /// The partition the page came from, if it was one only.
+    pub partition: Option<String>,
+}
+
+/// Where a feed read starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Beginning,
+    Now,
+    /// At the first document whose last write is at or after this time, in seconds since 1970.
+    Time(u64),
+    /// After this position.
+    After(u64),
+}
+
+/// What a feed read covers.
+#[derive(Default)]
+pub(crate) struct Scope {
+    pub partition: Option<String>,
+    pub min: Option<Epk>,
+    /// Not included.
+    pub max: Option<Epk>,
+    /// One logical partition.
+    pub key: Option<Epk>,
+}
+
+impl Scope {
+    fn holds(&self, epk: &Epk) -> bool {
+        self.key.as_ref().is_none_or(|key| key == epk)
+            && self.min.as_ref().is_none_or(|min| epk >= min)
+            && self.max.as_ref().is_none_or(|max| epk < max)
+    }
+
+    fn overlaps(&self, range: &Range) -> bool {
+        self.partition.as_ref().is_none_or(|id| *id == range.id)
+            && self.key.as_ref().is_none_or(|key| range.holds(key))
+            && self.min.as_ref().is_none_or(|min| range.max > *min)
+            && self.max.as_ref().is_none_or(|max| range.min < *max)
+    }
+}
+
+impl Range {
+    pub fn holds(&self, epk: &Epk) -> bool {
+        *epk >= self.min && *epk < self.max
+    }
+}
+
+/// The system properties of a stored document that the feed needs.
+#[derive(Deserialize)]
+struct Stored {
+    id: String,
+    #[serde(rename = "_ts", default)]
+    ts: u64,
+}
+
+impl Container {
+    /// Builds the server's view from the answers of the emulator to the container read and the range read.
+    pub fn new(db: &str, coll: &str, container: &Value, ranges: &Value) -> Option<Self> {
+        let definition = PartitionKeyDefinition::deserialize(container.get("partitionKey")?).ok()?;
+        let mut state = State::default();
+        state.lay_out(parse_ranges(ranges)?);
+        Some(Self {
+            db: db.to_owned(),
+            coll: coll.to_owned(),
+            rid: container.get("_rid")?.as_str()?.to_owned(),
+            definition,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The hashed key range of a partition key in its JSON form (`["a", 1]`): a point for a complete key, an
+    /// interval for the first levels of a hierarchical one.
+    ///
+    /// # Errors
+    /// Says what is wrong with the key.
+    pub fn hash(&self, json: &str) -> Result<(Epk, Epk, bool), String> {
+        let values: Vec<Value> = serde_json::from_str(json)
+            .map_err(|e| format!("the partition key {json} is not a JSON array: {e}"))?;
+        self.hash_values(values.iter().map(Some))
+    }
+
+    /// The hashed partition key of a document without a key of its own in the request.
+    pub fn hash_document(&self, body: &[u8]) -> Result<Epk, String> {
+        let document: Value =
+            serde_json::from_slice(body).map_err(|e| format!("the document is not JSON: {e}"))?;
+        let values = self.definition.paths().iter().map(|path| {
+            let mut names = path
+                .trim_start_matches('/')
+                .split('/')
+                .map(|name| name.trim_matches(['"', '\'']));
+            names.try_fold(&document, |value, name| value.get(name))
+        });
+        self.hash_values(values).map(|(epk, _, _)| epk)
+    }
+
+    fn hash_values<'a>(
+        &self,
+        values: impl Iterator<Item = Option<&'a Value>>,
+    ) -> Result<(Epk, Epk, bool), String> {
+        let values: Vec<_> = values.map(component).collect::<Result<_, _>>()?;
+        let key = PartitionKey::try_from(values).map_err(|e| e.to_string())?;
+        let levels = self.definition.paths().len();
+        if key.is_empty() || key.len() > levels {
+            return Err(format!(
+                "a partition key of {} values, the container has {levels} levels",
+                key.len()
+            ));
+        }
+        let complete = key.len() == levels;
+        let range = FeedRange::for_partition(key, &self.definition);
+        Ok((
+            range.min_inclusive().clone(),
+            range.max_exclusive().clone(),
+            complete,
+        ))
+    }
+}
+
+fn component(value: Option<&Value>) -> Result<PartitionKeyValue, String> {
+    Ok(match value {
+        None => PartitionKeyValue::UNDEFINED,
+        Some(Value::Null) => Option::<bool>::None.into(),
+        Some(Value::Bool(value)) => (*value).into(),
+        Some(Value::String(value)) => value.into(),
+        Some(Value::Number(number)) => {
+            let number = number
+                .as_f64()
+                .ok_or_else(|| format!("the partition key {number} is too large"))?;
+            PartitionKeyValue::try_from(number).map_err(|e| e.to_string())?
+        }
+        Some(Value::Object(object)) if object.is_empty() => PartitionKeyValue::UNDEFINED,
+        Some(other) => return Err(format!("{other} is not a partition key: it must be a scalar")),
+    })
+}
+
+/// Reads the emulator's list of partition key ranges.
+pub(crate) fn parse_ranges(list: &Value) -> Option<Vec<Range>> {
+    let text = |range: &Value, name: &str| range.get(name)?.as_str().map(str::to_owned);
+    let mut ranges = Vec::new();
+    for range in list.get("PartitionKeyRanges")?.as_array()? {
+        ranges.push(Range {
+            id: text(range, "id")?,
+            min: Epk::try_from(text(range, "minInclusive")?).ok()?,
+            max: Epk::try_from(text(range, "maxExclusive")?).ok()?,
+        });
+    }
+    Some(ranges)
+}
+
+impl State {
+    /// Takes over a new partition layout after a split or merge, and moves the entries to where they belong now.
+    pub fn lay_out(&mut self, ranges: Vec<Range>) {
+        let old = std::mem::take(&mut self.partitions);
+        self.partitions = ranges
+            .into_iter()
+            .map(|range| Partition {
+                range,
+                feed: BTreeMap::new(),
+            })
+            .collect();
+        for before in old {
+            match self.partitions.iter_mut().find(|p| p.range.id == before.range.id) {
+                Some(same) => same.feed.extend(before.feed),
+                None => {
+                    for (position, entry) in before.feed {
+                        if let Some(p) = self.partitions.iter_mut().find(|p| p.range.holds(&entry.epk)) {
+                            p.feed.insert(position, entry);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The range with this id.
+    pub fn range(&self, id: &str) -> Option<&Range> {
+        self.partitions
+            .iter()
+            .map(|p| &p.range)
+            .find(|range| range.id == id)
+    }
+
+    /// How many documents each partition holds, by its id.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.partitions
+            .iter()
+            .map(|p| (p.range.id.as_str(), p.feed.len()))
+    }
+
+    /// Starts the next write: all documents put under the returned number are one transaction.
+    pub fn begin(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Enters the latest version of a document, as the emulator stored it.
+    pub fn put(&mut self, write: u64, operation: u32, epk: Epk, body: Bytes) -> Result<(), String> {
+        let stored: Stored = serde_json::from_slice(&body)
+            .map_err(|e| format!("the stored document has no id or no time of its write: {e}"))?;
+        let position = (write, operation);
+        let Some(partition) = self.partitions.iter_mut().find(|p| p.range.holds(&epk)) else {
+            return Err(format!("no partition holds the hashed key {}", epk.to_hex()));
+        };
+        let before = self.by_document.insert((epk.clone(), stored.id), position);
+        if let Some(before) = before {
+            partition.feed.remove(&before);
+        }
+        partition.feed.insert(
+            position,
+            Entry {
+                epk,
+                ts: stored.ts,
+                body,
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes a deleted document out.
+    pub fn remove(&mut self, epk: Epk, id: &str) {
+        let key = (epk, id.to_owned());
+        if let Some(position) = self.by_document.remove(&key) {
+            if let Some(partition) = self.partitions.iter_mut().find(|p| p.range.holds(&key.0)) {
+                partition.feed.remove(&position);
+            }
+        }
+    }
+
+    /// Reads a page of at most `limit` documents. The operations of one transaction are never parted, so a page can
+    /// be longer by those.
+    ///
+    /// `None` when the scope names a partition that is no more.
+    pub fn read(&self, scope: &Scope, start: Start, limit: usize) -> Option<Page> {
+        if scope
+            .partition
+            .as_ref()
+            .is_some_and(|id| self.range(id).is_none())
+        {
+            return None;
+        }
+        let covered: Vec<&Partition> = self
+            .partitions
+            .iter()
+            .filter(|p| scope.overlaps(&p.range))
+            .collect();
+        let partition = match covered.as_slice() {
+            [one] => Some(one.range.id.clone()),
+            _ => None,
+        };
+        let mut page = Page {
+            changes: Vec::new(),
+            next: self.last,
+            last: self.last,
+            partition,
+        };
+        let (after, since) = match start {
+            Start::Now => return Some(page),
+            Start::Beginning => (0, 0),
+            Start::Time(seconds) => (0, seconds),
+            Start::After(position) => (position, 0),
+        };
+        let mut feeds: Vec<_> = covered
+            .iter()
+            .map(|p| {
+                p.feed
+                    .range((after + 1, 0)..)
+                    .filter(|(_, entry)| entry.ts >= since && scope.holds(&entry.epk))
+                    .peekable()
+            })
+            .collect();
+        let mut bytes = 0;
+        loop {
+            // Almost always there is one partition only; several are merged by position.
+            let next = feeds
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
+                .min();
+            let Some((position, n)) = next else { break };
+            let full = page.changes.len() >= limit.max(1) || bytes >= PAGE_BYTES;
+            if full && page.changes.last().is_some_and(|last| last.lsn != position.0) {
+                page.next = page.changes.last().map_or(page.next, |last| last.lsn);
+                break;
+            }
+            if let Some((_, entry)) = feeds[n].next() {
+                bytes += entry.body.len();
+                page.changes.push(Change {
+                    lsn: position.0,
+                    ts: entry.ts,
+                    body: entry.body.clone(),
+                });
+            }
+        }
+        Some(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epk(hex: &str) -> Epk {
+        Epk::try_from(hex.to_owned()).unwrap()
+    }
+
+    fn range(id: &str, min: &str, max: &str) -> Range {
+        Range {
+            id: id.to_owned(),
+            min: epk(min),
+            max: epk(max),
+        }
+    }
+
+    fn put(state: &mut State, hash: &str, id: &str, ts: u64) -> u64 {
+        let write = state.begin();
+        let body = serde_json::json!({ "id": id, "_ts": ts }).to_string();
+        state.put(write, 0, epk(hash), body.into()).unwrap();
+        write
+    }
+
+    fn ids(page: &Page) -> Vec<String> {
+        page.changes
+            .iter()
+            .map(|c| serde_json::from_slice::<Stored>(&c.body).unwrap().id)
+            .collect()
+    }
+
+    fn whole(state: &State, start: Start, limit: usize) -> Page {
+        state.read(&Scope::default(), start, limit).unwrap()
+    }
+
+    fn two_partitions() -> State {
+        let mut state = State::default();
+        state.lay_out(vec![range("0", "", "80"), range("1", "80", "FF")]);
+        state
+    }
+
+    #[test]
+    fn an_update_moves_a_document_to_the_end_and_a_delete_takes_it_out() {
+        let mut state = two_partitions();
+        put(&mut state, "10", "a", 5);
+        put(&mut state, "90", "b", 6);
+        put(&mut state, "10", "c", 7);
+        assert_eq!(ids(&whole(&state, Start::Beginning, 10)), ["a", "b", "c"]);
+        put(&mut state, "10", "a", 8);
+        assert_eq!(ids(&whole(&state, Start::Beginning, 10)), ["b", "c", "a"]);
+        state.remove(epk("90"), "b");
+        assert_eq!(ids(&whole(&state, Start::Beginning, 10)), ["c", "a"]);
+        assert_eq!(ids(&whole(&state, Start::Time(8), 10)), ["a"]);
+        assert!(whole(&state, Start::Now, 10).changes.is_empty());
+    }
+
+    #[test]
+    fn pages_join_without_gap_or_overlap_and_end_at_the_newest_write() {
+        let mut state = two_partitions();
+        let written: Vec<String> = (0..25).map(|n| format!("d{n}")).collect();
+        for (n, id) in written.iter().enumerate() {
+            put(&mut state, if n % 3 == 0 { "10" } else { "90" }, id, n as u64);
+        }
+        let (mut seen, mut start) = (Vec::new(), Start::Beginning);
+        loop {
+            let page = whole(&state, start, 4);
+            if page.changes.is_empty() {
+                assert_eq!(page.next, 25);
+                break;
+            }
+            seen.extend(ids(&page));
+            start = Start::After(page.next);
+        }
+        assert_eq!(seen, written);
+    }
+
+    #[test]
+    fn a_transaction_is_never_parted() {
+        let mut state = two_partitions();
+        put(&mut state, "10", "a", 1);
+        let write = state.begin();
+        for n in 0..3 {
+            let body = serde_json::json!({ "id": format!("t{n}"), "_ts": 1 }).to_string();
+            state.put(write, n, epk("10"), body.into()).unwrap();
+        }
+        put(&mut state, "10", "z", 1);
+        let page = whole(&state, Start::Beginning, 2);
+        assert_eq!(ids(&page), ["a", "t0", "t1", "t2"]);
+        assert_eq!(ids(&whole(&state, Start::After(page.next), 2)), ["z"]);
+    }
+
+    #[test]
+    fn a_split_keeps_positions_and_retires_the_old_range() {
+        let mut state = two_partitions();
+        put(&mut state, "10", "a", 1);
+        let seen = put(&mut state, "50", "b", 1);
+        put(&mut state, "60", "c", 1);
+        state.lay_out(vec![
+            range("1", "80", "FF"),
+            range("2", "", "40"),
+            range("3", "40", "80"),
+        ]);
+        let scope = |id: &str| Scope {
+            partition: Some(id.to_owned()),
+            ..Scope::default()
+        };
+        assert!(state.read(&scope("0"), Start::Beginning, 9).is_none());
+        assert_eq!(ids(&state.read(&scope("2"), Start::Beginning, 9).unwrap()), ["a"]);
+        assert_eq!(
+            ids(&state.read(&scope("3"), Start::After(seen), 9).unwrap()),
+            ["c"]
+        );
+        put(&mut state, "50", "b", 2);
+        assert_eq!(
+            ids(&state.read(&scope("3"), Start::After(seen), 9).unwrap()),
+            ["c", "b"]
+        );
+        state.lay_out(vec![range("1", "80", "FF"), range("4", "", "80")]);
+        assert_eq!(
+            ids(&state.read(&scope("4"), Start::After(seen), 9).unwrap()),
+            ["c", "b"]
+        );
+        let part = Scope {
+            min: Some(epk("40")),
+            max: Some(epk("55")),
+            ..Scope::default()
+        };
+        assert_eq!(ids(&state.read(&part, Start::Beginning, 9).unwrap()), ["b"]);
+    }
+}

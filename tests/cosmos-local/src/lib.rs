@@ -1,0 +1,23 @@
+//! A local Cosmos DB account for development and tests: Microsoft's in-memory emulator behind HTTP.
+//!
+//! The emulator is an internal part of the vendor's Rust driver and answers most requests as it is. In front of it
+//! this crate checks signatures, carries out the non-atomic bulk form, serves the change feed from an index of its
+//! own, and injects faults, splits and merges on request. Nothing is stored on disk.
+
+mod admin;
+mod bulk;
+mod container;
+mod emulator;
+mod faults;
+mod key;
+mod server;
+
+pub use key::AccountKey;
+pub use server::{Config, ContainerSpec, Server};
+
+/// What the server does not do; requests for most of it are answered with 501 and the reason.
+pub const NOT_EMULATED: &str = "\
+not emulated: persistence, TLS, several regions, Entra ID, resource tokens, the change feed mode
+AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, patch conditions, patch
+inside a transactional batch, binary JSON in answers to writes, indexing policies, and the service's real request
+charges and latencies";

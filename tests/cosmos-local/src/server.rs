@@ -1,0 +1,975 @@
+//! The HTTP front: listening, signatures, routing to the emulator, and the feed and writes that need more than it.
+
+use crate::admin;
+use crate::bulk;
+use crate::container::{parse_ranges, Container, Range, Scope, Start};
+use crate::emulator::{readdress_account, Answer, Emulator, Reply};
+use crate::faults::{Counts, Faults, Kind};
+use crate::key::AccountKey;
+use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_core::http::{Method, Request};
+use azure_data_cosmos_driver::in_memory_emulator::{ContainerConfig, Epk};
+use azure_data_cosmos_driver::models::PartitionKeyDefinition;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// No request may be longer. The service's own limits are lower, and answered with its own errors.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+/// Open requests get this long to end once the server stops.
+const DRAIN: Duration = Duration::from_secs(2);
+/// `x-ms-substatus` of a change feed request on a range that was split or merged away.
+const RANGE_GONE: u32 = 1002;
+
+/// A container to create at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// The database; the configuration's first one if `None`.
+    pub database: Option<String>,
+    pub name: String,
+    /// One to three paths of the partition key, each with its leading slash.
+    pub partition_key: Vec<String>,
+    /// Physical partitions, at least 1.
+    pub partitions: u32,
+    /// Provisioned throughput of the container in RU/s, shared evenly by its partitions, at least 400.
+    pub request_units: Option<u64>,
+}
+
+impl std::str::FromStr for ContainerSpec {
+    type Err = String;
+
+    /// Reads `[DATABASE/]NAME:/path[,/path..][:PARTITIONS[:RU]]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "expected [DATABASE/]NAME:/path[,/path..][:PARTITIONS[:RU]]";
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let (database, name) = match name.split_once('/') {
+            Some((database, name)) => (Some(database.to_owned()), name),
+            None => (None, name),
+        };
+        let paths = parts
+            .next()
+            .ok_or_else(|| format!("'{text}' has no partition key path; {form}"))?;
+        let partition_key: Vec<String> = paths.split(',').map(str::to_owned).collect();
+        let partitions = parts.next().map_or(Ok(4), |n| {
+            n.parse()
+                .map_err(|_| format!("'{n}' in '{text}' is no number of partitions; {form}"))
+        })?;
+        let request_units = parts
+            .next()
+            .map(|n| {
+                n.parse()
+                    .map_err(|_| format!("'{n}' in '{text}' is no number of RU/s; {form}"))
+            })
+            .transpose()?;
+        if name.is_empty() || database.as_deref() == Some("") || parts.next().is_some() {
+            return Err(format!("'{text}' is not a container; {form}"));
+        }
+        if partition_key.len() > 3
+            || partition_key
+                .iter()
+                .any(|path| !path.starts_with('/') || path.len() < 2)
+        {
+            return Err(format!(
+                "'{paths}' in '{text}' is not one to three paths such as /region; {form}"
+            ));
+        }
+        Ok(Self {
+            database,
+            name: name.to_owned(),
+            partition_key,
+            partitions,
+            request_units,
+        })
+    }
+}
+
+/// How a server is set up.
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    pub key: AccountKey,
+    /// Databases to create. Containers without a database of their own go into the first.
+    pub databases: Vec<String>,
+    pub containers: Vec<ContainerSpec>,
+    /// Enforce the RU budgets with 429s.
+    pub throttling: bool,
+    /// Seed of the faults' chance.
+    pub seed: u64,
+    /// Answer admin requests of other machines too.
+    pub admin_open: bool,
+}
+
+impl Config {
+    /// A server on a free port of loopback, without throttling, databases or containers.
+    pub fn new(key: AccountKey) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            key,
+            databases: Vec::new(),
+            containers: Vec::new(),
+            throttling: false,
+            seed: 0,
+            admin_open: false,
+        }
+    }
+}
+
+/// A running server. Dropping it stops it without waiting for open requests.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Creates the databases and containers, then starts to listen. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Says which container cannot be created, or why the address cannot be listened on.
+    pub async fn start(config: Config) -> Result<Self, String> {
+        let emulator = Emulator::new(config.throttling)?;
+        create_declared(&emulator, &config)?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|e| {
+            format!(
+                "cannot listen on {}: {e}; choose another address or port",
+                config.listen
+            )
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|e| format!("the listener has no address: {e}"))?;
+        let inner = Arc::new(Inner {
+            emulator,
+            faults: Faults::new(config.seed),
+            counts: Counts::default(),
+            key: config.key,
+            admin_open: config.admin_open,
+            containers: Mutex::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, inner, stopped));
+        Ok(Self {
+            address,
+            stop,
+            accepting,
+        })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The account endpoint for clients on this machine.
+    pub fn endpoint(&self) -> String {
+        match self.address {
+            SocketAddr::V4(a) if a.ip().is_unspecified() => format!("http://127.0.0.1:{}/", a.port()),
+            SocketAddr::V6(a) if a.ip().is_unspecified() => format!("http://[::1]:{}/", a.port()),
+            address => format!("http://{address}/"),
+        }
+    }
+
+    /// Stops listening, gives open requests two seconds, and ends.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        // An error would be a panic of the accept task, which has been reported already.
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+fn create_declared(emulator: &Emulator, config: &Config) -> Result<(), String> {
+    let store = emulator.store();
+    let mut databases: Vec<&str> = config.databases.iter().map(String::as_str).collect();
+    let default = databases.first().copied();
+    let mut seen = std::collections::HashSet::new();
+    for spec in &config.containers {
+        let database = spec.database.as_deref().or(default).ok_or_else(|| {
+            format!(
+                "container '{}' needs a database: declare one, or write DATABASE/{0}",
+                spec.name
+            )
+        })?;
+        if !databases.contains(&database) {
+            databases.push(database);
+        }
+    }
+    for database in &databases {
+        if seen.insert((*database, "")) {
+            store.create_database(database);
+        }
+    }
+    for spec in &config.containers {
+        let database = spec.database.as_deref().or(default).unwrap_or_default();
+        if !seen.insert((database, &spec.name)) {
+            return Err(format!(
+                "container '{}' of database '{database}' is declared twice",
+                spec.name
+            ));
+        }
+        let mut settings = ContainerConfig::new().with_partition_count(spec.partitions);
+        if let Some(units) = spec.request_units {
+            settings = settings.with_throughput(units);
+        }
+        let settings = settings
+            .build()
+            .map_err(|e| format!("container '{}': {e}", spec.name))?;
+        let key = PartitionKeyDefinition::new(spec.partition_key.iter().cloned().map(Cow::from).collect());
+        store.create_container_with_config(database, &spec.name, key, settings);
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, inner: Arc<Inner>, mut stopped: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(connection(stream, peer, Arc::clone(&inner), stopped.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Out of file descriptors, most likely: do not spin on it.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections were cut at the stop");
+    }
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    inner: Arc<Inner>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = hyper::service::service_fn(move |request| {
+        let inner = Arc::clone(&inner);
+        async move { inner.serve(peer, request).await }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // A page of the change feed has megabytes: larger windows than the default 64 KiB spare round trips.
+    builder
+        .http2()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// Why a request gets no answer: a fault asked for a dropped connection.
+#[derive(Debug)]
+pub(crate) struct Dropped;
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer was dropped on request")
+    }
+}
+
+impl std::error::Error for Dropped {}
+
+/// What all connections share.
+pub(crate) struct Inner {
+    pub emulator: Emulator,
+    pub faults: Faults,
+    pub counts: Counts,
+    key: AccountKey,
+    admin_open: bool,
+    containers: Mutex<HashMap<(String, String), Arc<Container>>>,
+}
+
+/// A request, read to its end.
+struct Call {
+    method: hyper::Method,
+    headers: HeaderMap,
+    /// Decoded path segments.
+    path: Vec<String>,
+    query: Option<String>,
+    /// The authority the client used, for the account's address.
+    authority: Option<String>,
+    body: Bytes,
+}
+
+/// A header's value as text.
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn flag(headers: &HeaderMap, name: &str) -> bool {
+    header(headers, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Whether the client wants the written document back.
+pub(crate) fn wants_content(headers: &HeaderMap) -> bool {
+    match header(headers, "x-ms-cosmos-populate-content-response-on-write") {
+        Some(value) => value.eq_ignore_ascii_case("true"),
+        None => !header(headers, "prefer").is_some_and(|value| value.contains("return=minimal")),
+    }
+}
+
+impl Call {
+    fn segments(&self) -> Vec<&str> {
+        self.path.iter().map(String::as_str).collect()
+    }
+
+    /// The database and container the request is about.
+    fn container(&self) -> Option<(&str, &str)> {
+        match self.segments().as_slice() {
+            ["dbs", db, "colls", coll, ..] => Some((db, coll)),
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        let is = |name| flag(&self.headers, name);
+        match (self.method.as_str(), self.segments().as_slice()) {
+            ("GET", []) => Kind::Account,
+            (_, ["dbs"] | ["dbs", _]) => Kind::Database,
+            (_, ["dbs", _, "colls"] | ["dbs", _, "colls", _]) => Kind::Container,
+            ("GET", ["dbs", _, "colls", _, "pkranges"]) => Kind::PkRanges,
+            (_, ["offers", ..]) => Kind::Offer,
+            ("GET", ["dbs", _, "colls", _, "docs"]) if self.headers.contains_key("a-im") => Kind::ChangeFeed,
+            ("GET", ["dbs", _, "colls", _, "docs"]) => Kind::ReadFeed,
+            ("POST", ["dbs", _, "colls", _, "docs"]) => {
+                if is("x-ms-cosmos-is-query-plan-request") {
+                    Kind::QueryPlan
+                } else if is("x-ms-documentdb-isquery") || is("x-ms-documentdb-query") {
+                    Kind::Query
+                } else if is("x-ms-cosmos-is-batch-request") {
+                    let atomic = header(&self.headers, "x-ms-cosmos-batch-atomic");
+                    if atomic.is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+                        Kind::Bulk
+                    } else {
+                        Kind::Batch
+                    }
+                } else if is("x-ms-documentdb-is-upsert") {
+                    Kind::Upsert
+                } else {
+                    Kind::Create
+                }
+            }
+            (method, ["dbs", _, "colls", _, "docs", _]) => match method {
+                "GET" => Kind::Read,
+                "PUT" => Kind::Replace,
+                "PATCH" => Kind::Patch,
+                "DELETE" => Kind::Delete,
+                _ => Kind::Other,
+            },
+            _ => Kind::Other,
+        }
+    }
+}
+
+impl Inner {
+    async fn serve(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: hyper::Request<Incoming>,
+    ) -> Result<hyper::Response<Full<Bytes>>, Dropped> {
+        let (parts, body) = request.into_parts();
+        let reply = match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => self.answer(peer, parts, body.to_bytes()).await?,
+            Err(error) => Reply::error(413, 0, &format!("The request cannot be read to its end: {error}")),
+        };
+        let mut response = hyper::Response::new(Full::new(reply.body));
+        *response.status_mut() =
+            hyper::StatusCode::from_u16(reply.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        *headers = reply.headers;
+        headers
+            .entry("content-type")
+            .or_insert(hyper::header::HeaderValue::from_static("application/json"));
+        headers
+            .entry("x-ms-version")
+            .or_insert(hyper::header::HeaderValue::from_static("2020-07-15"));
+        Ok(response)
+    }
+
+    async fn answer(
+        &self,
+        peer: SocketAddr,
+        parts: hyper::http::request::Parts,
+        body: Bytes,
+    ) -> Result<Reply, Dropped> {
+        let path = parts.uri.path();
+        if let Some(action) = path.strip_prefix("/_local/") {
+            return Ok(if self.admin_open || peer.ip().to_canonical().is_loopback() {
+                admin::answer(self, &parts.method, action, &body).await
+            } else {
+                Reply::error(
+                    403,
+                    0,
+                    "Admin requests are answered to this machine only (see --admin-open).",
+                )
+            });
+        }
+        let date = header(&parts.headers, "x-ms-date").or(header(&parts.headers, "date"));
+        let signed = self.key.verify(
+            parts.method.as_str(),
+            path,
+            date,
+            header(&parts.headers, "authorization"),
+        );
+        let mut call = Call {
+            path: path
+                .split('/')
+                .filter(|segment| !segment.is_empty())
+                .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+                .collect(),
+            query: parts.uri.query().map(str::to_owned),
+            authority: match parts.uri.authority() {
+                Some(authority) => Some(authority.as_str().to_owned()),
+                None => header(&parts.headers, "host").map(str::to_owned),
+            },
+            method: parts.method,
+            headers: parts.headers,
+            body,
+        };
+        let kind = call.kind();
+        let mut dropped = false;
+        let mut reply = None;
+        if let Err(reason) = signed {
+            reply = Some(Reply::error(401, 0, &reason));
+        } else {
+            self.resolve_rids(&mut call).await;
+            let container = call.container().map(|(_, coll)| coll);
+            if let Some(strike) = self.faults.strike(kind, container, false) {
+                self.counts.with(|stats| stats.faults_injected += 1);
+                if !strike.delay.is_zero() {
+                    tokio::time::sleep(strike.delay).await;
+                }
+                dropped = strike.drop_response;
+                reply = strike.reply();
+            }
+        }
+        let mut reply = match reply {
+            Some(reply) => reply,
+            None => self.dispatch(kind, &call).await,
+        };
+        if let Some(activity) = header(&call.headers, "x-ms-activity-id") {
+            reply = reply.with("x-ms-activity-id", activity);
+        }
+        match call.segments().as_slice() {
+            ["dbs", db, "colls", coll, ..] => {
+                reply = reply.with("x-ms-alt-content-path", format!("dbs/{db}/colls/{coll}"));
+            }
+            ["dbs", db, ..] => reply = reply.with("x-ms-alt-content-path", format!("dbs/{db}")),
+            _ => {}
+        }
+        let charge = header(&reply.headers, "x-ms-request-charge").and_then(|v| v.parse().ok());
+        self.counts
+            .request(kind, reply.status, charge.unwrap_or_default());
+        if dropped {
+            self.counts.with(|stats| stats.responses_dropped += 1);
+            return Err(Dropped);
+        }
+        Ok(reply)
+    }
+
+    async fn dispatch(&self, kind: Kind, call: &Call) -> Reply {
+        match kind {
+            Kind::Account => {
+                let mut reply: Reply = self.pass(call).await.into();
+                let address = format!("http://{}/", call.authority.as_deref().unwrap_or("localhost"));
+                if let Some(body) = readdress_account(&reply.body, &address) {
+                    reply.body = body;
+                }
+                reply
+            }
+            Kind::Database | Kind::Container if call.method == hyper::Method::DELETE => {
+                self.delete(call).await
+            }
+            Kind::Container if call.method == hyper::Method::POST && expires(&call.body) => Reply::error(
+                501,
+                0,
+                "Expiry of documents (a positive defaultTtl) is not emulated; leave it out here.",
+            ),
+            Kind::ChangeFeed => self.change_feed(call).await,
+            Kind::Create | Kind::Upsert | Kind::Replace | Kind::Patch | Kind::Delete => {
+                self.write(kind, call).await
+            }
+            Kind::Batch => self.batch(call).await,
+            Kind::Bulk => match self.container(call).await {
+                Some(container) => bulk::run(self, &container, &call.headers, &call.body).await,
+                None => no_container(call),
+            },
+            Kind::Other => Reply::error(
+                501,
+                0,
+                &format!("{} {} is not emulated.", call.method, call.path.join("/")),
+            ),
+            _ => self.pass(call).await.into(),
+        }
+    }
+
+    /// The request in the emulator's terms.
+    fn inner_request(&self, call: &Call) -> Request {
+        let mut url = self.emulator.url(&call.path);
+        url.set_query(call.query.as_deref());
+        let method = match call.method.as_str() {
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            "HEAD" => Method::Head,
+            _ => Method::Get,
+        };
+        let mut request = Request::new(url, method);
+        for (name, value) in &call.headers {
+            let name = name.as_str();
+            let used =
+                name.starts_with("x-ms-") || name.starts_with("if-") || matches!(name, "a-im" | "prefer");
+            // An empty continuation is what some clients send on their first page.
+            if let (true, Ok(value)) = (
+                used && !(name == "x-ms-continuation" && value.is_empty()),
+                value.to_str(),
+            ) {
+                request.insert_header(
+                    HeaderName::from(name.to_owned()),
+                    HeaderValue::from(value.to_owned()),
+                );
+            }
+        }
+        request.set_body(call.body.clone());
+        request
+    }
+
+    /// Lets the emulator answer.
+    async fn pass(&self, call: &Call) -> Answer {
+        self.emulator.call(&self.inner_request(call)).await
+    }
+
+    /// The container of a request, or `None` if there is no such.
+    async fn container(&self, call: &Call) -> Option<Arc<Container>> {
+        let (db, coll) = call.container()?;
+        self.container_named(db, coll).await
+    }
+
+    pub async fn container_named(&self, db: &str, coll: &str) -> Option<Arc<Container>> {
+        let key = (db.to_owned(), coll.to_owned());
+        if let Some(known) = self.containers().get(&key) {
+            return Some(Arc::clone(known));
+        }
+        let properties = self.emulator.read(&["dbs", db, "colls", coll]).await?;
+        let ranges = self
+            .emulator
+            .read(&["dbs", db, "colls", coll, "pkranges"])
+            .await?;
+        let container = Arc::new(Container::new(db, coll, &properties, &ranges)?);
+        // Whoever was first stays: writes may have been entered there already.
+        Some(Arc::clone(self.containers().entry(key).or_insert(container)))
+    }
+
+    pub fn containers(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Container>>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container's partition layout as the emulator has it now.
+    pub async fn ranges(&self, container: &Container) -> Option<Vec<Range>> {
+        let path = ["dbs", &container.db, "colls", &container.coll, "pkranges"];
+        parse_ranges(&self.emulator.read(&path).await?)
+    }
+
+    /// Resource ids in a path stand for names; the emulator knows names only.
+    async fn resolve_rids(&self, call: &mut Call) {
+        // Base64 of four and of eight bytes. A name can look like that too: it is only replaced by a known id.
+        let looks_like = |text: &str, length| text.len() == length && text.ends_with('=');
+        let name_of = |list: Option<serde_json::Value>, field: &str, rid: &str| {
+            let list = list?;
+            let found = list
+                .get(field)?
+                .as_array()?
+                .iter()
+                .find(|item| item["_rid"] == rid)?;
+            found.get("id")?.as_str().map(str::to_owned)
+        };
+        if call.path.first().is_some_and(|first| first == "dbs")
+            && call.path.get(1).is_some_and(|db| looks_like(db, 8))
+        {
+            if let Some(name) = name_of(self.emulator.read(&["dbs"]).await, "Databases", &call.path[1]) {
+                call.path[1] = name;
+            }
+        }
+        if call.path.get(3).is_some_and(|coll| looks_like(coll, 12)) {
+            let list = self.emulator.read(&["dbs", &call.path[1], "colls"]).await;
+            if let Some(name) = name_of(list, "DocumentCollections", &call.path[3]) {
+                call.path[3] = name;
+            }
+        }
+    }
+
+    /// Deletes a database or container, and forgets what the server knew about it.
+    async fn delete(&self, call: &Call) -> Reply {
+        let gone: Vec<Arc<Container>> = {
+            let path = call.segments();
+            let named = |key: &(String, String)| {
+                path.get(1).is_some_and(|db| key.0 == *db) && path.get(3).is_none_or(|coll| key.1 == *coll)
+            };
+            self.containers()
+                .iter()
+                .filter(|(key, _)| named(key))
+                .map(|(_, c)| Arc::clone(c))
+                .collect()
+        };
+        // The locks keep writes out from the emulator's deletion until the entry is forgotten.
+        let mut states = Vec::new();
+        for container in &gone {
+            states.push(container.state.lock().await);
+        }
+        let answer = self.pass(call).await;
+        if answer.ok() {
+            for (container, state) in gone.iter().zip(&mut states) {
+                state.gone = true;
+                self.containers()
+                    .remove(&(container.db.clone(), container.coll.clone()));
+            }
+        }
+        answer.into()
+    }
+
+    /// A write of one document: the emulator carries it out, the container's feed takes what it stored.
+    async fn write(&self, kind: Kind, call: &Call) -> Reply {
+        let mut request = self.inner_request(call);
+        // The feed needs the stored document as text, whatever the client asked to have back.
+        let headers = request.headers_mut();
+        headers.insert("x-ms-cosmos-populate-content-response-on-write", "true");
+        headers.remove(HeaderName::from_static(
+            "x-ms-cosmos-supported-serialization-formats",
+        ));
+        if kind == Kind::Patch {
+            match patch_body(&call.body) {
+                Ok(Some(body)) => request.set_body(body),
+                Ok(None) => {}
+                Err((status, message)) => return Reply::error(status, 0, &message),
+            }
+        }
+        loop {
+            let Some(container) = self.container(call).await else {
+                return no_container(call);
+            };
+            let mut state = container.state.lock().await;
+            if state.gone {
+                continue;
+            }
+            let answer = self.emulator.call(&request).await;
+            if answer.ok() {
+                let key = match header(&call.headers, "x-ms-documentdb-partitionkey") {
+                    Some(json) => container.hash(json).map(|(epk, _, _)| epk),
+                    None => container.hash_document(&answer.body),
+                };
+                let entered = key.and_then(|epk| {
+                    if kind == Kind::Delete {
+                        state.remove(epk, call.path.get(5).map_or("", String::as_str));
+                        Ok(())
+                    } else {
+                        let write = state.begin();
+                        state.put(write, 0, epk, answer.body.clone())
+                    }
+                });
+                if let Err(message) = entered {
+                    return Reply::error(
+                        500,
+                        0,
+                        &format!("The change feed did not take the write: {message}"),
+                    );
+                }
+            }
+            let minimal = answer.ok() && !wants_content(&call.headers);
+            let mut reply: Reply = answer.into();
+            if minimal {
+                reply.body = Bytes::new();
+            }
+            return reply;
+        }
+    }
+
+    /// A transactional batch: all its documents get one position in the feed.
+    async fn batch(&self, call: &Call) -> Reply {
+        let mut request = self.inner_request(call);
+        request
+            .headers_mut()
+            .insert("x-ms-cosmos-populate-content-response-on-write", "true");
+        let operations: Vec<serde_json::Value> = serde_json::from_slice(&call.body).unwrap_or_default();
+        if operations
+            .iter()
+            .any(|operation| operation["operationType"] == "Patch")
+        {
+            return Reply::error(501, 0, "Patch inside a transactional batch is not emulated.");
+        }
+        loop {
+            let Some(container) = self.container(call).await else {
+                return no_container(call);
+            };
+            let mut state = container.state.lock().await;
+            if state.gone {
+                continue;
+            }
+            let answer = self.emulator.call(&request).await;
+            let mut reply: Reply = answer.into();
+            if reply.status != 200 {
+                return reply;
+            }
+            let mut results: Vec<serde_json::Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
+            let key = header(&call.headers, "x-ms-documentdb-partitionkey").unwrap_or_default();
+            let entered = container.hash(key).and_then(|(epk, _, _)| {
+                let write = state.begin();
+                for (n, (operation, result)) in (0..).zip(operations.iter().zip(&results)) {
+                    match operation["operationType"].as_str() {
+                        Some("Read") => {}
+                        Some("Delete") => {
+                            state.remove(epk.clone(), operation["id"].as_str().unwrap_or_default());
+                        }
+                        _ => {
+                            let body = result["resourceBody"].to_string();
+                            state.put(write, n, epk.clone(), body.into())?;
+                        }
+                    }
+                }
+                Ok(())
+            });
+            if let Err(message) = entered {
+                return Reply::error(
+                    500,
+                    0,
+                    &format!("The change feed did not take the batch: {message}"),
+                );
+            }
+            if !wants_content(&call.headers) {
+                for (operation, result) in operations.iter().zip(&mut results) {
+                    if operation["operationType"] != "Read" {
+                        result.as_object_mut().map(|result| result.remove("resourceBody"));
+                    }
+                }
+                reply.body = serde_json::Value::Array(results).to_string().into();
+            }
+            return reply;
+        }
+    }
+
+    /// A page of the change feed, LatestVersion.
+    async fn change_feed(&self, call: &Call) -> Reply {
+        let headers = &call.headers;
+        let mode = header(headers, "a-im").unwrap_or_default();
+        if !mode.eq_ignore_ascii_case("incremental feed") {
+            return Reply::error(501, 0, &format!("The change feed mode '{mode}' is not emulated."));
+        }
+        let Some(container) = self.container(call).await else {
+            return no_container(call);
+        };
+        if let Some(intended) = header(headers, "x-ms-cosmos-intended-collection-rid") {
+            if intended != container.rid {
+                let message = "The container's resource id is another one: it was created anew.";
+                return Reply::error(400, 1024, message);
+            }
+        }
+        let (scope, start) = match feed_request(&container, headers) {
+            Ok(request) => request,
+            Err(message) => return Reply::error(400, 0, &message),
+        };
+        let limit = header(headers, "x-ms-max-item-count").and_then(|count| count.parse::<usize>().ok());
+        let page = container
+            .state
+            .lock()
+            .await
+            .read(&scope, start, limit.unwrap_or(usize::MAX));
+        let Some(page) = page else {
+            let range = scope.partition.unwrap_or_default();
+            return Reply::error(
+                410,
+                RANGE_GONE,
+                &format!("The partition key range {range} is no more."),
+            );
+        };
+        self.counts
+            .with(|stats| stats.feed_documents += page.changes.len() as u64);
+        let structured = headers.contains_key("x-ms-cosmos-changefeed-wire-format-version");
+        let status = if page.changes.is_empty() { 304 } else { 200 };
+        let body = if page.changes.is_empty() {
+            Vec::new()
+        } else {
+            feed_body(&container.rid, &page.changes, structured)
+        };
+        // A charge by size, a request unit for each started 4 KiB, as reads cost on the service roughly.
+        let charge = body.len().div_ceil(4096).max(1);
+        let reply = Reply::new(status, body)
+            .with("etag", format!("\"{}\"", page.next))
+            .with("lsn", page.last)
+            .with("x-ms-item-count", page.changes.len())
+            .with("x-ms-request-charge", charge);
+        match page.partition {
+            Some(id) => reply.with("x-ms-documentdb-partitionkeyrangeid", id),
+            None => reply,
+        }
+    }
+}
+
+fn no_container(call: &Call) -> Reply {
+    Reply::error(
+        404,
+        1003,
+        &format!("There is no container at {}.", call.path.join("/")),
+    )
+}
+
+/// Whether a container's definition makes its documents expire.
+fn expires(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|container| container["defaultTtl"].as_i64().is_some_and(|ttl| ttl > 0))
+}
+
+/// The body to hand to the emulator in place of a patch's own, where they differ: some clients send the bare list.
+fn patch_body(body: &[u8]) -> Result<Option<Bytes>, (u16, String)> {
+    let patch: serde_json::Value =
+        serde_json::from_slice(body).map_err(|error| (400, format!("The patch is not JSON: {error}")))?;
+    if patch.get("condition").is_some() {
+        return Err((501, "A patch with a condition is not emulated.".to_owned()));
+    }
+    Ok(patch
+        .is_array()
+        .then(|| serde_json::json!({ "operations": patch }).to_string().into()))
+}
+
+/// What a change feed request covers, and where it starts.
+fn feed_request(container: &Container, headers: &HeaderMap) -> Result<(Scope, Start), String> {
+    let epk = |name| {
+        header(headers, name)
+            .map(|hex| Epk::try_from(hex).map_err(|e| format!("{name} is '{hex}': {e}")))
+            .transpose()
+    };
+    let mut scope = Scope {
+        partition: header(headers, "x-ms-documentdb-partitionkeyrangeid")
+            .map(|id| id.rsplit(',').next().unwrap_or(id).to_owned()),
+        min: epk("x-ms-start-epk")?,
+        max: epk("x-ms-end-epk")?,
+        key: None,
+    };
+    if let Some(json) =
+        header(headers, "x-ms-documentdb-partitionkey").filter(|json| !matches!(*json, "" | "[]"))
+    {
+        let (min, max, complete) = container.hash(json)?;
+        if complete {
+            scope.key = Some(min);
+        } else if scope.min.is_none() && scope.max.is_none() {
+            (scope.min, scope.max) = (Some(min), Some(max));
+        }
+    }
+    let token = header(headers, "if-none-match")
+        .or(header(headers, "x-ms-continuation"))
+        .map(str::trim)
+        .filter(|token| !token.is_empty());
+    let start = match (token, header(headers, "if-modified-since")) {
+        (Some("*"), _) => Start::Now,
+        (Some(token), _) => Start::After(
+            token
+                .trim_start_matches("W/")
+                .trim_matches('"')
+                .parse()
+                .map_err(|_| format!("The continuation '{token}' is not one of this server."))?,
+        ),
+        (None, Some(date)) => {
+            let time = httpdate::parse_http_date(date)
+                .map_err(|_| format!("If-Modified-Since is '{date}', not an HTTP date."))?;
+            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Start::Time(since.as_secs())
+        }
+        (None, None) => Start::Beginning,
+    };
+    Ok((scope, start))
+}
+
+/// The body of a feed page, put together from the stored documents without parsing them.
+fn feed_body(rid: &str, changes: &[crate::container::Change], structured: bool) -> Vec<u8> {
+    use std::io::Write;
+    let size = changes.iter().map(|change| change.body.len() + 64).sum::<usize>();
+    let mut out = Vec::with_capacity(size + 128);
+    // Writing to a vector cannot fail.
+    let _ = write!(out, r#"{{"_rid":"{rid}","Documents":["#);
+    for (n, change) in changes.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        if structured {
+            out.extend_from_slice(br#"{"current":"#);
+            out.extend_from_slice(&change.body);
+            let _ = write!(
+                out,
+                r#","metadata":{{"lsn":{},"crts":{}}}}}"#,
+                change.lsn, change.ts
+            );
+        } else {
+            // The flat form carries the position inside the document, before its closing brace.
+            let inside = change.body.strip_suffix(b"}").unwrap_or(&change.body);
+            out.extend_from_slice(inside);
+            let _ = write!(out, r#","_lsn":{}}}"#, change.lsn);
+        }
+    }
+    let _ = write!(out, r#"],"_count":{}}}"#, changes.len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_declared_in_one_word() {
+        let spec: ContainerSpec = "events:/region".parse().unwrap();
+        assert_eq!(
+            (spec.partitions, spec.request_units, spec.database),
+            (4, None, None)
+        );
+        let spec: ContainerSpec = "shop/events:/tenant,/user:8:4000".parse().unwrap();
+        assert_eq!(spec.database.as_deref(), Some("shop"));
+        assert_eq!(spec.partition_key, ["/tenant", "/user"]);
+        assert_eq!((spec.partitions, spec.request_units), (8, Some(4000)));
+        for (bad, names) in [
+            ("events", "partition key"),
+            ("events:region", "region"),
+            ("events:/region:x", "'x'"),
+            ("events:/region:1:y", "'y'"),
+            (":/region", "not a container"),
+            ("e:/a,/b,/c,/d", "one to three"),
+        ] {
+            let error = bad.parse::<ContainerSpec>().unwrap_err();
+            assert!(error.contains(names), "{bad}: {error}");
+        }
+    }
+}

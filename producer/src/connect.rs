@@ -39,10 +39,10 @@ pub enum Auth {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Connection {
     /// Account endpoint, such as https://ACCOUNT.documents.azure.com:443/. Plain http only for this host.
-    #[arg(long, env = "COSMOS_URI")]
+    #[arg(long, env = "COSMOS_URI", value_name = "COSMOS_URI")]
     pub uri: String,
     /// Database.
-    #[arg(long, env = "COSMOS_DB")]
+    #[arg(long, env = "COSMOS_DB", value_name = "COSMOS_DB")]
     pub database: String,
     /// How requests are signed.
     #[arg(long, env = "COSMOS_AUTH", value_enum, default_value = "key")]
@@ -81,14 +81,12 @@ pub enum ConnectError {
         /// Database and container.
         what: String,
     },
-    /// Nobody answered in time.
-    #[error("no answer from {endpoint} within {} s: is it up, and is COSMOS_URI right? ({last})", .within.as_secs())]
+    /// Nobody answers, or not in time.
+    #[error("cannot reach {endpoint}: {last}; is it up, and is COSMOS_URI right?")]
     Unreachable {
         /// The account endpoint.
         endpoint: String,
-        /// The time limit.
-        within: Duration,
-        /// The last thing that was seen.
+        /// What went wrong last.
         last: String,
     },
     /// The service answered with something else.
@@ -182,8 +180,7 @@ impl Connection {
             Ok(result) => result.map_err(|error| self.explain(&error, container)),
             Err(_) => Err(ConnectError::Unreachable {
                 endpoint: self.uri.clone(),
-                within: limit,
-                last: "the request ran out of time".into(),
+                last: format!("no answer within {} s", limit.as_secs()),
             }),
         }
     }
@@ -212,8 +209,7 @@ impl Connection {
             },
             _ if !error.is_from_wire() && matches!(status, 408 | 503) => ConnectError::Unreachable {
                 endpoint,
-                within: CONNECT_WITHIN,
-                last: one_line(error),
+                last: innermost(error),
             },
             _ => ConnectError::Service {
                 endpoint,
@@ -278,6 +274,15 @@ fn variable(name: &str) -> Result<String, ConnectError> {
 fn read_secret(path: &PathBuf) -> Result<String, ConnectError> {
     std::fs::read_to_string(path)
         .map_err(|e| ConnectError::Config(format!("cannot read the secret file {}: {e}", path.display())))
+}
+
+/// The text of the first cause: that the connection was refused, for instance.
+fn innermost(error: &CosmosError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The error without its line breaks.
@@ -347,7 +352,7 @@ mod tests {
         assert!(c.key(None).unwrap_err().to_string().ends_with("is empty"));
         std::fs::remove_file(&path).unwrap();
         assert!(c
-            .key()
+            .key(None)
             .unwrap_err()
             .to_string()
             .contains("cannot read the secret file"));

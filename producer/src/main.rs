@@ -81,7 +81,8 @@ fn share(text: &str) -> Result<f64, String> {
 fn main() -> ExitCode {
     prepare_process();
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "off,cosmosflink_producer=warn".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,0 +1,127 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.OperationType;
+import java.io.Serializable;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Function;
+import org.apache.flink.api.connector.sink2.SinkWriter;
+import org.apache.flink.connector.base.sink.writer.ElementConverter;
+
+/** Makes a write out of an element: which document, where, what, and how. */
+public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, CosmosDBRequestEntry> {
+    private static final long serialVersionUID = 1L;
+    private static final byte[] NOTHING = {};
+
+    /** A function that travels in the job graph. */
+    @FunctionalInterface
+    public interface Extractor<IN, R> extends Function<IN, R>, Serializable {}
+
+    private final Extractor<IN, String> id;
+    private final ArrayList<Extractor<IN, ?>> partitionKey;
+    private final Extractor<IN, byte[]> document;
+    private final Extractor<IN, OperationType> operation;
+    private final Extractor<IN, String> ifMatch;
+
+    private CosmosDBElementConverter(Builder<IN> builder) {
+        this.id = builder.id;
+        this.partitionKey = new ArrayList<>(builder.partitionKey);
+        this.document = builder.document;
+        this.operation = builder.operation;
+        this.ifMatch = builder.ifMatch;
+    }
+
+    public static <IN> Builder<IN> builder() {
+        return new Builder<>();
+    }
+
+    @Override
+    public CosmosDBRequestEntry apply(IN element, SinkWriter.Context context) {
+        String name = id.apply(element);
+        if (name == null || name.isEmpty()) {
+            throw new IllegalArgumentException("the id extractor gave " + (name == null ? "null" : "an empty id")
+                    + " for " + element.getClass().getName() + "; every document needs an id");
+        }
+        OperationType type = operation.apply(element);
+        byte[] bytes = type == OperationType.DELETE ? NOTHING : document.apply(element);
+        if (bytes == null) {
+            throw new IllegalArgumentException(
+                    "the document serializer gave null for id '" + name + "'; only a delete has no document");
+        }
+        String etag = ifMatch.apply(element);
+        return CosmosDBRequestEntry.of(new Operation(type, name, key(element, name), etag == null ? "" : etag, bytes));
+    }
+
+    private String key(IN element, String name) {
+        ArrayNode array = JsonNodeFactory.instance.arrayNode(partitionKey.size());
+        for (Extractor<IN, ?> component : partitionKey) {
+            Object value = component.apply(element);
+            if (value == null || value instanceof String || value instanceof Number || value instanceof Boolean) {
+                array.addPOJO(value);
+            } else {
+                throw new IllegalArgumentException("a partition key component of id '" + name + "' is a "
+                        + value.getClass().getName() + "; it must be a string, a number, a boolean or null");
+            }
+        }
+        try {
+            return Schemas.MAPPER.writeValueAsString(array);
+        } catch (JsonProcessingException e) {
+            throw new IllegalArgumentException("cannot write the partition key of id '" + name + "' as JSON", e);
+        }
+    }
+
+    /** Collects the extractors. */
+    public static final class Builder<IN> {
+        private Extractor<IN, String> id;
+        private final List<Extractor<IN, ?>> partitionKey = new ArrayList<>();
+        private Extractor<IN, byte[]> document;
+        private Extractor<IN, OperationType> operation = element -> OperationType.UPSERT;
+        private Extractor<IN, String> ifMatch = element -> "";
+
+        private Builder() {}
+
+        /** The document's id. Required. A deterministic one makes writes repeatable. */
+        public Builder<IN> id(Extractor<IN, String> extractor) {
+            id = extractor;
+            return this;
+        }
+
+        /** The partition key, or its next component for a hierarchical one: a string, a number, a boolean or null. */
+        public Builder<IN> partitionKey(Extractor<IN, ?> extractor) {
+            partitionKey.add(extractor);
+            return this;
+        }
+
+        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes. */
+        public Builder<IN> document(Extractor<IN, byte[]> serializer) {
+            document = serializer;
+            return this;
+        }
+
+        /** What to do with the document; upsert unless set. */
+        public Builder<IN> operation(Extractor<IN, OperationType> extractor) {
+            operation = extractor;
+            return this;
+        }
+
+        /** ETag that the stored document must have; none unless set. */
+        public Builder<IN> ifMatch(Extractor<IN, String> extractor) {
+            ifMatch = extractor;
+            return this;
+        }
+
+        /** @throws IllegalStateException when id, partition key or document is missing */
+        public CosmosDBElementConverter<IN> build() {
+            if (id == null || partitionKey.isEmpty() || document == null) {
+                throw new IllegalStateException("an element converter needs id, partitionKey and document; missing: "
+                        + (id == null ? "id " : "") + (partitionKey.isEmpty() ? "partitionKey " : "")
+                        + (document == null ? "document" : ""));
+            }
+            return new CosmosDBElementConverter<>(this);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.CosmosRuntime.Role;
+import io.cosmosflink.core.NativeRuntime;
+import java.io.Serializable;
+import java.util.Map;
+import java.util.Optional;
+import java.util.TreeMap;
+import org.apache.flink.util.ParameterTool;
+
+/**
+ * Options of a source, a sink or a job: a flat map with the names of {@code docs/configuration.md}. Immutable. What is secret never
+ * shows in {@link #toString}.
+ *
+ * <p>The core checks the values and knows the defaults; {@link #validated} is the only place that fills them in.
+ */
+public final class CosmosDBOptions implements Serializable {
+    private static final long serialVersionUID = 1L;
+
+    private final TreeMap<String, String> values;
+
+    private CosmosDBOptions(Map<String, String> values) {
+        this.values = new TreeMap<>(values);
+    }
+
+    /** No option at all. */
+    public static CosmosDBOptions empty() {
+        return new CosmosDBOptions(Map.of());
+    }
+
+    public static CosmosDBOptions of(Map<String, String> values) {
+        return new CosmosDBOptions(values);
+    }
+
+    /**
+     * Options from a job's arguments and environment. An argument is named by option ({@code --cosmos.database}) or by variable
+     * ({@code --COSMOS_DB}) and goes before the environment.
+     *
+     * @throws io.cosmosflink.core.CosmosException of kind CONFIG for an unknown argument or a bad value
+     */
+    public static CosmosDBOptions fromEnvironmentAndArguments(
+            ParameterTool arguments, Map<String, String> environment) {
+        return new CosmosDBOptions(NativeRuntime.get().resolveOptions(arguments.toMap(), environment));
+    }
+
+    /** The same with one option more, or another value for it. */
+    public CosmosDBOptions with(String name, String value) {
+        CosmosDBOptions copy = new CosmosDBOptions(values);
+        copy.values.put(name, value);
+        return copy;
+    }
+
+    /** These, and those of {@code others} on top. */
+    public CosmosDBOptions with(Map<String, String> others) {
+        CosmosDBOptions copy = new CosmosDBOptions(values);
+        copy.values.putAll(others);
+        return copy;
+    }
+
+    public Optional<String> get(String name) {
+        return Optional.ofNullable(values.get(name));
+    }
+
+    /**
+     * A value that must be there.
+     *
+     * @throws IllegalStateException when it is not, which after {@link #validated} means an option without default
+     */
+    public String require(String name) {
+        return get(name).orElseThrow(() -> new IllegalStateException("option '" + name + "' has no value; set it"));
+    }
+
+    /** A number that must be there. */
+    public long number(String name) {
+        String value = require(name);
+        try {
+            return Long.parseLong(value);
+        } catch (NumberFormatException e) {
+            throw new IllegalStateException("option '" + name + "' is '" + value + "', not a whole number", e);
+        }
+    }
+
+    /** A copy of the values, secrets included. */
+    public Map<String, String> toMap() {
+        return new TreeMap<>(values);
+    }
+
+    /** Checked by the core, with its defaults filled in. */
+    public CosmosDBOptions validated(CosmosRuntime runtime, Role role) {
+        return new CosmosDBOptions(runtime.validateOptions(role, values));
+    }
+
+    /**
+     * Like {@link #validated}, but where this process has no core (a client on another platform than the cluster) the options stay as
+     * they are and the cluster checks them.
+     */
+    CosmosDBOptions validatedIfPossible(CosmosRuntime.Provider runtime, Role role) {
+        CosmosRuntime core;
+        try {
+            core = runtime.get();
+        } catch (UnsatisfiedLinkError e) {
+            return this;
+        }
+        return validated(core, role);
+    }
+
+    private static boolean isSecret(String name) {
+        return name.endsWith("key") || name.endsWith("secret");
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof CosmosDBOptions that && values.equals(that.values);
+    }
+
+    @Override
+    public int hashCode() {
+        return values.hashCode();
+    }
+
+    @Override
+    public String toString() {
+        TreeMap<String, String> shown = new TreeMap<>(values);
+        shown.replaceAll((name, value) -> isSecret(name) ? "[redacted]" : value);
+        return "CosmosDBOptions" + shown;
+    }
+}

@@ -1,0 +1,145 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.CosmosRuntime.Role;
+import java.util.Collection;
+import java.util.List;
+import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
+import org.apache.flink.api.connector.sink2.WriterInitContext;
+import org.apache.flink.connector.base.sink.AsyncSinkBase;
+import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
+import org.apache.flink.connector.base.sink.writer.ElementConverter;
+import org.apache.flink.core.io.SimpleVersionedSerializer;
+
+/**
+ * Writes documents in bulk, at least once: with upserts under deterministic ids each document is stored once. Writes of one document
+ * keep their order. What a checkpoint covers is written, or in the writer's state.
+ */
+public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEntry> {
+    private static final long serialVersionUID = 1L;
+
+    private final CosmosDBOptions options;
+    private final CosmosRuntime.Provider runtime;
+
+    private CosmosDBSink(
+            CosmosDBOptions options,
+            CosmosRuntime.Provider runtime,
+            ElementConverter<IN, CosmosDBRequestEntry> converter) {
+        super(
+                converter,
+                knob(options, "sink.max-batch-size"),
+                knob(options, "sink.max-in-flight-requests"),
+                knob(options, "sink.max-buffered-requests"),
+                knob(options, "sink.max-batch-bytes"),
+                knob(options, "sink.max-time-in-buffer-ms"),
+                knob(options, "sink.max-record-bytes"));
+        this.options = options;
+        this.runtime = runtime;
+    }
+
+    /**
+     * A number for the base class. Without a core at the client it is not known yet, so it is 0: the writer takes all numbers from
+     * the options that the cluster's core validates.
+     */
+    private static int knob(CosmosDBOptions options, String name) {
+        return options.get(name).isPresent() ? Math.toIntExact(options.number(name)) : 0;
+    }
+
+    public static <IN> Builder<IN> builder() {
+        return new Builder<>();
+    }
+
+    @Override
+    public StatefulSinkWriter<IN, BufferedRequestState<CosmosDBRequestEntry>> createWriter(WriterInitContext context) {
+        return restoreWriter(context, List.of());
+    }
+
+    @Override
+    public StatefulSinkWriter<IN, BufferedRequestState<CosmosDBRequestEntry>> restoreWriter(
+            WriterInitContext context, Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
+        CosmosRuntime core = runtime.get();
+        return CosmosDBSinkWriter.open(
+                getElementConverter(), context, core, options.validated(core, Role.SINK), states);
+    }
+
+    @Override
+    public SimpleVersionedSerializer<BufferedRequestState<CosmosDBRequestEntry>> getWriterStateSerializer() {
+        return new CosmosDBWriterStateSerializer();
+    }
+
+    @Override
+    public String toString() {
+        return "CosmosDBSink{" + options + "}";
+    }
+
+    /** Collects what a sink needs; {@link #build} checks it. */
+    public static final class Builder<IN> extends OptionsBuilder<Builder<IN>> {
+        private ElementConverter<IN, CosmosDBRequestEntry> converter;
+
+        private Builder() {}
+
+        /** What is written for an element. Required; see {@link CosmosDBElementConverter#builder}. */
+        public Builder<IN> converter(ElementConverter<IN, CosmosDBRequestEntry> elementConverter) {
+            converter = elementConverter;
+            return this;
+        }
+
+        /** Most records that are handed to the core at once. */
+        public Builder<IN> maxBatchSize(int records) {
+            return option("sink.max-batch-size", records);
+        }
+
+        /** Batches in flight. */
+        public Builder<IN> maxInFlightRequests(int batches) {
+            return option("sink.max-in-flight-requests", batches);
+        }
+
+        /** Records that are buffered before the job is held back. */
+        public Builder<IN> maxBufferedRequests(int records) {
+            return option("sink.max-buffered-requests", records);
+        }
+
+        public Builder<IN> maxBatchSizeInBytes(long bytes) {
+            return option("sink.max-batch-bytes", bytes);
+        }
+
+        public Builder<IN> maxTimeInBufferMS(long millis) {
+            return option("sink.max-time-in-buffer-ms", millis);
+        }
+
+        public Builder<IN> maxRecordSizeInBytes(long bytes) {
+            return option("sink.max-record-bytes", bytes);
+        }
+
+        /** {@code fail} (the default), {@code skip} or {@code dead-letter}. */
+        public Builder<IN> failureMode(String mode) {
+            return option("sink.failure-mode", mode);
+        }
+
+        /** Refused writes go to this container of the same database. */
+        public Builder<IN> deadLetterContainer(String container) {
+            return failureMode("dead-letter").option("sink.dead-letter-container", container);
+        }
+
+        private Builder<IN> option(String name, long value) {
+            return option(name, Long.toString(value));
+        }
+
+        /**
+         * @throws io.cosmosflink.core.CosmosException of kind CONFIG when an option is unknown, missing or wrong
+         * @throws IllegalStateException when there is no converter
+         */
+        public CosmosDBSink<IN> build() {
+            if (converter == null) {
+                throw new IllegalStateException(
+                        "a sink needs a converter; build one with CosmosDBElementConverter.builder()");
+            }
+            return new CosmosDBSink<>(options.validatedIfPossible(runtime, Role.SINK), runtime, converter);
+        }
+
+        @Override
+        Builder<IN> self() {
+            return this;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.CosmosRuntime.Role;
+import org.apache.flink.api.common.serialization.DeserializationSchema;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.connector.source.Boundedness;
+import org.apache.flink.api.connector.source.Source;
+import org.apache.flink.api.connector.source.SourceReader;
+import org.apache.flink.api.connector.source.SourceReaderContext;
+import org.apache.flink.api.connector.source.SplitEnumerator;
+import org.apache.flink.api.connector.source.SplitEnumeratorContext;
+import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
+import org.apache.flink.core.io.SimpleVersionedSerializer;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.util.UserCodeClassLoader;
+
+/**
+ * The change feed of a container, without end. Each document's latest version arrives at least once per checkpointed position and
+ * exactly once in Flink's state; documents of one feed range arrive in the order of their changes.
+ *
+ * <pre>{@code
+ * CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+ *     .endpoint("https://ACCOUNT.documents.azure.com:443/").keyFile("/run/secrets/cosmos-key")
+ *     .database("orders").container("events-source")
+ *     .deserializer(CosmosDBDeserializationSchema.string())
+ *     .build();
+ * }</pre>
+ */
+public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourceState>, ResultTypeQueryable<T> {
+    private static final long serialVersionUID = 1L;
+
+    private final CosmosDBOptions options;
+    private final CosmosRuntime.Provider runtime;
+    private final CosmosDBDeserializationSchema<T> schema;
+    private final CosmosDBTimestampExtractor<T> timestamps;
+
+    private CosmosDBSource(Builder<T> builder) {
+        this.options = builder.options.validatedIfPossible(builder.runtime, Role.SOURCE);
+        this.runtime = builder.runtime;
+        this.schema = builder.schema;
+        this.timestamps = builder.timestamps;
+    }
+
+    public static <T> Builder<T> builder() {
+        return new Builder<>();
+    }
+
+    @Override
+    public Boundedness getBoundedness() {
+        return Boundedness.CONTINUOUS_UNBOUNDED;
+    }
+
+    @Override
+    public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> createEnumerator(
+            SplitEnumeratorContext<CosmosDBSplit> context) {
+        return restoreEnumerator(context, null);
+    }
+
+    @Override
+    public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> restoreEnumerator(
+            SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) {
+        CosmosRuntime core = runtime.get();
+        return new CosmosDBSplitEnumerator(context, core, options.validated(core, Role.SOURCE), state);
+    }
+
+    @Override
+    public SimpleVersionedSerializer<CosmosDBSplit> getSplitSerializer() {
+        return new CosmosDBSplitSerializer(runtime);
+    }
+
+    @Override
+    public SimpleVersionedSerializer<CosmosDBSourceState> getEnumeratorCheckpointSerializer() {
+        return new CosmosDBSourceStateSerializer(runtime);
+    }
+
+    @Override
+    public SourceReader<T, CosmosDBSplit> createReader(SourceReaderContext context) throws Exception {
+        CosmosRuntime core = runtime.get();
+        schema.open(new DeserializationSchema.InitializationContext() {
+            @Override
+            public MetricGroup getMetricGroup() {
+                return context.metricGroup().addGroup("deserializer");
+            }
+
+            @Override
+            public UserCodeClassLoader getUserCodeClassLoader() {
+                return context.getUserCodeClassLoader();
+            }
+        });
+        return new CosmosDBSourceReader<>(context, core, options.validated(core, Role.SOURCE), schema, timestamps);
+    }
+
+    @Override
+    public TypeInformation<T> getProducedType() {
+        return schema.getProducedType();
+    }
+
+    @Override
+    public String toString() {
+        return "CosmosDBSource{" + options + "}";
+    }
+
+    /** Collects what a source needs; {@link #build} checks it. */
+    public static final class Builder<T> extends OptionsBuilder<Builder<T>> {
+        private CosmosDBDeserializationSchema<T> schema;
+        private CosmosDBTimestampExtractor<T> timestamps = CosmosDBTimestampExtractor.serviceTime();
+
+        private Builder() {}
+
+        /** What becomes of a document. Required. */
+        public Builder<T> deserializer(CosmosDBDeserializationSchema<T> deserializer) {
+            schema = deserializer;
+            return this;
+        }
+
+        /** Event time of a record; the service's {@code _ts} unless set. */
+        public Builder<T> timestamps(CosmosDBTimestampExtractor<T> extractor) {
+            timestamps = extractor;
+            return this;
+        }
+
+        /** Where to begin without a savepoint: {@code beginning} (the default), {@code now} or an RFC 3339 time. */
+        public Builder<T> start(String start) {
+            return option("source.start", start);
+        }
+
+        /**
+         * @throws io.cosmosflink.core.CosmosException of kind CONFIG when an option is unknown, missing or wrong
+         * @throws IllegalStateException when there is no deserializer
+         */
+        public CosmosDBSource<T> build() {
+            if (schema == null) {
+                throw new IllegalStateException(
+                        "a source needs a deserializer; CosmosDBDeserializationSchema has ready ones");
+            }
+            return new CosmosDBSource<>(this);
+        }
+
+        @Override
+        Builder<T> self() {
+            return this;
+        }
+    }
+}

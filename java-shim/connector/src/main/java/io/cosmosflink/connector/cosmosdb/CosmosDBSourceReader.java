@@ -1,0 +1,52 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Page;
+import java.util.Map;
+import org.apache.flink.api.connector.source.SourceReaderContext;
+import org.apache.flink.connector.base.source.reader.SingleThreadMultiplexSourceReaderBase;
+
+/** Reads all its splits with one fetcher: the concurrency is inside the core. */
+@SuppressWarnings("try") // close() of the base class may throw what it likes
+final class CosmosDBSourceReader<T>
+        extends SingleThreadMultiplexSourceReaderBase<Page, T, CosmosDBSplit, CosmosDBSplitState> {
+
+    /** @param options validated */
+    CosmosDBSourceReader(
+            SourceReaderContext context,
+            CosmosRuntime runtime,
+            CosmosDBOptions options,
+            CosmosDBDeserializationSchema<T> schema,
+            CosmosDBTimestampExtractor<T> timestamps) {
+        this(context, runtime, options, schema, timestamps, new SourceMetrics(context.metricGroup()));
+    }
+
+    private CosmosDBSourceReader(
+            SourceReaderContext context,
+            CosmosRuntime runtime,
+            CosmosDBOptions options,
+            CosmosDBDeserializationSchema<T> schema,
+            CosmosDBTimestampExtractor<T> timestamps,
+            SourceMetrics metrics) {
+        super(
+                () -> new CosmosDBSplitReader(runtime, options, metrics),
+                new PageEmitter<>(schema, timestamps, metrics),
+                context.getConfiguration(),
+                context);
+    }
+
+    @Override
+    protected void onSplitFinished(Map<String, CosmosDBSplitState> finished) {
+        // A change feed has no end.
+    }
+
+    @Override
+    protected CosmosDBSplitState initializedState(CosmosDBSplit split) {
+        return new CosmosDBSplitState(split);
+    }
+
+    @Override
+    protected CosmosDBSplit toSplitType(String splitId, CosmosDBSplitState state) {
+        return state.split();
+    }
+}

@@ -1,0 +1,36 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.CosmosRuntime;
+import java.io.IOException;
+import org.apache.flink.core.io.SimpleVersionedSerializer;
+
+/** The enumerator's state in the core's durable form. */
+final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<CosmosDBSourceState> {
+    static final int VERSION = 1;
+    private final CosmosRuntime.Provider runtime;
+
+    CosmosDBSourceStateSerializer(CosmosRuntime.Provider runtime) {
+        this.runtime = runtime;
+    }
+
+    @Override
+    public int getVersion() {
+        return VERSION;
+    }
+
+    @Override
+    public byte[] serialize(CosmosDBSourceState state) {
+        return runtime.get().encodeEnumeratorState(state.splits());
+    }
+
+    @Override
+    public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
+        Versions.check("the enumerator's state", version, VERSION);
+        try {
+            return new CosmosDBSourceState(runtime.get().decodeEnumeratorState(bytes));
+        } catch (CosmosException e) {
+            throw new IOException("cannot restore the enumerator: " + e.getMessage(), e);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.CosmosRuntime;
+import java.io.IOException;
+import org.apache.flink.core.io.SimpleVersionedSerializer;
+
+/** The core's split bytes as they are: they carry their own version, which the core checks. */
+final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosDBSplit> {
+    static final int VERSION = 1;
+    private final CosmosRuntime.Provider runtime;
+
+    CosmosDBSplitSerializer(CosmosRuntime.Provider runtime) {
+        this.runtime = runtime;
+    }
+
+    @Override
+    public int getVersion() {
+        return VERSION;
+    }
+
+    @Override
+    public byte[] serialize(CosmosDBSplit split) {
+        return split.bytes();
+    }
+
+    @Override
+    public CosmosDBSplit deserialize(int version, byte[] bytes) throws IOException {
+        Versions.check("splits", version, VERSION);
+        try {
+            return new CosmosDBSplit(runtime.get().describeSplit(bytes));
+        } catch (CosmosException e) {
+            throw new IOException("cannot restore a split: " + e.getMessage(), e);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.NativeRuntime;
+
+/** What the builders of source and sink share: the connection. */
+abstract class OptionsBuilder<B extends OptionsBuilder<B>> {
+    CosmosDBOptions options = CosmosDBOptions.empty();
+    CosmosRuntime.Provider runtime = NativeRuntime::get;
+
+    /** Account endpoint, such as {@code https://ACCOUNT.documents.azure.com:443/}. */
+    public B endpoint(String endpoint) {
+        return option("cosmos.endpoint", endpoint);
+    }
+
+    public B database(String database) {
+        return option("cosmos.database", database);
+    }
+
+    public B container(String container) {
+        return option("cosmos.container", container);
+    }
+
+    /** Account key. It travels in the job graph; prefer {@link #keyFile}. */
+    public B key(String key) {
+        return option("cosmos.auth.key", key);
+    }
+
+    /** File with the account key, on every machine of the cluster. */
+    public B keyFile(String path) {
+        return option("cosmos.auth.key-file", path);
+    }
+
+    /** Any option of {@code docs/configuration.md}. */
+    public B option(String name, String value) {
+        options = options.with(name, value);
+        return self();
+    }
+
+    /** All of these, over what was set before. */
+    public B options(CosmosDBOptions others) {
+        options = options.with(others.toMap());
+        return self();
+    }
+
+    /** Another core, for tests. */
+    B runtime(CosmosRuntime.Provider provider) {
+        runtime = provider;
+        return self();
+    }
+
+    abstract B self();
+}

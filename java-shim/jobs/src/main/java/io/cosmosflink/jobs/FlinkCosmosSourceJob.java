@@ -1,0 +1,74 @@
+package io.cosmosflink.jobs;
+
+import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
+import java.time.Instant;
+import java.util.concurrent.TimeUnit;
+import org.apache.flink.api.common.functions.OpenContext;
+import org.apache.flink.api.common.functions.RichFlatMapFunction;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.streaming.api.datastream.AsyncDataStream;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.util.Collector;
+
+/**
+ * The secondary job: reads the processed orders of {@code job.target-container}, delivers them to the consumer, and records in
+ * {@code job.output-container} what the consumer has acknowledged. At least once: an event is in a checkpoint until it is recorded.
+ */
+public final class FlinkCosmosSourceJob {
+    private FlinkCosmosSourceJob() {}
+
+    /** {@code --name value} pairs over the environment; see {@code docs/configuration.md}. */
+    public static void main(String[] arguments) throws Exception {
+        JobSettings settings = JobSettings.of(arguments, System.getenv());
+        StreamExecutionEnvironment env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
+        define(env, settings);
+        env.execute(settings.jobName("cosmosflink-source"));
+    }
+
+    static void define(StreamExecutionEnvironment env, JobSettings settings) {
+        DataStream<OutgoingDocument> events = env.fromSource(
+                        settings.source("job.target-container"),
+                        FlinkCosmosSinkJob.Watermarks.ofService(),
+                        "processed orders")
+                .uid("processed-orders")
+                .flatMap(new Enrich())
+                .returns(Types.POJO(OutgoingDocument.class))
+                .name("enrich and filter")
+                .uid("enrich");
+        Delivery delivery = Delivery.of(settings);
+        // No time limit of the operator's own: the delivery has a deadline, and the job fails when it passes.
+        AsyncDataStream.unorderedWait(events, delivery, 0, TimeUnit.MILLISECONDS, delivery.capacity())
+                .returns(Types.POJO(OutgoingDocument.class))
+                .name("deliver to the consumer")
+                .uid("deliver")
+                .sinkTo(settings.sink("job.output-container"))
+                .name("delivered orders")
+                .uid("delivered");
+    }
+
+    /** Adds what the consumer wants to know, and drops what is no processed order. */
+    private static final class Enrich extends RichFlatMapFunction<CosmosDBRecord, OutgoingDocument> {
+        private static final long serialVersionUID = 1L;
+
+        private transient Counter filtered;
+
+        @Override
+        public void open(OpenContext context) {
+            filtered = getRuntimeContext().getMetricGroup().counter("filteredRecords");
+        }
+
+        @Override
+        public void flatMap(CosmosDBRecord record, Collector<OutgoingDocument> out) {
+            if (record.deleted()) {
+                return;
+            }
+            try {
+                out.collect(Orders.outgoing(record.document, Instant.now()));
+            } catch (BadRecordException e) {
+                filtered.inc();
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+package io.cosmosflink.jobs;
+
+/** A document on its way to a container or to the consumer. A POJO in Flink's sense. */
+public class OutgoingDocument {
+    public String id = "";
+    /** The one component of the partition key. */
+    public String partitionKey = "";
+    /** A JSON object in UTF-8, id and partition key included. */
+    public byte[] document = {};
+
+    public OutgoingDocument() {}
+
+    OutgoingDocument(String id, String partitionKey, byte[] document) {
+        this.id = id;
+        this.partitionKey = partitionKey;
+        this.document = document;
+    }
+}

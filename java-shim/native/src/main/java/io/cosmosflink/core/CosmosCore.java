@@ -1,0 +1,59 @@
+package io.cosmosflink.core;
+
+/**
+ * Every native method of the core, as {@code docs/boundary.md} fixes them. Rust finds them by this class's full name, so neither
+ * class nor package may be renamed or relocated.
+ *
+ * <p>Use {@link NativeRuntime}, which loads the library first. Frames are byte arrays; a handle is an id with a generation, never
+ * a pointer, so a closed or made-up handle is a {@link CosmosException} and not a crash.
+ */
+final class CosmosCore {
+    /** The contract that this jar speaks. The loader refuses a library that speaks another. */
+    static final int ABI_VERSION = 1;
+
+    private CosmosCore() {}
+
+    static native int abiVersion();
+
+    static native byte[] optionTable();
+
+    static native byte[] resolveOptions(byte[] arguments, byte[] environment);
+
+    static native byte[] validateOptions(int role, byte[] options);
+
+    static native byte[] describeSplit(byte[] split);
+
+    static native byte[] encodeEnumeratorState(byte[] splitList);
+
+    static native byte[] decodeEnumeratorState(byte[] state);
+
+    static native long openEnumerator(byte[] options);
+
+    static native byte[] discoverSplits(long handle, byte[] known);
+
+    static native long openSource(byte[] options);
+
+    static native void addSplits(long handle, byte[] splitList);
+
+    static native void pauseOrResumeSplits(long handle, byte[] pause, byte[] resume);
+
+    static native int nextPage(long handle, long timeoutMillis);
+
+    static native int takePage(long handle, byte[] into);
+
+    static native long openSink(byte[] options);
+
+    static native void submit(long handle, byte[] operations, int length);
+
+    static native byte[] pollOutcomes(long handle, int max, long timeoutMillis);
+
+    static native void wakeUp(long handle);
+
+    static native byte[] metrics(long handle);
+
+    static native void close(long handle);
+
+    static native byte[] drainLog(int max);
+
+    static native void setLogLevel(int level);
+}

@@ -1,0 +1,68 @@
+package io.cosmosflink.core;
+
+/** The one exception of the core: what failed, of which kind, and what the service answered. */
+public final class CosmosException extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    /** What sort of failure it is. Decide by this, never by the message. */
+    public enum Kind {
+        /** A kind that this jar does not know: the library is newer. */
+        UNKNOWN,
+        CONFIG,
+        AUTH,
+        NOT_FOUND,
+        THROTTLED,
+        TRANSIENT,
+        BAD_REQUEST,
+        CONFLICT,
+        PRECONDITION,
+        TOO_LARGE,
+        CLOSED,
+        STATE,
+        INTERNAL;
+
+        private static final Kind[] ALL = values();
+
+        /** The kind of a number on the wire, or {@link #UNKNOWN}. */
+        static Kind of(int number) {
+            return number > 0 && number < ALL.length ? ALL[number] : UNKNOWN;
+        }
+    }
+
+    private final Kind kind;
+    private final int status;
+    private final int subStatus;
+    private final String activityId;
+
+    /** Called by the core. {@code status} and {@code subStatus} are the service's, 0 for none; {@code activityId} may be empty. */
+    public CosmosException(String message, int kind, int status, int subStatus, String activityId) {
+        super(message);
+        this.kind = Kind.of(kind);
+        this.status = status;
+        this.subStatus = subStatus;
+        this.activityId = activityId == null ? "" : activityId;
+    }
+
+    CosmosException(String message, Kind kind) {
+        this(message, kind.ordinal(), 0, 0, "");
+    }
+
+    public Kind kind() {
+        return kind;
+    }
+
+    /** HTTP status of the service, 0 if it never answered. */
+    public int status() {
+        return status;
+    }
+
+    /** The service's sub-status, 0 for none. */
+    public int subStatus() {
+        return subStatus;
+    }
+
+    /** The service's name for the request, for a support case; empty if there is none. */
+    public String activityId() {
+        return activityId;
+    }
+}

@@ -1,0 +1,95 @@
+package io.cosmosflink.core;
+
+import java.io.Serializable;
+import java.util.Collection;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * All that a connector asks of the core. {@link NativeRuntime} is the one implementation outside tests.
+ *
+ * <p>Every method may throw {@link CosmosException}.
+ */
+public interface CosmosRuntime {
+    /** Which options must be there. */
+    enum Role {
+        CONNECTION,
+        SOURCE,
+        SINK,
+        JOB
+    }
+
+    /** Gives the runtime of the process; travels in the job graph. */
+    @FunctionalInterface
+    interface Provider extends Serializable {
+        CosmosRuntime get();
+    }
+
+    /** Every option there is. */
+    List<CoreOption> optionTable();
+
+    /** Options out of arguments (by option name or variable) and environment; arguments go first. */
+    Map<String, String> resolveOptions(Map<String, String> arguments, Map<String, String> environment);
+
+    /** The options checked, with all defaults filled in. */
+    Map<String, String> validateOptions(Role role, Map<String, String> options);
+
+    /** Reads split bytes; fails with kind STATE when they are foreign or newer. */
+    SplitEntry describeSplit(byte[] split);
+
+    /** Durable bytes of an enumerator's state. */
+    byte[] encodeEnumeratorState(Collection<SplitEntry> splits);
+
+    List<SplitEntry> decodeEnumeratorState(byte[] state);
+
+    /** Checks that the container is there. May use the network. */
+    EnumeratorHandle openEnumerator(Map<String, String> options);
+
+    SourceHandle openSource(Map<String, String> options);
+
+    /** Checks that the container is there. May use the network. */
+    SinkHandle openSink(Map<String, String> options);
+
+    /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
+    void drainLog(boolean now);
+
+    /** What all handles share. Closing twice is fine; any other call after it fails with kind CLOSED. */
+    interface Handle extends AutoCloseable {
+        CoreMetrics metrics();
+
+        /** Makes a call that waits return at once. */
+        void wakeUp();
+
+        @Override
+        void close();
+    }
+
+    /** Finds splits. */
+    interface EnumeratorHandle extends Handle {
+        /** The splits that are not among the known ones. */
+        List<SplitEntry> discoverSplits(Collection<SplitEntry> known);
+    }
+
+    /** Reads splits. One thread calls all but {@code metrics}, {@code wakeUp} and {@code close}. */
+    interface SourceHandle extends Handle {
+        void addSplits(Collection<SplitEntry> splits);
+
+        /** By split id. */
+        void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume);
+
+        /** Size in bytes of the next page; 0 if none came in time or {@code wakeUp} was called. */
+        int nextPage(long timeoutMillis);
+
+        /** Copies the page of the last {@code nextPage} and returns its size. */
+        int takePage(byte[] into);
+    }
+
+    /** Writes. One thread submits, one polls. */
+    interface SinkHandle extends Handle {
+        /** Takes all operations of the batch; the batch can be used again afterwards. */
+        void submit(OperationBatch batch);
+
+        /** Up to {@code max} outcomes; none if none came in time or {@code wakeUp} was called. */
+        List<Outcome> pollOutcomes(int max, long timeoutMillis);
+    }
+}

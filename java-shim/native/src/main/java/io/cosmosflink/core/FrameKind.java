@@ -1,0 +1,21 @@
+package io.cosmosflink.core;
+
+/** The kinds of frame of {@code docs/boundary.md}. */
+enum FrameKind {
+    OPTIONS(1),
+    MAP(2),
+    STRINGS(3),
+    SPLIT_LIST(4),
+    PAGE(5),
+    OPERATIONS(6),
+    OUTCOMES(7),
+    METRICS(8),
+    LOG(9),
+    OPERATION_STATE(10);
+
+    final int number;
+
+    FrameKind(int number) {
+        this.number = number;
+    }
+}

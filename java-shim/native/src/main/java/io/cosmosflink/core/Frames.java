@@ -1,0 +1,83 @@
+package io.cosmosflink.core;
+
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Small frames to values and back. Pages and operations, the hot ones, are in {@link Page} and {@link OperationBatch}. */
+final class Frames {
+    private Frames() {}
+
+    static byte[] map(Map<String, String> map) {
+        FrameWriter out = FrameWriter.frame(FrameKind.MAP).u32(map.size());
+        map.forEach((key, value) -> out.str(key).str(value));
+        return out.toBytes();
+    }
+
+    static Map<String, String> map(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.MAP);
+        int n = in.count(8);
+        Map<String, String> out = new LinkedHashMap<>();
+        for (int i = 0; i < n; i++) {
+            out.put(in.str(), in.str());
+        }
+        return out;
+    }
+
+    static byte[] strings(Collection<String> values) {
+        FrameWriter out = FrameWriter.frame(FrameKind.STRINGS).u32(values.size());
+        values.forEach(out::str);
+        return out.toBytes();
+    }
+
+    static byte[] splits(Collection<SplitEntry> splits) {
+        FrameWriter out = FrameWriter.frame(FrameKind.SPLIT_LIST).u32(splits.size());
+        for (SplitEntry s : splits) {
+            out.str(s.id())
+                    .u32(s.ordinal())
+                    .u8(s.assigned() ? 1 : 0)
+                    .str(s.description())
+                    .blob(s.split());
+        }
+        return out.toBytes();
+    }
+
+    static List<SplitEntry> splits(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.SPLIT_LIST);
+        int n = in.count(17);
+        List<SplitEntry> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            String id = in.str();
+            int ordinal = in.u32();
+            boolean assigned = (in.u8() & 1) != 0;
+            out.add(new SplitEntry(id, ordinal, assigned, in.str(), in.blob()));
+        }
+        return out;
+    }
+
+    static List<Outcome> outcomes(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.OUTCOMES);
+        int n = in.count(36);
+        List<Outcome> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            long token = in.u64();
+            Outcome.Result result = Outcome.Result.of(in.u8());
+            CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
+            out.add(new Outcome(token, result, kind, in.u16(), in.u32(), in.u32(), in.f64(), in.str(), in.str()));
+        }
+        return out;
+    }
+
+    static List<CoreOption> options(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.OPTIONS);
+        int n = in.count(26);
+        List<CoreOption> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            out.add(new CoreOption(
+                    in.str(), in.str(), in.str(), in.str(), in.str(), in.str(), in.u8() != 0, in.u8() != 0));
+        }
+        return out;
+    }
+}

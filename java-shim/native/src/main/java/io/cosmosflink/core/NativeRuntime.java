@@ -1,0 +1,161 @@
+package io.cosmosflink.core;
+
+import java.util.Collection;
+import java.util.List;
+import java.util.Map;
+
+/** The core itself. The library is loaded on first use, once per class loader. */
+public final class NativeRuntime implements CosmosRuntime {
+    private final CoreLog log = new CoreLog(CosmosCore::drainLog);
+
+    private NativeRuntime() {
+        CoreLoader.load();
+        CosmosCore.setLogLevel(CoreLog.level());
+    }
+
+    private static final class Holder {
+        static final NativeRuntime INSTANCE = new NativeRuntime();
+    }
+
+    /**
+     * The runtime of this class loader.
+     *
+     * @throws UnsatisfiedLinkError when the jar holds no library for this platform, or one that does not fit the jar
+     */
+    public static CosmosRuntime get() {
+        // A failed class initialisation would hide the reason from the second caller on; the loader keeps and repeats
+        // it.
+        CoreLoader.load();
+        return Holder.INSTANCE;
+    }
+
+    @Override
+    public List<CoreOption> optionTable() {
+        return Frames.options(CosmosCore.optionTable());
+    }
+
+    @Override
+    public Map<String, String> resolveOptions(Map<String, String> arguments, Map<String, String> environment) {
+        return Frames.map(CosmosCore.resolveOptions(Frames.map(arguments), Frames.map(environment)));
+    }
+
+    @Override
+    public Map<String, String> validateOptions(Role role, Map<String, String> options) {
+        return Frames.map(CosmosCore.validateOptions(role.ordinal(), Frames.map(options)));
+    }
+
+    @Override
+    public SplitEntry describeSplit(byte[] split) {
+        List<SplitEntry> one = Frames.splits(CosmosCore.describeSplit(split));
+        if (one.size() != 1) {
+            throw FrameReader.state("one split was described as " + one.size());
+        }
+        return one.get(0);
+    }
+
+    @Override
+    public byte[] encodeEnumeratorState(Collection<SplitEntry> splits) {
+        return CosmosCore.encodeEnumeratorState(Frames.splits(splits));
+    }
+
+    @Override
+    public List<SplitEntry> decodeEnumeratorState(byte[] state) {
+        return Frames.splits(CosmosCore.decodeEnumeratorState(state));
+    }
+
+    @Override
+    public EnumeratorHandle openEnumerator(Map<String, String> options) {
+        return new Enumerator(CosmosCore.openEnumerator(Frames.map(options)));
+    }
+
+    @Override
+    public SourceHandle openSource(Map<String, String> options) {
+        return new Source(CosmosCore.openSource(Frames.map(options)));
+    }
+
+    @Override
+    public SinkHandle openSink(Map<String, String> options) {
+        return new Sink(CosmosCore.openSink(Frames.map(options)));
+    }
+
+    @Override
+    public void drainLog(boolean now) {
+        log.drain(now);
+    }
+
+    private abstract static class Base implements Handle {
+        final long handle;
+
+        Base(long handle) {
+            this.handle = handle;
+        }
+
+        @Override
+        public CoreMetrics metrics() {
+            return CoreMetrics.decode(CosmosCore.metrics(handle));
+        }
+
+        @Override
+        public void wakeUp() {
+            CosmosCore.wakeUp(handle);
+        }
+
+        @Override
+        public void close() {
+            CosmosCore.close(handle);
+        }
+    }
+
+    private static final class Enumerator extends Base implements EnumeratorHandle {
+        Enumerator(long handle) {
+            super(handle);
+        }
+
+        @Override
+        public List<SplitEntry> discoverSplits(Collection<SplitEntry> known) {
+            return Frames.splits(CosmosCore.discoverSplits(handle, Frames.splits(known)));
+        }
+    }
+
+    private static final class Source extends Base implements SourceHandle {
+        Source(long handle) {
+            super(handle);
+        }
+
+        @Override
+        public void addSplits(Collection<SplitEntry> splits) {
+            CosmosCore.addSplits(handle, Frames.splits(splits));
+        }
+
+        @Override
+        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {
+            CosmosCore.pauseOrResumeSplits(handle, Frames.strings(pause), Frames.strings(resume));
+        }
+
+        @Override
+        public int nextPage(long timeoutMillis) {
+            return CosmosCore.nextPage(handle, timeoutMillis);
+        }
+
+        @Override
+        public int takePage(byte[] into) {
+            return CosmosCore.takePage(handle, into);
+        }
+    }
+
+    private static final class Sink extends Base implements SinkHandle {
+        Sink(long handle) {
+            super(handle);
+        }
+
+        @Override
+        public void submit(OperationBatch batch) {
+            CosmosCore.submit(handle, batch.array(), batch.length());
+        }
+
+        @Override
+        public List<Outcome> pollOutcomes(int max, long timeoutMillis) {
+            return Frames.outcomes(CosmosCore.pollOutcomes(handle, max, timeoutMillis));
+        }
+    }
+}

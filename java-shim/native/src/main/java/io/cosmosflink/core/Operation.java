@@ -1,0 +1,60 @@
+package io.cosmosflink.core;
+
+/**
+ * One write of one document.
+ *
+ * @param type what to do
+ * @param id of the document
+ * @param partitionKey JSON array of the key's components in the order of the container's paths, such as {@code ["eu"]}
+ * @param ifMatch ETag that the stored document must have, or empty
+ * @param document a JSON object in UTF-8; empty for a delete
+ */
+@SuppressWarnings("ArrayRecordComponent")
+public record Operation(OperationType type, String id, String partitionKey, String ifMatch, byte[] document) {
+    private static final byte[] NOTHING = {};
+
+    public static Operation upsert(String id, String partitionKey, byte[] document) {
+        return new Operation(OperationType.UPSERT, id, partitionKey, "", document);
+    }
+
+    public static Operation delete(String id, String partitionKey) {
+        return new Operation(OperationType.DELETE, id, partitionKey, "", NOTHING);
+    }
+
+    /** The OPERATION BODY of {@code docs/boundary.md}. */
+    public byte[] encode() {
+        return write(new FrameWriter(64 + id.length() + partitionKey.length() + document.length))
+                .toBytes();
+    }
+
+    /** The body behind a frame head, as it is kept in a writer's state. */
+    public static byte[] stateOf(byte[] body) {
+        return new FrameWriter(body.length + 4)
+                .reset(FrameKind.OPERATION_STATE)
+                .raw(body)
+                .toBytes();
+    }
+
+    /** The body out of a writer's state. */
+    public static byte[] bodyOf(byte[] state) {
+        FrameReader in = FrameReader.open(state, FrameKind.OPERATION_STATE);
+        byte[] body = java.util.Arrays.copyOfRange(state, in.position(), state.length);
+        decode(body);
+        return body;
+    }
+
+    /** Reads a body; every bound is checked. */
+    public static Operation decode(byte[] body) {
+        FrameReader in = FrameReader.raw(body);
+        OperationType type = OperationType.of(in.u8());
+        Operation operation = new Operation(type, in.str(), in.str(), in.str(), in.blob());
+        if (in.remaining() != 0) {
+            throw FrameReader.state(in.remaining() + " bytes are left over behind an operation");
+        }
+        return operation;
+    }
+
+    private FrameWriter write(FrameWriter out) {
+        return out.u8(type.number).str(id).str(partitionKey).str(ifMatch).blob(document);
+    }
+}

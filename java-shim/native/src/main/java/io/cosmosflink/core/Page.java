@@ -1,0 +1,105 @@
+package io.cosmosflink.core;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+
+/**
+ * One page of the change feed of one split, over a buffer that belongs to someone else: it is valid until that buffer is used
+ * again. The position in it must be stored only when every record has been emitted. Not thread-safe.
+ */
+public final class Page {
+    private static final int RECORD_BYTES = 56;
+    private static final int SPLIT_AT = 32;
+
+    private final byte[] bytes;
+    private final int length;
+    private final ByteBuffer buffer;
+    private final int count;
+    private final int table;
+    private final int flags;
+    private final long arrivedMillis;
+    private final long newestSeconds;
+    private final String splitId;
+    private final int splitAt;
+
+    /**
+     * @param bytes the frame; only the first {@code length} bytes count
+     * @throws CosmosException of kind STATE when the frame is of another version or its table does not fit
+     */
+    public Page(byte[] bytes, int length) {
+        FrameReader in = FrameReader.open(bytes, length, FrameKind.PAGE);
+        this.bytes = bytes;
+        this.length = length;
+        this.buffer = ByteBuffer.wrap(bytes, 0, length).order(ByteOrder.LITTLE_ENDIAN);
+        this.count = in.u32();
+        this.table = in.u32();
+        this.flags = in.u32();
+        this.arrivedMillis = in.u64();
+        this.newestSeconds = in.u64();
+        if (in.position() != SPLIT_AT) {
+            throw FrameReader.state("the head of a page is " + in.position() + " bytes, not " + SPLIT_AT);
+        }
+        this.splitId = in.str();
+        this.splitAt = in.position();
+        if (table + (long) count * RECORD_BYTES > length) {
+            throw FrameReader.state(
+                    "the table of " + count + " records at " + table + " leaves a page of " + length + " bytes");
+        }
+    }
+
+    /** Records in the page; 0 means that only the position moved. */
+    public int count() {
+        return count;
+    }
+
+    /** Size of the frame in bytes. */
+    public int length() {
+        return length;
+    }
+
+    /** Whether the feed had nothing more when the page was read. */
+    public boolean caughtUp() {
+        return (flags & 1) != 0;
+    }
+
+    /** Epoch millis at which the page arrived. */
+    public long arrivedMillis() {
+        return arrivedMillis;
+    }
+
+    /** Newest {@code _ts} in the page in epoch seconds, 0 for none. */
+    public long newestSeconds() {
+        return newestSeconds;
+    }
+
+    public String splitId() {
+        return splitId;
+    }
+
+    /** A copy of the split's bytes after this page. */
+    public byte[] split() {
+        FrameReader in = FrameReader.open(bytes, length, FrameKind.PAGE);
+        in.skip(splitAt - in.position());
+        return in.blob();
+    }
+
+    /** A view that {@link RecordView#at} moves from record to record. */
+    public RecordView records() {
+        return new RecordView(this);
+    }
+
+    byte[] bytes() {
+        return bytes;
+    }
+
+    ByteBuffer buffer() {
+        return buffer;
+    }
+
+    int recordAt(int index) {
+        if (index < 0 || index >= count) {
+            throw new IndexOutOfBoundsException("record " + index + " of a page of " + count);
+        }
+        return table + index * RECORD_BYTES;
+    }
+}

@@ -1,0 +1,117 @@
+package io.cosmosflink.core;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+
+/**
+ * One record of a {@link Page}, moved along by {@link #at}. What it returns is copied out; the view itself, and
+ * {@link #buffer()}, must not be kept.
+ */
+public final class RecordView {
+    /** What happened to the document. */
+    public enum Change {
+        /** Created or replaced; the latest-version feed cannot tell which. */
+        UPSERT,
+        CREATE,
+        REPLACE,
+        DELETE;
+
+        private static final Change[] ALL = values();
+    }
+
+    private static final int DOC = 0;
+    private static final int ID = 8;
+    private static final int KEY = 16;
+    private static final int TS = 24;
+    private static final int LSN = 32;
+    private static final int CRTS = 40;
+    private static final int OPERATION = 48;
+
+    private final Page page;
+    private int at;
+
+    RecordView(Page page) {
+        this.page = page;
+    }
+
+    /** Moves to a record, counted from 0. */
+    public RecordView at(int index) {
+        at = page.recordAt(index);
+        return this;
+    }
+
+    /** The document, byte for byte as the service sent it. A copy. */
+    public byte[] document() {
+        int from = documentOffset();
+        return Arrays.copyOfRange(page.bytes(), from, from + documentLength());
+    }
+
+    /** The array that {@link #documentOffset} counts in. Read only, and only until the next record. */
+    public byte[] buffer() {
+        return page.bytes();
+    }
+
+    public int documentOffset() {
+        return offset(DOC);
+    }
+
+    public int documentLength() {
+        return length(DOC);
+    }
+
+    /** The document as text. */
+    public String text() {
+        return string(DOC);
+    }
+
+    public String id() {
+        return string(ID);
+    }
+
+    /** JSON array of the partition key's components. */
+    public String partitionKey() {
+        return string(KEY);
+    }
+
+    /** The service's {@code _ts}: epoch seconds. */
+    public long timestampSeconds() {
+        return page.buffer().getLong(at + TS);
+    }
+
+    /** Log sequence number, -1 if the service did not give it. */
+    public long lsn() {
+        return page.buffer().getLong(at + LSN);
+    }
+
+    /** Time of the change in epoch seconds, -1 if the service did not give it. */
+    public long changedSeconds() {
+        return page.buffer().getLong(at + CRTS);
+    }
+
+    public Change change() {
+        int number = page.buffer().get(at + OPERATION);
+        if (number < 0 || number >= Change.ALL.length) {
+            throw FrameReader.state("change " + number + " is not known to this jar");
+        }
+        return Change.ALL[number];
+    }
+
+    private String string(int field) {
+        return new String(page.bytes(), offset(field), length(field), StandardCharsets.UTF_8);
+    }
+
+    private int offset(int field) {
+        return page.buffer().getInt(at + field);
+    }
+
+    /** Checked against the frame, because what is behind its end in a reused buffer is another page. */
+    private int length(int field) {
+        int from = offset(field);
+        int length = page.buffer().getInt(at + field + 4);
+        if (from < 0 || length < 0 || (long) from + length > page.length()) {
+            throw FrameReader.state(
+                    "a record points at " + length + " bytes at " + from + " in a page of " + page.length());
+        }
+        return length;
+    }
+}

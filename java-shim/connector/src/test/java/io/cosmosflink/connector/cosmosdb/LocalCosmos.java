@@ -1,0 +1,219 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.OperationBatch;
+import io.cosmosflink.core.Outcome;
+import io.cosmosflink.core.Page;
+import io.cosmosflink.core.RecordView;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+
+/** A local Cosmos of a test's own, started and stopped with it, and a small client that writes and reads through the core. */
+public final class LocalCosmos implements AutoCloseable {
+    public static final String DATABASE = "orders";
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    private final Process process;
+    private final Path keyFile;
+    private final String endpoint;
+    private final HttpClient http = HttpClient.newHttpClient();
+
+    /** @param containers as the server's {@code --container} takes them, such as {@code events-source:/customerId:4} */
+    public static LocalCosmos start(String... containers) throws IOException, InterruptedException {
+        Path folder = Files.createTempDirectory("local-cosmos");
+        Path binary = Path.of(System.getProperty("cosmosflink.cosmos-local", "../../target/release/cosmos-local"));
+        if (!Files.isExecutable(binary)) {
+            throw new IOException(
+                    binary.toAbsolutePath() + " is missing; build it: cargo build --release -p cosmos-local");
+        }
+        Path ready = folder.resolve("ready.json");
+        Path keyFile = folder.resolve("key");
+        List<String> command =
+                new ArrayList<>(List.of(binary.toString(), "--listen", "127.0.0.1:0", "--database", DATABASE));
+        command.addAll(List.of("--key-file", keyFile.toString(), "--ready-file", ready.toString()));
+        for (String container : containers) {
+            command.addAll(List.of("--container", container));
+        }
+        Process process = new ProcessBuilder(command)
+                .redirectErrorStream(true)
+                .redirectOutput(folder.resolve("log").toFile())
+                .start();
+        try {
+            await("the local Cosmos to listen", Duration.ofSeconds(20), () -> {
+                if (!process.isAlive()) {
+                    throw new IllegalStateException(
+                            "the local Cosmos ended with " + process.exitValue() + ": " + log(folder));
+                }
+                return Files.exists(ready) && text(ready).endsWith("}");
+            });
+            return new LocalCosmos(
+                    process, keyFile, JSON.readTree(text(ready)).get("endpoint").asText());
+        } catch (RuntimeException | IOException | Error e) {
+            process.destroyForcibly();
+            throw e;
+        }
+    }
+
+    private LocalCosmos(Process process, Path keyFile, String endpoint) {
+        this.process = process;
+        this.keyFile = keyFile;
+        this.endpoint = endpoint;
+    }
+
+    /** Waits for a condition, asked every 50 ms. */
+    public static void await(String what, Duration limit, BooleanSupplier condition) throws InterruptedException {
+        long deadline = System.nanoTime() + limit.toNanos();
+        while (!condition.getAsBoolean()) {
+            if (System.nanoTime() > deadline) {
+                throw new AssertionError("waited " + limit + " for " + what);
+            }
+            Thread.sleep(50);
+        }
+    }
+
+    private static String text(Path file) {
+        try {
+            return Files.readString(file).trim();
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException(e);
+        }
+    }
+
+    private static String log(Path folder) {
+        return text(folder.resolve("log"));
+    }
+
+    public String endpoint() {
+        return endpoint;
+    }
+
+    public Path keyFile() {
+        return keyFile;
+    }
+
+    /** Connection options for one container. */
+    public CosmosDBOptions options(String container) {
+        return CosmosDBOptions.of(Map.of(
+                "cosmos.endpoint", endpoint,
+                "cosmos.database", DATABASE,
+                "cosmos.container", container,
+                "cosmos.auth.key-file", keyFile.toString(),
+                "source.poll-interval-ms", "100"));
+    }
+
+    /** Writes and waits; every outcome must be fine. */
+    public void write(String container, List<Operation> operations) {
+        CosmosRuntime core = NativeRuntime.get();
+        try (CosmosRuntime.SinkHandle sink = core.openSink(options(container).toMap())) {
+            OperationBatch batch = new OperationBatch();
+            for (int from = 0; from < operations.size(); from += 1000) {
+                int to = Math.min(operations.size(), from + 1000);
+                batch.clear();
+                for (int i = from; i < to; i++) {
+                    batch.add(i, operations.get(i).encode());
+                }
+                sink.submit(batch);
+                for (int open = to - from; open > 0; ) {
+                    for (Outcome outcome : sink.pollOutcomes(1000, 1000)) {
+                        if (outcome.result() != Outcome.Result.OK) {
+                            throw new AssertionError(outcome.toString());
+                        }
+                        open--;
+                    }
+                }
+            }
+        }
+    }
+
+    /** Every document of a container, by partition key and id. */
+    public Map<String, JsonNode> read(String container) throws IOException {
+        CosmosRuntime core = NativeRuntime.get();
+        Map<String, String> options = options(container).toMap();
+        Map<String, JsonNode> out = new TreeMap<>();
+        try (CosmosRuntime.EnumeratorHandle enumerator = core.openEnumerator(options);
+                CosmosRuntime.SourceHandle source = core.openSource(options)) {
+            var splits = enumerator.discoverSplits(List.of());
+            source.addSplits(splits);
+            java.util.Set<String> done = new java.util.HashSet<>();
+            byte[] buffer = new byte[0];
+            while (done.size() < splits.size()) {
+                int size = source.nextPage(5000);
+                if (size == 0) {
+                    throw new AssertionError("no page in 5 s; caught up: " + done);
+                }
+                buffer = buffer.length < size ? new byte[size] : buffer;
+                Page page = new Page(buffer, source.takePage(buffer));
+                RecordView record = page.records();
+                for (int i = 0; i < page.count(); i++) {
+                    record.at(i);
+                    out.put(record.partitionKey() + record.id(), JSON.readTree(record.document()));
+                }
+                if (page.caughtUp()) {
+                    done.add(page.splitId());
+                }
+            }
+        }
+        return out;
+    }
+
+    /** Documents in a container now. */
+    public long count(String container) {
+        long count = 0;
+        for (JsonNode c : admin("GET", "stats", "").get("containers")) {
+            if (c.get("container").asText().equals(container)) {
+                for (JsonNode partition : c.get("partitions")) {
+                    count += partition.get("documents").asLong();
+                }
+            }
+        }
+        return count;
+    }
+
+    /** An admin request of the server. */
+    public JsonNode admin(String method, String action, String body) {
+        try {
+            HttpResponse<String> response = http.send(
+                    HttpRequest.newBuilder(URI.create(endpoint).resolve("/_local/" + action))
+                            .method(method, HttpRequest.BodyPublishers.ofString(body))
+                            .build(),
+                    HttpResponse.BodyHandlers.ofString());
+            if (response.statusCode() != 200) {
+                throw new AssertionError(action + ": " + response.statusCode() + " " + response.body());
+            }
+            return JSON.readTree(response.body());
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException(e);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    @Override
+    public void close() {
+        process.destroy();
+        try {
+            if (process.waitFor(5, TimeUnit.SECONDS)) {
+                return;
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        process.destroyForcibly();
+    }
+}

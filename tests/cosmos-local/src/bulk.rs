@@ -179,7 +179,12 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
         failed |= !outcome.ok();
         statuses.push(outcome.status);
         results.push(if results.is_empty() { b'[' } else { b',' });
-        write_result(&mut results, &outcome, minimal);
+        // A read is always answered with what was read.
+        write_result(
+            &mut results,
+            &outcome,
+            minimal && operation.operation_type != "Read",
+        );
         session = outcome.session.or(session);
     }
     if results.is_empty() {

@@ -82,6 +82,9 @@ pub struct CoreError {
     pub activity_id: String,
     /// How long the service asked to wait, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// Whether the driver sent the request more than once by itself, as it does after a lost connection: an earlier copy of a
+    /// write may have been carried out.
+    pub resent: bool,
     pub message: String,
 }
 
@@ -95,6 +98,7 @@ impl CoreError {
             sub_status: 0,
             activity_id: String::new(),
             retry_after_ms: None,
+            resent: false,
             message: message.into(),
         }
     }
@@ -149,6 +153,7 @@ impl CoreError {
             sub_status: sub,
             activity_id,
             retry_after_ms,
+            resent: error.diagnostics().is_some_and(|d| d.request_count() > 1),
             // The driver's short form: one line with status, name and message, no headers and no key.
             message: error.to_string(),
         }

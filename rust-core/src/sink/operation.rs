@@ -125,7 +125,9 @@ impl Operation {
     pub fn after_ambiguity(&self, error: Option<CoreError>) -> Option<CoreError> {
         match (self.kind, error) {
             (OperationKind::Delete, Some(e)) if e.kind == Kind::NotFound && e.sub_status == 0 => None,
-            (OperationKind::Create, Some(e)) if e.kind == Kind::Conflict && self.ambiguous => None,
+            (OperationKind::Create, Some(e)) if e.kind == Kind::Conflict && (self.ambiguous || e.resent) => {
+                None
+            }
             (_, error) => error,
         }
     }

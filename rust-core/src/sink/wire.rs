@@ -116,7 +116,12 @@ struct WireResult {
 ///
 /// # Errors
 /// Transient when it is not one result per operation: what was carried out is then unknown, and asking again is safe.
-pub fn bulk_results(body: &[u8], expected: usize, activity_id: &str) -> Result<Vec<OperationResult>> {
+pub fn bulk_results(
+    body: &[u8],
+    expected: usize,
+    activity_id: &str,
+    resent: bool,
+) -> Result<Vec<OperationResult>> {
     let unclear = |why: String| CoreError {
         activity_id: activity_id.to_owned(),
         ..CoreError::new(
@@ -144,6 +149,7 @@ pub fn bulk_results(body: &[u8], expected: usize, activity_id: &str) -> Result<V
                     sub_status,
                     activity_id: activity_id.to_owned(),
                     retry_after_ms: r.retry_after_milliseconds,
+                    resent,
                     message: format!("the service answered {}/{sub_status}{detail}", r.status_code),
                 }
             });
@@ -220,12 +226,13 @@ pub async fn bulk(
         .as_ref()
         .map(|a| a.as_str().to_owned())
         .unwrap_or_default();
+    let resent = response.diagnostics_ref().request_count() > 1;
     let body: Bytes = response.into_body().single()?;
     context
         .metrics
         .bytes_received
         .fetch_add(body.len() as u64, Relaxed);
-    bulk_results(&body, operations.len(), &activity_id)
+    bulk_results(&body, operations.len(), &activity_id, resent)
 }
 
 /// Sends one operation alone.
@@ -321,7 +328,7 @@ mod tests {
         let body = br#"[{"statusCode":201,"requestCharge":5.5,"eTag":"x","resourceBody":{"id":"a"}},
             {"statusCode":429,"subStatusCode":3200,"requestCharge":0.4,"retryAfterMilliseconds":12},
             {"statusCode":409,"requestCharge":1,"message":"exists"}]"#;
-        let results = bulk_results(body, 3, "act").unwrap();
+        let results = bulk_results(body, 3, "act", false).unwrap();
         assert!(results[0].error.is_none() && results[0].request_charge == 5.5);
         let throttled = results[1].error.as_ref().unwrap();
         assert_eq!(
@@ -339,7 +346,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_fit_is_asked_for_again() {
         for body in [&b"[]"[..], b"{}", b"", b"[{\"statusCode\":\"x\"}]"] {
-            assert!(bulk_results(body, 1, "").is_err_and(|e| e.kind == Kind::Transient));
+            assert!(bulk_results(body, 1, "", false).is_err_and(|e| e.kind == Kind::Transient));
         }
     }
 }

@@ -1,0 +1,214 @@
+//! A local account for tests of the core, over a real HTTP wire.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cosmos_local::{AccountKey, ContainerSpec, Server};
+use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::feed::Enumerator;
+use cosmosflink_core::page::RECORD_BYTES;
+use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Outcome, Sink};
+use cosmosflink_core::source::Source;
+use cosmosflink_core::split::{Split, SplitEntry};
+
+pub const WAIT: Duration = Duration::from_secs(60);
+
+/// A running server with its own runtime.
+pub struct Local {
+    // Dropped before the runtime that it runs on.
+    _server: Server,
+    _runtime: tokio::runtime::Runtime,
+    pub endpoint: String,
+    pub key: String,
+}
+
+impl Local {
+    /// Starts a server with these containers (`NAME:/path:PARTITIONS[:RU]`).
+    pub fn start(containers: &[&str]) -> Local {
+        std::env::set_var("COSMOS_DISABLE_IMDS", "1");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let key = AccountKey::random();
+        let secret = key.secret().to_owned();
+        let specs: Vec<ContainerSpec> = containers.iter().map(|c| c.parse().unwrap()).collect();
+        let config = cosmos_local::Config {
+            databases: vec!["orders".into()],
+            throttling: containers.iter().any(|c| c.matches(':').count() == 3),
+            containers: specs,
+            ..cosmos_local::Config::new(key)
+        };
+        let server = runtime.block_on(Server::start(config)).unwrap();
+        Local {
+            endpoint: server.endpoint(),
+            key: secret,
+            _server: server,
+            _runtime: runtime,
+        }
+    }
+
+    pub fn options(&self, container: &str, extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut map: BTreeMap<&str, &str> = BTreeMap::from([
+            ("cosmos.endpoint", self.endpoint.as_str()),
+            ("cosmos.database", "orders"),
+            ("cosmos.container", container),
+            ("cosmos.auth.key", self.key.as_str()),
+        ]);
+        map.extend(extra.iter().copied());
+        map.into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
+    }
+
+    pub fn sink(&self, container: &str, extra: &[(&str, &str)]) -> Sink {
+        Sink::open(Config::parse(Role::Sink, &self.options(container, extra)).unwrap()).unwrap()
+    }
+
+    pub fn enumerator(&self, container: &str, extra: &[(&str, &str)]) -> Enumerator {
+        Enumerator::open(Config::parse(Role::Source, &self.options(container, extra)).unwrap()).unwrap()
+    }
+
+    pub fn source(&self, container: &str, extra: &[(&str, &str)]) -> Source {
+        Source::open(Config::parse(Role::Source, &self.options(container, extra)).unwrap()).unwrap()
+    }
+
+    /// A source that reads all splits of a container from the beginning.
+    pub fn source_of_all(&self, container: &str, extra: &[(&str, &str)]) -> (Source, Vec<SplitEntry>) {
+        let splits = self.enumerator(container, extra).discover(&[]).unwrap();
+        let source = self.source(container, extra);
+        source
+            .add_splits(splits.iter().map(|e| e.split.clone()).collect())
+            .unwrap();
+        (source, splits)
+    }
+
+    /// Posts to an admin endpoint of the server.
+    pub fn admin(&self, what: &str, body: serde_json::Value) {
+        ureq::post(format!("{}_local/{what}", self.endpoint))
+            .header("content-type", "application/json")
+            .send(body.to_string().as_bytes())
+            .unwrap();
+    }
+}
+
+/// A document as the tests write it.
+pub fn document(id: &str, key: &str, n: usize) -> String {
+    format!(
+        r#"{{"id":"{id}","pk":"{key}","n":{n},"price":1.10,"text":"{}"}}"#,
+        "x".repeat(300)
+    )
+}
+
+/// Upserts `count` documents `PREFIX-i` with key `k(i % keys)`; tokens are the indexes.
+pub fn upserts(sink: &Sink, prefix: &str, count: usize, keys: usize) {
+    let rows: Vec<_> = (0..count)
+        .map(|i| {
+            let (id, key) = (format!("{prefix}-{i}"), format!("k{}", i % keys));
+            (document(&id, &key, i), id, format!("[\"{key}\"]"))
+        })
+        .collect();
+    for (chunk, rows) in rows.chunks(500).enumerate() {
+        let ops: Vec<_> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, (doc, id, key))| NewOperation {
+                token: (chunk * 500 + i) as u64,
+                kind: OperationKind::Upsert,
+                id,
+                partition_key: key,
+                if_match: "",
+                document: doc.as_bytes(),
+            })
+            .collect();
+        sink.submit(encode_operations(&ops).into()).unwrap();
+    }
+}
+
+/// Submits one operation.
+pub fn submit(sink: &Sink, token: u64, kind: OperationKind, id: &str, key: &str, document: &str) {
+    let op = NewOperation {
+        token,
+        kind,
+        id,
+        partition_key: key,
+        if_match: "",
+        document: document.as_bytes(),
+    };
+    sink.submit(encode_operations(&[op]).into()).unwrap();
+}
+
+/// Waits for `count` outcomes; fails when a token comes twice.
+pub fn outcomes(sink: &Sink, count: usize) -> Vec<Outcome> {
+    let deadline = Instant::now() + WAIT;
+    let mut out: Vec<Outcome> = Vec::new();
+    while out.len() < count {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {count} outcomes; metrics {:?}",
+            out.len(),
+            sink.metrics()
+        );
+        out.extend(sink.poll(1000, Duration::from_millis(100)).unwrap());
+    }
+    let mut tokens: Vec<_> = out.iter().map(|o| o.token).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), count, "a token came back twice");
+    assert!(
+        sink.poll(1, Duration::from_millis(20)).unwrap().is_empty(),
+        "more outcomes than operations"
+    );
+    out
+}
+
+/// A page taken from a source: split id, split after it, and `(id, document)` of each record.
+pub struct Taken {
+    pub split: Split,
+    pub records: Vec<(String, String)>,
+}
+
+/// The next page, if one comes in time.
+pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
+    if source.next_page(timeout).unwrap() == 0 {
+        return None;
+    }
+    let frame = source.take_page().unwrap();
+    let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+    let (n, table) = (u32_at(4), u32_at(8));
+    let split_at = 36 + u32_at(32);
+    let split = Split::decode(&frame[split_at + 4..split_at + 4 + u32_at(split_at)]).unwrap();
+    let text = |at: usize, len: usize| String::from_utf8(frame[at..at + len].to_vec()).unwrap();
+    let records = (0..n)
+        .map(|i| {
+            let row = table + i * RECORD_BYTES;
+            (
+                text(u32_at(row + 8), u32_at(row + 12)),
+                text(u32_at(row), u32_at(row + 4)),
+            )
+        })
+        .collect();
+    Some(Taken { split, records })
+}
+
+/// Reads until `count` records are there; returns id to document. Fails when an id comes twice.
+pub fn read(source: &Source, count: usize) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let deadline = Instant::now() + WAIT;
+    while all.len() < count {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {count} records; metrics {:?}",
+            all.len(),
+            source.metrics()
+        );
+        if let Some(page) = take(source, Duration::from_millis(200)) {
+            for (id, document) in page.records {
+                assert!(all.insert(id.clone(), document).is_none(), "{id} came twice");
+            }
+        }
+    }
+    all
+}

@@ -1,5 +1,6 @@
 //! The command line of the consumer; see the library for what it does.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +74,7 @@ async fn run(args: Args) -> std::io::Result<()> {
         output: args.output,
     })
     .await?;
-    tracing::info!(http = %consumer.http, tcp = ?consumer.tcp, "listening");
+    tracing::info!(http = %consumer.http, tcp = consumer.tcp.map(tracing::field::display), "listening");
     if let Some(path) = &args.ready_file {
         write_ready(path, &consumer)?;
     }

@@ -1,0 +1,129 @@
+package io.cosmosflink.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+
+class FramesTest {
+    private static final byte[] DOCUMENT = "{\"id\":\"ä\"}".getBytes(StandardCharsets.UTF_8);
+
+    @Test
+    void aMapIsLaidOutAsTheBoundarySays() {
+        byte[] frame = Frames.map(Map.of("k", "vä"));
+        assertThat(HexFormat.of().formatHex(frame))
+                .isEqualTo("0100" + "0200" + "01000000" + "01000000" + "6b" + "03000000" + "76c3a4");
+        assertThat(Frames.map(frame)).containsExactly(Map.entry("k", "vä"));
+    }
+
+    @Test
+    void splitsComeBackAsTheyWere() {
+        SplitEntry split = new SplitEntry("id", 3, true, "a range", new byte[] {1, 2, 3});
+        assertThat(Frames.splits(Frames.splits(List.of(split))))
+                .usingRecursiveComparison()
+                .isEqualTo(List.of(split));
+    }
+
+    @Test
+    void operationsAreLaidOutAsTheBoundarySays() {
+        OperationBatch batch = new OperationBatch();
+        batch.add(7, new Operation(OperationType.DELETE, "a", "[1]", "", new byte[0]).encode());
+        assertThat(HexFormat.of().formatHex(Arrays.copyOf(batch.array(), batch.length())))
+                .isEqualTo("0100" + "0600" + "01000000" + "0700000000000000" + "04" + "01000000" + "61" + "03000000"
+                        + "5b315d" + "00000000" + "00000000");
+    }
+
+    @Test
+    void aBatchCanBeUsedAgain() {
+        byte[] body = Operation.upsert("a", "[1]", DOCUMENT).encode();
+        OperationBatch batch = new OperationBatch();
+        batch.add(1, body);
+        byte[] first = Arrays.copyOf(batch.array(), batch.length());
+        batch.clear();
+        batch.add(1, body);
+        assertThat(Arrays.copyOf(batch.array(), batch.length())).isEqualTo(first);
+        assertThat(batch.count()).isOne();
+    }
+
+    @Test
+    void anOperationSurvivesAWritersState() {
+        Operation operation = new Operation(OperationType.REPLACE, "ä", "[\"x\",null]", "etag", DOCUMENT);
+        byte[] body = Operation.bodyOf(Operation.stateOf(operation.encode()));
+        assertThat(Operation.decode(body)).usingRecursiveComparison().isEqualTo(operation);
+    }
+
+    @Test
+    void outcomesAreRead() {
+        byte[] frame = FrameWriter.frame(FrameKind.OUTCOMES)
+                .u32(1)
+                .u64(9)
+                .u8(4)
+                .u8(7)
+                .u16(409)
+                .u32(5)
+                .u32(2)
+                .u64(Double.doubleToLongBits(1.5))
+                .str("activity")
+                .str("why")
+                .toBytes();
+        assertThat(Frames.outcomes(frame))
+                .containsExactly(new Outcome(
+                        9, Outcome.Result.FAILED, CosmosException.Kind.CONFLICT, 409, 5, 2, 1.5, "activity", "why"));
+    }
+
+    @Test
+    void latencyComesFromTheBuckets() {
+        FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(50);
+        for (int i = 0; i < 50; i++) {
+            frame.u64(i < 18 ? i : i == 28 ? 99 : i == 38 ? 1 : 0);
+        }
+        CoreMetrics metrics = CoreMetrics.decode(frame.toBytes());
+        assertThat(metrics.get(CoreMetrics.Field.POINT_REQUESTS)).isEqualTo(17);
+        assertThat(metrics.latencyMillis(0.5)).isEqualTo(1.024);
+        assertThat(metrics.latencyMillis(1)).isEqualTo(1048.576);
+        assertThat(CoreMetrics.NONE.latencyMillis(0.5)).isZero();
+    }
+
+    /** State may be damaged anywhere: that is an exception that says so, never anything else. */
+    @Test
+    void everyCutFrameIsRefused() {
+        byte[] splits = Frames.splits(List.of(new SplitEntry("id", 0, false, "d", DOCUMENT)));
+        byte[] state = Operation.stateOf(Operation.upsert("a", "[1]", DOCUMENT).encode());
+        for (int n = 0; n < splits.length; n++) {
+            byte[] cut = Arrays.copyOf(splits, n);
+            assertState(() -> Frames.splits(cut));
+        }
+        for (int n = 0; n < state.length; n++) {
+            byte[] cut = Arrays.copyOf(state, n);
+            assertState(() -> Operation.bodyOf(cut));
+        }
+    }
+
+    @Test
+    void newerAndForeignFramesAreRefused() {
+        byte[] newer = Frames.strings(List.of());
+        newer[0] = 2;
+        assertThatThrownBy(() -> FrameReader.open(newer, FrameKind.STRINGS)).hasMessageContaining("version 2");
+        assertThatThrownBy(() -> Frames.map(Frames.strings(List.of())))
+                .hasMessageContaining("kind 3")
+                .hasMessageContaining("MAP");
+        byte[] many = FrameWriter.frame(FrameKind.MAP).u32(Integer.MAX_VALUE).toBytes();
+        assertState(() -> Frames.map(many));
+    }
+
+    @Test
+    void kindsOfTheFutureAreUnknown() {
+        assertThat(new CosmosException("m", 99, 0, 0, null).kind()).isEqualTo(CosmosException.Kind.UNKNOWN);
+        assertThat(new CosmosException("m", 12, 0, 0, "").kind()).isEqualTo(CosmosException.Kind.INTERNAL);
+    }
+
+    private static void assertState(org.assertj.core.api.ThrowableAssert.ThrowingCallable call) {
+        assertThatThrownBy(call).isInstanceOfSatisfying(CosmosException.class, e -> assertThat(e.kind())
+                .isEqualTo(CosmosException.Kind.STATE));
+    }
+}

@@ -1,0 +1,40 @@
+package io.cosmosflink.core;
+
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+
+/** PAGE frames as the core builds them, for tests without the core. */
+public final class TestPages {
+    private TestPages() {}
+
+    /** A record of a page; the document is {@code {"id":..}}. */
+    public record Item(String id, String partitionKey, long seconds, int change, String document) {
+        public static Item of(String id, long seconds) {
+            return new Item(id, "[\"k\"]", seconds, 0, "{\"id\":\"" + id + "\"}");
+        }
+    }
+
+    public static byte[] page(String splitId, byte[] after, int flags, long arrivedMillis, List<Item> items) {
+        FrameWriter head = FrameWriter.frame(FrameKind.PAGE);
+        long newest = items.stream().mapToLong(Item::seconds).max().orElse(0);
+        int table = 32 + 4 + splitId.getBytes(StandardCharsets.UTF_8).length + 4 + after.length;
+        head.u32(items.size())
+                .u32(table)
+                .u32(flags)
+                .u64(arrivedMillis)
+                .u64(newest)
+                .str(splitId)
+                .blob(after);
+        FrameWriter bytes = new FrameWriter(64);
+        int at = table + 56 * items.size();
+        for (Item item : items) {
+            for (String text : List.of(item.document, item.id, item.partitionKey)) {
+                byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
+                head.u32(at + bytes.length()).u32(utf8.length);
+                bytes.raw(utf8);
+            }
+            head.u64(item.seconds).u64(-1).u64(-1).u8(item.change).raw(new byte[7]);
+        }
+        return head.raw(bytes.toBytes()).toBytes();
+    }
+}

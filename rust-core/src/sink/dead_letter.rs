@@ -1,20 +1,22 @@
 //! What the service refuses for good, kept with its reason in a container of its own.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use azure_core::time::{to_rfc3339, OffsetDateTime};
 use azure_core::Bytes;
-use azure_data_cosmos_driver::models::ContainerReference;
 use serde_json::value::RawValue;
 use serde_json::{json, Value};
 
 use crate::account::Account;
 use crate::config::Config;
 use crate::error::{CoreError, Result};
+use crate::metrics::Metrics;
 use crate::retry::Attempts;
 
 use super::operation::Operation;
-use super::{decode_operations, encode_operations, wire, Inner, NewOperation, OperationKind};
+use super::wire::{Container, Service};
+use super::{decode_operations, encode_operations, NewOperation, OperationKind};
 
 /// Most bytes of a refused document that are kept; the rest of the letter and its escapes must fit into 2 MiB too.
 const MAX_KEPT: usize = 900 * 1024;
@@ -24,12 +26,16 @@ const KEY_FIELDS: [&str; 4] = ["/container", "/id", "/operation", "/reason"];
 
 /// The dead-letter container.
 pub struct DeadLetters {
-    container: ContainerReference,
+    letters: Container,
     key_field: &'static str,
 }
 
 impl DeadLetters {
-    pub async fn open(account: &Account, config: &Config) -> Result<DeadLetters> {
+    pub async fn open(
+        account: &Arc<Account>,
+        config: &Arc<Config>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<DeadLetters> {
         let container = account.container(config, &config.dead_letter_container).await?;
         let paths = container.partition_key_definition().paths();
         let key_field = match paths {
@@ -44,16 +50,22 @@ impl DeadLetters {
                 KEY_FIELDS.join(", ")
             ))
         })?;
-        Ok(DeadLetters {
+        let letters = Container {
+            account: account.clone(),
             container,
+            config: config.clone(),
+            metrics: metrics.clone(),
+        };
+        Ok(DeadLetters {
+            letters,
             key_field: &key_field[1..],
         })
     }
 
     /// Stores a refused operation; tries again like any other write. Its id follows from its content, so that a replay after
     /// a restore writes the same letter.
-    pub async fn store(&self, inner: &Inner, op: &Operation, error: &CoreError) -> Result<()> {
-        let letter = letter(&inner.config.container, op, error);
+    pub async fn store(&self, op: &Operation, error: &CoreError) -> Result<()> {
+        let letter = letter(&self.letters.config.container, op, error);
         let key = json!([letter[self.key_field]]).to_string();
         let id = letter["id"].as_str().unwrap_or_default();
         let document = letter.to_string();
@@ -66,15 +78,9 @@ impl DeadLetters {
             document: document.as_bytes(),
         };
         let write = decode_operations(Bytes::from(encode_operations(&[new])))?.remove(0);
-        let context = wire::Context {
-            account: &inner.account,
-            container: &self.container,
-            config: &inner.config,
-            metrics: &inner.metrics,
-        };
-        let mut attempts = Attempts::new(&inner.config.retry);
+        let mut attempts = Attempts::new(&self.letters.config.retry);
         loop {
-            let Some(e) = wire::point(&context, &write).await.error else {
+            let Some(e) = self.letters.point(&write).await.error else {
                 return Ok(());
             };
             let wait = attempts.next(&e).ok_or(e)?;

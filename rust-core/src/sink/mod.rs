@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use azure_core::Bytes;
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
-use azure_data_cosmos_driver::models::{ContainerReference, FeedRange};
+use azure_data_cosmos_driver::models::{FeedRange, PartitionKeyDefinition};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,9 +37,12 @@ use crate::retry::Attempts;
 use crate::source::panic_text;
 
 use dead_letter::DeadLetters;
-use operation::{canonical_key, Operation};
+use operation::canonical_key;
+use wire::Container;
 
-pub use operation::{decode_operations, encode_operations, NewOperation, OperationKind};
+pub use wire::{bulk_body, bulk_results, OperationResult, Service};
+
+pub use operation::{decode_operations, encode_operations, NewOperation, Operation, OperationKind};
 
 /// Partition keys whose place is remembered. Beyond it the memory begins anew, since a job with that many keys
 /// gains nothing from it.
@@ -119,12 +123,12 @@ struct Engine {
 }
 
 struct Inner {
-    account: Arc<Account>,
-    container: ContainerReference,
+    service: Box<dyn Service>,
+    runtime: Handle,
     config: Arc<Config>,
     engine: Mutex<Engine>,
     done: Sender<Message>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     dead_letters: Option<DeadLetters>,
     tasks: TaskTracker,
     cancelled: CancellationToken,
@@ -140,42 +144,82 @@ impl Sink {
     /// Connects, looks the containers up and reads the physical partitions.
     pub fn open(config: Config) -> Result<Sink> {
         let account = Account::open(&config)?;
-        let (a, config) = (account.clone(), Arc::new(config));
-        let c = config.clone();
-        let limit = config.request_timeout;
-        let (container, dead_letters, partitions) = account.block_on(limit, async move {
+        let runtime = account.runtime.handle().clone();
+        let (limit, a, config) = (config.request_timeout, account.clone(), Arc::new(config));
+        let (c, metrics) = (config.clone(), Arc::new(Metrics::default()));
+        let m = metrics.clone();
+        let (service, dead_letters, partitions) = account.block_on(limit, async move {
             let container = a.container(&c, &c.container).await?;
             let dead_letters = match c.failure_mode {
-                FailureMode::DeadLetter => Some(DeadLetters::open(&a, &c).await?),
+                FailureMode::DeadLetter => Some(DeadLetters::open(&a, &c, &m).await?),
                 _ => None,
             };
-            let partitions = read_partitions(&a, &container, false).await?;
-            Ok((container, dead_letters, partitions))
+            let service = Container {
+                account: a,
+                container,
+                config: c,
+                metrics: m,
+            };
+            let partitions = service.partitions(false).await?;
+            Ok((service, dead_letters, partitions))
         })?;
+        Ok(Self::start(
+            Box::new(service),
+            dead_letters,
+            partitions,
+            config,
+            metrics,
+            runtime,
+        ))
+    }
+
+    /// A sink over any service, on a runtime of the caller's: for benchmarks and tests.
+    #[doc(hidden)]
+    pub fn over(service: Box<dyn Service>, config: Config, runtime: &Handle) -> Result<Sink> {
+        let partitions = runtime.block_on(service.partitions(false))?;
+        Ok(Self::start(
+            service,
+            None,
+            partitions,
+            Arc::new(config),
+            Arc::default(),
+            runtime.clone(),
+        ))
+    }
+
+    fn start(
+        service: Box<dyn Service>,
+        dead_letters: Option<DeadLetters>,
+        partitions: Vec<(String, EffectivePartitionKey)>,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Sink {
         // Unbounded, but never fuller than what was submitted, and that the writer bounds with its own buffers.
         let (done, outcomes) = crossbeam_channel::unbounded();
+        let engine = Engine {
+            partitions: partitions.into_iter().map(Partition::new).collect(),
+            generation: 0,
+            places: HashMap::new(),
+            busy: HashMap::default(),
+            in_flight: 0,
+            turn: 0,
+            refreshing: false,
+            stranded: Vec::new(),
+            bulk: config.bulk,
+        };
         let inner = Arc::new(Inner {
-            engine: Mutex::new(Engine {
-                partitions,
-                generation: 0,
-                places: HashMap::new(),
-                busy: HashMap::default(),
-                in_flight: 0,
-                turn: 0,
-                refreshing: false,
-                stranded: Vec::new(),
-                bulk: config.bulk,
-            }),
-            account,
-            container,
+            service,
+            runtime,
             config,
+            engine: Mutex::new(engine),
             done,
-            metrics: Metrics::default(),
+            metrics,
             dead_letters,
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         });
-        Ok(Sink { inner, outcomes })
+        Sink { inner, outcomes }
     }
 
     fn check_open(&self) -> Result<()> {
@@ -232,7 +276,7 @@ impl Sink {
         self.inner.tasks.close();
         self.wake_up();
         let ended = async { tokio::time::timeout(CLOSE, self.inner.tasks.wait()).await };
-        let _ = self.inner.account.runtime.handle().block_on(ended);
+        let _ = self.inner.runtime.block_on(ended);
     }
 }
 
@@ -262,43 +306,24 @@ pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
     w.0
 }
 
-async fn read_partitions(
-    account: &Account,
-    container: &ContainerReference,
-    refresh: bool,
-) -> Result<Vec<Partition>> {
-    let ranges = account
-        .driver
-        .resolve_all_partition_key_ranges(container, refresh)
-        .await?
-        .ok_or_else(|| {
-            CoreError::new(
-                Kind::Transient,
-                format!(
-                    "the physical partitions of container '{}' cannot be read now",
-                    container.name()
-                ),
-            )
-        })?;
-    Ok(ranges
-        .into_iter()
-        .map(|r| Partition {
-            id: r.id,
-            min: r.min_inclusive,
+impl Partition {
+    fn new((id, min): (String, EffectivePartitionKey)) -> Self {
+        Partition {
+            id,
+            min,
             queue: VecDeque::new(),
             in_flight: 0,
             not_before: None,
-        })
-        .collect())
+        }
+    }
 }
 
 impl Engine {
     /// Where an operation belongs: the partition, and the hash of its document.
-    fn place(&mut self, op: &Operation, container: &ContainerReference) -> Result<(usize, u64)> {
+    fn place(&mut self, op: &Operation, definition: &PartitionKeyDefinition) -> Result<(usize, u64)> {
         let (partition, key_hash) = match self.places.get(&op.partition_key) {
             Some(place) => *place,
             None => {
-                let definition = container.partition_key_definition();
                 let (key, key_hash) = canonical_key(&op.partition_key, definition.paths())?;
                 let range = FeedRange::for_partition(key, definition);
                 let after = self
@@ -317,7 +342,7 @@ impl Engine {
 }
 
 /// What one request gave: one result per operation, in order.
-type Results = Vec<wire::OperationResult>;
+type Results = Vec<OperationResult>;
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Engine> {
@@ -333,7 +358,10 @@ impl Inner {
         let mut refused = Vec::new();
         let mut engine = this.lock();
         for mut op in operations {
-            match op.check().and_then(|()| engine.place(&op, &this.container)) {
+            match op
+                .check()
+                .and_then(|()| engine.place(&op, this.service.key_definition()))
+            {
                 Ok((partition, document)) => {
                     op.document = document;
                     match engine.busy.entry(document) {
@@ -357,7 +385,7 @@ impl Inner {
 
     /// Puts an operation whose document it already holds into its partition's queue, in front.
     fn enqueue_again(&self, engine: &mut Engine, op: Operation) {
-        match engine.place(&op, &self.container) {
+        match engine.place(&op, self.service.key_definition()) {
             Ok((partition, _)) => engine.partitions[partition].queue.push_front(op),
             // It was placed before, with the same key.
             Err(_) => engine.partitions[0].queue.push_front(op),
@@ -400,7 +428,7 @@ impl Inner {
         let guarded = async move {
             cancelled.run_until_cancelled(task).await;
         };
-        this.tasks.spawn_on(guarded, this.account.runtime.handle());
+        this.tasks.spawn_on(guarded, &this.runtime);
     }
 
     /// Sends one batch and deals with what comes back.
@@ -413,25 +441,19 @@ impl Inner {
             let error = CoreError::internal(format!("panic while writing: {}", panic_text(&*panic)));
             batch
                 .iter()
-                .map(|_| wire::OperationResult::failed(error.clone()))
+                .map(|_| OperationResult::failed(error.clone()))
                 .collect()
         });
         Self::conclude(&this, batch, results, at, generation);
     }
 
     async fn perform(this: &Arc<Self>, batch: &[Operation], range: &str) -> Results {
-        let context = wire::Context {
-            account: &this.account,
-            container: &this.container,
-            config: &this.config,
-            metrics: &this.metrics,
-        };
         if let [single] = batch {
             if single.alone || !this.config.bulk || !this.lock().bulk {
-                return vec![wire::point(&context, single).await];
+                return vec![this.service.point(single).await];
             }
         }
-        match wire::bulk(&context, batch, range).await {
+        match this.service.bulk(batch, range).await {
             Ok(results) => results,
             // The request as a whole was not understood: either one document spoils it, or the service does not take the form.
             // Sent one by one, each operation gets an answer of its own.
@@ -441,7 +463,7 @@ impl Inner {
             {
                 let mut results = Vec::with_capacity(batch.len());
                 for op in batch {
-                    results.push(wire::point(&context, op).await);
+                    results.push(this.service.point(op).await);
                 }
                 if e.kind != Kind::TooLarge && results.iter().all(|r| r.error.is_none()) {
                     tracing::warn!(target: "cosmosflink::sink",
@@ -450,10 +472,7 @@ impl Inner {
                 }
                 results
             }
-            Err(e) => batch
-                .iter()
-                .map(|_| wire::OperationResult::failed(e.clone()))
-                .collect(),
+            Err(e) => batch.iter().map(|_| OperationResult::failed(e.clone())).collect(),
         }
     }
 
@@ -567,7 +586,7 @@ impl Inner {
         let mut backoff = wait;
         let partitions = loop {
             tokio::time::sleep(backoff).await;
-            match read_partitions(&this.account, &this.container, true).await {
+            match this.service.partitions(true).await {
                 Ok(partitions) => break Some(partitions),
                 Err(e) if e.kind.is_retryable() && backoff < this.config.retry.deadline => {
                     backoff = (backoff * 2).max(this.config.retry.backoff);
@@ -583,6 +602,7 @@ impl Inner {
         let mut engine = this.lock();
         engine.refreshing = false;
         if let Some(partitions) = partitions {
+            let partitions = partitions.into_iter().map(Partition::new).collect();
             let old = std::mem::replace(&mut engine.partitions, partitions);
             engine.generation += 1;
             engine.places.clear();
@@ -612,7 +632,7 @@ impl Inner {
                 let me = this.clone();
                 Self::spawn(this, async move {
                     let letters = me.dead_letters.as_ref().expect("checked above");
-                    let stored = std::panic::AssertUnwindSafe(letters.store(&me, &op, &error))
+                    let stored = std::panic::AssertUnwindSafe(letters.store(&op, &error))
                         .catch_unwind()
                         .await;
                     match stored.unwrap_or_else(|p| Err(CoreError::internal(panic_text(&*p)))) {

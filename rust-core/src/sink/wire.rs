@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::Instant;
 
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::Etag;
 use azure_core::Bytes;
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::{
-    ContainerReference, CosmosOperation, CosmosResponse, ItemReference, PartitionKey, PartitionKeyValue,
-    Precondition,
+    ContainerReference, CosmosOperation, CosmosResponse, ItemReference, PartitionKey, PartitionKeyDefinition,
+    PartitionKeyValue, Precondition,
 };
+
+use futures::future::BoxFuture;
 
 use crate::account::{write_options, Account};
 use crate::config::Config;
@@ -19,12 +23,35 @@ use crate::metrics::Metrics;
 
 use super::operation::{canonical_key, Operation, OperationKind};
 
-/// What a request needs to know.
-pub struct Context<'a> {
-    pub account: &'a Account,
-    pub container: &'a ContainerReference,
-    pub config: &'a Config,
-    pub metrics: &'a Metrics,
+/// What carries operations out. There is one for the service; benchmarks and property tests put another in its place, to see the
+/// sink without a network.
+pub trait Service: Send + Sync + 'static {
+    /// How documents of the container are keyed.
+    fn key_definition(&self) -> &PartitionKeyDefinition;
+
+    /// The physical partitions: id and inclusive lower bound, in order of the bounds. `refresh` asks the service again.
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>>;
+
+    /// Sends operations of one physical partition as one non-atomic bulk request.
+    ///
+    /// # Errors
+    /// The failure of the request as a whole.
+    fn bulk<'a>(
+        &'a self,
+        operations: &'a [Operation],
+        range: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<OperationResult>>>;
+
+    /// Sends one operation alone.
+    fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult>;
+}
+
+/// A container of the real service, over the driver.
+pub struct Container {
+    pub account: Arc<Account>,
+    pub container: ContainerReference,
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// The answer to one operation.
@@ -162,88 +189,37 @@ pub fn bulk_results(
         .collect())
 }
 
-async fn execute(
-    context: &Context<'_>,
-    operation: CosmosOperation,
-    headers: &[(&'static str, String)],
-) -> Result<CosmosResponse> {
-    let metrics = context.metrics;
-    let mut options = write_options(context.config);
-    if !headers.is_empty() {
-        let map: HashMap<HeaderName, HeaderValue> = headers
-            .iter()
-            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from(v.clone())))
-            .collect();
-        options = options.with_custom_headers(map);
+impl Container {
+    async fn execute(
+        &self,
+        operation: CosmosOperation,
+        headers: &[(&'static str, String)],
+    ) -> Result<CosmosResponse> {
+        let metrics = &self.metrics;
+        let mut options = write_options(&self.config);
+        if !headers.is_empty() {
+            let map: HashMap<HeaderName, HeaderValue> = headers
+                .iter()
+                .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from(v.clone())))
+                .collect();
+            options = options.with_custom_headers(map);
+        }
+        let sent = operation.body().map_or(0, <[u8]>::len) as u64;
+        metrics.bytes_sent.fetch_add(sent, Relaxed);
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        let started = Instant::now();
+        let driver = &self.account.driver;
+        let result = driver
+            .execute_singleton_operation(operation, options.build())
+            .await;
+        metrics.requests_in_flight.fetch_sub(1, Relaxed);
+        metrics.request(started.elapsed(), result.as_ref().map_or(0.0, charge));
+        Ok(result?)
     }
-    metrics
-        .bytes_sent
-        .fetch_add(operation.body().map_or(0, <[u8]>::len) as u64, Relaxed);
-    metrics.requests_in_flight.fetch_add(1, Relaxed);
-    let started = Instant::now();
-    let result = context
-        .account
-        .driver
-        .execute_singleton_operation(operation, options.build())
-        .await;
-    metrics.requests_in_flight.fetch_sub(1, Relaxed);
-    let charge = result
-        .as_ref()
-        .ok()
-        .and_then(|r| r.headers().request_charge)
-        .map_or(0.0, |c| c.value());
-    metrics.request(started.elapsed(), charge);
-    Ok(result?)
-}
 
-/// Sends operations of one physical partition as one non-atomic bulk request.
-///
-/// The driver has no such operation. A create with an empty partition key goes to the same path without a partition
-/// key header, and the headers below make it a bulk request; signing, regions and connections stay the driver's.
-///
-/// # Errors
-/// The failure of the request as a whole.
-pub async fn bulk(
-    context: &Context<'_>,
-    operations: &[Operation],
-    range: &str,
-) -> Result<Vec<OperationResult>> {
-    context.metrics.bulk_requests.fetch_add(1, Relaxed);
-    let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())?;
-    let operation = CosmosOperation::create_item(ItemReference::from_name(context.container, no_key, "bulk"))
-        .with_body(bulk_body(operations));
-    let on = || "true".to_owned();
-    let headers = [
-        ("x-ms-cosmos-is-batch-request", on()),
-        ("x-ms-cosmos-batch-atomic", "false".to_owned()),
-        ("x-ms-cosmos-batch-continue-on-error", on()),
-        ("x-ms-documentdb-partitionkeyrangeid", range.to_owned()),
-    ];
-    let response = execute(context, operation, &headers).await?;
-    let activity_id = response
-        .headers()
-        .activity_id
-        .as_ref()
-        .map(|a| a.as_str().to_owned())
-        .unwrap_or_default();
-    let resent = response.diagnostics_ref().request_count() > 1;
-    let body: Bytes = response.into_body().single()?;
-    context
-        .metrics
-        .bytes_received
-        .fetch_add(body.len() as u64, Relaxed);
-    bulk_results(&body, operations.len(), &activity_id, resent)
-}
-
-/// Sends one operation alone.
-pub async fn point(context: &Context<'_>, op: &Operation) -> OperationResult {
-    context.metrics.point_requests.fetch_add(1, Relaxed);
-    let outcome = async {
-        let (key, _) = canonical_key(
-            &op.partition_key,
-            context.container.partition_key_definition().paths(),
-        )?;
-        let item = ItemReference::from_name(context.container, key, op.id_text().into_owned());
+    async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
+        let (key, _) = canonical_key(&op.partition_key, self.key_definition().paths())?;
+        let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
         let mut operation = match op.kind {
             OperationKind::Upsert => CosmosOperation::upsert_item(item),
             OperationKind::Create => CosmosOperation::create_item(item),
@@ -257,15 +233,84 @@ pub async fn point(context: &Context<'_>, op: &Operation) -> OperationResult {
             let etag = String::from_utf8_lossy(&op.if_match).into_owned();
             operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
         }
-        execute(context, operation, &[]).await
-    };
-    match outcome.await {
-        Ok(response) => OperationResult {
-            status: u16::from(response.status().status_code()),
-            request_charge: response.headers().request_charge.map_or(0.0, |c| c.value()),
-            error: None,
-        },
-        Err(e) => OperationResult::failed(e),
+        self.execute(operation, &[]).await
+    }
+
+    /// The driver has no bulk operation. A create with an empty partition key goes to the same path without a partition key
+    /// header, and the headers below make it a bulk request; signing, regions and connections stay the driver's.
+    async fn bulk_inner(&self, operations: &[Operation], range: &str) -> Result<Vec<OperationResult>> {
+        self.metrics.bulk_requests.fetch_add(1, Relaxed);
+        let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())?;
+        let operation =
+            CosmosOperation::create_item(ItemReference::from_name(&self.container, no_key, "bulk"))
+                .with_body(bulk_body(operations));
+        let headers = [
+            ("x-ms-cosmos-is-batch-request", "true".to_owned()),
+            ("x-ms-cosmos-batch-atomic", "false".to_owned()),
+            ("x-ms-cosmos-batch-continue-on-error", "true".to_owned()),
+            ("x-ms-documentdb-partitionkeyrangeid", range.to_owned()),
+        ];
+        let response = self.execute(operation, &headers).await?;
+        let activity_id = response
+            .headers()
+            .activity_id
+            .as_ref()
+            .map_or("", |a| a.as_str())
+            .to_owned();
+        let resent = response.diagnostics_ref().request_count() > 1;
+        let body: Bytes = response.into_body().single()?;
+        self.metrics.bytes_received.fetch_add(body.len() as u64, Relaxed);
+        bulk_results(&body, operations.len(), &activity_id, resent)
+    }
+}
+
+fn charge(response: &CosmosResponse) -> f64 {
+    response.headers().request_charge.map_or(0.0, |c| c.value())
+}
+
+impl Service for Container {
+    fn key_definition(&self) -> &PartitionKeyDefinition {
+        self.container.partition_key_definition()
+    }
+
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
+        Box::pin(async move {
+            let ranges = self
+                .account
+                .driver
+                .resolve_all_partition_key_ranges(&self.container, refresh)
+                .await?;
+            let ranges = ranges.ok_or_else(|| {
+                let name = self.container.name();
+                CoreError::new(
+                    Kind::Transient,
+                    format!("the physical partitions of container '{name}' cannot be read now"),
+                )
+            })?;
+            Ok(ranges.into_iter().map(|r| (r.id, r.min_inclusive)).collect())
+        })
+    }
+
+    fn bulk<'a>(
+        &'a self,
+        operations: &'a [Operation],
+        range: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<OperationResult>>> {
+        Box::pin(self.bulk_inner(operations, range))
+    }
+
+    fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
+        Box::pin(async move {
+            self.metrics.point_requests.fetch_add(1, Relaxed);
+            match self.point_inner(operation).await {
+                Ok(response) => OperationResult {
+                    status: u16::from(response.status().status_code()),
+                    request_charge: charge(&response),
+                    error: None,
+                },
+                Err(e) => OperationResult::failed(e),
+            }
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::Router;
+use futures::StreamExt;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ use crate::{stopping, App};
 
 /// A client that sends a batch more slowly than this would keep one of the few places for batches to itself.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bytes of a batch that is too large that are still read, so that its sender sees the answer.
+const THROW_AWAY: usize = 64 * 1024 * 1024;
 
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) {
     let router = Router::new()
@@ -68,12 +72,9 @@ async fn events(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> 
     }
     // The semaphore is never closed, so that only Ok comes out; the permit lives until the batch is counted.
     let _permit = app.permits.acquire().await;
-    let body = match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, app.max_batch_bytes)).await
-    {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) if is_too_large(&error) => {
-            return refuse(StatusCode::PAYLOAD_TOO_LARGE, app.too_large())
-        }
+    let body = match tokio::time::timeout(BODY_WITHIN, collect(body, app.max_batch_bytes)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, app.too_large()),
         Ok(Err(error)) => return refuse(StatusCode::BAD_REQUEST, format!("cannot read the batch: {error}")),
         Err(_) => {
             let message = format!("the batch did not arrive within {} s", BODY_WITHIN.as_secs());
@@ -86,15 +87,24 @@ async fn events(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> 
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
+/// The whole body, or `None` when it is larger than `max`. The rest of such a body is read and thrown away, within
+/// reason: a client that is still sending when the connection closes would see a reset and not the answer.
+async fn collect(body: Body, max: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut chunks = body.into_data_stream();
+    let (mut bytes, mut thrown_away) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        if thrown_away == 0 && bytes.len() + chunk.len() <= max {
+            bytes.extend_from_slice(&chunk);
+        } else {
+            bytes = Vec::new();
+            thrown_away += chunk.len();
+            if thrown_away > THROW_AWAY {
+                break;
+            }
         }
-        source = error.source();
     }
-    false
+    Ok((thrown_away == 0).then_some(bytes))
 }
 
 fn format_of(headers: &HeaderMap) -> Format {

@@ -43,9 +43,11 @@ struct Args {
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours)
         .init();
     // An empty value in an environment file means that the variable is not set.
     for name in ["CONSUMER_TCP_LISTEN", "CONSUMER_READY_FILE"] {

@@ -102,6 +102,9 @@ async fn http_batches_are_counted_once_and_bad_ones_not_at_all() {
             "{answer}"
         );
 
+        // So large that the client is still sending when the server knows: it must see the answer, not a reset.
+        assert_eq!(post(http, json, &"x".repeat(8_000_000)).0, 413);
+
         let (status, _, stats) = get(http, "/stats");
         let stats: Value = serde_json::from_str(&stats).unwrap();
         assert_eq!(status, 200);
@@ -111,7 +114,7 @@ async fn http_batches_are_counted_once_and_bad_ones_not_at_all() {
             ("duplicates", 1),
             ("batches", 3),
             ("malformed", 1),
-            ("tooLarge", 1),
+            ("tooLarge", 2),
         ] {
             assert_eq!(stats[field], value, "{field} of {stats}");
         }

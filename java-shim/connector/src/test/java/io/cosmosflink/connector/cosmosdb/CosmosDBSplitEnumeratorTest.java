@@ -1,0 +1,148 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.cosmosflink.core.SplitEntry;
+import java.util.List;
+import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+class CosmosDBSplitEnumeratorTest {
+    private final FakeRuntime core = new FakeRuntime();
+    private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2);
+    private CosmosDBSplitEnumerator enumerator = enumerator(FakeRuntime.options(), null);
+
+    private CosmosDBSplitEnumerator enumerator(CosmosDBOptions options, CosmosDBSourceState state) {
+        return new CosmosDBSplitEnumerator(context, core, options, state);
+    }
+
+    @AfterEach
+    void close() {
+        enumerator.close();
+    }
+
+    private void discover(SplitEntry... found) throws Exception {
+        core.enumerator.next = List.of(found);
+        if (context.getExecutorService().getActivePeriodicScheduledTask().isEmpty()) {
+            enumerator.start();
+        }
+        context.triggerAllActions();
+    }
+
+    private void register(int subtask) {
+        context.registerReader(subtask, "host");
+        enumerator.addReader(subtask);
+    }
+
+    private List<Integer> assignedTo(int subtask) {
+        var state = context.getSplitAssignments().get(subtask);
+        return state == null
+                ? List.of()
+                : state.getAssignedSplits().stream().map(CosmosDBSplit::ordinal).toList();
+    }
+
+    @Test
+    void splitsAreSpreadEvenlyAndWaitForTheirOwner() throws Exception {
+        register(0);
+        discover(split(0, 0), split(1, 0), split(2, 0), split(3, 0), split(4, 0));
+        assertThat(assignedTo(0)).containsExactly(0, 2, 4);
+        assertThat(assignedTo(1)).isEmpty();
+        register(1);
+        assertThat(assignedTo(1)).containsExactly(1, 3);
+        assertThat(enumerator.snapshotState(1).splits()).hasSize(5).allMatch(SplitEntry::assigned);
+    }
+
+    @Test
+    void laterDiscoveriesAddOnlyWhatIsNew() throws Exception {
+        register(0);
+        register(1);
+        discover(split(0, 0));
+        discover(split(0, 0), split(1, 0));
+        assertThat(core.enumerator.known).extracting(SplitEntry::id).containsExactly("s0");
+        assertThat(assignedTo(0)).containsExactly(0);
+        assertThat(assignedTo(1)).containsExactly(1);
+    }
+
+    @Test
+    void afterARegionalFailoverSplitsGoBackToTheSameReader() throws Exception {
+        register(0);
+        register(1);
+        discover(split(0, 0), split(1, 0));
+        // The reader is gone while its splits come back; empty lists come too.
+        context.registeredReaders().remove(1);
+        context.getSplitAssignments().clear();
+        enumerator.addSplitsBack(List.of(), 0);
+        enumerator.addSplitsBack(List.of(new CosmosDBSplit(split(1, 7))), 1);
+        assertThat(enumerator.snapshotState(2).splits())
+                .extracting(SplitEntry::assigned)
+                .containsExactly(true, false);
+        // Twice, as two failovers in a row do it.
+        enumerator.addSplitsBack(List.of(new CosmosDBSplit(split(1, 7))), 1);
+        register(1);
+        assertThat(context.getSplitAssignments().get(1).getAssignedSplits())
+                .containsExactly(new CosmosDBSplit(split(1, 7)));
+        assertThat(assignedTo(0)).isEmpty();
+    }
+
+    @Test
+    void restoredSplitsAreNotGivenOutTwice() throws Exception {
+        enumerator = enumerator(
+                FakeRuntime.options(),
+                new CosmosDBSourceState(
+                        List.of(split(0, 5).withAssigned(true), split(1, 0).withAssigned(false))));
+        register(0);
+        register(1);
+        discover(split(2, 0));
+        assertThat(core.enumerator.known).hasSize(2);
+        assertThat(assignedTo(0)).containsExactly(2);
+        assertThat(assignedTo(1)).containsExactly(1);
+    }
+
+    @Test
+    void withoutAnIntervalItLooksOnceAndNotAfterARestore() throws Exception {
+        CosmosDBOptions once = FakeRuntime.options().with("source.discovery-interval-ms", "0");
+        enumerator =
+                enumerator(once, new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
+        enumerator.start();
+        context.triggerAllActions();
+        assertThat(core.enumerator.known).isNull();
+
+        enumerator = enumerator(once, null);
+        core.enumerator.next = List.of(split(0, 0));
+        enumerator.start();
+        context.triggerAllActions();
+        assertThat(enumerator.snapshotState(1).splits()).hasSize(1);
+    }
+
+    @Test
+    void aFirstDiscoveryThatFailsForGoodEndsTheJob() {
+        core.openFailure = FakeRuntime.failure(3, "no such container");
+        enumerator = enumerator(FakeRuntime.options().with("source.discovery-interval-ms", "0"), null);
+        enumerator.start();
+        assertThatThrownBy(context::triggerAllActions)
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContainingAll("orders", "no such container");
+    }
+
+    @Test
+    void aLaterDiscoveryThatFailsIsTriedAgain() throws Exception {
+        register(0);
+        discover(split(0, 0));
+        core.enumerator.failure = FakeRuntime.failure(5, "no answer");
+        discover();
+        core.enumerator.failure = null;
+        discover(split(2, 0));
+        assertThat(assignedTo(0)).containsExactly(0, 2);
+    }
+
+    @Test
+    void closeClosesTheHandle() throws Exception {
+        discover(split(0, 0));
+        enumerator.close();
+        enumerator.close();
+        assertThat(core.enumerator.closed).isTrue();
+    }
+}

@@ -1,0 +1,107 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
+import java.util.List;
+import java.util.Map;
+import org.apache.flink.api.common.serialization.SerializerConfigImpl;
+import org.apache.flink.api.common.typeutils.TypeSerializer;
+import org.apache.flink.core.memory.DataInputDeserializer;
+import org.apache.flink.core.memory.DataOutputSerializer;
+import org.apache.flink.util.InstantiationUtil;
+import org.junit.jupiter.api.Test;
+
+class SerializersTest {
+    private final FakeRuntime core = new FakeRuntime();
+
+    @Test
+    void splitsAreTheCoresOwnBytes() throws IOException {
+        var serializer = new CosmosDBSplitSerializer(() -> core);
+        CosmosDBSplit split = new CosmosDBSplit(split(3, 42));
+        assertThat(serializer.serialize(split)).asString().isEqualTo("3:42");
+        assertThat(serializer.deserialize(1, serializer.serialize(split))).isEqualTo(split);
+        assertThatThrownBy(() -> serializer.deserialize(2, new byte[0]))
+                .isInstanceOf(IOException.class)
+                .hasMessageContaining("version 2");
+        assertThatThrownBy(() -> serializer.deserialize(1, new byte[] {1}))
+                .isInstanceOf(IOException.class)
+                .hasMessageContaining("foreign");
+    }
+
+    @Test
+    void theEnumeratorsStateKeepsWhoHasWhat() throws IOException {
+        var serializer = new CosmosDBSourceStateSerializer(() -> core);
+        var state = new CosmosDBSourceState(List.of(split(0, 1).withAssigned(true), split(1, 0)));
+        assertThat(serializer.deserialize(1, serializer.serialize(state)))
+                .usingRecursiveComparison()
+                .isEqualTo(state);
+        assertThatThrownBy(() -> serializer.deserialize(9, new byte[0])).hasMessageContaining("version 9");
+    }
+
+    @Test
+    void aTreeCrossesAnEdge() throws IOException {
+        TypeSerializer<JsonNode> serializer = JsonNodeTypeInfo.INSTANCE.createSerializer(new SerializerConfigImpl());
+        JsonNode node = Schemas.MAPPER.readTree("{\"a\":1.10,\"b\":[null,12345678901234567890]}");
+        DataOutputSerializer out = new DataOutputSerializer(16);
+        serializer.serialize(node, out);
+        assertThat(serializer.deserialize(new DataInputDeserializer(out.getCopyOfBuffer())))
+                .isEqualTo(node);
+    }
+
+    @Test
+    void sourceAndSinkTravelInTheJobGraphAndShowNoSecret() throws Exception {
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .endpoint("https://a.example/")
+                .key("c2VjcmV0")
+                .deserializer(CosmosDBDeserializationSchema.string())
+                .runtime(FakeRuntime::new)
+                .build();
+        assertThat(source.toString())
+                .contains("https://a.example/")
+                .contains("[redacted]")
+                .doesNotContain("c2VjcmV0");
+        CosmosDBSource<String> copy = InstantiationUtil.clone(source);
+        assertThat(copy).hasToString(source.toString());
+        CosmosDBSink<String> sink = CosmosDBSink.<String>builder()
+                .key("c2VjcmV0")
+                .maxBatchSize(7)
+                .converter(CosmosDBElementConverter.<String>builder()
+                        .id(s -> s)
+                        .partitionKey(s -> s)
+                        .document(s -> new byte[0])
+                        .build())
+                .runtime(FakeRuntime::new)
+                .build();
+        assertThat(InstantiationUtil.clone(sink).toString())
+                .contains("sink.max-batch-size=7")
+                .doesNotContain("c2VjcmV0");
+    }
+
+    @Test
+    void withoutALibraryAtTheClientOptionsAreCheckedOnTheCluster() {
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .endpoint("https://a.example/")
+                .deserializer(CosmosDBDeserializationSchema.string())
+                .runtime(() -> {
+                    throw new UnsatisfiedLinkError("not here");
+                })
+                .build();
+        assertThat(source.toString()).contains("https://a.example/").doesNotContain("sink.");
+    }
+
+    @Test
+    void incompleteBuildersSayWhatIsMissing() {
+        assertThatThrownBy(
+                        () -> CosmosDBSource.builder().runtime(FakeRuntime::new).build())
+                .hasMessageContaining("deserializer");
+        assertThatThrownBy(
+                        () -> CosmosDBSink.builder().runtime(FakeRuntime::new).build())
+                .hasMessageContaining("converter");
+        assertThatThrownBy(() -> CosmosDBOptions.of(Map.of("a", "x")).number("a"))
+                .hasMessageContaining("'x'");
+    }
+}

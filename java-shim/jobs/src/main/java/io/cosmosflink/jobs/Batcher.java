@@ -174,7 +174,7 @@ final class Batcher implements AutoCloseable {
                     batch.attempt,
                     batch.events.size(),
                     wait,
-                    why.toString());
+                    why.getMessage());
         }
         try {
             timer.schedule(() -> send(batch.again()), wait, TimeUnit.MILLISECONDS);

@@ -36,16 +36,16 @@ public final class FlinkCosmosSinkJob {
                 .uid("orders")
                 .process(new Process(settings.text("job.source-container")))
                 .returns(Types.POJO(OutgoingDocument.class))
-                .name("validate and enrich")
+                .name("enrich")
                 .uid("process");
         processed
                 .sinkTo(settings.sink("job.target-container"))
-                .name("processed orders")
+                .name("processed")
                 .uid("processed");
         processed
                 .getSideOutput(BAD)
                 .sinkTo(settings.sink("job.dead-letter-container"))
-                .name("dead letters")
+                .name("dead-letters")
                 .uid("dead-letters");
     }
 

@@ -29,22 +29,20 @@ public final class FlinkCosmosSourceJob {
 
     static void define(StreamExecutionEnvironment env, JobSettings settings) {
         DataStream<OutgoingDocument> events = env.fromSource(
-                        settings.source("job.target-container"),
-                        FlinkCosmosSinkJob.Watermarks.ofService(),
-                        "processed orders")
+                        settings.source("job.target-container"), FlinkCosmosSinkJob.Watermarks.ofService(), "processed")
                 .uid("processed-orders")
                 .flatMap(new Enrich())
                 .returns(Types.POJO(OutgoingDocument.class))
-                .name("enrich and filter")
+                .name("enrich")
                 .uid("enrich");
         Delivery delivery = Delivery.of(settings);
         // No time limit of the operator's own: the delivery has a deadline, and the job fails when it passes.
         AsyncDataStream.unorderedWait(events, delivery, 0, TimeUnit.MILLISECONDS, delivery.capacity())
                 .returns(Types.POJO(OutgoingDocument.class))
-                .name("deliver to the consumer")
+                .name("deliver")
                 .uid("deliver")
                 .sinkTo(settings.sink("job.output-container"))
-                .name("delivered orders")
+                .name("delivered")
                 .uid("delivered");
     }
 

@@ -8,6 +8,7 @@ import java.net.http.HttpResponse;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
@@ -35,7 +36,19 @@ final class HttpTransport implements Transport {
                 .header("Content-Type", "application/json")
                 .POST(HttpRequest.BodyPublishers.ofByteArray(Transport.array(events)))
                 .build();
-        return client.sendAsync(request, HttpResponse.BodyHandlers.ofString()).thenCompose(this::judge);
+        return client.sendAsync(request, HttpResponse.BodyHandlers.ofString())
+                .handle((response, failure) -> {
+                    if (failure == null) {
+                        return judge(response);
+                    }
+                    Throwable cause = failure instanceof CompletionException && failure.getCause() != null
+                            ? failure.getCause()
+                            : failure;
+                    // The client's own exceptions do not name the address, and often nothing at all.
+                    return CompletableFuture.<Void>failedFuture(
+                            new IOException("the consumer at " + url + " cannot be reached: " + cause, cause));
+                })
+                .thenCompose(sent -> sent);
     }
 
     private CompletableFuture<Void> judge(HttpResponse<String> response) {

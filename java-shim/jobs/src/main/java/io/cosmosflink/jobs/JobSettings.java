@@ -21,6 +21,9 @@ import org.apache.flink.util.ParameterTool;
 
 /** A job's options, and what both jobs build out of them in the same way. */
 final class JobSettings {
+    /** What Flink's parser puts where an argument has no value. */
+    private static final String NO_VALUE = "__NO_VALUE_KEY";
+
     private final CosmosDBOptions options;
 
     private JobSettings(CosmosDBOptions options) {
@@ -29,8 +32,14 @@ final class JobSettings {
 
     /** Options from {@code --name value} arguments and the environment, checked. */
     static JobSettings of(String[] arguments, Map<String, String> environment) {
-        CosmosDBOptions given =
-                CosmosDBOptions.fromEnvironmentAndArguments(ParameterTool.fromArgs(arguments), environment);
+        ParameterTool parsed = ParameterTool.fromArgs(arguments);
+        parsed.toMap().forEach((name, value) -> {
+            if (NO_VALUE.equals(value)) {
+                throw new IllegalArgumentException(
+                        "argument --" + name + " has no value; give it as --" + name + " VALUE");
+            }
+        });
+        CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(parsed, environment);
         return new JobSettings(given.validated(NativeRuntime.get(), Role.JOB));
     }
 

@@ -84,7 +84,7 @@ final class TcpTransport implements Transport {
             }
         } catch (IOException e) {
             drop(connection);
-            throw new UncheckedIOException(e);
+            throw new UncheckedIOException("the consumer at " + host + ":" + port + " cannot be reached: " + e, e);
         } catch (RuntimeException e) {
             drop(connection);
             throw e;

@@ -1,5 +1,6 @@
 package io.cosmosflink.jobs;
 
+import java.io.ByteArrayOutputStream;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 
@@ -16,22 +17,17 @@ interface Transport extends AutoCloseable {
 
     /** The events as one JSON array. */
     static byte[] array(List<byte[]> events) {
-        int size = 2 + Math.max(0, events.size() - 1);
-        for (byte[] event : events) {
-            size += event.length;
+        ByteArrayOutputStream out = new ByteArrayOutputStream(
+                2 + events.stream().mapToInt(event -> event.length + 1).sum());
+        out.write('[');
+        for (int i = 0; i < events.size(); i++) {
+            if (i > 0) {
+                out.write(',');
+            }
+            out.writeBytes(events.get(i));
         }
-        byte[] out = new byte[size];
-        int at = 0;
-        for (byte[] event : events) {
-            out[at++] = (byte) (at == 1 ? '[' : ',');
-            System.arraycopy(event, 0, out, at, event.length);
-            at += event.length;
-        }
-        if (events.isEmpty()) {
-            out[at++] = '[';
-        }
-        out[at] = ']';
-        return out;
+        out.write(']');
+        return out.toByteArray();
     }
 
     /** The consumer's "no, not this". */

@@ -1,0 +1,71 @@
+package io.cosmosflink.jobs;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.time.Duration;
+import java.util.Map;
+import org.apache.flink.configuration.CheckpointingOptions;
+import org.apache.flink.configuration.PipelineOptions;
+import org.apache.flink.configuration.ReadableConfig;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.graph.StreamGraph;
+import org.apache.flink.streaming.api.graph.StreamNode;
+import org.junit.jupiter.api.Test;
+
+class JobSettingsTest {
+    private static final Map<String, String> ENVIRONMENT = Map.of(
+            "COSMOS_URI",
+            "https://a.example/",
+            "COSMOS_DB",
+            "orders",
+            "COSMOS_KEY",
+            "c2VjcmV0",
+            "CHECKPOINT_INTERVAL_MS",
+            "1000",
+            "PATH",
+            "/bin");
+
+    @Test
+    void argumentsGoBeforeTheEnvironmentAndDefaultsAreTheCores() {
+        JobSettings settings = JobSettings.of(new String[] {"--job.checkpoint-interval-ms", "500"}, ENVIRONMENT);
+        assertThat(settings.number("job.checkpoint-interval-ms")).isEqualTo(500);
+        assertThat(settings.text("job.target-container")).isEqualTo("events-processed");
+        assertThat(settings.jobName("mine")).isEqualTo("mine");
+    }
+
+    @Test
+    void mistakesAreNamed() {
+        assertThatThrownBy(() -> JobSettings.of(new String[] {"--job.nmae", "x"}, ENVIRONMENT))
+                .hasMessageContainingAll("job.nmae", "job.name");
+        assertThatThrownBy(() -> JobSettings.of(new String[] {"--job.name"}, ENVIRONMENT))
+                .hasMessageContaining("--job.name has no value");
+        assertThatThrownBy(() -> JobSettings.of(new String[0], Map.of())).hasMessageContaining("COSMOS_URI");
+    }
+
+    @Test
+    void bothJobsKeepTheirCheckpointsAndEveryOperatorHasItsUid() {
+        JobSettings settings =
+                JobSettings.of(new String[] {"--job.checkpoint-dir", "file:///checkpoints"}, ENVIRONMENT);
+        StreamExecutionEnvironment env = settings.configure(new StreamExecutionEnvironment());
+        FlinkCosmosSinkJob.define(env, settings);
+        FlinkCosmosSourceJob.define(env, settings);
+        StreamGraph graph = env.getStreamGraph();
+        assertThat(graph.getStreamNodes())
+                .filteredOn(node ->
+                        !node.getInEdges().isEmpty() || !node.getOutEdges().isEmpty())
+                .extracting(StreamNode::getTransformationUID)
+                .doesNotContainNull()
+                .doesNotHaveDuplicates();
+        ReadableConfig configuration = env.getConfiguration();
+        assertThat(configuration.get(CheckpointingOptions.CHECKPOINTING_INTERVAL))
+                .isEqualTo(Duration.ofSeconds(1));
+        assertThat(configuration.get(CheckpointingOptions.CHECKPOINTS_DIRECTORY))
+                .isEqualTo("file:///checkpoints");
+        assertThat(configuration
+                        .get(CheckpointingOptions.EXTERNALIZED_CHECKPOINT_RETENTION)
+                        .name())
+                .isEqualTo("RETAIN_ON_CANCELLATION");
+        assertThat(configuration.get(PipelineOptions.GENERIC_TYPES)).isFalse();
+    }
+}

@@ -117,13 +117,13 @@ public final class LocalCosmos implements AutoCloseable {
                 "source.poll-interval-ms", "100"));
     }
 
-    /** Writes and waits; every outcome must be fine. */
+    /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
     public void write(String container, List<Operation> operations) {
         CosmosRuntime core = NativeRuntime.get();
         try (CosmosRuntime.SinkHandle sink = core.openSink(options(container).toMap())) {
             OperationBatch batch = new OperationBatch();
-            for (int from = 0; from < operations.size(); from += 1000) {
-                int to = Math.min(operations.size(), from + 1000);
+            for (int from = 0; from < operations.size(); from += 100) {
+                int to = Math.min(operations.size(), from + 100);
                 batch.clear();
                 for (int i = from; i < to; i++) {
                     batch.add(i, operations.get(i).encode());

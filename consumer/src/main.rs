@@ -22,8 +22,8 @@ struct Args {
     /// Address of the TCP listener; without it there is none.
     #[arg(long, env = "CONSUMER_TCP_LISTEN")]
     tcp_listen: Option<SocketAddr>,
-    /// How batches are delimited over TCP: by a u32 big-endian length in front, or by line ends.
-    #[arg(long, env = "CONSUMER_TCP_FRAMING", value_enum, default_value = "length")]
+    /// How batches are delimited over TCP: by line ends, as the job sends them, or by a u32 big-endian length in front.
+    #[arg(long, env = "CONSUMER_TCP_FRAMING", value_enum, default_value = "lines")]
     tcp_framing: Framing,
     /// Largest batch in bytes; a larger one is refused with 413.
     #[arg(long, env = "CONSUMER_MAX_BATCH_BYTES", default_value_t = 4 * 1024 * 1024,

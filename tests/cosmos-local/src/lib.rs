@@ -11,6 +11,7 @@ mod emulator;
 mod faults;
 mod key;
 mod server;
+mod sql;
 
 pub use key::AccountKey;
 pub use server::{Config, ContainerSpec, Server};
@@ -21,3 +22,14 @@ not emulated: persistence, TLS, several regions, Entra ID, resource tokens, the 
 AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, patch conditions, patch
 inside a transactional batch, binary JSON in answers to writes, indexing policies, and the service's real request
 charges and latencies";
+
+/// Keeps `RUST_BACKTRACE=1` in the environment from slowing the server down five times: the emulator looks absent
+/// headers up through errors, each of which would carry a backtrace. Panics keep theirs. A `RUST_LIB_BACKTRACE` that
+/// is set is respected.
+///
+/// Call it first in `main`: it changes the environment, which other threads must not read at the same time.
+pub fn without_backtraces() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        std::env::set_var("RUST_LIB_BACKTRACE", "0");
+    }
+}

@@ -6,6 +6,7 @@ use crate::container::{parse_ranges, Container, Range, Scope, Start};
 use crate::emulator::{readdress_account, Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind};
 use crate::key::AccountKey;
+use crate::sql::single_quoted;
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{Method, Request};
 use azure_data_cosmos_driver::in_memory_emulator::{ContainerConfig, Epk};
@@ -531,6 +532,7 @@ impl Inner {
                 Some(container) => bulk::run(self, &container, &call.headers, &call.body).await,
                 None => no_container(call),
             },
+            Kind::Query | Kind::QueryPlan => self.query(call).await,
             Kind::Other => Reply::error(
                 501,
                 0,
@@ -575,6 +577,18 @@ impl Inner {
     /// Lets the emulator answer.
     async fn pass(&self, call: &Call) -> Answer {
         self.emulator.call(&self.inner_request(call)).await
+    }
+
+    /// A query, with string literals in the form that the emulator knows.
+    async fn query(&self, call: &Call) -> Reply {
+        let mut request = self.inner_request(call);
+        if let Ok(mut spec) = serde_json::from_slice::<serde_json::Value>(&call.body) {
+            if let Some(query) = spec["query"].as_str().and_then(single_quoted) {
+                spec["query"] = query.into();
+                request.set_body(spec.to_string());
+            }
+        }
+        self.emulator.call(&request).await.into()
     }
 
     /// The container of a request, or `None` if there is no such.
@@ -638,7 +652,7 @@ impl Inner {
 
     /// Deletes a database or container, and forgets what the server knew about it.
     async fn delete(&self, call: &Call) -> Reply {
-        let gone: Vec<Arc<Container>> = {
+        let mut gone: Vec<Arc<Container>> = {
             let path = call.segments();
             let named = |key: &(String, String)| {
                 path.get(1).is_some_and(|db| key.0 == *db) && path.get(3).is_none_or(|coll| key.1 == *coll)
@@ -649,6 +663,8 @@ impl Inner {
                 .map(|(_, c)| Arc::clone(c))
                 .collect()
         };
+        // One order for all who take several locks, so that two deletions cannot wait for each other.
+        gone.sort_by(|a, b| (&a.db, &a.coll).cmp(&(&b.db, &b.coll)));
         // The locks keep writes out from the emulator's deletion until the entry is forgotten.
         let mut states = Vec::new();
         for container in &gone {

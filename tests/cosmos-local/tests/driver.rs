@@ -592,3 +592,39 @@ async fn a_dropped_answer_leaves_the_write_done() {
     let (_, stats) = account.admin("GET", "stats", None);
     assert_eq!(stats["responsesDropped"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_know_both_kinds_of_quotes() {
+    let account = Account::start(&["c:/pk:2"], false).await;
+    let container = account.container("c").await;
+    for (id, key) in [("a", "k"), ("b", "k"), ("c", "other")] {
+        account.upsert(&container, id, key, 1).await.unwrap();
+    }
+    for query in [
+        r#"SELECT * FROM c WHERE c["pk"] = "k""#,
+        "SELECT * FROM c WHERE c.pk = 'k'",
+    ] {
+        let operation = CosmosOperation::query_items(container.clone(), Some(FeedRange::full()))
+            .with_body(json!({ "query": query }).to_string().into_bytes());
+        let mut plan = account
+            .driver
+            .plan_operation(operation, &options().build(), None, &PlanOptions::default())
+            .await
+            .unwrap();
+        let mut ids = Vec::new();
+        while let Some(page) = account
+            .driver
+            .execute_plan(&mut plan, Some(container.clone()), options().build())
+            .await
+            .unwrap()
+        {
+            ids.extend(
+                documents(page.into_body())
+                    .iter()
+                    .map(|d| d["id"].as_str().unwrap().to_owned()),
+            );
+        }
+        ids.sort();
+        assert_eq!(ids, ["a", "b"], "{query}");
+    }
+}

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Without arguments: containers first, then both jobs. With arguments: the initializer itself, such as "count" or "verify".
+set -eu
+if [ $# -gt 0 ]; then
+    exec cosmosflink-init "$@"
+fi
+
+# A local account writes its key when it starts.
+if [ "${COSMOS_AUTH:-key}" = key ] && [ -n "${COSMOS_KEY_FILE:-}" ]; then
+    waited=0
+    until [ -s "$COSMOS_KEY_FILE" ]; do
+        if [ "$waited" -ge "${COSMOS_WAIT:-60}" ]; then
+            echo "no account key at $COSMOS_KEY_FILE after $waited s: is the local account up (profile local)," \
+                "or does COSMOS_KEY_SOURCE name a folder with a file 'key'?" >&2
+            exit 2
+        fi
+        sleep 1
+        waited=$((waited + 1))
+    done
+fi
+
+case "${CREATE_CONTAINERS:-yes}" in
+yes) cosmosflink-init create ;;
+no) ;;
+*)
+    echo "CREATE_CONTAINERS is '$CREATE_CONTAINERS'; it takes yes or no" >&2
+    exit 2
+    ;;
+esac
+
+submit() {
+    cosmosflink-init submit --jar /opt/cosmosflink/jobs.jar --name "$1" --entry-class "io.cosmosflink.jobs.$2" \
+        ${JOB_PARALLELISM:+--parallelism "$JOB_PARALLELISM"} --wait "${COSMOS_WAIT:-60}"
+}
+submit cosmosflink-sink FlinkCosmosSinkJob
+submit cosmosflink-source FlinkCosmosSourceJob

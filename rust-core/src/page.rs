@@ -94,19 +94,23 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The string that begins here, quotes included.
-    fn string(&mut self) -> Result<&'a [u8]> {
+    /// The string that begins here, quotes included, and whether it holds escapes.
+    fn string(&mut self) -> Result<(&'a [u8], bool)> {
         self.expect(b'"')?;
         let start = self.at - 1;
+        let mut escaped = false;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            match memchr2(b'"', b'\\', rest) {
+            match quote_or_backslash(rest) {
                 None => return Err(broken("a string does not end")),
                 Some(i) if rest[i] == b'"' => {
                     self.at += i + 1;
-                    return Ok(&self.bytes[start..self.at]);
+                    return Ok((&self.bytes[start..self.at], escaped));
                 }
-                Some(i) => self.at += i + 2,
+                Some(i) => {
+                    escaped = true;
+                    self.at += i + 2;
+                }
             }
         }
     }
@@ -114,7 +118,7 @@ impl<'a> Scanner<'a> {
     /// The value that begins here.
     fn value(&mut self) -> Result<&'a [u8]> {
         match self.peek()? {
-            b'"' => self.string(),
+            b'"' => Ok(self.string()?.0),
             b'{' | b'[' => {
                 let start = self.at;
                 let mut depth = 0usize;
@@ -151,19 +155,18 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Calls `field` with each key of the object that begins here (quotes excluded, not unescaped) and the scanner before
-    /// its value, which `field` must read.
-    fn object(&mut self, mut field: impl FnMut(&'a [u8], &mut Self) -> Result<()>) -> Result<()> {
+    /// Calls `field` with each key of the object that begins here and the scanner before its value, which `field` must read.
+    fn object(&mut self, mut field: impl FnMut(Key<'a>, &mut Self) -> Result<()>) -> Result<()> {
         self.expect(b'{')?;
         if self.peek()? == b'}' {
             self.at += 1;
             return Ok(());
         }
         loop {
-            let key = self.string()?;
+            let (quoted, escaped) = self.string()?;
             self.expect(b':')?;
             self.peek()?;
-            field(&key[1..key.len() - 1], self)?;
+            field(Key { quoted, escaped }, self)?;
             match self.peek()? {
                 b',' => self.at += 1,
                 b'}' => {
@@ -181,13 +184,43 @@ fn integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.trim_matches('"').parse().ok()
 }
 
-/// Whether a key as it stands in the text is `name`; only keys with escapes need the slow way.
-fn is_key(key: &[u8], name: &str) -> bool {
-    if !key.contains(&b'\\') {
-        return key == name.as_bytes();
+/// A key as it stands in the text, quotes included.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    quoted: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Key<'a> {
+    /// The text between the quotes, escapes as they are.
+    fn text(self) -> &'a [u8] {
+        &self.quoted[1..self.quoted.len() - 1]
     }
-    let quoted = [b"\"", key, b"\""].concat();
-    serde_json::from_slice::<String>(&quoted).is_ok_and(|k| k == name)
+
+    fn is(self, name: &str) -> bool {
+        if self.escaped {
+            return serde_json::from_slice::<String>(self.quoted).is_ok_and(|k| k == name);
+        }
+        self.text() == name.as_bytes()
+    }
+}
+
+/// Where the first `"` or `\` is. Keys and most values are short: eight bytes at a time find the end before a vector search
+/// would have begun.
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The lowest set high bit of the result marks the first zero byte of `x`.
+    let zeros = |x: u64| x.wrapping_sub(LOW) & !x & HIGH;
+    for (i, chunk) in bytes.chunks_exact(8).take(6).enumerate() {
+        let word = u64::from_le_bytes(chunk.try_into().ok()?);
+        let hits = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
+        if hits != 0 {
+            return Some(i * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    let looked_at = (bytes.len() / 8).min(6) * 8;
+    memchr2(b'"', b'\\', &bytes[looked_at..]).map(|i| looked_at + i)
 }
 
 fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Result<()> {
@@ -195,7 +228,7 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
     let start = scanner.at;
     scanner.object(|key, s| {
         // The last of two equal keys counts, as in every JSON parser that keeps one.
-        let top = |i: usize| is_key(key, &paths.0[i][0]);
+        let top = |i: usize| key.is(&paths.0[i][0]);
         match (0..paths.0.len()).find(|i| top(*i)) {
             Some(i) if paths.0[i].len() == 1 => found.keys[i] = s.value()?,
             Some(_) => {
@@ -204,10 +237,12 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
                     found.keys[i] = nested(value, &paths.0[i][1..])?;
                 }
             }
-            None if key == b"id" => found.id = s.value()?,
-            None if key == b"_ts" => found.ts = integer(s.value()?).unwrap_or(0),
-            None if key == b"_lsn" && found.lsn < 0 => found.lsn = integer(s.value()?).unwrap_or(-1),
-            None => drop(s.value()?),
+            None => match key.text() {
+                b"id" => found.id = s.value()?,
+                b"_ts" => found.ts = integer(s.value()?).unwrap_or(0),
+                b"_lsn" if found.lsn < 0 => found.lsn = integer(s.value()?).unwrap_or(-1),
+                _ => drop(s.value()?),
+            },
         }
         // A container may be partitioned by id or by _ts: then the arm above did not see it.
         Ok(())
@@ -234,7 +269,7 @@ fn nested<'a>(text: &'a [u8], path: &[String]) -> Result<&'a [u8]> {
     let mut value: &[u8] = b"";
     Scanner { bytes: text, at: 0 }.object(|key, s| {
         let v = s.value()?;
-        if is_key(key, first) {
+        if key.is(first) {
             value = v;
         }
         Ok(())
@@ -254,7 +289,7 @@ fn item<'a>(bytes: &'a [u8], paths: &KeyPaths) -> Result<Found<'a>> {
     };
     let mut enveloped = false;
     let mut scanner = Scanner { bytes, at: 0 };
-    scanner.object(|key, s| match key {
+    scanner.object(|key, s| match key.text() {
         b"current" if s.peek()? == b'{' => {
             enveloped = true;
             document(s, paths, &mut found)
@@ -263,7 +298,7 @@ fn item<'a>(bytes: &'a [u8], paths: &KeyPaths) -> Result<Found<'a>> {
             enveloped = true;
             s.object(|key, s| {
                 let value = s.value()?;
-                match key {
+                match key.text() {
                     b"lsn" => found.lsn = integer(value).unwrap_or(-1),
                     b"crts" => found.crts = integer(value).unwrap_or(-1),
                     b"id" => found.deleted_id = value,

@@ -1,1 +1,67 @@
-fn main() {}
+//! The project's runner: builds everything, starts a whole pipeline on this machine, verifies it, and runs all tests.
+
+mod build;
+mod checks;
+mod cluster;
+mod demo;
+mod docker;
+mod leaks;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, verifies and tests cosmosflink.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the whole pipeline, from the producer through Cosmos DB and Flink to the consumer, and verifies it.
+    Demo(demo::Options),
+    /// Runs every test of the repository: formats, lints, unit, integration, end to end, faults.
+    Test(checks::Options),
+    /// Submits and cancels a job again and again on one TaskManager, and counts what is left behind.
+    Leaks(leaks::Options),
+    /// Builds everything and fetches Flink's jars, without running anything.
+    Build,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = process::handle_signals() {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let result = match args.command {
+        Command::Demo(options) if options.docker => docker::demo(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => checks::run(&options),
+        Command::Leaks(options) => leaks::run(&options),
+        Command::Build => build::everything(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    // This crate lies two folders below it.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .components()
+        .collect::<PathBuf>()
+        .join("../..")
+        .canonicalize()
+        .unwrap_or_else(|_| PathBuf::from("."))
+}

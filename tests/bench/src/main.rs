@@ -1,1 +1,263 @@
-fn main() {}
+//! Plain loops over the driver: the baseline that the connector is measured against. Each prints one line of JSON with what it
+//! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_data_cosmos_driver::models::{
+    AccountReference, ChangeFeedStartFrom, ContainerReference, CosmosOperation, FeedRange, ItemReference,
+    MaxItemCountHint, PartitionKey, PartitionKeyValue, ResponseBody,
+};
+use azure_data_cosmos_driver::options::{
+    BinaryEncodingOptions, DriverOptions, OperationOptionsBuilder, PlanOptions,
+};
+use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime};
+use clap::{Parser, Subcommand};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads or writes a container with nothing but the driver. The account is COSMOS_URI, COSMOS_KEY_FILE and COSMOS_DB.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+    /// Container.
+    #[arg(long, global = true, default_value = "events-source")]
+    container: String,
+    /// Documents.
+    #[arg(long, global = true, default_value_t = 100_000)]
+    count: u64,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum Task {
+    /// Upserts documents in bulk requests of 100, two in flight per physical partition.
+    Write,
+    /// Reads the change feed from the beginning in pages of 1000, all feed ranges at once.
+    Read,
+}
+
+/// The same document that the Flink job of the benchmark makes, about 430 bytes.
+pub fn document(i: u64) -> (String, String) {
+    let key = format!("customer-{:05}", i % KEYS);
+    let document = format!(
+        r#"{{"id":"order-{i:012}","customerId":"{key}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","note":"{PADDING}"}}"#,
+        i % 900,
+        i % 100,
+    );
+    (key, document)
+}
+
+/// Partition keys; enough for all physical partitions.
+const KEYS: u64 = 64;
+
+const PADDING: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Error> {
+    let args = Args::parse();
+    let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
+    let key = std::fs::read_to_string(variable("COSMOS_KEY_FILE")?)?
+        .trim()
+        .to_owned();
+    let account = AccountReference::with_account_key(variable("COSMOS_URI")?.parse::<url::Url>()?, key);
+    let driver = CosmosDriverRuntime::builder()
+        .build()
+        .await?
+        .create_driver(DriverOptions::builder(account).build())
+        .await?;
+    let container = driver
+        .resolve_container(&variable("COSMOS_DB")?, &args.container, options().build())
+        .await?;
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    let documents = match args.task {
+        Task::Write => write(driver, container, args.count).await?,
+        Task::Read => read(driver, container, args.count).await?,
+    };
+    let result = serde_json::json!({
+        "documents": documents,
+        "seconds": began.elapsed().as_secs_f64(),
+        "cpuSeconds": cpu_seconds()? - cpu,
+        "peakMib": peak_mib()?,
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn options() -> OperationOptionsBuilder {
+    OperationOptionsBuilder::new().with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))
+}
+
+async fn read(driver: Arc<CosmosDriver>, container: ContainerReference, count: u64) -> Result<u64, Error> {
+    let ranges = driver
+        .resolve_all_partition_key_ranges(&container, false)
+        .await?
+        .ok_or("no partitions")?;
+    let left = Arc::new(std::sync::atomic::AtomicI64::new(count as i64));
+    let tasks = ranges.into_iter().map(|range| {
+        let (driver, container, left) = (driver.clone(), container.clone(), left.clone());
+        tokio::spawn(async move {
+            let limit = NonZeroU32::new(1000).ok_or("no limit")?;
+            let operation =
+                CosmosOperation::change_feed(container.clone(), Some(FeedRange::try_from(&range)?))
+                    .with_change_feed_start(ChangeFeedStartFrom::Beginning)
+                    .with_max_item_count(MaxItemCountHint::Limit(limit));
+            let options = options().build();
+            let mut plan = driver
+                .plan_operation(operation, &options, None, &PlanOptions::default())
+                .await?;
+            let mut read = 0u64;
+            while left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+                let Some(page) = driver
+                    .execute_plan(&mut plan, Some(container.clone()), options.clone())
+                    .await?
+                else {
+                    break;
+                };
+                let ResponseBody::Items(items) = page.into_body() else {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    continue;
+                };
+                if items.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                // Touch each document, as any reader would.
+                read += items.iter().filter(|i| i.first() == Some(&b'{')).count() as u64;
+                left.fetch_sub(items.len() as i64, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok::<_, Error>(read)
+        })
+    });
+    let mut total = 0;
+    for task in futures::future::join_all(tasks).await {
+        total += task??;
+    }
+    Ok(total)
+}
+
+async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, count: u64) -> Result<u64, Error> {
+    let mut owners = HashMap::new();
+    let mut lanes: HashMap<String, tokio::sync::mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut tasks = Vec::new();
+    for i in 0..KEYS {
+        let (key, _) = document(i);
+        let ranges = driver
+            .resolve_partition_key_ranges_for_key(&container, &PartitionKey::from(key.clone()), false)
+            .await?;
+        let range = ranges
+            .ok_or("no partitions")?
+            .first()
+            .ok_or("no partition")?
+            .id
+            .clone();
+        owners.insert(key, range.clone());
+        if let std::collections::hash_map::Entry::Vacant(lane) = lanes.entry(range.clone()) {
+            let (sender, receiver) = tokio::sync::mpsc::channel(4);
+            lane.insert(sender);
+            let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+            for _ in 0..2 {
+                tasks.push(tokio::spawn(send(
+                    driver.clone(),
+                    container.clone(),
+                    range.clone(),
+                    receiver.clone(),
+                )));
+            }
+        }
+    }
+    let mut batches: HashMap<&str, (Vec<u8>, usize)> = HashMap::new();
+    for i in 0..count {
+        let (key, document) = document(i);
+        let range = owners[&key].as_str();
+        let (body, size) = batches
+            .entry(range)
+            .or_insert_with(|| (Vec::with_capacity(50_000), 0));
+        body.push(if *size == 0 { b'[' } else { b',' });
+        body.extend_from_slice(br#"{"operationType":"Upsert","partitionKey":"[\""#);
+        body.extend_from_slice(key.as_bytes());
+        body.extend_from_slice(br#"\"]","resourceBody":"#);
+        body.extend_from_slice(document.as_bytes());
+        body.push(b'}');
+        *size += 1;
+        if *size == 100 {
+            body.push(b']');
+            lanes[range].send(std::mem::take(body)).await?;
+            *size = 0;
+        }
+    }
+    for (range, (mut body, size)) in batches {
+        if size > 0 {
+            body.push(b']');
+            lanes[range].send(body).await?;
+        }
+    }
+    drop(lanes);
+    let mut total = 0;
+    for task in futures::future::join_all(tasks).await {
+        total += task??;
+    }
+    Ok(total)
+}
+
+type Bodies = Arc<tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Vec<u8>>>>;
+
+async fn send(
+    driver: Arc<CosmosDriver>,
+    container: ContainerReference,
+    range: String,
+    bodies: Bodies,
+) -> Result<u64, Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Status {
+        status_code: u16,
+    }
+    let headers: HashMap<HeaderName, HeaderValue> = [
+        ("x-ms-cosmos-is-batch-request", "true".to_owned()),
+        ("x-ms-cosmos-batch-atomic", "false".to_owned()),
+        ("x-ms-cosmos-batch-continue-on-error", "true".to_owned()),
+        ("x-ms-documentdb-partitionkeyrangeid", range),
+    ]
+    .into_iter()
+    .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from(v)))
+    .collect();
+    let options = options().with_custom_headers(headers).build();
+    let mut written = 0;
+    loop {
+        let Some(body) = bodies.lock().await.recv().await else {
+            return Ok(written);
+        };
+        let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())?;
+        let operation = CosmosOperation::create_item(ItemReference::from_name(&container, no_key, "bulk"))
+            .with_body(body);
+        let answer = driver
+            .execute_singleton_operation(operation, options.clone())
+            .await?
+            .into_body()
+            .single()?;
+        let statuses: Vec<Status> = serde_json::from_slice(&answer)?;
+        if let Some(bad) = statuses.iter().find(|s| s.status_code >= 300) {
+            return Err(format!("an operation was answered with {}", bad.status_code).into());
+        }
+        written += statuses.len() as u64;
+    }
+}
+
+/// CPU time of this process so far (proc(5), in ticks of 10 ms).
+fn cpu_seconds() -> Result<f64, Error> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
+}
+
+fn peak_mib() -> Result<f64, Error> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .ok_or("no VmHWM")?;
+    Ok(line.split_whitespace().next().unwrap_or("0").parse::<f64>()? / 1024.0)
+}

@@ -1,0 +1,286 @@
+//! A real Flink session cluster: one JobManager and TaskManagers as processes of their own.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail, Context, Result};
+use serde_json::Value;
+
+use crate::process::{free_port, output, sleep, Processes};
+use crate::root;
+
+/// Packages that Flink opens by reflection on Java 17.
+/// Source: `env.java.default-opts.all` of the distribution's own configuration.
+const OPENED: [&str; 12] = [
+    "java.base/java.lang",
+    "java.base/java.net",
+    "java.base/java.io",
+    "java.base/java.nio",
+    "java.base/sun.nio.ch",
+    "java.base/java.lang.reflect",
+    "java.base/java.text",
+    "java.base/java.time",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/java.util.concurrent.locks",
+];
+
+/// Slots, memory and folders of a cluster.
+pub struct Layout<'a> {
+    /// Folder for configuration, checkpoints and temporary files.
+    pub home: &'a Path,
+    pub lib: &'a Path,
+    pub slots: u32,
+    /// Environment of both processes: the job's main method runs in the JobManager.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A cluster that runs.
+pub struct Cluster {
+    /// Base URL of the REST interface and the UI, without a slash at the end.
+    pub rest: String,
+    conf: PathBuf,
+    home: PathBuf,
+    classpath: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Starts JobManager and TaskManager and waits for the slots.
+    pub fn start(processes: &mut Processes, layout: &Layout<'_>) -> Result<Cluster> {
+        let conf = layout.home.join("conf");
+        std::fs::create_dir_all(&conf)?;
+        for folder in ["checkpoints", "tmp-jobmanager", "tmp-taskmanager", "web"] {
+            std::fs::create_dir_all(layout.home.join(folder))?;
+        }
+        std::fs::copy(
+            root().join("infra/flink/log4j.properties"),
+            conf.join("log4j.properties"),
+        )?;
+        let rest = free_port()?;
+        std::fs::write(
+            conf.join("config.yaml"),
+            configuration(layout, rest, free_port()?),
+        )?;
+        let cluster = Cluster {
+            rest: format!("http://127.0.0.1:{rest}"),
+            conf,
+            home: layout.home.to_owned(),
+            classpath: format!("{}/*", layout.lib.display()),
+            environment: layout.environment.clone(),
+        };
+        cluster.start_process(
+            processes,
+            "jobmanager",
+            "GET_JM_RESOURCE_PARAMS",
+            "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+            &["--executionMode", "cluster"],
+        )?;
+        cluster.start_taskmanager(processes)?;
+        cluster.wait_for_slots(processes, layout.slots)?;
+        Ok(cluster)
+    }
+
+    /// Starts the TaskManager, also again after it was killed.
+    pub fn start_taskmanager(&self, processes: &mut Processes) -> Result<u32> {
+        self.start_process(
+            processes,
+            "taskmanager",
+            "GET_TM_RESOURCE_PARAMS",
+            "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+            &[],
+        )
+    }
+
+    /// Waits until as many slots are registered.
+    pub fn wait_for_slots(&self, processes: &mut Processes, slots: u32) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            processes.check()?;
+            if let Ok(overview) = self.get("/overview") {
+                if overview["slots-total"].as_u64().unwrap_or(0) >= u64::from(slots) {
+                    return Ok(());
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("the TaskManager did not register within 120 s; see the logs");
+            }
+            sleep(Duration::from_millis(200))?;
+        }
+    }
+
+    fn start_process(
+        &self,
+        processes: &mut Processes,
+        name: &str,
+        ask: &str,
+        class: &str,
+        args: &[&str],
+    ) -> Result<u32> {
+        // Flink computes the memory of its processes itself and prints JVM flags and dynamic options.
+        let text = output(
+            self.java()
+                .args([
+                    "org.apache.flink.runtime.util.bash.BashJavaUtils",
+                    ask,
+                    "--configDir",
+                ])
+                .arg(&self.conf),
+        )
+        .with_context(|| format!("cannot compute the memory of the {name}"))?;
+        let mut results = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("BASH_JAVA_UTILS_EXEC_RESULT:"));
+        let (flags, dynamic) = (results.next().unwrap_or(""), results.next().unwrap_or(""));
+        if flags.is_empty() {
+            bail!("Flink printed no memory settings for the {name}:\n{text}");
+        }
+        let mut command = Command::new("java");
+        command.args(flags.split_whitespace());
+        command.arg(format!(
+            "-Djava.io.tmpdir={}",
+            self.home.join(format!("tmp-{name}")).display()
+        ));
+        command.arg(format!(
+            "-Dlog4j.configurationFile=file:{}",
+            self.conf.join("log4j.properties").display()
+        ));
+        command.args(OPENED.iter().map(|p| format!("--add-opens={p}=ALL-UNNAMED")));
+        command
+            .args(["-cp", &self.classpath, class, "--configDir"])
+            .arg(&self.conf)
+            .args(args);
+        command.args(dynamic.split_whitespace());
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        processes.start(name, &mut command)
+    }
+
+    fn java(&self) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-cp", &self.classpath]);
+        command
+    }
+
+    /// The temporary folder of a process.
+    pub fn temporary(&self, process: &str) -> PathBuf {
+        self.home.join(format!("tmp-{process}"))
+    }
+
+    /// GET of the REST interface.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        Ok(ureq::get(format!("{}{path}", self.rest))
+            .config()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .call()?
+            .body_mut()
+            .read_json()?)
+    }
+
+    /// State of a job.
+    pub fn state(&self, job: &str) -> Result<String> {
+        Ok(self.get(&format!("/jobs/{job}"))?["state"]
+            .as_str()
+            .unwrap_or("UNKNOWN")
+            .to_owned())
+    }
+
+    /// The root cause of a job's failure, in its own words.
+    pub fn failure(&self, job: &str) -> Option<String> {
+        let exceptions = self.get(&format!("/jobs/{job}/exceptions")).ok()?;
+        let trace = exceptions["exceptionHistory"]["entries"][0]["stacktrace"].as_str()?;
+        let causes: Vec<_> = trace
+            .lines()
+            .filter_map(|l| l.strip_prefix("Caused by: "))
+            .collect();
+        Some(
+            causes
+                .last()
+                .copied()
+                .or_else(|| trace.lines().next())?
+                .to_owned(),
+        )
+    }
+
+    /// Fails when a job has failed for good.
+    pub fn check_job(&self, name: &str, job: &str) -> Result<()> {
+        match self.state(job)?.as_str() {
+            state @ ("FAILED" | "CANCELED" | "FAILING") => {
+                let why = self
+                    .failure(job)
+                    .unwrap_or_else(|| "see the JobManager's log".to_owned());
+                Err(anyhow!("{name} is {state}: {why}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a state of a job.
+    pub fn wait_for_state(
+        &self,
+        processes: &mut Processes,
+        job: &str,
+        wanted: &str,
+        within: Duration,
+    ) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            processes.check()?;
+            let state = self.state(job)?;
+            if state == wanted {
+                return Ok(());
+            }
+            if matches!(state.as_str(), "FAILED" | "CANCELED" | "FINISHED") || Instant::now() > deadline {
+                let why = self.failure(job).unwrap_or_default();
+                bail!("job {job} is {state} and not {wanted} {why}");
+            }
+            sleep(Duration::from_millis(100))?;
+        }
+    }
+
+    /// Cancels a job.
+    pub fn cancel(&self, job: &str) -> Result<()> {
+        ureq::patch(format!("{}/jobs/{job}?mode=cancel", self.rest)).send_empty()?;
+        Ok(())
+    }
+
+    /// Records that left the first vertex of a job: what its source has read.
+    pub fn records_read(&self, job: &str) -> Option<u64> {
+        let details = self.get(&format!("/jobs/{job}")).ok()?;
+        details["vertices"][0]["metrics"]["write-records"].as_u64()
+    }
+}
+
+fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
+    let file = |folder: &str| layout.home.join(folder).display().to_string();
+    let mut out = String::from("# Written by the runner.\n");
+    for (key, value) in [
+        ("jobmanager.rpc.address", "localhost".to_owned()),
+        ("jobmanager.rpc.port", rpc.to_string()),
+        ("jobmanager.bind-host", "localhost".to_owned()),
+        ("jobmanager.memory.process.size", "1024m".to_owned()),
+        ("taskmanager.host", "localhost".to_owned()),
+        ("taskmanager.bind-host", "localhost".to_owned()),
+        ("taskmanager.numberOfTaskSlots", layout.slots.to_string()),
+        ("taskmanager.memory.process.size", "1728m".to_owned()),
+        ("taskmanager.memory.managed.size", "64m".to_owned()),
+        ("rest.address", "localhost".to_owned()),
+        ("rest.bind-address", "localhost".to_owned()),
+        ("rest.port", rest.to_string()),
+        ("web.upload.dir", file("web")),
+        ("io.tmp.dirs", file("tmp-taskmanager")),
+        (
+            "execution.checkpointing.dir",
+            format!("file://{}", file("checkpoints")),
+        ),
+        // A TaskManager that is killed must be missed soon: the default is 50 s.
+        ("heartbeat.interval", "2000".to_owned()),
+        ("heartbeat.timeout", "10000".to_owned()),
+    ] {
+        let _ = writeln!(out, "{key}: {value}");
+    }
+    out
+}

@@ -1,0 +1,208 @@
+//! What the core adds to a document on its way, beside the HTTP call. Criterion shows the time of a whole page, split or batch;
+//! `throughput` gives it per element.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use azure_core::Bytes;
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+use azure_data_cosmos_driver::models::PartitionKeyDefinition;
+use cosmosflink_core::config::{Config, Role, Start};
+use cosmosflink_core::error::Result;
+use cosmosflink_core::page::{build, split_envelope, KeyPaths, PageHead};
+use cosmosflink_core::sink::{
+    bulk_body, bulk_results, encode_operations, encode_outcomes, NewOperation, Operation, OperationKind,
+    OperationResult, Service, Sink,
+};
+use cosmosflink_core::split::Split;
+use criterion::{criterion_group, criterion_main, Criterion, Throughput};
+use futures::future::BoxFuture;
+
+/// An order of about 430 bytes, as the producer writes it and the service gives it back.
+fn document(i: usize) -> String {
+    format!(
+        r#"{{"id":"{:08x}-5717-4562-b3fc-2c963f66afa6","customerId":"customer-{:05}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","items":[{{"sku":"SKU-{:05}","quantity":2,"price":19.95}}],"note":"{}","_rid":"AAAAAYAAAAECAAAAAAAAAA==","_self":"dbs/AAAAAQ==/colls/AAAAAYAAAAE=/docs/AA==/","_etag":"\"00000000-0000-0000\"","_ts":1795517269}}"#,
+        i,
+        i % 64,
+        i % 900,
+        i % 100,
+        i % 1000,
+        "n".repeat(40)
+    )
+}
+
+fn page(c: &mut Criterion) {
+    let documents: Vec<_> = (0..1000)
+        .map(|i| {
+            format!(
+                r#"{{"current":{},"metadata":{{"lsn":{i},"crts":1795517269}}}}"#,
+                document(i)
+            )
+        })
+        .collect();
+    let body = Bytes::from(format!(
+        r#"{{"_rid":"x","Documents":[{}],"_count":1000}}"#,
+        documents.join(",")
+    ));
+    let items = split_envelope(&body).unwrap();
+    let paths = KeyPaths::new(&["/customerId"]);
+    let split = split().encode();
+    let mut group = c.benchmark_group("page to frame");
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("1000 documents", |b| {
+        b.iter(|| {
+            let head = PageHead {
+                split_id: "00-FF",
+                split: &split,
+                arrived_epoch_millis: 1,
+                flags: 0,
+            };
+            black_box(build(&head, black_box(&items), &paths).unwrap().frame.len())
+        })
+    });
+    group.finish();
+}
+
+fn split() -> Split {
+    Split {
+        ordinal: 3,
+        container_rid: "AAAAAYAAAAE=".into(),
+        min: "10000000000000000000000000000000".into(),
+        max: "20000000000000000000000000000000".into(),
+        start: Start::Beginning,
+        continuation: Some(format!("c1.{}", "A".repeat(400))),
+    }
+}
+
+fn splits(c: &mut Criterion) {
+    let split = split();
+    c.bench_function("split bytes, encode and decode", |b| {
+        b.iter(|| black_box(Split::decode(&black_box(&split).encode()).unwrap()))
+    });
+}
+
+/// A service that answers at once: what is left is the sink's own work, the request's body and answer included.
+struct Instant {
+    definition: PartitionKeyDefinition,
+    answers: Vec<String>,
+}
+
+impl Service for Instant {
+    fn key_definition(&self) -> &PartitionKeyDefinition {
+        &self.definition
+    }
+
+    fn partitions(&self, _refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
+        let ranges = [
+            "",
+            "10000000000000000000000000000000",
+            "20000000000000000000000000000000",
+            "30000000000000000000000000000000",
+        ];
+        let ranges = ranges
+            .iter()
+            .enumerate()
+            .map(|(i, min)| (i.to_string(), EffectivePartitionKey::try_from(*min).unwrap()));
+        let ranges = ranges.collect();
+        Box::pin(async move { Ok(ranges) })
+    }
+
+    fn bulk<'a>(
+        &'a self,
+        operations: &'a [Operation],
+        _range: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<OperationResult>>> {
+        Box::pin(async move {
+            black_box(bulk_body(operations));
+            bulk_results(
+                self.answers[operations.len()].as_bytes(),
+                operations.len(),
+                "activity",
+                false,
+            )
+        })
+    }
+
+    fn point<'a>(&'a self, _operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
+        Box::pin(async {
+            OperationResult {
+                status: 200,
+                request_charge: 1.0,
+                error: None,
+            }
+        })
+    }
+}
+
+fn sink(c: &mut Criterion) {
+    const BATCH: usize = 500;
+    let result =
+        r#"{"statusCode":200,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
+    let answers = (0..=100)
+        .map(|n| format!("[{}]", vec![result; n].join(",")))
+        .collect();
+    let service = Box::new(Instant {
+        definition: PartitionKeyDefinition::from("/customerId"),
+        answers,
+    });
+    let options = [
+        ("cosmos.endpoint", "http://localhost"),
+        ("cosmos.database", "d"),
+        ("cosmos.container", "c"),
+        ("cosmos.auth.key", "aw=="),
+    ];
+    let options: Vec<_> = options
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let sink = Sink::over(
+        service,
+        Config::parse(Role::Sink, &options).unwrap(),
+        runtime.handle(),
+    )
+    .unwrap();
+    let rows: Vec<_> = (0..BATCH)
+        .map(|i| {
+            (
+                document(i),
+                format!("id-{i}"),
+                format!("[\"customer-{:05}\"]", i % 64),
+            )
+        })
+        .collect();
+    let operations: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, (document, id, key))| NewOperation {
+            token: i as u64,
+            kind: OperationKind::Upsert,
+            id,
+            partition_key: key,
+            if_match: "",
+            document: document.as_bytes(),
+        })
+        .collect();
+    let frame = encode_operations(&operations);
+    let mut group = c.benchmark_group("submit and complete");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("500 upserts", |b| {
+        b.iter(|| {
+            sink.submit(Bytes::from(frame.clone())).unwrap();
+            let mut done = 0;
+            while done < BATCH {
+                let outcomes = sink.poll(BATCH, Duration::from_secs(5)).unwrap();
+                done += outcomes.len();
+                black_box(encode_outcomes(&outcomes));
+            }
+        })
+    });
+    group.finish();
+}
+
+criterion_group!(benches, page, splits, sink);
+criterion_main!(benches);

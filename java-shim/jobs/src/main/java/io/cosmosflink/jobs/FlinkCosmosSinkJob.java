@@ -2,7 +2,6 @@ package io.cosmosflink.jobs;
 
 import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import java.time.Instant;
-import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.metrics.Counter;
@@ -86,18 +85,6 @@ public final class FlinkCosmosSinkJob {
                                 e.getMessage(),
                                 now));
             }
-        }
-    }
-
-    /** Shared by both jobs. */
-    static final class Watermarks {
-        private static final java.time.Duration IDLE = java.time.Duration.ofSeconds(10);
-
-        private Watermarks() {}
-
-        /** The service's time never goes back within a feed range; a range without changes does not hold the others up. */
-        static WatermarkStrategy<CosmosDBRecord> ofService() {
-            return WatermarkStrategy.<CosmosDBRecord>forMonotonousTimestamps().withIdleness(IDLE);
         }
     }
 }

@@ -29,7 +29,7 @@ public final class FlinkCosmosSourceJob {
 
     static void define(StreamExecutionEnvironment env, JobSettings settings) {
         DataStream<OutgoingDocument> events = env.fromSource(
-                        settings.source("job.target-container"), FlinkCosmosSinkJob.Watermarks.ofService(), "processed")
+                        settings.source("job.target-container"), Watermarks.ofService(), "processed")
                 .uid("processed-orders")
                 .flatMap(new Enrich())
                 .returns(Types.POJO(OutgoingDocument.class))

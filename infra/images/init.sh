@@ -19,14 +19,7 @@ if [ "${COSMOS_AUTH:-key}" = key ] && [ -n "${COSMOS_KEY_FILE:-}" ]; then
     done
 fi
 
-case "${CREATE_CONTAINERS:-yes}" in
-yes) cosmosflink-init create ;;
-no) ;;
-*)
-    echo "CREATE_CONTAINERS is '$CREATE_CONTAINERS'; it takes yes or no" >&2
-    exit 2
-    ;;
-esac
+cosmosflink-init create
 
 submit() {
     cosmosflink-init submit --jar /opt/cosmosflink/jobs.jar --name "$1" --entry-class "io.cosmosflink.jobs.$2" \

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{bail, Context, Result};
 
@@ -104,11 +105,42 @@ pub fn maven(goals: &[&str]) -> Command {
     command
 }
 
-/// Builds the jars.
+/// Builds the jars, unless the job jar is newer than everything that goes into it: a running demo keeps its jar.
 pub fn java() -> Result<PathBuf> {
+    let shim = root().join("java-shim");
+    let mut sources = vec![library(), shim.join("pom.xml")];
+    for module in ["native", "connector", "jobs"] {
+        sources.extend([
+            shim.join(module).join("pom.xml"),
+            shim.join(module).join("src/main"),
+        ]);
+    }
+    let mut changed = SystemTime::UNIX_EPOCH;
+    for source in &sources {
+        changed = changed.max(newest(source)?);
+    }
+    if job_jar()
+        .and_then(|jar| newest(&jar))
+        .is_ok_and(|made| made > changed)
+    {
+        return job_jar();
+    }
     println!("building the jars");
-    run(maven(&["-q", "package", "-DskipTests"]).current_dir(root().join("java-shim")))?;
+    run(&mut maven(&["-q", "package", "-DskipTests"]))?;
     job_jar()
+}
+
+/// When a file, or anything in a folder, was last changed.
+fn newest(path: &Path) -> Result<SystemTime> {
+    let about = || format!("cannot look at {}", path.display());
+    let here = path.metadata().with_context(about)?;
+    let mut latest = here.modified().with_context(about)?;
+    if here.is_dir() {
+        for entry in path.read_dir().with_context(about)? {
+            latest = latest.max(newest(&entry?.path())?);
+        }
+    }
+    Ok(latest)
 }
 
 /// The fat jar with both jobs.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::build;
 use crate::demo;
 use crate::leaks;
+use crate::mistakes;
 use crate::process::run as run_command;
 use crate::root;
 
@@ -93,6 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
                 "a consumer is down",
                 Box::new(|| demo(&|o| o.consumer_down_for = 8)),
             ),
+            ("mistakes of the user", Box::new(mistakes::run)),
             (
                 "submit and cancel",
                 Box::new(|| leaks::run(&leaks::Options { rounds: 5 })),

@@ -13,7 +13,8 @@ use crate::root;
 
 /// Packages that Flink opens by reflection on Java 17.
 /// Source: `env.java.default-opts.all` of the distribution's own configuration.
-const OPENED: [&str; 12] = [
+const OPENED: [&str; 13] = [
+    "java.base/java.math",
     "java.base/java.lang",
     "java.base/java.net",
     "java.base/java.io",
@@ -241,17 +242,78 @@ impl Cluster {
         }
     }
 
+    /// Waits until a job has ended in whatever way.
+    pub fn wait_for_end(&self, processes: &mut Processes, job: &str) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !matches!(self.state(job)?.as_str(), "FAILED" | "CANCELED" | "FINISHED") {
+            processes.check()?;
+            if Instant::now() > deadline {
+                bail!("job {job} does not end");
+            }
+            sleep(Duration::from_millis(100))?;
+        }
+        Ok(())
+    }
+
     /// Cancels a job.
     pub fn cancel(&self, job: &str) -> Result<()> {
         ureq::patch(format!("{}/jobs/{job}?mode=cancel", self.rest)).send_empty()?;
         Ok(())
     }
 
-    /// Records that left the first vertex of a job: what its source has read.
-    pub fn records_read(&self, job: &str) -> Option<u64> {
-        let details = self.get(&format!("/jobs/{job}")).ok()?;
-        details["vertices"][0]["metrics"]["write-records"].as_u64()
+    /// Sum of a job's metrics whose names `wanted` takes, over all its subtasks; 0 while there are none.
+    pub fn sum(&self, job: &str, wanted: impl Fn(&str) -> bool) -> f64 {
+        let Ok(details) = self.get(&format!("/jobs/{job}")) else {
+            return 0.0;
+        };
+        let vertices = details["vertices"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v["id"].as_str());
+        vertices
+            .map(|vertex| {
+                self.sum_of_vertex(
+                    &format!("/jobs/{job}/vertices/{vertex}/subtasks/metrics"),
+                    &wanted,
+                )
+                .unwrap_or(0.0)
+            })
+            .sum()
     }
+
+    fn sum_of_vertex(&self, path: &str, wanted: &impl Fn(&str) -> bool) -> Result<f64> {
+        let all = self.get(path)?;
+        let names = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|m| m["id"].as_str());
+        // Names hold blanks and signs that a query must not.
+        let names: Vec<_> = names.filter(|n| wanted(n)).map(query_value).collect();
+        if names.is_empty() {
+            return Ok(0.0);
+        }
+        let values = self.get(&format!("{path}?agg=sum&get={}", names.join(",")))?;
+        Ok(values
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|m| m["sum"].as_f64())
+            .sum())
+    }
+}
+
+fn query_value(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._".contains(&b) {
+                (b as char).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
@@ -277,6 +339,9 @@ fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
             format!("file://{}", file("checkpoints")),
         ),
         // A TaskManager that is killed must be missed soon: the default is 50 s.
+        // Jars of ended jobs go soon; the default keeps them for an hour.
+        ("blob.service.cleanup.interval", "5".to_owned()),
+        ("metrics.fetcher.update-interval", "1000".to_owned()),
         ("heartbeat.interval", "2000".to_owned()),
         ("heartbeat.timeout", "10000".to_owned()),
     ] {

@@ -1,7 +1,9 @@
 //! The demo: the whole pipeline on this machine, verified.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
@@ -82,6 +84,76 @@ fn container(variable: &str) -> String {
         .unwrap_or_else(|| default.to_owned())
 }
 
+/// Starts a local account; returns the environment of everything that connects to it, and its endpoint.
+fn local_account(
+    built: &Artifacts,
+    home: &Path,
+    processes: &mut Processes,
+) -> Result<(Vec<(String, String)>, String)> {
+    // What the user has set is for a real account and must not leak into this run.
+    for (name, _) in std::env::vars() {
+        let prefixes = [
+            "COSMOS_",
+            "CONSUMER_",
+            "PRODUCER_",
+            "JOB_",
+            "CHECKPOINT_",
+            "AZURE_",
+        ];
+        if prefixes.iter().any(|p| name.starts_with(p)) {
+            std::env::remove_var(name);
+        }
+    }
+    let (key, file) = (home.join("account-key"), home.join("cosmos-local.json"));
+    let mut command = built.binary("cosmos-local");
+    command
+        .args(["--listen", "127.0.0.1:0", "--database", "orders", "--key-file"])
+        .arg(&key);
+    command.arg("--ready-file").arg(&file);
+    for (_, name, path) in CONTAINERS {
+        command
+            .arg("--container")
+            .arg(format!("{name}:{path}:{PARTITIONS}"));
+    }
+    processes.start("cosmos-local", &mut command)?;
+    let ready = ready(processes, &file, Duration::from_secs(20))?;
+    let endpoint = ready["endpoint"].as_str().unwrap_or_default().to_owned();
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut environment = vec![
+        set("COSMOS_URI", &endpoint),
+        set("COSMOS_DB", "orders"),
+        set("COSMOS_KEY_FILE", &key.display().to_string()),
+        // This machine is no Azure VM: asking for its metadata would only take time.
+        set("COSMOS_DISABLE_IMDS", "1"),
+        // A backtrace for each header that is absent costs more than the request (the Azure crates make one).
+        set("RUST_LIB_BACKTRACE", "0"),
+    ];
+    environment.extend(CONTAINERS.iter().map(|(variable, name, _)| set(variable, name)));
+    Ok((environment, endpoint))
+}
+
+/// The environment of a real account: the user's own. A key is moved into a file of this run, so that it is never part of a job.
+fn account_environment(home: &Path) -> Result<Vec<(String, String)>> {
+    for name in ["COSMOS_URI", "COSMOS_DB"] {
+        if std::env::var(name).unwrap_or_default().is_empty() {
+            bail!("{name} is not set; --account takes the account from the environment (see infra/.env.example)");
+        }
+    }
+    let mut environment = vec![("RUST_LIB_BACKTRACE".to_owned(), "0".to_owned())];
+    if let Some(key) = std::env::var("COSMOS_KEY").ok().filter(|k| !k.is_empty()) {
+        let file = home.join("account-key");
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)?;
+        out.write_all(key.as_bytes())?;
+        std::env::remove_var("COSMOS_KEY");
+        environment.push(("COSMOS_KEY_FILE".to_owned(), file.display().to_string()));
+    }
+    Ok(environment)
+}
+
 /// What runs, once it runs.
 pub struct Pipeline {
     pub processes: Processes,
@@ -103,41 +175,13 @@ impl Pipeline {
         }
         std::fs::create_dir_all(&home)?;
         let mut processes = Processes::new(home.join("logs"))?;
-        let mut environment = Vec::new();
-        let mut local = None;
-        if !account {
+        let (environment, local) = if account {
+            (account_environment(&home)?, None)
+        } else {
             println!("starting the local account");
-            let (key, file) = (home.join("account-key"), home.join("cosmos-local.json"));
-            let mut command = built.binary("cosmos-local");
-            command
-                .args(["--listen", "127.0.0.1:0", "--database", "orders", "--key-file"])
-                .arg(&key);
-            command.arg("--ready-file").arg(&file);
-            command.args(CONTAINERS.iter().flat_map(|(_, name, path)| {
-                ["--container".to_owned(), format!("{name}:{path}:{PARTITIONS}")]
-            }));
-            command.env_remove("COSMOS_KEY");
-            processes.start("cosmos-local", &mut command)?;
-            let endpoint = ready(&mut processes, &file, Duration::from_secs(20))?["endpoint"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            environment = vec![
-                ("COSMOS_URI".to_owned(), endpoint.clone()),
-                ("COSMOS_DB".to_owned(), "orders".to_owned()),
-                ("COSMOS_KEY_FILE".to_owned(), key.display().to_string()),
-                ("COSMOS_KEY".to_owned(), String::new()),
-                ("COSMOS_AUTH".to_owned(), "key".to_owned()),
-                // This machine is no Azure VM: asking for its metadata would only take time.
-                ("COSMOS_DISABLE_IMDS".to_owned(), "1".to_owned()),
-            ];
-            environment.extend(
-                CONTAINERS
-                    .iter()
-                    .map(|(variable, name, _)| ((*variable).to_owned(), (*name).to_owned())),
-            );
-            local = Some(endpoint);
-        }
+            let (environment, endpoint) = local_account(&built, &home, &mut processes)?;
+            (environment, Some(endpoint))
+        };
         println!("creating what is missing of database and containers");
         output(
             built
@@ -207,6 +251,45 @@ impl Pipeline {
             .as_str()
             .map(str::to_owned)
             .ok_or_else(|| anyhow!("no job id in {answer}"))
+    }
+
+    /// Folder of this run.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The first job with options of its own.
+    pub fn submit_sink_job_with(&self, arguments: &[String]) -> Result<String> {
+        self.submit(SINK_JOB, 1, arguments)
+    }
+
+    /// Says where everything is, so that any tool can look at the running pipeline.
+    fn write_endpoints(
+        &self,
+        file: &Path,
+        consumer: &Consumer,
+        sink_job: &str,
+        source_job: &str,
+    ) -> Result<()> {
+        let variable = |name: &str| {
+            let own = self
+                .environment
+                .iter()
+                .find(|(k, _)| k == name)
+                .map(|(_, v)| v.clone());
+            own.or_else(|| std::env::var(name).ok())
+        };
+        let pids: BTreeMap<_, _> = self.processes.pids().into_iter().collect();
+        let endpoints = json!({
+            "cosmos": variable("COSMOS_URI"),
+            "cosmosKeyFile": variable("COSMOS_KEY_FILE"),
+            "database": variable("COSMOS_DB"),
+            "flink": self.cluster.rest,
+            "consumer": consumer.http,
+            "jobs": {"sink": sink_job, "source": source_job},
+            "pids": pids,
+        });
+        Ok(std::fs::write(file, serde_json::to_vec_pretty(&endpoints)?)?)
     }
 
     /// The job that only reads `events-source` and writes `events-processed`.
@@ -296,20 +379,11 @@ pub fn run(options: &Options) -> Result<()> {
             .cluster
             .wait_for_state(&mut pipeline.processes, job, "RUNNING", Duration::from_secs(60))?;
     }
+    let file = pipeline.home.join("endpoints.json");
+    pipeline.write_endpoints(&file, &consumer, &sink_job, &source_job)?;
     let result = watch(options, &mut pipeline, &consumer, &sink_job, &source_job);
     if result.is_ok() && options.keep_running {
-        let pids: BTreeMap<_, _> = pipeline.processes.pids().into_iter().collect();
-        let endpoints = json!({
-            "cosmos": pipeline.environment.iter().find(|(k, _)| k == "COSMOS_URI").map(|(_, v)| v.clone()).or_else(|| std::env::var("COSMOS_URI").ok()),
-            "cosmosKeyFile": pipeline.environment.iter().find(|(k, _)| k == "COSMOS_KEY_FILE").map(|(_, v)| v.clone()).or_else(|| std::env::var("COSMOS_KEY_FILE").ok()),
-            "database": pipeline.environment.iter().find(|(k, _)| k == "COSMOS_DB").map(|(_, v)| v.clone()).or_else(|| std::env::var("COSMOS_DB").ok()),
-            "flink": pipeline.cluster.rest,
-            "consumer": consumer.http,
-            "jobs": {"sink": sink_job, "source": source_job},
-            "pids": pids,
-        });
-        let file = pipeline.home.join("endpoints.json");
-        std::fs::write(&file, serde_json::to_vec_pretty(&endpoints)?)?;
+        pipeline.write_endpoints(&file, &consumer, &sink_job, &source_job)?;
         println!(
             "everything keeps running; {} says where. Ctrl-C stops it",
             file.display()
@@ -407,9 +481,8 @@ fn watch(
             Value::Null
         };
         let unique = stats["unique"].as_u64().unwrap_or(0);
-        if let Some(n) = pipeline.cluster.records_read(sink_job) {
-            read.set_position(n);
-        }
+        let read_by_source = |m: &str| m.starts_with("Source__") && m.ends_with(".numRecordsIn");
+        read.set_position(pipeline.cluster.sum(sink_job, read_by_source) as u64);
         arrived.set_position(unique);
         arrived.set_message(format!(
             "p50 {} ms, p99 {} ms",
@@ -496,6 +569,7 @@ fn watch(
         through,
         taskmanager_cpu,
         &dead,
+        [sink_job, source_job],
     )?;
     verdict.map_err(|e| anyhow!("not everything is where it must be: {e}"))?;
     println!("{verified}");
@@ -534,6 +608,7 @@ fn table(
     through: Duration,
     earlier_cpu: f64,
     dead: &Value,
+    jobs: [&str; 2],
 ) -> Result<()> {
     let stats = get(&format!("{}/stats", consumer.http))?;
     let mut table = Table::new();
@@ -561,6 +636,24 @@ fn table(
         format!("{} duplicates dropped", stats["duplicates"]),
     ]);
     let empty = String::new;
+    let used = |what: &str| -> f64 {
+        let wanted = |m: &str| m.ends_with(&format!(".cosmosdb.{what}"));
+        jobs.iter().map(|job| pipeline.cluster.sum(job, wanted)).sum()
+    };
+    table.add_row([
+        "both jobs".to_owned(),
+        empty(),
+        empty(),
+        empty(),
+        empty(),
+        format!(
+            "{:.0} requests, {:.0} RU, {:.0} throttled, {:.0} retries",
+            used("requests"),
+            used("requestUnits"),
+            used("throttled"),
+            used("retries")
+        ),
+    ]);
     table.add_row([
         "dead letters".to_owned(),
         dead["documents"].to_string(),

@@ -104,8 +104,9 @@ fn round(pipeline: &mut Pipeline) -> Result<()> {
 }
 
 fn measure(pipeline: &Pipeline, names: &[&str], pids: &[u32]) -> Result<Vec<Held>> {
-    // What the last job left closes its threads and connections a moment after its state has changed.
-    sleep(Duration::from_secs(3))?;
+    // What the last job left closes its threads and connections a moment after its state has changed, and Flink drops the
+    // jars of ended jobs every five seconds.
+    sleep(Duration::from_secs(12))?;
     names
         .iter()
         .zip(pids)

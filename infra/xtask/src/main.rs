@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod docker;
 mod leaks;
+mod mistakes;
 mod process;
 
 use std::path::PathBuf;

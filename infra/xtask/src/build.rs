@@ -180,6 +180,10 @@ fn same(a: &Path, b: &Path) -> bool {
 /// All of it.
 pub fn artifacts() -> Result<Artifacts> {
     preflight()?;
+    // One at a time: Maven's folders do not bear two builds. Released when the file is closed.
+    std::fs::create_dir_all(root().join("target"))?;
+    let lock = std::fs::File::create(root().join("target/build.lock"))?;
+    lock.lock().context("cannot wait for another build")?;
     cargo()?;
     Ok(Artifacts {
         bin: root().join("target/release"),

@@ -218,14 +218,27 @@ impl Pipeline {
         )
     }
 
-    /// Submits a job through the REST interface; returns its id.
+    /// Submits a job of the job jar under a name; returns its id.
     pub fn submit(
         &self,
         (name, class): (&str, &str),
         parallelism: u32,
         arguments: &[String],
     ) -> Result<String> {
-        let (jar, parallelism) = (self.built.job_jar.display().to_string(), parallelism.to_string());
+        let mut all = vec!["--job.name".to_owned(), name.to_owned()];
+        all.extend_from_slice(arguments);
+        self.submit_jar(&self.built.job_jar, class, parallelism, &all)
+    }
+
+    /// Submits a job of any jar through the REST interface; returns its id.
+    pub fn submit_jar(
+        &self,
+        jar: &Path,
+        class: &str,
+        parallelism: u32,
+        arguments: &[String],
+    ) -> Result<String> {
+        let (jar, parallelism) = (jar.display().to_string(), parallelism.to_string());
         let mut args = vec![
             "submit",
             "--flink",
@@ -234,23 +247,13 @@ impl Pipeline {
             &jar,
             "--entry-class",
             class,
-            "--name",
-            name,
         ];
-        args.extend([
-            "--parallelism",
-            &parallelism,
-            "--program-args",
-            "--job.name",
-            name,
-        ]);
+        args.extend(["--parallelism", &parallelism, "--program-args"]);
         args.extend(arguments.iter().map(String::as_str));
         let answer: Value =
             serde_json::from_str(&self.init(&args)?).context("the initializer printed no JSON")?;
-        answer["jobId"]
-            .as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| anyhow!("no job id in {answer}"))
+        let id = answer["jobId"].as_str().map(str::to_owned);
+        id.ok_or_else(|| anyhow!("no job id in {answer}"))
     }
 
     /// Folder of this run.

@@ -1,5 +1,6 @@
 //! The project's runner: builds everything, starts a whole pipeline on this machine, verifies it, and runs all tests.
 
+mod bench;
 mod build;
 mod checks;
 mod cluster;
@@ -30,6 +31,8 @@ enum Command {
     Test(checks::Options),
     /// Submits and cancels a job again and again on one TaskManager, and counts what is left behind.
     Leaks(leaks::Options),
+    /// Measures the connector on a TaskManager beside plain loops over the driver.
+    Bench(bench::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
     Build,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => checks::run(&options),
         Command::Leaks(options) => leaks::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Build => build::everything(),
     };
     match result {

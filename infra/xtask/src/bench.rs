@@ -1,0 +1,285 @@
+//! The connector on a TaskManager beside plain loops over the driver, in one run on one machine: documents per CPU second and
+//! memory. Writes a table and a plot into `docs/`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use comfy_table::Table;
+use serde_json::Value;
+
+use crate::demo::Pipeline;
+use crate::process::{output, run as run_command, sleep, usage};
+use crate::root;
+
+/// How much.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Documents of each run.
+    #[arg(long, default_value_t = 400_000)]
+    pub documents: u64,
+    /// Measured runs of each; the median counts. One more warms the TaskManager up.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// Only print; leave docs/ as it is.
+    #[arg(long)]
+    pub no_docs: bool,
+}
+
+/// One measured run.
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    documents: f64,
+    cpu: f64,
+    seconds: f64,
+    peak_mib: f64,
+}
+
+impl Measured {
+    fn per_cpu_second(self) -> f64 {
+        self.documents / self.cpu
+    }
+}
+
+/// The container that is filled once and read by both.
+const READ: &str = "events-source";
+/// What the Flink job writes, partition key /customerId too.
+const WRITE: &str = "events-source";
+
+/// Runs the benchmark.
+pub fn run(options: &Options) -> Result<()> {
+    run_command(
+        Command::new("cargo")
+            .args(["build", "--quiet", "--release", "-p", "cosmosflink-bench"])
+            .current_dir(root()),
+    )?;
+    let mut pipeline = Pipeline::start("bench", false, 2)?;
+    let jar = bench_jar(&pipeline)?;
+    let mut results: Vec<(&str, &str, Vec<Measured>)> = Vec::new();
+    println!("sink: {} upserts each", options.documents);
+    let (mut plain, mut flink) = (Vec::new(), Vec::new());
+    flink_write(&mut pipeline, &jar, options.documents / 4)?;
+    for _ in 0..options.runs {
+        plain.push(plain_loop(&pipeline, "write", options.documents)?);
+        flink.push(flink_write(&mut pipeline, &jar, options.documents)?);
+    }
+    results.push(("sink", "plain Rust bulk loop", plain));
+    results.push(("sink", "Flink TaskManager", flink));
+    println!("source: {} documents each", options.documents);
+    let (mut plain, mut flink) = (Vec::new(), Vec::new());
+    flink_read(&mut pipeline, &jar, options.documents)?;
+    for _ in 0..options.runs {
+        plain.push(plain_loop(&pipeline, "read", options.documents)?);
+        flink.push(flink_read(&mut pipeline, &jar, options.documents)?);
+    }
+    results.push(("source", "plain Rust loop", plain));
+    results.push(("source", "Flink TaskManager", flink));
+    pipeline.processes.stop();
+
+    let medians: Vec<_> = results
+        .into_iter()
+        .map(|(what, who, mut runs)| {
+            runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
+            (what, who, runs[runs.len() / 2])
+        })
+        .collect();
+    let mut table = Table::new();
+    table.set_header([
+        "",
+        "",
+        "documents per CPU s",
+        "documents per s",
+        "peak memory MiB",
+        "ratio per CPU s",
+    ]);
+    let mut markdown = String::from("| | | documents per CPU second | documents per second | peak memory, MiB | ratio |\n|---|---|---|---|---|---|\n");
+    for pair in medians.chunks(2) {
+        let base = pair[0].2.per_cpu_second();
+        for (what, who, m) in pair {
+            let ratio = format!("{:.0} %", 100.0 * m.per_cpu_second() / base);
+            let row = [
+                (*what).to_owned(),
+                (*who).to_owned(),
+                format!("{:.0}", m.per_cpu_second()),
+                format!("{:.0}", m.documents / m.seconds),
+                format!("{:.0}", m.peak_mib),
+                ratio,
+            ];
+            let _ = writeln!(markdown, "| {} |", row.join(" | "));
+            table.add_row(row);
+        }
+    }
+    println!("{table}");
+    if !options.no_docs {
+        std::fs::write(root().join("docs/speed.md"), document(options, &markdown))?;
+        std::fs::write(root().join("docs/speed.svg"), plot(&medians))?;
+        println!("written to docs/speed.md and docs/speed.svg");
+    }
+    Ok(())
+}
+
+/// The job jar with the benchmark's job in it.
+fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
+    let (classes, jar) = (pipeline.home().join("classes"), pipeline.home().join("bench.jar"));
+    std::fs::create_dir_all(&classes)?;
+    let classpath = format!(
+        "{}/*:{}",
+        pipeline.built.flink_lib.display(),
+        pipeline.built.job_jar.display()
+    );
+    let source = root().join("tests/bench/flink/BenchJob.java");
+    output(
+        Command::new("javac")
+            .args(["--release", "17", "-cp", &classpath, "-d"])
+            .arg(&classes)
+            .arg(source),
+    )?;
+    std::fs::copy(&pipeline.built.job_jar, &jar)?;
+    output(
+        Command::new("jar")
+            .arg("uf")
+            .arg(&jar)
+            .arg("-C")
+            .arg(&classes)
+            .arg("."),
+    )?;
+    Ok(jar)
+}
+
+fn plain_loop(pipeline: &Pipeline, task: &str, count: u64) -> Result<Measured> {
+    let count = count.to_string();
+    let mut command = pipeline.built.binary("cosmosflink-bench");
+    command
+        .args([task, "--container", READ, "--count", &count])
+        .envs(pipeline.environment.clone());
+    let result: Value =
+        serde_json::from_str(&output(&mut command)?).context("the plain loop printed no JSON")?;
+    let field = |name: &str| result[name].as_f64().unwrap_or(0.0);
+    let measured = Measured {
+        documents: field("documents"),
+        cpu: field("cpuSeconds"),
+        seconds: field("seconds"),
+        peak_mib: field("peakMib"),
+    };
+    told("plain loop", measured);
+    Ok(measured)
+}
+
+fn told(who: &str, m: Measured) {
+    println!(
+        "  {who}: {:.0} documents, {:.2} CPU s, {:.2} s",
+        m.documents, m.cpu, m.seconds
+    );
+}
+
+fn taskmanager(pipeline: &Pipeline) -> Result<(f64, f64)> {
+    pipeline
+        .processes
+        .pid("taskmanager")
+        .and_then(usage)
+        .context("the TaskManager is gone")
+}
+
+fn submit(pipeline: &Pipeline, jar: &Path, arguments: &[&str]) -> Result<String> {
+    let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+    pipeline.submit_jar(jar, "BenchJob", 2, &arguments)
+}
+
+fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
+    let job = submit(pipeline, jar, &["write", WRITE, &count.to_string()])?;
+    let (cpu, _) = taskmanager(pipeline)?;
+    let began = Instant::now();
+    pipeline.cluster.wait_for_end(&mut pipeline.processes, &job)?;
+    if pipeline.cluster.state(&job)? != "FINISHED" {
+        bail!(
+            "the write job did not finish: {}",
+            pipeline.cluster.failure(&job).unwrap_or_default()
+        );
+    }
+    let (after, peak) = taskmanager(pipeline)?;
+    let measured = Measured {
+        documents: count as f64,
+        cpu: after - cpu,
+        seconds: began.elapsed().as_secs_f64(),
+        peak_mib: peak,
+    };
+    told("TaskManager", measured);
+    Ok(measured)
+}
+
+fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
+    let job = submit(pipeline, jar, &["read", READ])?;
+    let (cpu, _) = taskmanager(pipeline)?;
+    let began = Instant::now();
+    let read = |pipeline: &Pipeline| {
+        pipeline.cluster.sum(&job, |m| {
+            m.starts_with("Source__") && m.ends_with(".numRecordsIn")
+        })
+    };
+    let deadline = began + Duration::from_secs(300);
+    while read(pipeline) < count as f64 {
+        if Instant::now() > deadline {
+            bail!(
+                "the read job has read {} of {count} documents after 300 s: {}",
+                read(pipeline),
+                pipeline.cluster.failure(&job).unwrap_or_default()
+            );
+        }
+        pipeline.processes.check()?;
+        sleep(Duration::from_millis(200))?;
+    }
+    let (after, peak) = taskmanager(pipeline)?;
+    // The metric is up to a second old, in which the job has idled: the CPU counts, the seconds are an upper bound.
+    let measured = Measured {
+        documents: read(pipeline),
+        cpu: after - cpu,
+        seconds: began.elapsed().as_secs_f64(),
+        peak_mib: peak,
+    };
+    pipeline.cluster.cancel(&job)?;
+    pipeline.cluster.wait_for_end(&mut pipeline.processes, &job)?;
+    told("TaskManager", measured);
+    Ok(measured)
+}
+
+fn document(options: &Options, table: &str) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
+         same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
+         garbage collection, heartbeats and start of the job, for the plain loop (`tests/bench`) everything but the connection's start.\n\
+         Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
+         ![Documents per CPU second](speed.svg)\n",
+        options.documents, options.runs
+    )
+}
+
+/// A bar for each, drawn by hand: four rectangles need no library.
+fn plot(results: &[(&str, &str, Measured)]) -> String {
+    let largest = results.iter().map(|r| r.2.per_cpu_second()).fold(1.0, f64::max);
+    let mut out = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"230\" font-family=\"sans-serif\" font-size=\"14\">\n\
+         <rect width=\"760\" height=\"230\" fill=\"white\"/>\n<text x=\"20\" y=\"28\" font-size=\"16\">Documents per CPU second</text>\n",
+    );
+    for (i, (what, who, m)) in results.iter().enumerate() {
+        let (y, width) = (50 + 42 * i, 380.0 * m.per_cpu_second() / largest);
+        let colour = if i % 2 == 0 { "#8a8f98" } else { "#2563eb" };
+        let _ = writeln!(out, "<text x=\"20\" y=\"{}\">{what}: {who}</text>", y + 19);
+        let _ = writeln!(
+            out,
+            "<rect x=\"240\" y=\"{y}\" width=\"{width:.0}\" height=\"28\" fill=\"{colour}\"/>"
+        );
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.0}\" y=\"{}\">{:.0}, {:.0} MiB</text>",
+            250.0 + width,
+            y + 19,
+            m.per_cpu_second(),
+            m.peak_mib
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}

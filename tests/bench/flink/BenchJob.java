@@ -1,0 +1,94 @@
+import io.cosmosflink.connector.cosmosdb.CosmosDBDeserializationSchema;
+import io.cosmosflink.connector.cosmosdb.CosmosDBElementConverter;
+import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
+import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
+import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
+import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
+import java.nio.charset.StandardCharsets;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.PipelineOptions;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
+import org.apache.flink.util.ParameterTool;
+
+/**
+ * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER} reads a container into nothing, {@code write
+ * CONTAINER COUNT} makes documents and upserts them. The account comes from the environment.
+ */
+public final class BenchJob {
+    /** As many partition keys as the plain loop has. */
+    private static final int KEYS = 64;
+
+    private static final String PADDING = "n".repeat(255);
+
+    private BenchJob() {}
+
+    public static void main(String[] arguments) throws Exception {
+        CosmosDBOptions options = CosmosDBOptions.fromEnvironmentAndArguments(
+                ParameterTool.fromArgs(new String[0]), System.getenv());
+        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
+        Configuration settings = new Configuration();
+        settings.set(PipelineOptions.OBJECT_REUSE, true);
+        settings.set(PipelineOptions.GENERIC_TYPES, false);
+        env.configure(settings);
+        String container = arguments[1];
+        if (arguments[0].equals("read")) {
+            env.fromSource(
+                            CosmosDBSource.<CosmosDBRecord>builder()
+                                    .options(options)
+                                    .container(container)
+                                    .deserializer(CosmosDBDeserializationSchema.raw())
+                                    .build(),
+                            WatermarkStrategy.noWatermarks(),
+                            "documents")
+                    .sinkTo(new DiscardingSink<>());
+        } else {
+            env.fromSequence(0, Long.parseLong(arguments[2]) - 1)
+                    .map(BenchJob::document)
+                    .returns(Types.PRIMITIVE_ARRAY(Types.BYTE))
+                    .sinkTo(CosmosDBSink.<byte[]>builder()
+                            .options(options)
+                            .container(container)
+                            .converter(CosmosDBElementConverter.<byte[]>builder()
+                                    .id(BenchJob::id)
+                                    .partitionKey(BenchJob::key)
+                                    .document(d -> d)
+                                    .build())
+                            .build());
+        }
+        env.execute("cosmosflink-bench-" + arguments[0]);
+    }
+
+    /** The same document that the plain loop makes. */
+    private static byte[] document(long i) {
+        StringBuilder out = new StringBuilder(480);
+        out.append("{\"id\":\"order-");
+        padded(out, i, 12);
+        out.append("\",\"customerId\":\"customer-");
+        padded(out, i % KEYS, 5);
+        out.append("\",\"amount\":").append(i % 900).append('.');
+        padded(out, i % 100, 2);
+        out.append(",\"currency\":\"EUR\",\"createdAt\":\"2026-11-24T10:15:30.123Z\",\"source\":\"eu-west\",\"note\":\"")
+                .append(PADDING)
+                .append("\"}");
+        return out.toString().getBytes(StandardCharsets.ISO_8859_1);
+    }
+
+    private static void padded(StringBuilder out, long value, int width) {
+        String digits = Long.toString(value);
+        for (int i = digits.length(); i < width; i++) {
+            out.append('0');
+        }
+        out.append(digits);
+    }
+
+    private static String id(byte[] document) {
+        return new String(document, 7, 18, StandardCharsets.ISO_8859_1);
+    }
+
+    private static String key(byte[] document) {
+        return new String(document, 41, 14, StandardCharsets.ISO_8859_1);
+    }
+}

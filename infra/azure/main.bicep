@@ -39,10 +39,10 @@ var containers = [
 // Built-in data-plane role: read and write documents and the change feed, read metadata; no keys, no creation of containers.
 var dataContributor = '00000000-0000-0000-0000-000000000002'
 
-// checkov:skip=CKV_AZURE_140: keys are off unless allowKeys asks for them; the checker does not see through the parameter
-// checkov:skip=CKV_AZURE_99: allowedIpRanges restricts access; where the cluster runs is not known here
-// checkov:skip=CKV_AZURE_101: a private endpoint needs the network of the cluster, which is not known here
 resource account 'Microsoft.DocumentDB/databaseAccounts@2024-05-15' = {
+  // checkov:skip=CKV_AZURE_140: keys are off unless allowKeys asks for them; the checker does not see through the parameter
+  // checkov:skip=CKV_AZURE_99: allowedIpRanges restricts access; where the cluster runs is not known here
+  // checkov:skip=CKV_AZURE_101: a private endpoint needs the network of the cluster, which is not known here
   name: accountName
   location: location
   kind: 'GlobalDocumentDB'

@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
-use azure_core::Bytes;
 use azure_data_cosmos_driver::models::{
     ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, MaxItemCountHint,
     ResponseBody,
@@ -17,12 +16,14 @@ use crate::account::{read_options, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
+use crate::page::{build, Items, KeyPaths, PageHead};
 use crate::retry::Attempts;
 use crate::split::{uncovered, Split, SplitEntry};
 
 /// A page as it came: its items, and the position after it.
 pub struct RawPage {
-    pub items: Vec<Bytes>,
+    pub items: Items,
+    /// Bytes received.
     pub bytes: u64,
     pub continuation: String,
 }
@@ -71,7 +72,7 @@ impl FeedCursor {
         })
     }
 
-    /// The next page; without items when there are no changes now.
+    /// The next page; it has no records when there are no changes now.
     ///
     /// After an error the cursor must be opened again from the last position.
     pub async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
@@ -96,12 +97,17 @@ impl FeedCursor {
             started.elapsed(),
             response.headers().request_charge.map_or(0.0, |c| c.value()),
         );
-        let items = match response.into_body() {
-            ResponseBody::NoPayload => Vec::new(),
-            ResponseBody::Items(items) => items,
-            ResponseBody::Bytes(body) => crate::page::split_envelope(&body)?,
+        let (items, bytes) = match response.into_body() {
+            ResponseBody::NoPayload => (Items::None, 0),
+            ResponseBody::Items(items) => {
+                let bytes = items.iter().map(|i| i.len() as u64).sum();
+                (Items::Apart(items), bytes)
+            }
+            ResponseBody::Bytes(body) => {
+                let bytes = body.len() as u64;
+                (Items::Envelope(body), bytes)
+            }
         };
-        let bytes = items.iter().map(|i| i.len() as u64).sum();
         metrics.bytes_received.fetch_add(bytes, Relaxed);
         let continuation = self.plan.to_continuation_token()?.as_str().to_owned();
         Ok(RawPage {
@@ -212,6 +218,12 @@ async fn fix_now(
     mut split: Split,
 ) -> Result<SplitEntry> {
     let mut attempts = Attempts::new(&config.retry);
+    let paths = KeyPaths::new(container.partition_key_definition().paths());
+    let head = PageHead {
+        split_id: "",
+        split: &[],
+        arrived_epoch_millis: 0,
+    };
     while split.start == Start::Now && split.continuation.is_none() {
         let page = match FeedCursor::open(account, container, config, &split).await {
             Ok(mut cursor) => cursor.next(metrics).await,
@@ -220,7 +232,9 @@ async fn fix_now(
         match page {
             // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked
             // for again: only an empty page fixes the position.
-            Ok(page) if page.items.is_empty() => split.continuation = Some(page.continuation),
+            Ok(page) if build(&head, &page.items, &paths)?.records == 0 => {
+                split.continuation = Some(page.continuation);
+            }
             Ok(_) => continue,
             Err(e) => tokio::time::sleep(attempts.next(&e).ok_or(e)?).await,
         }

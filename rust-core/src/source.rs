@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{recreated, FeedCursor};
 use crate::metrics::Metrics;
-use crate::page::{self, KeyPaths, PageHead, FLAG_CAUGHT_UP};
+use crate::page::{self, KeyPaths, PageHead};
 use crate::retry::Attempts;
 use crate::split::Split;
 
@@ -438,22 +438,21 @@ impl Fetcher {
             };
             *attempts = Attempts::new(&self.config.retry);
             let unread = split.continuation.is_none();
-            let empty = page.items.is_empty();
-            let full = page.items.len() >= self.config.page_size as usize || page.bytes >= FULL_PAGE_BYTES;
             split.continuation = Some(page.continuation);
+            let arrived = epoch_millis();
+            let head = PageHead {
+                split_id: &self.id,
+                split: &split.encode(),
+                arrived_epoch_millis: arrived,
+            };
+            let mut built = page::build(&head, &page.items, &self.paths)?;
+            let empty = built.records == 0;
+            let full = built.records >= self.config.page_size as usize || page.bytes >= FULL_PAGE_BYTES;
+            if !full {
+                built.caught_up();
+            }
             // An empty page goes over once, so that the job's state holds a position from then on.
             if !empty || unread {
-                let arrived = epoch_millis();
-                let built = page::build(
-                    &PageHead {
-                        split_id: &self.id,
-                        split: &split.encode(),
-                        arrived_epoch_millis: arrived,
-                        flags: if full { 0 } else { FLAG_CAUGHT_UP },
-                    },
-                    &page.items,
-                    &self.paths,
-                )?;
                 let bytes = built.frame.len() as u64;
                 let spare = (permit.num_permits() as u64).saturating_sub(bytes.div_ceil(UNIT).max(1));
                 drop(permit.split(spare as usize));

@@ -341,7 +341,7 @@ fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
         // A TaskManager that is killed must be missed soon: the default is 50 s.
         // Jars of ended jobs go soon; the default keeps them for an hour.
         ("blob.service.cleanup.interval", "5".to_owned()),
-        ("metrics.fetcher.update-interval", "1000".to_owned()),
+        ("metrics.fetcher.update-interval", "200".to_owned()),
         ("heartbeat.interval", "2000".to_owned()),
         ("heartbeat.timeout", "10000".to_owned()),
     ] {

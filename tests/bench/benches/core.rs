@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitio
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::error::Result;
-use cosmosflink_core::page::{build, split_envelope, KeyPaths, PageHead};
+use cosmosflink_core::page::{build, Items, KeyPaths, PageHead};
 use cosmosflink_core::sink::{
     bulk_body, bulk_results, encode_operations, encode_outcomes, NewOperation, Operation, OperationKind,
     OperationResult, Service, Sink,
@@ -44,7 +44,7 @@ fn page(c: &mut Criterion) {
         r#"{{"_rid":"x","Documents":[{}],"_count":1000}}"#,
         documents.join(",")
     ));
-    let items = split_envelope(&body).unwrap();
+    let items = Items::Envelope(body);
     let paths = KeyPaths::new(&["/customerId"]);
     let split = split().encode();
     let mut group = c.benchmark_group("page to frame");
@@ -55,7 +55,6 @@ fn page(c: &mut Criterion) {
                 split_id: "00-FF",
                 split: &split,
                 arrived_epoch_millis: 1,
-                flags: 0,
             };
             black_box(build(&head, black_box(&items), &paths).unwrap().frame.len())
         })

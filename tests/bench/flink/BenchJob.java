@@ -6,7 +6,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import java.nio.charset.StandardCharsets;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
-import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
@@ -47,7 +47,7 @@ public final class BenchJob {
         } else {
             env.fromSequence(0, Long.parseLong(arguments[2]) - 1)
                     .map(BenchJob::document)
-                    .returns(Types.PRIMITIVE_ARRAY(Types.BYTE))
+                    .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                     .sinkTo(CosmosDBSink.<byte[]>builder()
                             .options(options)
                             .container(container)

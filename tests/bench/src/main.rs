@@ -91,6 +91,13 @@ fn options() -> OperationOptionsBuilder {
     OperationOptionsBuilder::new().with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))
 }
 
+/// A page of the feed, its items as raw text.
+#[derive(serde::Deserialize)]
+struct Page<'a> {
+    #[serde(rename = "Documents", borrow)]
+    documents: Vec<&'a serde_json::value::RawValue>,
+}
+
 async fn read(driver: Arc<CosmosDriver>, container: ContainerReference, count: u64) -> Result<u64, Error> {
     let ranges = driver
         .resolve_all_partition_key_ranges(&container, false)
@@ -117,16 +124,17 @@ async fn read(driver: Arc<CosmosDriver>, container: ContainerReference, count: u
                 else {
                     break;
                 };
-                let ResponseBody::Items(items) = page.into_body() else {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    continue;
+                let documents = match page.into_body() {
+                    ResponseBody::NoPayload => 0,
+                    ResponseBody::Items(items) => items.len(),
+                    // One pass that finds where each document begins and ends.
+                    ResponseBody::Bytes(body) => serde_json::from_slice::<Page<'_>>(&body)?.documents.len(),
                 };
-                if items.is_empty() {
+                if documents == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                // Touch each document, as any reader would.
-                read += items.iter().filter(|i| i.first() == Some(&b'{')).count() as u64;
-                left.fetch_sub(items.len() as i64, std::sync::atomic::Ordering::Relaxed);
+                read += documents as u64;
+                left.fetch_sub(documents as i64, std::sync::atomic::Ordering::Relaxed);
             }
             Ok::<_, Error>(read)
         })

@@ -194,7 +194,7 @@ fn progress(pipeline: &Pipeline, job: &str) -> f64 {
     })
 }
 
-/// Measures a job between a quarter of its documents and `count` of them: a job runs for days, so that its start, and the compiling of
+/// Measures a job between half of its documents and `count` of them: a job runs for days, so that its start, and the compiling of
 /// what runs for the first time in its class loader, do not count.
 fn flink(pipeline: &mut Pipeline, jar: &Path, count: u64, arguments: &[&str]) -> Result<Measured> {
     let job = submit(pipeline, jar, arguments)?;
@@ -218,7 +218,7 @@ fn flink(pipeline: &mut Pipeline, jar: &Path, count: u64, arguments: &[&str]) ->
                 pipeline.cluster.wait_for_end(&mut pipeline.processes, &job)?;
                 return Ok(measured);
             }
-        } else if done >= count as f64 / 4.0 {
+        } else if done >= count as f64 / 2.0 {
             begin = Some((Instant::now(), done, cpu));
         }
         if Instant::now() > deadline {
@@ -228,7 +228,8 @@ fn flink(pipeline: &mut Pipeline, jar: &Path, count: u64, arguments: &[&str]) ->
             );
         }
         pipeline.processes.check()?;
-        sleep(Duration::from_millis(50))?;
+        // Often enough for seconds of work, and not so often that answering costs the TaskManager.
+        sleep(Duration::from_millis(300))?;
     }
 }
 
@@ -247,7 +248,7 @@ fn document(options: &Options, table: &str) -> String {
     format!(
         "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
          same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
-         garbage collection and heartbeats, from a quarter of the documents on (a job runs for days; its start and the JVM's compiling do not\n\
+         garbage collection and heartbeats, from half of the documents on (a job runs for days; its start and the JVM's compiling do not\n\
          count), for the plain loop (`tests/bench`) everything but the connection's start.\n\
          Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
          ![Documents per CPU second](speed.svg)\n",

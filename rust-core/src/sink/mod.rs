@@ -2,7 +2,8 @@
 //!
 //! * An operation is routed by the hash of its partition key to the physical partition that owns it, and travels with up to
 //!   99 others of that partition in one non-atomic bulk request; it goes alone when it is too large for one, or where
-//!   the service refuses the form.
+//!   the service refuses the form. While a request of a partition is under way, the next one waits until it is full or the
+//!   first is back: an idle sink answers at once, a busy one sends full requests.
 //! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried.
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
 //!   back for as long as the service asks. A 410 has the partition's ranges read again and the operation routed anew.
@@ -74,8 +75,9 @@ pub struct Outcome {
     pub request_charge: f64,
 }
 
+/// One message for each request, not for each operation: the channel's locks and wake-ups are shared by up to 100.
 enum Message {
-    Done(Outcome),
+    Done(Vec<Outcome>),
     WakeUp,
 }
 
@@ -244,17 +246,17 @@ impl Sink {
         Ok(())
     }
 
-    /// Up to `max` outcomes; waits up to `timeout` for the first.
+    /// Outcomes until there are `max` of them, and the rest of the request that the last came with; waits up to `timeout` for the
+    /// first.
     pub fn poll(&self, max: usize, timeout: Duration) -> Result<Vec<Outcome>> {
-        let mut out = Vec::new();
-        match self.outcomes.recv_timeout(timeout) {
-            Ok(Message::Done(outcome)) => out.push(outcome),
-            Ok(Message::WakeUp) | Err(RecvTimeoutError::Timeout) => {}
+        let mut out = match self.outcomes.recv_timeout(timeout) {
+            Ok(Message::Done(outcomes)) => outcomes,
+            Ok(Message::WakeUp) | Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return Err(CoreError::closed()),
-        }
+        };
         while out.len() < max {
             match self.outcomes.try_recv() {
-                Ok(Message::Done(outcome)) => out.push(outcome),
+                Ok(Message::Done(outcomes)) => out.extend(outcomes),
                 _ => break,
             }
         }
@@ -403,8 +405,14 @@ impl Inner {
             let bulk = engine.bulk;
             let partition = &mut engine.partitions[at];
             let held = partition.not_before.is_some_and(|t| t > Instant::now());
-            if held || partition.queue.is_empty() || partition.in_flight >= this.config.partition_concurrency
-            {
+            let may = match partition.in_flight {
+                0 => !partition.queue.is_empty(),
+                n => {
+                    n < this.config.partition_concurrency
+                        && fills_request(&partition.queue, bulk, &this.config)
+                }
+            };
+            if held || !may {
                 idle += 1;
                 continue;
             }
@@ -556,8 +564,11 @@ impl Inner {
         }
         Self::pump(this, &mut engine);
         drop(engine);
-        for (op, status) in outcomes {
-            this.deliver(op, OutcomeResult::Ok, None, status);
+        if !outcomes.is_empty() {
+            let done = outcomes
+                .into_iter()
+                .map(|(op, status)| this.outcome(op, OutcomeResult::Ok, None, status));
+            this.deliver(done.collect());
         }
         for (op, error) in failures {
             Self::settle_failure(this, op, error);
@@ -619,14 +630,13 @@ impl Inner {
 
     /// Ends an operation that failed for good, in the way that the options ask for.
     fn settle_failure(this: &Arc<Self>, op: Operation, error: CoreError) {
-        let status = error.status;
         if !error.kind.is_record_level() {
-            return this.deliver(op, OutcomeResult::Failed, Some(error), status);
+            return this.deliver_one(op, OutcomeResult::Failed, error);
         }
         match (&this.config.failure_mode, &this.dead_letters) {
             (FailureMode::Skip, _) => {
                 tracing::warn!(target: "cosmosflink::sink", "skipped {}: {error}", op.describe());
-                this.deliver(op, OutcomeResult::Skipped, Some(error), status);
+                this.deliver_one(op, OutcomeResult::Skipped, error);
             }
             (FailureMode::DeadLetter, Some(_)) => {
                 let me = this.clone();
@@ -636,25 +646,29 @@ impl Inner {
                         .catch_unwind()
                         .await;
                     match stored.unwrap_or_else(|p| Err(CoreError::internal(panic_text(&*p)))) {
-                        Ok(()) => me.deliver(op, OutcomeResult::DeadLettered, Some(error), status),
+                        Ok(()) => me.deliver_one(op, OutcomeResult::DeadLettered, error),
                         Err(e) => {
-                            let error = CoreError {
-                                message: format!(
-                                    "{}; and storing it in the dead-letter container failed: {}",
-                                    error.message, e.message
-                                ),
-                                ..error
-                            };
-                            me.deliver(op, OutcomeResult::Failed, Some(error), status);
+                            let message = format!(
+                                "{}; and storing it in the dead-letter container failed: {}",
+                                error.message, e.message
+                            );
+                            me.deliver_one(op, OutcomeResult::Failed, CoreError { message, ..error });
                         }
                     }
                 });
             }
-            _ => this.deliver(op, OutcomeResult::Failed, Some(error), status),
+            _ => this.deliver_one(op, OutcomeResult::Failed, error),
         }
     }
 
-    fn deliver(&self, op: Operation, result: OutcomeResult, error: Option<CoreError>, status: u16) {
+    /// The end of an operation: counts it and gives back what it held.
+    fn outcome(
+        &self,
+        op: Operation,
+        result: OutcomeResult,
+        error: Option<CoreError>,
+        status: u16,
+    ) -> Outcome {
         match result {
             OutcomeResult::Ok => 0,
             OutcomeResult::Skipped => self.metrics.skipped.fetch_add(1, Relaxed),
@@ -662,19 +676,38 @@ impl Inner {
             OutcomeResult::Failed => self.metrics.failed.fetch_add(1, Relaxed),
         };
         self.metrics.bytes_buffered.fetch_sub(op.size() as u64, Relaxed);
-        let error = error.map(|e| e.while_doing(op.describe()));
-        let attempts = op.attempts.as_ref().map_or(1, |a| a.made());
-        let outcome = Outcome {
+        Outcome {
             token: op.token,
             result,
-            error,
+            error: error.map(|e| e.while_doing(op.describe())),
             status,
-            attempts,
+            attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
             request_charge: op.request_charge,
-        };
-        // Nobody listens after close.
-        let _ = self.done.send(Message::Done(outcome));
+        }
     }
+
+    fn deliver(&self, outcomes: Vec<Outcome>) {
+        // Nobody listens after close.
+        let _ = self.done.send(Message::Done(outcomes));
+    }
+
+    fn deliver_one(&self, op: Operation, result: OutcomeResult, error: CoreError) {
+        let status = error.status;
+        self.deliver(vec![self.outcome(op, result, Some(error), status)]);
+    }
+}
+
+/// Whether the next request would be as large as it may be.
+fn fills_request(queue: &VecDeque<Operation>, bulk: bool, config: &Config) -> bool {
+    if !bulk {
+        return !queue.is_empty();
+    }
+    let mut bytes = 2;
+    queue.len() >= config.max_operations
+        || queue.iter().any(|op| {
+            bytes += wire::bulk_size(op);
+            bytes > config.max_request_bytes
+        })
 }
 
 /// The next request's operations: as many as the limits allow, and an operation that is too large alone.

@@ -72,6 +72,9 @@ final class FrameReader {
 
     String str() {
         int length = u32();
+        if (length == 0) {
+            return "";
+        }
         int at = need(length).position();
         buffer.position(at + length);
         return new String(buffer.array(), at, length, StandardCharsets.UTF_8);

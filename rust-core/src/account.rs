@@ -218,8 +218,10 @@ fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<AccountRe
             .map(|c| c as Arc<dyn TokenCredential>),
         ),
         (Auth::ManagedIdentity { client_id }, _) => {
-            let mut options = azure_identity::ManagedIdentityCredentialOptions::default();
-            options.user_assigned_id = client_id.clone().map(azure_identity::UserAssignedId::ClientId);
+            let options = azure_identity::ManagedIdentityCredentialOptions {
+                user_assigned_id: client_id.clone().map(azure_identity::UserAssignedId::ClientId),
+                ..Default::default()
+            };
             credential(
                 azure_identity::ManagedIdentityCredential::new(Some(options))
                     .map(|c| c as Arc<dyn TokenCredential>),
@@ -233,10 +235,12 @@ fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<AccountRe
             },
             _,
         ) => {
-            let mut options = azure_identity::WorkloadIdentityCredentialOptions::default();
-            options.tenant_id = tenant_id.clone();
-            options.client_id = client_id.clone();
-            options.token_file_path = token_file.clone().map(Into::into);
+            let options = azure_identity::WorkloadIdentityCredentialOptions {
+                tenant_id: tenant_id.clone(),
+                client_id: client_id.clone(),
+                token_file_path: token_file.clone().map(Into::into),
+                ..Default::default()
+            };
             credential(
                 azure_identity::WorkloadIdentityCredential::new(Some(options))
                     .map(|c| c as Arc<dyn TokenCredential>),

@@ -246,7 +246,7 @@ fn a_paused_split_is_silent_and_goes_on_where_it_was() {
     let (held, free) = (splits[0].split.id(), splits[1].split.id());
     let first = take(&source, WAIT).unwrap();
     let mut seen: BTreeMap<_, _> = first.records.into_iter().collect();
-    source.pause_or_resume(&[held.clone()], &[]).unwrap();
+    source.pause_or_resume(std::slice::from_ref(&held), &[]).unwrap();
     assert_eq!(source.metrics().splits_paused.load(Relaxed), 1);
     // The page that was announced before may still come; after it only the other split speaks.
     while let Some(page) = take(&source, Duration::from_millis(300)) {

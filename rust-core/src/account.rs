@@ -31,6 +31,7 @@ pub struct Runtime {
 
 impl Runtime {
     fn start() -> Result<Runtime> {
+        crate::allocator::configure();
         // Two workers keep up with several readers (a page costs microseconds of CPU beside its HTTP call); more
         // would take cores from the job.
         let tokio = tokio::runtime::Builder::new_multi_thread()

@@ -4,6 +4,7 @@
 //! the module `jni` knows of a JVM; everything else is an ordinary library. `docs/boundary.md` describes what crosses.
 
 pub mod account;
+mod allocator;
 pub mod config;
 pub mod error;
 pub mod feed;
@@ -18,8 +19,3 @@ pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod split;
-
-/// Pages are allocated and freed by the megabyte; the system's allocator gives such blocks back to the kernel each time, which costs
-/// more than the copying.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

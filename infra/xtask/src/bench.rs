@@ -196,7 +196,13 @@ fn progress(pipeline: &Pipeline, job: &str) -> f64 {
 
 /// Measures a job between half of its documents and `count` of them: a job runs for days, so that its start, and the compiling of
 /// what runs for the first time in its class loader, do not count.
-fn flink(pipeline: &mut Pipeline, jar: &Path, count: u64, arguments: &[&str]) -> Result<Measured> {
+fn flink(
+    pipeline: &mut Pipeline,
+    jar: &Path,
+    count: u64,
+    arguments: &[&str],
+    look_every: Duration,
+) -> Result<Measured> {
     let job = submit(pipeline, jar, arguments)?;
     let deadline = Instant::now() + Duration::from_secs(600);
     let mut begin = None::<(Instant, f64, f64)>;
@@ -228,19 +234,25 @@ fn flink(pipeline: &mut Pipeline, jar: &Path, count: u64, arguments: &[&str]) ->
             );
         }
         pipeline.processes.check()?;
-        // Often enough for seconds of work, and not so often that answering costs the TaskManager.
-        sleep(Duration::from_millis(300))?;
+        // Seldom for a sink, which works for long: each look costs the TaskManager.
+        sleep(look_every)?;
     }
 }
 
 fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
     // More than is measured, so that the job is still writing when the measuring ends.
     let made = count + count / 10;
-    flink(pipeline, jar, count, &["write", WRITE, &made.to_string()])
+    flink(
+        pipeline,
+        jar,
+        count,
+        &["write", WRITE, &made.to_string()],
+        Duration::from_secs(2),
+    )
 }
 
 fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
-    flink(pipeline, jar, count, &["read", READ])
+    flink(pipeline, jar, count, &["read", READ], Duration::from_millis(200))
 }
 
 fn document(options: &Options, table: &str) -> String {

@@ -125,6 +125,16 @@ impl Account {
         Ok(account)
     }
 
+    /// The account of `config` and its container, looked up, so that a wrong key or name fails at once.
+    pub fn open_with_container(config: Config) -> Result<(Arc<Account>, Arc<Config>, ContainerReference)> {
+        let account = Account::open(&config)?;
+        let (a, config) = (account.clone(), Arc::new(config));
+        let c = config.clone();
+        let lookup = async move { a.container(&c, &c.container).await };
+        let container = account.block_on(config.request_timeout, lookup)?;
+        Ok((account, config, container))
+    }
+
     /// Runs `future` on the shared runtime from a thread of Java, for at most `limit`.
     pub fn block_on<T: Send + 'static>(
         &self,

@@ -129,12 +129,7 @@ pub struct Enumerator {
 impl Enumerator {
     /// Connects and looks the container up, so that a wrong key or name fails at once.
     pub fn open(config: Config) -> Result<Enumerator> {
-        let account = Account::open(&config)?;
-        let (a, config) = (account.clone(), Arc::new(config));
-        let c = config.clone();
-        let container = account.block_on(config.request_timeout, async move {
-            a.container(&c, &c.container).await
-        })?;
+        let (account, config, container) = Account::open_with_container(config)?;
         Ok(Enumerator {
             account,
             container,

@@ -113,12 +113,7 @@ pub struct Source {
 impl Source {
     /// Connects and looks the container up.
     pub fn open(config: Config) -> Result<Source> {
-        let account = Account::open(&config)?;
-        let (a, config) = (account.clone(), Arc::new(config));
-        let c = config.clone();
-        let container = account.block_on(config.request_timeout, async move {
-            a.container(&c, &c.container).await
-        })?;
+        let (account, config, container) = Account::open_with_container(config)?;
         let units = u32::try_from(config.prefetch_bytes / UNIT).unwrap_or(u32::MAX);
         Ok(Source {
             paths: Arc::new(KeyPaths::new(container.partition_key_definition().paths())),

@@ -44,6 +44,10 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final Map<Long, Batch> inFlight = new ConcurrentHashMap<>();
     private final Thread completion;
     private long batches;
+    /** The batch of the last outcome; only the completion thread touches these two. */
+    private long lastNumber = -1;
+
+    private Batch lastBatch;
     private volatile boolean closed;
     /** Why the completion thread ended, if it did. */
     private volatile Exception ended;
@@ -190,7 +194,10 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private void onOutcome(Outcome outcome) {
         long number = outcome.token() >>> INDEX_BITS;
         int index = (int) (outcome.token() & (1 << INDEX_BITS) - 1);
-        Batch batch = inFlight.get(number);
+        // Outcomes come in runs of one batch.
+        Batch batch = number == lastNumber ? lastBatch : inFlight.get(number);
+        lastNumber = number;
+        lastBatch = batch;
         if (batch == null || index >= batch.entries.size()) {
             throw new IllegalStateException(
                     "the core gave an outcome for token " + outcome.token() + ", which is not in flight");
@@ -204,6 +211,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         }
         if (--batch.open == 0) {
             inFlight.remove(number);
+            lastNumber = -1;
+            lastBatch = null;
             if (batch.failure == null) {
                 batch.handler.complete();
             } else {

@@ -333,7 +333,6 @@ fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
         ("rest.bind-address", "localhost".to_owned()),
         ("rest.port", rest.to_string()),
         ("web.upload.dir", file("web")),
-        ("io.tmp.dirs", file("tmp-taskmanager")),
         (
             "execution.checkpointing.dir",
             format!("file://{}", file("checkpoints")),

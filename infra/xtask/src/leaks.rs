@@ -22,7 +22,9 @@ pub struct Options {
 struct Held {
     loaders: usize,
     threads: usize,
-    files: usize,
+    /// Threads of the connector: of its runtime, its writers and its readers.
+    own_threads: usize,
+    files: Vec<String>,
     resident: f64,
 }
 
@@ -56,7 +58,7 @@ pub fn run(options: &Options) -> Result<()> {
                 when.to_owned(),
                 held.loaders.to_string(),
                 held.threads.to_string(),
-                held.files.to_string(),
+                held.files.len().to_string(),
                 format!("{:.0}", held.resident),
             ]);
         }
@@ -70,19 +72,30 @@ pub fn run(options: &Options) -> Result<()> {
                 options.rounds
             );
         }
-        // Flink's own pools grow for a while; a leak of ours would be one or more per round.
-        if after.threads >= before.threads + options.rounds as usize / 2 {
+        if after.own_threads > 0 {
+            bail!("{name}: {} threads of the connector are left", after.own_threads);
+        }
+        // Flink's own pools grow up to a size of their own; a leak of any kind would be one or more per round.
+        if after.threads > before.threads + 15 + options.rounds as usize / 4 {
             bail!(
                 "{name}: threads grew from {} to {}",
                 before.threads,
                 after.threads
             );
         }
-        if after.files > before.files {
+        if after.files.len() > before.files.len() {
+            let new: Vec<_> = after
+                .files
+                .iter()
+                .filter(|f| !before.files.contains(f))
+                .take(10)
+                .cloned()
+                .collect();
             bail!(
-                "{name}: temporary files grew from {} to {}",
-                before.files,
-                after.files
+                "{name}: temporary files grew from {} to {}, among them:\n{}",
+                before.files.len(),
+                after.files.len(),
+                new.join("\n")
             );
         }
     }
@@ -118,7 +131,8 @@ fn measure(pipeline: &Pipeline, names: &[&str], pids: &[u32]) -> Result<Vec<Held
                 loaders: jcmd("VM.classloader_stats")?
                     .matches("ChildFirstClassLoader")
                     .count(),
-                threads: std::fs::read_dir(format!("/proc/{pid}/task"))?.count(),
+                threads: threads(*pid, "")?,
+                own_threads: threads(*pid, "cosmosflink")? + threads(*pid, "cosmosdb")?,
                 files: files(&pipeline.cluster.temporary(name)),
                 resident: resident(*pid).unwrap_or(0.0),
             })
@@ -126,18 +140,26 @@ fn measure(pipeline: &Pipeline, names: &[&str], pids: &[u32]) -> Result<Vec<Held
         .collect()
 }
 
-fn files(folder: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .map(|e| {
-            if e.file_type().is_ok_and(|t| t.is_dir()) {
-                files(&e.path())
-            } else {
-                1
-            }
-        })
-        .sum()
+/// Threads of a process whose names begin so.
+fn threads(pid: u32, prefix: &str) -> Result<usize> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    // One that ends meanwhile has no name any more.
+    let names = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("comm")).ok());
+    Ok(names.filter(|n| n.starts_with(prefix)).count())
+}
+
+/// All files below a folder, but for the JobManager's own record of the jobs that have ended.
+fn files(folder: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("archived") {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            out.append(&mut files(&entry.path()));
+        } else {
+            out.push(entry.path().display().to_string());
+        }
+    }
+    out
 }

@@ -2,6 +2,7 @@ package io.cosmosflink.core;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
@@ -41,33 +42,62 @@ final class CoreLoader {
     /** Interned, so the same object in every class loader: only one of them extracts at a time. */
     private static final Object PROCESS_LOCK = "io.cosmosflink.core.CoreLoader.lock".intern();
 
+    /** A cancelled task is interrupted about every half minute: more than this is no coincidence. */
+    private static final int MAX_INTERRUPTED = 10;
+
     private static boolean loaded;
-    private static UnsatisfiedLinkError failure;
 
     private CoreLoader() {}
 
-    /** Loads the library unless this class loader has it already. A failure is kept and thrown again. */
+    /**
+     * Loads the library unless this class loader has it already. A failure is not remembered: what was wrong with the folder may have
+     * been mended when a restarted job tries again.
+     */
     static synchronized void load() {
         if (loaded) {
             return;
         }
-        if (failure == null) {
-            try {
-                loadOnce(Path.of(System.getProperty("java.io.tmpdir")));
-                loaded = true;
-                return;
-            } catch (UnsatisfiedLinkError e) {
-                failure = e;
-            } catch (IOException e) {
-                failure = error(
-                        "cannot place the native library in java.io.tmpdir (" + System.getProperty("java.io.tmpdir")
-                                + "): " + e + "; make the folder writable, or name another one");
-                failure.initCause(e);
+        String folder = System.getProperty("java.io.tmpdir");
+        try {
+            despiteInterrupts(() -> loadOnce(Path.of(folder)));
+            loaded = true;
+        } catch (IOException e) {
+            UnsatisfiedLinkError error = error("cannot place the native library in java.io.tmpdir (" + folder + "): "
+                    + e + "; make the folder writable, or name another one");
+            error.initCause(e);
+            throw error;
+        }
+    }
+
+    /** Something that reads or writes files. */
+    interface FileAction {
+        void run() throws IOException;
+    }
+
+    /**
+     * Runs an action that an interrupt would break off, again if need be: Flink interrupts a task that is cancelled while it opens, and
+     * the next attempt of the job uses the same class loader. The thread is interrupted again afterwards.
+     */
+    static void despiteInterrupts(FileAction action) throws IOException {
+        boolean interrupted = Thread.interrupted();
+        try {
+            for (int attempt = 1; ; attempt++) {
+                try {
+                    action.run();
+                    return;
+                } catch (ClosedByInterruptException e) {
+                    interrupted = true;
+                    Thread.interrupted();
+                    if (attempt == MAX_INTERRUPTED) {
+                        throw e;
+                    }
+                }
+            }
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
             }
         }
-        UnsatisfiedLinkError again = error(failure.getMessage());
-        again.initCause(failure);
-        throw again;
     }
 
     private static void loadOnce(Path folder) throws IOException {

@@ -7,8 +7,11 @@ import java.io.IOException;
 import java.lang.ref.WeakReference;
 import java.net.URL;
 import java.net.URLClassLoader;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
@@ -132,6 +135,29 @@ class CoreLoaderTest {
         Path link = CoreLoader.place(folder, resource, sha256);
         assertThat(Files.size(link)).isGreaterThan(100_000);
         assertThat(Files.size(planted)).isEqualTo(Files.size(link));
+    }
+
+    @Test
+    void anInterruptDoesNotBreakTheLoadingOff(@TempDir Path folder) throws Exception {
+        List<Integer> attempts = new ArrayList<>();
+        CoreLoader.despiteInterrupts(() -> {
+            attempts.add(attempts.size());
+            if (attempts.size() < 3) {
+                Thread.currentThread().interrupt();
+            }
+            // An interrupted thread cannot write through a channel.
+            Files.writeString(folder.resolve("file"), "x");
+            try (var channel = FileChannel.open(folder.resolve("file"), StandardOpenOption.WRITE)) {
+                channel.write(ByteBuffer.wrap(new byte[] {1}));
+            }
+        });
+        assertThat(attempts).hasSize(3);
+        assertThat(Thread.interrupted())
+                .as("the interrupt is kept for the task")
+                .isTrue();
+        CoreLoader.despiteInterrupts(
+                () -> assertThat(Thread.currentThread().isInterrupted()).isFalse());
+        assertThat(Thread.interrupted()).isFalse();
     }
 
     @Test

@@ -43,10 +43,8 @@ impl Measured {
     }
 }
 
-/// The container that is filled once and read by both.
-const READ: &str = "events-source";
-/// What the Flink job writes, partition key /customerId too.
-const WRITE: &str = "events-source";
+/// The container that both write, and both read.
+const CONTAINER: &str = "events-source";
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
@@ -152,7 +150,7 @@ fn plain_loop(pipeline: &Pipeline, task: &str, count: u64) -> Result<Measured> {
     let count = count.to_string();
     let mut command = pipeline.built.binary("cosmosflink-bench");
     command
-        .args([task, "--container", READ, "--count", &count])
+        .args([task, "--container", CONTAINER, "--count", &count])
         .envs(pipeline.environment.clone());
     let result: Value =
         serde_json::from_str(&output(&mut command)?).context("the plain loop printed no JSON")?;
@@ -245,13 +243,19 @@ fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measur
         pipeline,
         jar,
         count,
-        &["write", WRITE, &made.to_string()],
+        &["write", CONTAINER, &made.to_string()],
         Duration::from_secs(2),
     )
 }
 
 fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
-    flink(pipeline, jar, count, &["read", READ], Duration::from_millis(200))
+    flink(
+        pipeline,
+        jar,
+        count,
+        &["read", CONTAINER],
+        Duration::from_millis(200),
+    )
 }
 
 fn document(options: &Options, table: &str) -> String {

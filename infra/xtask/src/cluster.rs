@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail, Context, Result};
 use serde_json::Value;
 
-use crate::process::{free_port, output, sleep, Processes};
+use crate::process::{free_port, get_json, output, sleep, Processes};
 use crate::root;
 
 /// Packages that Flink opens by reflection on Java 17.
@@ -172,13 +172,7 @@ impl Cluster {
 
     /// GET of the REST interface.
     pub fn get(&self, path: &str) -> Result<Value> {
-        Ok(ureq::get(format!("{}{path}", self.rest))
-            .config()
-            .timeout_global(Some(Duration::from_secs(10)))
-            .build()
-            .call()?
-            .body_mut()
-            .read_json()?)
+        get_json(&format!("{}{path}", self.rest), Duration::from_secs(10))
     }
 
     /// State of a job.

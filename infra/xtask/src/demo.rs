@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 
 use crate::build::{artifacts, Artifacts};
 use crate::cluster::{Cluster, Layout};
-use crate::process::{free_port, output, ready, sleep, usage, Processes};
+use crate::process::{free_port, get_json, output, ready, sleep, usage, Processes};
 use crate::root;
 
 /// How the demo runs.
@@ -305,13 +305,9 @@ fn checkpoints(interval_ms: u64) -> Vec<String> {
     vec!["--job.checkpoint-interval-ms".to_owned(), interval_ms.to_string()]
 }
 
-fn get(url: &str) -> Result<Value> {
-    let mut answer = ureq::get(url)
-        .config()
-        .timeout_global(Some(Duration::from_secs(5)))
-        .build()
-        .call()?;
-    Ok(answer.body_mut().read_json()?)
+/// JSON of a server of this run.
+pub fn get(url: &str) -> Result<Value> {
+    get_json(url, Duration::from_secs(5))
 }
 
 /// The consumer of a run.

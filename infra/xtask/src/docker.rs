@@ -12,7 +12,7 @@ use comfy_table::Table;
 use serde_json::{json, Value};
 
 use crate::build::artifacts;
-use crate::demo::Options;
+use crate::demo::{get, Options};
 use crate::process::{free_port, interrupted, output, sleep};
 use crate::root;
 
@@ -249,15 +249,6 @@ impl Drop for Project<'_> {
             eprintln!("warning: {error:#}");
         }
     }
-}
-
-fn get(url: &str) -> Result<Value> {
-    let mut answer = ureq::get(url)
-        .config()
-        .timeout_global(Some(Duration::from_secs(5)))
-        .build()
-        .call()?;
-    Ok(answer.body_mut().read_json()?)
 }
 
 /// Runs the demo in containers: finds or starts an engine, pulls or makes the images, brings the compose file up, waits until every

@@ -286,3 +286,13 @@ pub fn free_port() -> Result<u16> {
         .local_addr()?
         .port())
 }
+
+/// GET of a JSON document.
+pub fn get_json(url: &str, within: Duration) -> Result<serde_json::Value> {
+    let mut answer = ureq::get(url)
+        .config()
+        .timeout_global(Some(within))
+        .build()
+        .call()?;
+    Ok(answer.body_mut().read_json()?)
+}

@@ -26,6 +26,15 @@ pub struct Options {
     /// Only print; leave docs/ as it is.
     #[arg(long)]
     pub no_docs: bool,
+    /// Only the sink or only the source; implies --no-docs.
+    #[arg(long, value_parser = ["sink", "source"])]
+    pub only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, what: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == what)
+    }
 }
 
 /// One measured run.
@@ -56,24 +65,34 @@ pub fn run(options: &Options) -> Result<()> {
     let mut pipeline = Pipeline::start("bench", false, 2)?;
     let jar = bench_jar(&pipeline)?;
     let mut results: Vec<(&str, &str, Vec<Measured>)> = Vec::new();
-    println!("sink: {} upserts each", options.documents);
-    let (mut plain, mut flink) = (Vec::new(), Vec::new());
-    flink_write(&mut pipeline, &jar, options.documents / 4)?;
-    for _ in 0..options.runs {
-        plain.push(plain_loop(&pipeline, "write", options.documents)?);
-        flink.push(flink_write(&mut pipeline, &jar, options.documents)?);
+    if options.wants("sink") {
+        println!("sink: {} upserts each", options.documents);
+        // Half of the plain loops before the job and half after it: the machine may change meanwhile.
+        let mut plain = Vec::new();
+        for _ in 0..options.runs.div_ceil(2) {
+            plain.push(plain_loop(&pipeline, "write", options.documents)?);
+        }
+        let flink = flink_write(&mut pipeline, &jar, options)?;
+        while plain.len() < options.runs {
+            plain.push(plain_loop(&pipeline, "write", options.documents)?);
+        }
+        results.push(("sink", "plain Rust bulk loop", plain));
+        results.push(("sink", "Flink TaskManager", flink));
+    } else {
+        // What there is to read.
+        plain_loop(&pipeline, "write", options.documents)?;
     }
-    results.push(("sink", "plain Rust bulk loop", plain));
-    results.push(("sink", "Flink TaskManager", flink));
-    println!("source: {} documents each", options.documents);
-    let (mut plain, mut flink) = (Vec::new(), Vec::new());
-    flink_read(&mut pipeline, &jar, options.documents)?;
-    for _ in 0..options.runs {
-        plain.push(plain_loop(&pipeline, "read", options.documents)?);
-        flink.push(flink_read(&mut pipeline, &jar, options.documents)?);
+    if options.wants("source") {
+        println!("source: {} documents each", options.documents);
+        let (mut plain, mut flink) = (Vec::new(), Vec::new());
+        flink_read(&mut pipeline, &jar, options.documents)?;
+        for _ in 0..options.runs {
+            plain.push(plain_loop(&pipeline, "read", options.documents)?);
+            flink.extend(flink_read(&mut pipeline, &jar, options.documents)?);
+        }
+        results.push(("source", "plain Rust loop", plain));
+        results.push(("source", "Flink TaskManager", flink));
     }
-    results.push(("source", "plain Rust loop", plain));
-    results.push(("source", "Flink TaskManager", flink));
     pipeline.processes.stop();
 
     let medians: Vec<_> = results
@@ -110,7 +129,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     println!("{table}");
-    if !options.no_docs {
+    if !options.no_docs && options.only.is_none() {
         std::fs::write(root().join("docs/speed.md"), document(options, &markdown))?;
         std::fs::write(root().join("docs/speed.svg"), plot(&medians))?;
         println!("written to docs/speed.md and docs/speed.svg");
@@ -192,41 +211,46 @@ fn progress(pipeline: &Pipeline, job: &str) -> f64 {
     })
 }
 
-/// Measures a job between half of its documents and `count` of them: a job runs for days, so that its start, and the compiling of
-/// what runs for the first time in its class loader, do not count.
+/// Measures a job in windows of `count` documents, each begun where the one before ended, from `warm_up` documents on: a job runs
+/// for days, so that its start, and the compiling of what runs for the first time in its class loader, do not count.
 fn flink(
     pipeline: &mut Pipeline,
     jar: &Path,
-    count: u64,
+    (warm_up, count, windows): (u64, u64, usize),
     arguments: &[&str],
     look_every: Duration,
-) -> Result<Measured> {
+) -> Result<Vec<Measured>> {
     let job = submit(pipeline, jar, arguments)?;
-    let deadline = Instant::now() + Duration::from_secs(600);
+    let deadline = Instant::now() + Duration::from_secs(1200);
     let mut begin = None::<(Instant, f64, f64)>;
+    let mut measured = Vec::new();
     loop {
         let done = progress(pipeline, &job);
         let (cpu, peak_mib) = taskmanager(pipeline)?;
         if let Some((began, documents, cpu_before)) = begin {
-            if done >= count as f64 {
-                let measured = Measured {
+            if done >= documents + count as f64 {
+                let window = Measured {
                     documents: done - documents,
                     cpu: cpu - cpu_before,
                     seconds: began.elapsed().as_secs_f64(),
                     peak_mib,
                 };
-                told("TaskManager", measured);
+                told("TaskManager", window);
+                measured.push(window);
+                begin = Some((Instant::now(), done, cpu));
+            }
+            if measured.len() == windows {
                 // Refused when the job has ended by itself meanwhile.
                 let _ = pipeline.cluster.cancel(&job);
                 pipeline.cluster.wait_for_end(&mut pipeline.processes, &job)?;
                 return Ok(measured);
             }
-        } else if done >= count as f64 / 2.0 {
+        } else if done >= warm_up as f64 {
             begin = Some((Instant::now(), done, cpu));
         }
         if Instant::now() > deadline {
             bail!(
-                "the job has done {done} of {count} documents after 600 s: {}",
+                "the job has done {done} documents after 1200 s: {}",
                 pipeline.cluster.failure(&job).unwrap_or_default()
             );
         }
@@ -236,23 +260,24 @@ fn flink(
     }
 }
 
-fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
-    // More than is measured, so that the job is still writing when the measuring ends.
-    let made = count + count / 10;
+/// The job writes without end; its first documents, as many as all that is measured, are the warm-up.
+fn flink_write(pipeline: &mut Pipeline, jar: &Path, options: &Options) -> Result<Vec<Measured>> {
+    let (count, windows) = (options.documents, options.runs);
     flink(
         pipeline,
         jar,
-        count,
-        &["write", CONTAINER, &made.to_string()],
+        (count * windows as u64, count, windows),
+        &["write", CONTAINER, &count.to_string()],
         Duration::from_secs(2),
     )
 }
 
-fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
+/// The feed ends for the job where the container does, so that its second half is what is measured.
+fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Vec<Measured>> {
     flink(
         pipeline,
         jar,
-        count,
+        (count / 2, count * 2 / 5, 1),
         &["read", CONTAINER],
         Duration::from_millis(200),
     )

@@ -83,7 +83,7 @@ impl DeadLetters {
             let Some(e) = self.letters.point(&write).await.error else {
                 return Ok(());
             };
-            let wait = attempts.next(&e).ok_or(e)?;
+            let wait = attempts.next(&e).ok_or(*e)?;
             tokio::time::sleep(wait).await;
         }
     }
@@ -96,19 +96,19 @@ fn letter(container: &str, op: &Operation, error: &CoreError) -> Value {
         (
             salt,
             container,
-            &op.partition_key,
-            &op.id,
+            op.partition_key(),
+            op.id(),
             op.kind as u8,
-            &op.body,
+            op.body(),
         )
             .hash(&mut hasher);
         hasher.finish()
     };
-    let truncated = op.body.len() > MAX_KEPT;
+    let truncated = op.body().len() > MAX_KEPT;
     // A document that is JSON stays JSON; anything else, or a part, is kept as text.
-    let document = match serde_json::from_slice::<&RawValue>(&op.body) {
+    let document = match serde_json::from_slice::<&RawValue>(op.body()) {
         Ok(raw) if !truncated => serde_json::from_str(raw.get()).unwrap_or(Value::Null),
-        _ => Value::String(String::from_utf8_lossy(&op.body[..op.body.len().min(MAX_KEPT)]).into_owned()),
+        _ => Value::String(String::from_utf8_lossy(&op.body()[..op.body().len().min(MAX_KEPT)]).into_owned()),
     };
     json!({
         "id": format!("{:016x}{:016x}", hash(0), hash(1)),
@@ -121,9 +121,9 @@ fn letter(container: &str, op: &Operation, error: &CoreError) -> Value {
         "activityId": error.activity_id,
         "time": to_rfc3339(&OffsetDateTime::now_utc()),
         "documentId": op.id_text(),
-        "partitionKey": String::from_utf8_lossy(&op.partition_key),
+        "partitionKey": String::from_utf8_lossy(op.partition_key()),
         "document": document,
-        "documentBytes": op.body.len(),
+        "documentBytes": op.body().len(),
         "truncated": truncated,
     })
 }

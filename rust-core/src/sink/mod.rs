@@ -7,7 +7,8 @@
 //! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried.
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
 //!   back for as long as the service asks. A 410 has the partition's ranges read again and the operation routed anew.
-//! * Every submitted operation comes back exactly once, whatever happens, as an [`Outcome`].
+//! * Every submitted operation comes back exactly once, whatever happens, as an [`Outcome`]. The good outcomes of one submission
+//!   come together, when its last operation has ended; a failure comes at once.
 
 mod dead_letter;
 mod operation;
@@ -68,14 +69,16 @@ pub struct Outcome {
     pub token: u64,
     pub result: OutcomeResult,
     /// Why it failed; `None` when it did not.
-    pub error: Option<CoreError>,
+    pub error: Option<Box<CoreError>>,
     /// Status of the service for the last attempt; 0 when there was none.
     pub status: u16,
     pub attempts: u32,
+    /// Request units of all attempts.
     pub request_charge: f64,
 }
 
-/// One message for each request, not for each operation: the channel's locks and wake-ups are shared by up to 100.
+/// One message for each submission, not for each operation: the channel's locks, and the wake-ups of the thread that waits for
+/// them, are shared by all its operations.
 enum Message {
     Done(Vec<Outcome>),
     WakeUp,
@@ -107,12 +110,21 @@ struct Partition {
     not_before: Option<Instant>,
 }
 
+/// What has not come back of a submission, and the outcomes that wait for the last of it.
+struct Submission {
+    open: usize,
+    good: Vec<Outcome>,
+}
+
 struct Engine {
     partitions: Vec<Partition>,
+    /// By number, counted up from 0.
+    submissions: HashMap<u64, Submission, BuildHasherDefault<Identity>>,
+    submitted: u64,
     /// Counts how often `partitions` was made anew; a request that was sent under an older number must not touch them.
     generation: u64,
     /// Partition key text to partition and hash of the key's canonical text.
-    places: HashMap<Bytes, (usize, u64)>,
+    places: HashMap<Box<[u8]>, (usize, u64)>,
     /// Documents with an operation under way, and the operations that wait behind it.
     busy: HashMap<u64, VecDeque<Operation>, BuildHasherDefault<Identity>>,
     in_flight: usize,
@@ -201,6 +213,8 @@ impl Sink {
         let (done, outcomes) = crossbeam_channel::unbounded();
         let engine = Engine {
             partitions: partitions.into_iter().map(Partition::new).collect(),
+            submissions: HashMap::default(),
+            submitted: 0,
             generation: 0,
             places: HashMap::new(),
             busy: HashMap::default(),
@@ -246,8 +260,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Outcomes until there are `max` of them, and the rest of the request that the last came with; waits up to `timeout` for the
-    /// first.
+    /// Outcomes until there are `max` of them, and the rest of the submission that the last came with; waits up to `timeout` for
+    /// the first.
     pub fn poll(&self, max: usize, timeout: Duration) -> Result<Vec<Outcome>> {
         let mut out = match self.outcomes.recv_timeout(timeout) {
             Ok(Message::Done(outcomes)) => outcomes,
@@ -291,19 +305,20 @@ impl Drop for Sink {
 
 /// Encodes an OUTCOMES frame.
 pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
-    let mut w = FrameWriter::with_capacity(FrameKind::Outcomes, 8 + outcomes.len() * 40);
+    let mut w = FrameWriter::with_capacity(FrameKind::Outcomes, 8 + outcomes.len() * 17);
     w.u32(outcomes.len() as u32);
     for o in outcomes {
-        let error = o.error.as_ref();
         w.u64(o.token);
-        w.u8(o.result as u8);
-        w.u8(error.map_or(0, |e| e.kind as u8));
-        w.u16(o.status);
-        w.u32(error.map_or(0, |e| e.sub_status));
-        w.u32(o.attempts);
         w.f64(o.request_charge);
-        w.str(error.map_or("", |e| &e.activity_id));
-        w.str(error.map_or("", |e| &e.message));
+        w.u8(o.result as u8);
+        if let Some(error) = &o.error {
+            w.u8(error.kind as u8);
+            w.u16(o.status);
+            w.u32(error.sub_status);
+            w.u32(o.attempts);
+            w.str(&error.activity_id);
+            w.str(&error.message);
+        }
     }
     w.0
 }
@@ -323,10 +338,10 @@ impl Partition {
 impl Engine {
     /// Where an operation belongs: the partition, and the hash of its document.
     fn place(&mut self, op: &Operation, definition: &PartitionKeyDefinition) -> Result<(usize, u64)> {
-        let (partition, key_hash) = match self.places.get(&op.partition_key) {
+        let (partition, key_hash) = match self.places.get(op.partition_key()) {
             Some(place) => *place,
             None => {
-                let (key, key_hash) = canonical_key(&op.partition_key, definition.paths())?;
+                let (key, key_hash) = canonical_key(op.partition_key(), definition.paths())?;
                 let range = FeedRange::for_partition(key, definition);
                 let after = self
                     .partitions
@@ -335,7 +350,8 @@ impl Engine {
                 if self.places.len() >= KEY_CACHE {
                     self.places.clear();
                 }
-                self.places.insert(op.partition_key.clone(), place);
+                // A copy: a part of the frame would keep all of it.
+                self.places.insert(op.partition_key().into(), place);
                 place
             }
         };
@@ -357,9 +373,18 @@ impl Inner {
         this.metrics
             .operations_waiting
             .fetch_add(operations.len() as u64, Relaxed);
+        if operations.is_empty() {
+            return;
+        }
         let mut refused = Vec::new();
         let mut engine = this.lock();
+        let submission = engine.submitted;
+        engine.submitted += 1;
+        let open = operations.len();
+        let good = Vec::with_capacity(open);
+        engine.submissions.insert(submission, Submission { open, good });
         for mut op in operations {
+            op.submission = submission;
             match op
                 .check()
                 .and_then(|()| engine.place(&op, this.service.key_definition()))
@@ -381,7 +406,7 @@ impl Inner {
         drop(engine);
         for (op, e) in refused {
             this.metrics.operations_waiting.fetch_sub(1, Relaxed);
-            Self::settle_failure(this, op, e);
+            Self::settle_failure(this, op, Box::new(e));
         }
     }
 
@@ -486,7 +511,7 @@ impl Inner {
 
     /// Settles, retries or routes anew each operation of a request.
     fn conclude(this: &Arc<Self>, batch: Vec<Operation>, results: Results, at: usize, generation: u64) {
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut good = Vec::with_capacity(batch.len());
         let mut failures = Vec::new();
         let (mut again, mut again_after) = (Vec::new(), Duration::ZERO);
         let (mut stale, mut stale_after) = (Vec::new(), Duration::ZERO);
@@ -494,8 +519,7 @@ impl Inner {
         for (mut op, result) in batch.into_iter().zip(results) {
             op.request_charge += result.request_charge;
             let Some(error) = op.after_ambiguity(result.error) else {
-                this.metrics.records.fetch_add(1, Relaxed);
-                outcomes.push((op, result.status));
+                good.push((op, result.status));
                 continue;
             };
             if error.kind == Kind::Throttled {
@@ -522,6 +546,7 @@ impl Inner {
                 }
             }
         }
+        this.metrics.records.fetch_add(good.len() as u64, Relaxed);
         let mut engine = this.lock();
         engine.in_flight -= 1;
         if generation == engine.generation {
@@ -531,7 +556,7 @@ impl Inner {
                 partition.not_before = partition.not_before.max(Some(Instant::now() + wait));
             }
         }
-        for (op, _) in &outcomes {
+        for (op, _) in &good {
             this.release(&mut engine, op.document);
         }
         for (op, _) in &failures {
@@ -563,13 +588,14 @@ impl Inner {
             });
         }
         Self::pump(this, &mut engine);
-        drop(engine);
-        if !outcomes.is_empty() {
-            let done = outcomes
-                .into_iter()
-                .map(|(op, status)| this.outcome(op, OutcomeResult::Ok, None, status));
-            this.deliver(done.collect());
+        let mut freed = 0;
+        for (op, status) in good {
+            freed += op.size() as u64;
+            let submission = op.submission;
+            this.deliver(&mut engine, submission, outcome(op, OutcomeResult::Ok, None, status));
         }
+        drop(engine);
+        this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);
         for (op, error) in failures {
             Self::settle_failure(this, op, error);
         }
@@ -577,17 +603,16 @@ impl Inner {
 
     /// Lets the next operation on a document go.
     fn release(&self, engine: &mut Engine, document: u64) {
-        let next = match engine.busy.get_mut(&document) {
-            Some(waiting) => waiting.pop_front(),
-            None => return,
+        let Entry::Occupied(mut waiting) = engine.busy.entry(document) else {
+            return;
         };
-        match next {
+        match waiting.get_mut().pop_front() {
             Some(op) => {
                 // It was counted as waiting since it came.
                 self.metrics.operations_waiting.fetch_sub(1, Relaxed);
                 self.enqueue_again(engine, op);
             }
-            None => drop(engine.busy.remove(&document)),
+            None => drop(waiting.remove()),
         }
     }
 
@@ -629,7 +654,7 @@ impl Inner {
     }
 
     /// Ends an operation that failed for good, in the way that the options ask for.
-    fn settle_failure(this: &Arc<Self>, op: Operation, error: CoreError) {
+    fn settle_failure(this: &Arc<Self>, op: Operation, error: Box<CoreError>) {
         if !error.kind.is_record_level() {
             return this.deliver_one(op, OutcomeResult::Failed, error);
         }
@@ -652,7 +677,8 @@ impl Inner {
                                 "{}; and storing it in the dead-letter container failed: {}",
                                 error.message, e.message
                             );
-                            me.deliver_one(op, OutcomeResult::Failed, CoreError { message, ..error });
+                            let error = CoreError { message, ..*error };
+                            me.deliver_one(op, OutcomeResult::Failed, Box::new(error));
                         }
                     }
                 });
@@ -661,39 +687,54 @@ impl Inner {
         }
     }
 
-    /// The end of an operation: counts it and gives back what it held.
-    fn outcome(
-        &self,
-        op: Operation,
-        result: OutcomeResult,
-        error: Option<CoreError>,
-        status: u16,
-    ) -> Outcome {
+    /// The end of an operation that failed: counts it and gives back what it held.
+    fn deliver_one(&self, op: Operation, result: OutcomeResult, error: Box<CoreError>) {
         match result {
-            OutcomeResult::Ok => 0,
-            OutcomeResult::Skipped => self.metrics.skipped.fetch_add(1, Relaxed),
-            OutcomeResult::DeadLettered => self.metrics.dead_lettered.fetch_add(1, Relaxed),
-            OutcomeResult::Failed => self.metrics.failed.fetch_add(1, Relaxed),
-        };
+            OutcomeResult::Ok => &self.metrics.records,
+            OutcomeResult::Skipped => &self.metrics.skipped,
+            OutcomeResult::DeadLettered => &self.metrics.dead_lettered,
+            OutcomeResult::Failed => &self.metrics.failed,
+        }
+        .fetch_add(1, Relaxed);
         self.metrics.bytes_buffered.fetch_sub(op.size() as u64, Relaxed);
-        Outcome {
-            token: op.token,
-            result,
-            error: error.map(|e| e.while_doing(op.describe())),
-            status,
-            attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
-            request_charge: op.request_charge,
+        let (submission, status) = (op.submission, error.status);
+        let error = Box::new(error.while_doing(op.describe()));
+        let outcome = outcome(op, result, Some(error), status);
+        self.deliver(&mut self.lock(), submission, outcome);
+    }
+
+    /// Sends what may be sent of a submission now that one more of its operations has ended.
+    fn deliver(&self, engine: &mut Engine, submission: u64, outcome: Outcome) {
+        let Entry::Occupied(mut entry) = engine.submissions.entry(submission) else {
+            debug_assert!(false, "submission {submission} has ended before its operations");
+            return;
+        };
+        let waiting = entry.get_mut();
+        waiting.open -= 1;
+        let last = waiting.open == 0;
+        // Nobody listens after close.
+        if outcome.error.is_none() {
+            waiting.good.push(outcome);
+        } else {
+            let _ = self.done.send(Message::Done(vec![outcome]));
+        }
+        if last {
+            let good = entry.remove().good;
+            if !good.is_empty() {
+                let _ = self.done.send(Message::Done(good));
+            }
         }
     }
+}
 
-    fn deliver(&self, outcomes: Vec<Outcome>) {
-        // Nobody listens after close.
-        let _ = self.done.send(Message::Done(outcomes));
-    }
-
-    fn deliver_one(&self, op: Operation, result: OutcomeResult, error: CoreError) {
-        let status = error.status;
-        self.deliver(vec![self.outcome(op, result, Some(error), status)]);
+fn outcome(op: Operation, result: OutcomeResult, error: Option<Box<CoreError>>, status: u16) -> Outcome {
+    Outcome {
+        token: op.token,
+        result,
+        error,
+        status,
+        attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
+        request_charge: op.request_charge,
     }
 }
 

@@ -40,16 +40,18 @@ impl OperationKind {
     }
 }
 
-/// An operation on its way. Texts are slices of the submitted frame.
+/// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
 pub struct Operation {
     pub token: u64,
     pub kind: OperationKind,
-    pub id: Bytes,
-    /// JSON array of the key's components.
-    pub partition_key: Bytes,
-    /// ETag, or empty.
-    pub if_match: Bytes,
-    pub body: Bytes,
+    frame: Bytes,
+    /// Where the parts lie in the frame.
+    id: (u32, u32),
+    partition_key: (u32, u32),
+    if_match: (u32, u32),
+    body: (u32, u32),
+    /// The submission that it came with.
+    pub submission: u64,
     /// Hash of partition key and id: what is under way for one document, is found by it. That two documents share
     /// one is harmless: they then wait for each other.
     pub document: u64,
@@ -63,13 +65,38 @@ pub struct Operation {
 }
 
 impl Operation {
+    fn part(&self, (from, to): (u32, u32)) -> &[u8] {
+        &self.frame[from as usize..to as usize]
+    }
+
+    pub fn id(&self) -> &[u8] {
+        self.part(self.id)
+    }
+
+    /// JSON array of the key's components.
+    pub fn partition_key(&self) -> &[u8] {
+        self.part(self.partition_key)
+    }
+
+    /// ETag, or empty.
+    pub fn if_match(&self) -> &[u8] {
+        self.part(self.if_match)
+    }
+
+    pub fn body(&self) -> &[u8] {
+        self.part(self.body)
+    }
+
     /// Bytes that the operation holds.
     pub fn size(&self) -> usize {
-        self.id.len() + self.partition_key.len() + self.if_match.len() + self.body.len()
+        [self.id, self.partition_key, self.if_match, self.body]
+            .iter()
+            .map(|(from, to)| (to - from) as usize)
+            .sum()
     }
 
     pub fn id_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.id)
+        String::from_utf8_lossy(self.id())
     }
 
     /// For messages: what on which document.
@@ -78,36 +105,37 @@ impl Operation {
             "{} of document '{}' with partition key {}",
             self.kind.name(),
             self.id_text(),
-            String::from_utf8_lossy(&self.partition_key)
+            String::from_utf8_lossy(self.partition_key())
         )
     }
 
     /// What can be told to be wrong without asking the service.
     pub fn check(&self) -> Result<()> {
         let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
-        if self.id.is_empty() || self.id.len() > MAX_ID_BYTES {
+        let (id, body) = (self.id(), self.body());
+        if id.is_empty() || id.len() > MAX_ID_BYTES {
             return bad(format!(
                 "the id has {} bytes; it must have 1 to {MAX_ID_BYTES}",
-                self.id.len()
+                id.len()
             ));
         }
-        if self.id.iter().any(|b| matches!(b, b'/' | b'\\' | b'?' | b'#')) {
+        if id.iter().any(|b| matches!(b, b'/' | b'\\' | b'?' | b'#')) {
             return bad("the id holds one of / \\ ? #, which the service does not take".to_owned());
         }
         if self.kind == OperationKind::Delete {
             return Ok(());
         }
-        if self.body.len() > MAX_DOCUMENT_BYTES {
+        if body.len() > MAX_DOCUMENT_BYTES {
             return Err(CoreError::new(
                 Kind::TooLarge,
                 format!(
                     "the document has {} bytes; the service takes {MAX_DOCUMENT_BYTES}",
-                    self.body.len()
+                    body.len()
                 ),
             ));
         }
         // Whatever is put between others in a bulk request must be one object from its first to its last byte.
-        if !is_object(&self.body) {
+        if !is_object(body) {
             return bad("the document is not a JSON object".to_owned());
         }
         Ok(())
@@ -116,13 +144,13 @@ impl Operation {
     pub fn document_hash(&self, key_hash: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         key_hash.hash(&mut hasher);
-        self.id.hash(&mut hasher);
+        self.id().hash(&mut hasher);
         hasher.finish()
     }
 
     /// What is left of a failure when an earlier attempt may have been carried out: a delete that finds nothing is done (also the
     /// first time: a replay after a restore must not fail), and so is a create that finds its document after a lost answer.
-    pub fn after_ambiguity(&self, error: Option<CoreError>) -> Option<CoreError> {
+    pub fn after_ambiguity(&self, error: Option<Box<CoreError>>) -> Option<Box<CoreError>> {
         match (self.kind, error) {
             (OperationKind::Delete, Some(e)) if e.kind == Kind::NotFound && e.sub_status == 0 => None,
             (OperationKind::Create, Some(e)) if e.kind == Kind::Conflict && (self.ambiguous || e.resent) => {
@@ -203,18 +231,22 @@ pub fn decode_operations(frame: Bytes) -> Result<Vec<Operation>> {
                 )))
             }
         };
-        let mut text = |text: bool| -> Result<Bytes> {
-            let slice = if text { r.str()?.as_bytes() } else { r.blob()? };
-            Ok(frame.slice_ref(slice))
+        // A frame comes from a Java array, so that its offsets fit.
+        let mut part = |text: bool| -> Result<(u32, u32)> {
+            let length = if text { r.str()?.len() } else { r.blob()?.len() };
+            let end = r.position();
+            Ok(((end - length) as u32, end as u32))
         };
-        let (id, partition_key, if_match, body) = (text(true)?, text(true)?, text(true)?, text(false)?);
+        let (id, partition_key, if_match, body) = (part(true)?, part(true)?, part(true)?, part(false)?);
         out.push(Operation {
             token,
             kind,
+            frame: frame.clone(),
             id,
             partition_key,
             if_match,
             body,
+            submission: 0,
             document: 0,
             attempts: None,
             ambiguous: false,
@@ -281,8 +313,8 @@ mod tests {
             prop_assert_eq!(back.len(), ops.len());
             for (o, (token, id, key, etag, doc)) in back.iter().zip(&ops) {
                 prop_assert_eq!(o.token, *token);
-                prop_assert_eq!((&o.id[..], &o.partition_key[..]), (id.as_bytes(), key.as_bytes()));
-                prop_assert_eq!((&o.if_match[..], &o.body[..]), (etag.as_bytes(), &doc[..]));
+                prop_assert_eq!((o.id(), o.partition_key()), (id.as_bytes(), key.as_bytes()));
+                prop_assert_eq!((o.if_match(), o.body()), (etag.as_bytes(), &doc[..]));
             }
         }
 
@@ -338,7 +370,7 @@ mod tests {
 
     #[test]
     fn replays_of_deletes_and_lost_answers_of_creates_count_as_done() {
-        let error = |kind| Some(CoreError::new(kind, "x"));
+        let error = |kind| Some(Box::new(CoreError::new(kind, "x")));
         let delete = operation(OperationKind::Delete, "a", "[1]", b"");
         assert!(delete.after_ambiguity(error(Kind::NotFound)).is_none());
         let mut create = operation(OperationKind::Create, "a", "[1]", b"{}");

@@ -58,7 +58,8 @@ pub struct Container {
 pub struct OperationResult {
     pub status: u16,
     pub request_charge: f64,
-    pub error: Option<CoreError>,
+    /// Apart, since most have none.
+    pub error: Option<Box<CoreError>>,
 }
 
 impl OperationResult {
@@ -66,7 +67,7 @@ impl OperationResult {
         OperationResult {
             status: error.status,
             request_charge: 0.0,
-            error: Some(error),
+            error: Some(Box::new(error)),
         }
     }
 }
@@ -75,20 +76,24 @@ impl OperationResult {
 pub fn bulk_size(op: &Operation) -> usize {
     const FIXED: usize =
         r#"{"operationType":"Replace","partitionKey":"","id":"","ifMatch":"","resourceBody":},"#.len();
-    FIXED + op.body.len() + 2 * op.partition_key.len() + 2 * op.id.len() + 2 * op.if_match.len()
+    FIXED + op.body().len() + 2 * (op.partition_key().len() + op.id().len() + op.if_match().len())
 }
 
 /// Appends `text` as a JSON string.
 fn push_string(out: &mut Vec<u8>, text: &[u8]) {
-    let plain = !text.iter().any(|b| *b < 0x20 || matches!(b, b'"' | b'\\'));
-    if plain {
-        out.push(b'"');
-        out.extend_from_slice(text);
-        out.push(b'"');
-    } else {
+    if text.iter().any(|b| *b < 0x20) {
         // Frames hold checked UTF-8, so nothing is lost; writing into a Vec cannot fail.
         let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+        return;
     }
+    out.push(b'"');
+    for b in text {
+        if matches!(b, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*b);
+    }
+    out.push(b'"');
 }
 
 /// The body of a bulk request.
@@ -105,18 +110,18 @@ pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
         });
         out.extend_from_slice(op.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"partitionKey\":");
-        push_string(&mut out, &op.partition_key);
+        push_string(&mut out, op.partition_key());
         if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
             out.extend_from_slice(b",\"id\":");
-            push_string(&mut out, &op.id);
+            push_string(&mut out, op.id());
         }
-        if !op.if_match.is_empty() {
+        if !op.if_match().is_empty() {
             out.extend_from_slice(b",\"ifMatch\":");
-            push_string(&mut out, &op.if_match);
+            push_string(&mut out, op.if_match());
         }
         if op.kind != OperationKind::Delete {
             out.extend_from_slice(b",\"resourceBody\":");
-            out.extend_from_slice(&op.body);
+            out.extend_from_slice(op.body());
         }
         out.push(b'}');
     }
@@ -170,7 +175,7 @@ pub fn bulk_results(
             let error = (!(200..300).contains(&r.status_code)).then(|| {
                 let kind = Kind::from_status(r.status_code, sub_status);
                 let detail = r.message.map(|m| format!(": {m}")).unwrap_or_default();
-                CoreError {
+                Box::new(CoreError {
                     kind,
                     status: r.status_code,
                     sub_status,
@@ -178,7 +183,7 @@ pub fn bulk_results(
                     retry_after_ms: r.retry_after_milliseconds,
                     resent,
                     message: format!("the service answered {}/{sub_status}{detail}", r.status_code),
-                }
+                })
             });
             OperationResult {
                 status: r.status_code,
@@ -218,7 +223,7 @@ impl Container {
     }
 
     async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
-        let (key, _) = canonical_key(&op.partition_key, self.key_definition().paths())?;
+        let (key, _) = canonical_key(op.partition_key(), self.key_definition().paths())?;
         let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
         let mut operation = match op.kind {
             OperationKind::Upsert => CosmosOperation::upsert_item(item),
@@ -227,10 +232,10 @@ impl Container {
             OperationKind::Delete => CosmosOperation::delete_item(item),
         };
         if op.kind != OperationKind::Delete {
-            operation = operation.with_body(op.body.to_vec());
+            operation = operation.with_body(op.body().to_vec());
         }
-        if !op.if_match.is_empty() {
-            let etag = String::from_utf8_lossy(&op.if_match).into_owned();
+        if !op.if_match().is_empty() {
+            let etag = String::from_utf8_lossy(op.if_match()).into_owned();
             operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
         }
         self.execute(operation, &[]).await

@@ -15,7 +15,7 @@ import org.apache.flink.util.ParameterTool;
 
 /**
  * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER} reads a container into nothing, {@code write
- * CONTAINER COUNT} makes documents and upserts them. The account comes from the environment.
+ * CONTAINER COUNT} upserts COUNT documents again and again, until it is cancelled. The account comes from the environment.
  */
 public final class BenchJob {
     /** As many partition keys as the plain loop has. */
@@ -45,8 +45,9 @@ public final class BenchJob {
                             "documents")
                     .sinkTo(new DiscardingSink<>());
         } else {
-            env.fromSequence(0, Long.parseLong(arguments[2]) - 1)
-                    .map(BenchJob::document)
+            long count = Long.parseLong(arguments[2]);
+            env.fromSequence(0, Long.MAX_VALUE - 1)
+                    .map(i -> document(i % count))
                     .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                     .sinkTo(CosmosDBSink.<byte[]>builder()
                             .options(options)

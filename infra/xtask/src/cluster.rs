@@ -58,6 +58,8 @@ pub struct Cluster {
     conf: PathBuf,
     home: PathBuf,
     classpath: String,
+    /// The same for Flink's own tools.
+    tools: String,
     environment: Vec<(String, String)>,
 }
 
@@ -83,6 +85,8 @@ impl Cluster {
             conf,
             home: layout.home.to_owned(),
             classpath: format!("{}/*", layout.lib.display()),
+            // A full distribution has them in its bin folder.
+            tools: format!("{0}/../bin/*:{0}/*", layout.lib.display()),
             environment: layout.environment.clone(),
         };
         cluster.start_process(
@@ -136,7 +140,8 @@ impl Cluster {
         std::fs::create_dir_all(self.temporary(name))?;
         // Flink computes the memory of its processes itself and prints JVM flags and dynamic options.
         let text = output(
-            self.java()
+            Command::new("java")
+                .args(["-cp", &self.tools])
                 .args([
                     "org.apache.flink.runtime.util.bash.BashJavaUtils",
                     ask,
@@ -167,12 +172,6 @@ impl Cluster {
         command.args(dynamic.split_whitespace());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         processes.start(name, &mut command)
-    }
-
-    fn java(&self) -> Command {
-        let mut command = Command::new("java");
-        command.args(["-cp", &self.classpath]);
-        command
     }
 
     /// The temporary folder of a process.

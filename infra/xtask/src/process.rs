@@ -201,12 +201,12 @@ impl Processes {
         Ok(())
     }
 
-    /// Asks a process to end by itself, as Ctrl-C does.
-    pub fn interrupt(&self, name: &str) -> Result<()> {
+    /// Sends a signal to a process.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         let pid = self
             .pid(name)
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        kill_process(pid.with_context(|| format!("{name} does not run"))?, Signal::INT)?;
+        kill_process(pid.with_context(|| format!("{name} does not run"))?, signal)?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
 use comfy_table::Table;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::build::Variant;
@@ -28,6 +29,8 @@ pub struct Options {
 
 /// How long something may make no progress.
 const STALL: Duration = Duration::from_secs(120);
+/// Orders that are on their way to the consumer when a job stops.
+const UNDER_WAY: u64 = 50;
 
 /// One stretch of the run.
 struct Leg {
@@ -63,7 +66,8 @@ pub fn run(options: &Options) -> Result<()> {
         wait_for(&mut pipeline, &jobs, "orders at the consumer", wanted, |_| {
             consumer.unique()
         })?;
-        if n + 1 == options.route.len() {
+        let last = n + 1 == options.route.len();
+        if last {
             expected = end_of_production(&mut pipeline, &summary)?;
             wait_for(&mut pipeline, &jobs, "orders at the consumer", expected, |_| {
                 consumer.unique()
@@ -72,16 +76,11 @@ pub fn run(options: &Options) -> Result<()> {
                 p.count(&containers.name(OUTPUT))
             })?;
         }
-        // The second first: while the first still feeds it, so that both stop in mid-run.
-        let folder = pipeline.home().join("savepoints");
-        let Pipeline {
-            processes, cluster, ..
-        } = &mut pipeline;
-        let second = cluster.stop_with_savepoint(processes, &jobs[1], &folder)?;
-        let first = cluster.stop_with_savepoint(processes, &jobs[0], &folder)?;
+        let savepoints = stop(&mut pipeline, &jobs, !last)?;
+        let cluster = &pipeline.cluster;
         legs.push(Leg {
             variant,
-            savepoints: [first, second],
+            savepoints,
             read: [read_records(cluster, &jobs[0])?, read_records(cluster, &jobs[1])?],
             delivered: consumer.unique()?,
             recorded: pipeline.count(&containers.name(OUTPUT))?,
@@ -123,6 +122,26 @@ fn start(
     Ok(jobs)
 }
 
+/// Stops both jobs with a savepoint. The second first, while the first still feeds it: so both stop in mid-run. With the consumer held, orders
+/// that it has not answered are in the savepoint, and whoever goes on from there must deliver them.
+fn stop(pipeline: &mut Pipeline, jobs: &[String; 2], consumer_held: bool) -> Result<[String; 2]> {
+    let folder = pipeline.home.join("savepoints");
+    if consumer_held {
+        pipeline.processes.signal("consumer", Signal::STOP)?;
+        wait_for(pipeline, jobs, "deliveries under way", UNDER_WAY, |p| {
+            let of_delivery = |what: &str| p.cluster.sum(&jobs[1], |m| m == format!("deliver.{what}"));
+            Ok((of_delivery("numRecordsIn") - of_delivery("numRecordsOut")).max(0.0) as u64)
+        })?;
+    }
+    let Pipeline {
+        processes, cluster, ..
+    } = pipeline;
+    let second = cluster.stop_with_savepoint(processes, &jobs[1], &folder)?;
+    processes.signal("consumer", Signal::CONT)?;
+    let first = cluster.stop_with_savepoint(processes, &jobs[0], &folder)?;
+    Ok([first, second])
+}
+
 /// Waits until a number is reached, as long as it grows.
 fn wait_for(
     pipeline: &mut Pipeline,
@@ -156,7 +175,7 @@ fn wait_for(
 
 /// Stops the producer; returns how many orders it has made.
 fn end_of_production(pipeline: &mut Pipeline, summary: &PathBuf) -> Result<u64> {
-    pipeline.processes.interrupt("producer")?;
+    pipeline.processes.signal("producer", Signal::INT)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(status) = pipeline.processes.ended("producer")? {

@@ -79,8 +79,14 @@ const CHECKS: &[Step] = &[
     }),
     ("Scala format, tests and job jar", || {
         let _lock = build::lock()?;
+        // The job of README.md is compiled with the tests.
+        let readme = root().join("tests/readme/OrdersJob.scala");
+        let with_readme = format!(
+            "set connector / Test / unmanagedSources += file(\"{}\")",
+            readme.display()
+        );
         let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "assembly"];
-        run_command(&mut build::sbt(&tasks)?)
+        run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
     }),
 ];
 
@@ -158,4 +164,30 @@ pub fn run(options: &Options) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::root;
+
+    #[test]
+    fn the_job_of_the_readme_is_the_one_that_is_compiled() {
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+        let between = |text: &str, begin: &str, end: &str| -> Vec<String> {
+            let (_, rest) = text.split_once(begin).unwrap();
+            let lines = rest.split_once(end).unwrap().0.trim_end().lines().skip(1);
+            lines.map(str::to_owned).collect()
+        };
+        let shown = between(&read("README.md"), "```scala", "```");
+        let compiled = between(
+            &read("tests/readme/OrdersJob.scala"),
+            "// readme:begin",
+            "// readme:end",
+        );
+        let compiled: Vec<_> = compiled
+            .iter()
+            .map(|line| line.strip_prefix("  ").unwrap_or(line))
+            .collect();
+        assert_eq!(shown, compiled);
+    }
 }

@@ -7,6 +7,7 @@ ThisBuild / scalaVersion := "3.3.7"
 ThisBuild / licenses := Seq(License.Apache2)
 
 // Test JVMs run one after the other: each has a cluster and a local account in it.
+Global / onChangedBuildSource := IgnoreSourceChanges
 Global / concurrentRestrictions += Tags.limit(Tags.Test, 1)
 
 val workspace = file("..").getCanonicalFile

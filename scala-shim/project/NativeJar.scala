@@ -13,7 +13,7 @@ object NativeJar {
   def apply(workspace: File, log: Logger): File = sys.env.get("COSMOSFLINK_NATIVE_JAR").filter(_.nonEmpty) match {
     case Some(path) =>
       val jar = file(path).getAbsoluteFile
-      if !jar.isFile then
+      if (!jar.isFile)
         sys.error(s"COSMOSFLINK_NATIVE_JAR is '$path', which is not a file; build it with Maven in java-shim")
       jar
     case None => synchronized(own(workspace, log))
@@ -27,11 +27,13 @@ object NativeJar {
     val jar = shim / "native" / "target" / s"$name.jar"
     val sources = newest(Seq(shim / "pom.xml", shim / "native" / "pom.xml", shim / "native" / "src")) max
       newest(Seq(workspace / "rust-core" / "src", workspace / "rust-core" / "Cargo.toml", workspace / "Cargo.lock"))
-    if !jar.isFile || !tests(jar).isFile || jar.lastModified < sources then {
+    if (!jar.isFile || !tests(jar).isFile || jar.lastModified < sources) {
       log.info("building the natives jar with Maven")
       val command = Seq("mvn", "-q", "-B", "-pl", "native", "-am", "package", "-DskipTests")
       val exit = Process(command, shim) ! ProcessLogger(line => log.info(line), line => log.warn(line))
-      if exit != 0 then sys.error(s"'${command.mkString(" ")}' in $shim ended with $exit; its output is above")
+      if (exit != 0) sys.error(s"'${command.mkString(" ")}' in $shim ended with $exit; its output is above")
+      // Maven leaves a jar alone whose content is the same.
+      IO.touch(jar)
     }
     jar
   }

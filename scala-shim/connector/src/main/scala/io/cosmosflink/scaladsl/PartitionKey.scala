@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.PartitionKeys
+import org.apache.flink.api.common.typeinfo.Types
 
 import scala.annotation.implicitNotFound
 
@@ -27,7 +28,7 @@ object PartitionKey:
 
   extension (key: PartitionKey) def json: String = key
 
-  given FlinkType[PartitionKey] = FlinkType[String]
+  given FlinkType[PartitionKey] = FlinkType.of(Types.STRING)
 
 /** What can be a component of a partition key: strings, numbers, booleans, and `Option` of them for null. */
 @implicitNotFound(

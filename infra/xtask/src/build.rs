@@ -102,7 +102,7 @@ impl Variant {
             }
             Variant::Scala => {
                 println!("building the Scala job jar");
-                run(&mut sbt(&["--warn", "assembly"])?)?;
+                run(&mut sbt(&["--warn", "jobs/assembly"])?)?;
             }
         }
         if !self.jar().is_file() {

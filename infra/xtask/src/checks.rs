@@ -85,7 +85,7 @@ const CHECKS: &[Step] = &[
             "set connector / Test / unmanagedSources += file(\"{}\")",
             readme.display()
         );
-        let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "assembly"];
+        let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "jobs/assembly"];
         run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
     }),
 ];

@@ -21,8 +21,17 @@ fi
 
 cosmosflink-init create
 
+case ${JOB_VARIANT:-java} in
+    java) package=io.cosmosflink.jobs ;;
+    scala) package=io.cosmosflink.scaladsl.jobs ;;
+    *)
+        echo "JOB_VARIANT is '$JOB_VARIANT'; it must be java or scala" >&2
+        exit 2
+        ;;
+esac
+
 submit() {
-    cosmosflink-init submit --jar /opt/cosmosflink/jobs.jar --name "$1" --entry-class "io.cosmosflink.jobs.$2" \
+    cosmosflink-init submit --jar "/opt/cosmosflink/jobs-${JOB_VARIANT:-java}.jar" --name "$1" --entry-class "$package.$2" \
         ${JOB_PARALLELISM:+--parallelism "$JOB_PARALLELISM"} --wait "${COSMOS_WAIT:-60}"
 }
 submit cosmosflink-sink FlinkCosmosSinkJob

@@ -1,4 +1,4 @@
-# The same images from what was built on this machine. Context: a folder with the binaries, jobs.jar and init.sh, which
+# The same images from what was built on this machine. Context: a folder with the binaries, both job jars and init.sh, which
 # `infra/images/prebuilt.sh` prepares. The machine's glibc must not be newer than that of BASE_IMAGE and of the Flink image.
 ARG BASE_IMAGE=debian:bookworm-slim
 FROM ${BASE_IMAGE} AS base
@@ -22,6 +22,6 @@ ENTRYPOINT ["cosmosflink-consumer"]
 
 FROM base AS init
 COPY cosmosflink-init /usr/local/bin/
-COPY jobs.jar /opt/cosmosflink/jobs.jar
+COPY jobs-java.jar jobs-scala.jar /opt/cosmosflink/
 COPY init.sh /usr/local/bin/init.sh
 ENTRYPOINT ["init.sh"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the four images of the project from target/release and the job jar, as `cargo xtask build` leaves them.
+# Makes the four images of the project from target/release and the job jars, as `cargo xtask build` leaves them.
 # Image names come from the variables of .env.example; BASE_IMAGE is what they stand on.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -11,11 +11,12 @@ for name in cosmos-local cosmosflink-producer cosmosflink-consumer cosmosflink-i
     strip --strip-debug -o "$context/$name" "$root/target/release/$name" 2>/dev/null \
         || cp "$root/target/release/$name" "$context/$name"
 done
-cp "$root/java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar" "$context/jobs.jar"
+cp "$root/java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar" "$context/jobs-java.jar"
+cp "$root/scala-shim/jobs/target/cosmosflink-jobs-scala-0.1.0.jar" "$context/jobs-scala.jar"
 cp "$root/infra/images/init.sh" "$context/"
 # Whatever the umask here: another user runs them.
 chmod 0755 "$context"/*
-chmod 0644 "$context/jobs.jar"
+chmod 0644 "$context"/*.jar
 
 build() {
     docker build -q --target "$1" -t "$2" --build-arg "BASE_IMAGE=${BASE_IMAGE:-debian:bookworm-slim}" \

@@ -11,11 +11,112 @@ use crate::root;
 
 /// The Java versions that Flink 2.3 runs on.
 const MIN_JAVA: u32 = 17;
+/// The launcher fetches sbt itself, of the version in `scala-shim/project/build.properties`.
+const SBT_LAUNCH: &str = "1.12.14";
+/// Flink as users have it; the package of Flink's Python interface carries the whole distribution.
+const DISTRIBUTION: &str = "apache-flink-libraries==2.3.0";
+
+/// A shim, with a job jar of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Variant {
+    Java,
+    Scala,
+}
+
+impl Variant {
+    pub const ALL: [Variant; 2] = [Variant::Java, Variant::Scala];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Variant::Java => "java",
+            Variant::Scala => "scala",
+        }
+    }
+
+    /// Package of the main classes, which have the same names in both.
+    pub const fn package(self) -> &'static str {
+        match self {
+            Variant::Java => "io.cosmosflink.jobs",
+            Variant::Scala => "io.cosmosflink.scaladsl.jobs",
+        }
+    }
+
+    /// The fat jar with both jobs.
+    pub fn jar(self) -> PathBuf {
+        root().join(match self {
+            Variant::Java => "java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar",
+            Variant::Scala => "scala-shim/jobs/target/cosmosflink-jobs-scala-0.1.0.jar",
+        })
+    }
+
+    /// Everything that goes into the jar.
+    fn sources(self) -> Vec<PathBuf> {
+        let below = |folder: &str, paths: &[&str]| -> Vec<PathBuf> {
+            paths.iter().map(|p| root().join(folder).join(p)).collect()
+        };
+        let mut all = below("java-shim", &["pom.xml", "native/pom.xml", "native/src/main"]);
+        all.push(library());
+        all.extend(match self {
+            Variant::Java => below(
+                "java-shim",
+                &[
+                    "connector/pom.xml",
+                    "connector/src/main",
+                    "jobs/pom.xml",
+                    "jobs/src/main",
+                ],
+            ),
+            Variant::Scala => below(
+                "scala-shim",
+                &[
+                    "build.sbt",
+                    "project/build.properties",
+                    "project/plugins.sbt",
+                    "project/NativeJar.scala",
+                    "connector/src/main",
+                    "jobs/src/main",
+                ],
+            ),
+        });
+        all
+    }
+
+    /// Whether the jar is newer than everything that goes into it.
+    fn is_built(self) -> Result<bool> {
+        let mut changed = SystemTime::UNIX_EPOCH;
+        for source in self.sources() {
+            changed = changed.max(newest(&source)?);
+        }
+        Ok(newest(&self.jar()).is_ok_and(|made| made > changed))
+    }
+
+    /// Builds the jar unless it is newer than its sources: a running demo keeps its jar.
+    fn build(self) -> Result<()> {
+        if self.is_built()? {
+            return Ok(());
+        }
+        match self {
+            Variant::Java => {
+                println!("building the jars");
+                run(&mut maven(&["-q", "package", "-DskipTests"]))?;
+            }
+            Variant::Scala => {
+                println!("building the Scala job jar");
+                run(&mut sbt(&["--warn", "jobs/assembly"])?)?;
+            }
+        }
+        if !self.jar().is_file() {
+            bail!("{} was not built", self.jar().display());
+        }
+        Ok(())
+    }
+}
 
 /// Where the things are that the runner starts.
 pub struct Artifacts {
     /// Folder of the Rust binaries.
     pub bin: PathBuf,
+    /// Java's job jar; [`Variant::jar`] names the others.
     pub job_jar: PathBuf,
     /// Flink's jars.
     pub flink_lib: PathBuf,
@@ -105,29 +206,51 @@ pub fn maven(goals: &[&str]) -> Command {
     command
 }
 
-/// Builds the jars, unless the job jar is newer than everything that goes into it: a running demo keeps its jar.
-pub fn java() -> Result<PathBuf> {
-    let shim = root().join("java-shim");
-    let mut sources = vec![library(), shim.join("pom.xml")];
-    for module in ["native", "connector", "jobs"] {
-        sources.extend([
-            shim.join(module).join("pom.xml"),
-            shim.join(module).join("src/main"),
-        ]);
+/// The natives jar, as Maven builds it.
+fn natives() -> PathBuf {
+    root().join("java-shim/native/target/cosmosflink-native-0.1.0.jar")
+}
+
+/// An sbt command in `scala-shim` that takes the natives jar that was just built. Everything that sbt fetches stays below `target/sbt`.
+pub fn sbt(commands: &[&str]) -> Result<Command> {
+    let home = root().join("target/sbt");
+    let launcher = home.join(format!("sbt-launch-{SBT_LAUNCH}.jar"));
+    if !launcher.is_file() {
+        println!("fetching sbt");
+        run(Command::new("mvn")
+            .args([
+                "-B",
+                "-q",
+                "-ntp",
+                "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
+            ])
+            .arg(format!("-Dartifact=org.scala-sbt:sbt-launch:{SBT_LAUNCH}"))
+            .arg(format!("-DoutputDirectory={}", home.display()))
+            .current_dir(root()))?;
     }
-    let mut changed = SystemTime::UNIX_EPOCH;
-    for source in &sources {
-        changed = changed.max(newest(source)?);
+    let mut command = Command::new("java");
+    command.args(["-Xss8m", "-Xmx1500m"]);
+    // Java takes the user's home from the system and not from HOME: the folders are given one by one.
+    for (property, folder) in [
+        ("sbt.boot.directory", "boot"),
+        ("sbt.global.base", "global"),
+        ("sbt.ivy.home", "ivy"),
+        ("sbt.coursier.home", "coursier"),
+    ] {
+        command.arg(format!("-D{property}={}", home.join(folder).display()));
     }
-    if job_jar()
-        .and_then(|jar| newest(&jar))
-        .is_ok_and(|made| made > changed)
-    {
-        return job_jar();
-    }
-    println!("building the jars");
-    run(&mut maven(&["-q", "package", "-DskipTests"]))?;
-    job_jar()
+    command
+        .args([
+            "-Dsbt.supershell=false",
+            "-Dsbt.color=false",
+            "-Dsbt.server.autostart=false",
+            "-jar",
+        ])
+        .arg(launcher)
+        .args(commands)
+        .env("COSMOSFLINK_NATIVE_JAR", natives())
+        .current_dir(root().join("scala-shim"));
+    Ok(command)
 }
 
 /// When a file, or anything in a folder, was last changed.
@@ -141,15 +264,6 @@ fn newest(path: &Path) -> Result<SystemTime> {
         }
     }
     Ok(latest)
-}
-
-/// The fat jar with both jobs.
-pub fn job_jar() -> Result<PathBuf> {
-    let jar = root().join("java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar");
-    if !jar.is_file() {
-        bail!("{} was not built", jar.display());
-    }
-    Ok(jar)
 }
 
 /// Flink's own jars, fetched once through Maven.
@@ -177,28 +291,93 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((std::fs::read(a), std::fs::read(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// All of it.
-pub fn artifacts() -> Result<Artifacts> {
+/// Flink's full distribution, its Scala library included: the jars of its `lib` folder.
+pub fn distribution() -> Result<PathBuf> {
+    let target = root().join("target/flink-distribution");
+    let lib = target.join("pyflink/lib");
+    if lib.is_dir() {
+        return Ok(lib);
+    }
+    if !can_fetch_distribution() {
+        bail!("the full distribution comes as a Python package; pip is missing (Debian: apt-get install python3-pip)");
+    }
+    println!("fetching Flink's full distribution, 329 MB");
+    let part = root().join("target/flink-distribution.part");
+    let _ = std::fs::remove_dir_all(&part);
+    std::fs::create_dir_all(&part)?;
+    run(pip()
+        .args([
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            DISTRIBUTION,
+            "-d",
+            ".",
+        ])
+        .current_dir(&part))?;
+    let wheel = std::fs::read_dir(&part)?
+        .next()
+        .context("pip fetched nothing")??
+        .path();
+    run(Command::new("jar")
+        .arg("xf")
+        .arg(&wheel)
+        .args(["pyflink/lib", "pyflink/bin"])
+        .current_dir(&part))?;
+    std::fs::remove_file(&wheel)?;
+    std::fs::rename(&part, &target).context("cannot keep the distribution")?;
+    Ok(lib)
+}
+
+/// Whether there is a pip to fetch the distribution with, or it is here already.
+pub fn can_fetch_distribution() -> bool {
+    root().join("target/flink-distribution").is_dir() || output(pip().arg("--version")).is_ok()
+}
+
+fn pip() -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", "--disable-pip-version-check"]);
+    command
+}
+
+/// All of it, with the job jars of some variants.
+pub fn artifacts(variants: &[Variant], full_distribution: bool) -> Result<Artifacts> {
     preflight()?;
     // One at a time: Maven's folders do not bear two builds. Released when the file is closed.
+    let _lock = lock()?;
+    cargo()?;
+    // Java's build makes the natives jar that the others take.
+    Variant::Java.build()?;
+    for variant in variants {
+        variant.build()?;
+    }
+    Ok(Artifacts {
+        bin: root().join("target/release"),
+        job_jar: Variant::Java.jar(),
+        flink_lib: if full_distribution {
+            distribution()?
+        } else {
+            flink_lib()?
+        },
+    })
+}
+
+/// Waits until no other build of this work tree runs.
+pub fn lock() -> Result<std::fs::File> {
     std::fs::create_dir_all(root().join("target"))?;
     let lock = std::fs::File::create(root().join("target/build.lock"))?;
     lock.lock().context("cannot wait for another build")?;
-    cargo()?;
-    Ok(Artifacts {
-        bin: root().join("target/release"),
-        job_jar: java()?,
-        flink_lib: flink_lib()?,
-    })
+    Ok(lock)
 }
 
 /// The command `build`.
 pub fn everything() -> Result<()> {
-    let built = artifacts()?;
-    println!(
-        "job jar: {}\nFlink: {}",
-        built.job_jar.display(),
-        built.flink_lib.display()
-    );
+    let built = artifacts(&Variant::ALL, false)?;
+    for variant in Variant::ALL {
+        println!("job jar: {}", variant.jar().display());
+    }
+    println!("Flink: {}", built.flink_lib.display());
     Ok(())
 }

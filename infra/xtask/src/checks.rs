@@ -6,11 +6,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::build;
-use crate::demo;
+use crate::build::Variant;
+use crate::demo::{self, Choice};
 use crate::leaks;
 use crate::mistakes;
 use crate::process::run as run_command;
 use crate::root;
+use crate::savepoints;
 
 /// What to leave out.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,6 +32,9 @@ fn cargo(args: &[&str]) -> Result<()> {
 /// A small demo, changed in what it is to show.
 fn pipeline(change: fn(&mut demo::Options)) -> Result<()> {
     let mut options = demo::Options {
+        variant: Choice::Java,
+        distribution: false,
+        record: false,
         events: 3000,
         rate: 0,
         parallelism: 2,
@@ -68,25 +73,78 @@ const CHECKS: &[Step] = &[
     ("Rust tests", || {
         cargo(&["test", "--release", "--workspace", "--no-fail-fast"])
     }),
-    ("Java tests", || run_command(&mut build::maven(&["verify"]))),
+    ("Java tests", || {
+        let _lock = build::lock()?;
+        run_command(&mut build::maven(&["verify"]))
+    }),
+    ("Scala format, tests and job jar", || {
+        let _lock = build::lock()?;
+        // The job of README.md is compiled with the tests.
+        let readme = root().join("tests/readme/OrdersJob.scala");
+        let with_readme = format!(
+            "set connector / Test / unmanagedSources += file(\"{}\")",
+            readme.display()
+        );
+        let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "jobs/assembly"];
+        run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
+    }),
 ];
 
 const ON_A_CLUSTER: &[Step] = &[
-    ("end to end over HTTP, with invalid orders", || {
+    ("Java end to end over HTTP, with invalid orders", || {
         pipeline(|o| o.invalid_share = 0.02)
     }),
-    ("end to end over TCP, throttled", || {
+    ("Java end to end over TCP, throttled", || {
         pipeline(|o| {
             o.transport = "tcp".to_owned();
             o.throttle = 0.1;
         })
     }),
-    ("a TaskManager is killed", || {
+    (
+        "Scala end to end over TCP, throttled, with invalid orders",
+        || {
+            pipeline(|o| {
+                o.variant = Choice::Scala;
+                o.transport = "tcp".to_owned();
+                o.throttle = 0.1;
+                o.invalid_share = 0.02;
+            })
+        },
+    ),
+    ("Java and Scala side by side", || {
+        pipeline(|o| o.variant = Choice::Both)
+    }),
+    ("Scala on the full distribution", || {
+        if !build::can_fetch_distribution() {
+            println!("skipped: the distribution comes through pip, and there is none (Debian: apt-get install python3-pip)");
+            return Ok(());
+        }
+        pipeline(|o| (o.variant, o.distribution) = (Choice::Scala, true))
+    }),
+    ("savepoints from Java to Scala and back", || {
+        savepoints::run(&savepoints::Options {
+            route: vec![Variant::Java, Variant::Scala, Variant::Java],
+            orders: 1500,
+            rate: 300,
+        })
+    }),
+    ("a TaskManager is killed under Java's jobs", || {
         pipeline(|o| (o.kill_taskmanager, o.rate, o.events) = (true, 400, 6000))
+    }),
+    ("a TaskManager is killed under Scala's jobs", || {
+        pipeline(|o| {
+            (o.kill_taskmanager, o.rate, o.events) = (true, 400, 6000);
+            o.variant = Choice::Scala;
+        })
     }),
     ("a consumer is down", || pipeline(|o| o.consumer_down_for = 8)),
     ("mistakes of the user", mistakes::run),
-    ("submit and cancel", || leaks::run(&leaks::Options { rounds: 5 })),
+    ("submit and cancel, Java and Scala in turns", || {
+        leaks::run(&leaks::Options {
+            rounds: 6,
+            variant: Choice::Both,
+        })
+    }),
 ];
 
 /// Runs the checks in order and stops at the first that fails. What the runners print is shown as it is.
@@ -106,4 +164,30 @@ pub fn run(options: &Options) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::root;
+
+    #[test]
+    fn the_job_of_the_readme_is_the_one_that_is_compiled() {
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+        let between = |text: &str, begin: &str, end: &str| -> Vec<String> {
+            let (_, rest) = text.split_once(begin).unwrap();
+            let lines = rest.split_once(end).unwrap().0.trim_end().lines().skip(1);
+            lines.map(str::to_owned).collect()
+        };
+        let shown = between(&read("README.md"), "```scala", "```");
+        let compiled = between(
+            &read("tests/readme/OrdersJob.scala"),
+            "// readme:begin",
+            "// readme:end",
+        );
+        let compiled: Vec<_> = compiled
+            .iter()
+            .map(|line| line.strip_prefix("  ").unwrap_or(line))
+            .collect();
+        assert_eq!(shown, compiled);
+    }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use crate::process::{free_port, get_json, output, sleep, Processes};
 use crate::root;
@@ -34,9 +34,21 @@ pub struct Layout<'a> {
     /// Folder for configuration, checkpoints and temporary files.
     pub home: &'a Path,
     pub lib: &'a Path,
+    /// Of each TaskManager.
     pub slots: u32,
+    /// What the first TaskManager's process is called.
+    pub taskmanager: &'a str,
     /// Environment of both processes: the job's main method runs in the JobManager.
     pub environment: Vec<(String, String)>,
+}
+
+/// One task of a job.
+pub struct Task {
+    pub running: bool,
+    /// 0 for the first; more after a failure.
+    pub attempt: u64,
+    /// Id of the TaskManager that it runs on; empty while it has none.
+    pub taskmanager: String,
 }
 
 /// A cluster that runs.
@@ -46,6 +58,8 @@ pub struct Cluster {
     conf: PathBuf,
     home: PathBuf,
     classpath: String,
+    /// The same for Flink's own tools.
+    tools: String,
     environment: Vec<(String, String)>,
 }
 
@@ -54,7 +68,7 @@ impl Cluster {
     pub fn start(processes: &mut Processes, layout: &Layout<'_>) -> Result<Cluster> {
         let conf = layout.home.join("conf");
         std::fs::create_dir_all(&conf)?;
-        for folder in ["checkpoints", "tmp-jobmanager", "tmp-taskmanager", "web"] {
+        for folder in ["checkpoints", "web"] {
             std::fs::create_dir_all(layout.home.join(folder))?;
         }
         std::fs::copy(
@@ -71,6 +85,8 @@ impl Cluster {
             conf,
             home: layout.home.to_owned(),
             classpath: format!("{}/*", layout.lib.display()),
+            // A full distribution has them in its bin folder.
+            tools: format!("{0}/../bin/*:{0}/*", layout.lib.display()),
             environment: layout.environment.clone(),
         };
         cluster.start_process(
@@ -80,16 +96,16 @@ impl Cluster {
             "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
             &["--executionMode", "cluster"],
         )?;
-        cluster.start_taskmanager(processes)?;
+        cluster.start_taskmanager(processes, layout.taskmanager)?;
         cluster.wait_for_slots(processes, layout.slots)?;
         Ok(cluster)
     }
 
-    /// Starts the TaskManager, also again after it was killed.
-    pub fn start_taskmanager(&self, processes: &mut Processes) -> Result<u32> {
+    /// Starts a TaskManager, also again after it was killed.
+    pub fn start_taskmanager(&self, processes: &mut Processes, name: &str) -> Result<u32> {
         self.start_process(
             processes,
-            "taskmanager",
+            name,
             "GET_TM_RESOURCE_PARAMS",
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
             &[],
@@ -121,9 +137,11 @@ impl Cluster {
         class: &str,
         args: &[&str],
     ) -> Result<u32> {
+        std::fs::create_dir_all(self.temporary(name))?;
         // Flink computes the memory of its processes itself and prints JVM flags and dynamic options.
         let text = output(
-            self.java()
+            Command::new("java")
+                .args(["-cp", &self.tools])
                 .args([
                     "org.apache.flink.runtime.util.bash.BashJavaUtils",
                     ask,
@@ -141,10 +159,7 @@ impl Cluster {
         }
         let mut command = Command::new("java");
         command.args(flags.split_whitespace());
-        command.arg(format!(
-            "-Djava.io.tmpdir={}",
-            self.home.join(format!("tmp-{name}")).display()
-        ));
+        command.arg(format!("-Djava.io.tmpdir={}", self.temporary(name).display()));
         command.arg(format!(
             "-Dlog4j.configurationFile=file:{}",
             self.conf.join("log4j.properties").display()
@@ -157,12 +172,6 @@ impl Cluster {
         command.args(dynamic.split_whitespace());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         processes.start(name, &mut command)
-    }
-
-    fn java(&self) -> Command {
-        let mut command = Command::new("java");
-        command.args(["-cp", &self.classpath]);
-        command
     }
 
     /// The temporary folder of a process.
@@ -213,6 +222,77 @@ impl Cluster {
         }
     }
 
+    /// Ids of the TaskManagers that are registered.
+    pub fn taskmanagers(&self) -> Result<Vec<String>> {
+        let all = self.get("/taskmanagers")?;
+        let ids = all["taskmanagers"].as_array().into_iter().flatten();
+        Ok(ids.filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// The tasks of a job, as they are now.
+    pub fn tasks(&self, job: &str) -> Result<Vec<Task>> {
+        let mut tasks = Vec::new();
+        for vertex in self.vertices(job)? {
+            let id = vertex["id"].as_str().unwrap_or_default();
+            let all = self.get(&format!("/jobs/{job}/vertices/{id}"))?;
+            tasks.extend(all["subtasks"].as_array().into_iter().flatten().map(|task| Task {
+                running: task["status"] == "RUNNING",
+                attempt: task["attempt"].as_u64().unwrap_or(0),
+                taskmanager: task["taskmanager-id"].as_str().unwrap_or_default().to_owned(),
+            }));
+        }
+        Ok(tasks)
+    }
+
+    /// Waits until every task of a job runs: until then, slots are not taken and libraries not loaded.
+    pub fn wait_for_tasks(&self, processes: &mut Processes, job: &str) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            processes.check()?;
+            self.check_job("the job", job)?;
+            let tasks = self.tasks(job)?;
+            if !tasks.is_empty() && tasks.iter().all(|task| task.running) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let why = self.failure(job).unwrap_or_default();
+                bail!("not all tasks of job {job} run after 120 s {why}");
+            }
+            sleep(Duration::from_millis(100))?;
+        }
+    }
+
+    /// Stops a job with a savepoint below a folder; returns where it is. What is under way stays in it: nothing is drained.
+    pub fn stop_with_savepoint(&self, processes: &mut Processes, job: &str, folder: &Path) -> Result<String> {
+        let request = json!({"targetDirectory": format!("file://{}", folder.display()), "drain": false});
+        let mut answer = ureq::post(format!("{}/jobs/{job}/stop", self.rest)).send_json(&request)?;
+        let trigger: Value = answer.body_mut().read_json()?;
+        let trigger = trigger["request-id"]
+            .as_str()
+            .context("Flink named no savepoint")?
+            .to_owned();
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            processes.check()?;
+            let savepoint = self.get(&format!("/jobs/{job}/savepoints/{trigger}"))?;
+            if savepoint["status"]["id"] == "COMPLETED" {
+                let done = &savepoint["operation"];
+                let Some(location) = done["location"].as_str() else {
+                    bail!(
+                        "job {job} made no savepoint: {}",
+                        done["failure-cause"]["stack-trace"]
+                    );
+                };
+                self.wait_for_state(processes, job, "FINISHED", Duration::from_secs(60))?;
+                return Ok(location.to_owned());
+            }
+            if Instant::now() > deadline {
+                bail!("job {job} did not stop with a savepoint within 120 s");
+            }
+            sleep(Duration::from_millis(100))?;
+        }
+    }
+
     /// Waits for a state of a job.
     pub fn wait_for_state(
         &self,
@@ -255,17 +335,20 @@ impl Cluster {
         Ok(())
     }
 
+    fn vertices(&self, job: &str) -> Result<Vec<Value>> {
+        let mut details = self.get(&format!("/jobs/{job}"))?;
+        match details["vertices"].take() {
+            Value::Array(vertices) => Ok(vertices),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Sum of a job's metrics whose names `wanted` takes, over all its subtasks; 0 while there are none.
     pub fn sum(&self, job: &str, wanted: impl Fn(&str) -> bool) -> f64 {
-        let Ok(details) = self.get(&format!("/jobs/{job}")) else {
-            return 0.0;
-        };
-        let vertices = details["vertices"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|v| v["id"].as_str());
+        let vertices = self.vertices(job).unwrap_or_default();
         vertices
+            .iter()
+            .filter_map(|v| v["id"].as_str())
             .map(|vertex| {
                 self.sum_of_vertex(
                     &format!("/jobs/{job}/vertices/{vertex}/subtasks/metrics"),

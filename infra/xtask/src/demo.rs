@@ -1,24 +1,45 @@
 //! The demo: the whole pipeline on this machine, verified.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{anyhow, bail, Context, Result};
-use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{json, Value};
 
-use crate::build::{artifacts, Artifacts};
-use crate::cluster::{Cluster, Layout};
-use crate::process::{free_port, get_json, output, ready, sleep, usage, Processes};
+use crate::build::Variant;
+pub use crate::pipeline::Pipeline;
+use crate::pipeline::{Consumer, Containers, Job, Setup, Submission, DEAD_LETTERS, OUTPUT, TARGET};
+use crate::process::sleep;
+use crate::report::{self, Outcome};
 use crate::root;
+
+/// Which shim's jobs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    Java,
+    Scala,
+    /// Two pipelines side by side on one cluster, compared at the end.
+    Both,
+}
+
+impl Choice {
+    pub fn variants(self) -> &'static [Variant] {
+        match self {
+            Choice::Java => &[Variant::Java],
+            Choice::Scala => &[Variant::Scala],
+            Choice::Both => &Variant::ALL,
+        }
+    }
+}
 
 /// How the demo runs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
+    /// Whose jobs run; both: two pipelines side by side, each with its own containers, producer, consumer and TaskManager.
+    #[arg(long, value_enum, default_value = "java")]
+    pub variant: Choice,
     /// Orders that the producer makes.
     #[arg(long, default_value_t = 20_000)]
     pub events: u64,
@@ -37,6 +58,13 @@ pub struct Options {
     /// Use the real account that COSMOS_URI, COSMOS_DB and COSMOS_KEY, COSMOS_KEY_FILE or COSMOS_AUTH name.
     #[arg(long, conflicts_with = "docker")]
     pub account: bool,
+    /// Run on Flink's full distribution, with its Scala library in lib, instead of the jars that a cluster needs. It comes through pip
+    /// (329 MB, once).
+    #[arg(long, conflicts_with = "docker")]
+    pub distribution: bool,
+    /// With --variant both: put the comparison into docs/java-vs-scala.md, with this command.
+    #[arg(long)]
+    pub record: bool,
     /// Milliseconds between two checkpoints.
     #[arg(long, default_value_t = 1_000)]
     pub checkpoint_interval_ms: u64,
@@ -60,301 +88,183 @@ pub struct Options {
     pub stall: u64,
 }
 
-const SINK_JOB: (&str, &str) = ("cosmosflink-sink", "io.cosmosflink.jobs.FlinkCosmosSinkJob");
-const SOURCE_JOB: (&str, &str) = ("cosmosflink-source", "io.cosmosflink.jobs.FlinkCosmosSourceJob");
-
-/// Physical partitions of each container of the local account.
-const PARTITIONS: u32 = 4;
-
-/// Containers by variable, default name and partition key path.
-const CONTAINERS: [(&str, &str, &str); 5] = [
-    ("COSMOS_SOURCE_CONTAINER", "events-source", "/customerId"),
-    ("COSMOS_TARGET_CONTAINER", "events-processed", "/region"),
-    ("COSMOS_OUTPUT_CONTAINER", "events-output", "/region"),
-    ("COSMOS_DEAD_LETTER_CONTAINER", "dead-letter", "/container"),
-    ("COSMOS_LEASE_CONTAINER", "cosmos-leases", "/id"),
-];
-
-/// Name of a container in this run.
-fn container(variable: &str) -> String {
-    let default = CONTAINERS.iter().find(|c| c.0 == variable).map_or("", |c| c.1);
-    std::env::var(variable)
-        .ok()
-        .filter(|v| !v.is_empty())
-        .unwrap_or_else(|| default.to_owned())
+/// The pipeline of one variant.
+struct Lane {
+    variant: Variant,
+    /// Ends the names of what it has for itself: empty when it is alone.
+    suffix: String,
+    containers: Containers,
+    consumer: Consumer,
+    /// Name of its TaskManager's process, and its id in Flink.
+    taskmanager: (String, String),
+    /// The first and the second.
+    jobs: [String; 2],
+    summary_file: PathBuf,
+    /// CPU seconds of the TaskManager before the first order.
+    cpu_before: f64,
+    /// What the producer says, once it is through.
+    produced: Option<Value>,
+    unique: u64,
+    /// When the last order arrived, counted from the start of the producer.
+    through: Option<Duration>,
 }
 
-/// Starts a local account; returns the environment of everything that connects to it, and its endpoint.
-fn local_account(
-    built: &Artifacts,
-    home: &Path,
-    processes: &mut Processes,
-) -> Result<(Vec<(String, String)>, String)> {
-    // What the user has set is for a real account and must not leak into this run.
-    for (name, _) in std::env::vars() {
-        let prefixes = [
-            "COSMOS_",
-            "CONSUMER_",
-            "PRODUCER_",
-            "JOB_",
-            "CHECKPOINT_",
-            "AZURE_",
+impl Lane {
+    fn named(&self, what: &str) -> String {
+        format!("{what}{}", self.suffix)
+    }
+
+    /// Valid orders, once it is known how many there are.
+    fn expected(&self) -> Option<u64> {
+        let number = |name: &str| self.produced.as_ref()?[name].as_u64();
+        Some(number("acknowledged")?.saturating_sub(number("invalid")?))
+    }
+
+    /// Fails unless every task of its jobs runs where it ran from the start: on its own TaskManager.
+    fn check_attribution(&self, pipeline: &Pipeline) -> Result<usize> {
+        let mut count = 0;
+        for job in &self.jobs {
+            for task in pipeline.cluster.tasks(job)? {
+                if task.taskmanager != self.taskmanager.1 || task.attempt > 0 {
+                    bail!(
+                        "a task of the {} jobs ran on {:?} in attempt {}, and not on {:?} alone: usage cannot be told apart",
+                        self.variant.name(),
+                        task.taskmanager,
+                        task.attempt,
+                        self.taskmanager.1
+                    );
+                }
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Starts the jobs of each variant on a TaskManager of its own: the next one is started when no slot is free any more.
+fn start_lanes(options: &Options, pipeline: &mut Pipeline, suffixes: &[String]) -> Result<Vec<Lane>> {
+    let mut lanes: Vec<Lane> = Vec::new();
+    let lanes_wanted = options.variant.variants().iter().zip(suffixes);
+    for (&variant, suffix) in lanes_wanted {
+        let taskmanager = format!("taskmanager{suffix}");
+        if !lanes.is_empty() {
+            pipeline
+                .cluster
+                .start_taskmanager(&mut pipeline.processes, &taskmanager)?;
+            let slots = options.parallelism * 2 * (lanes.len() as u32 + 1);
+            pipeline.cluster.wait_for_slots(&mut pipeline.processes, slots)?;
+        }
+        let known = |id: &String| lanes.iter().any(|lane| lane.taskmanager.1 == *id);
+        let id = pipeline
+            .cluster
+            .taskmanagers()?
+            .into_iter()
+            .find(|id| !known(id))
+            .context("the TaskManager is gone")?;
+        let containers = Containers::ending(suffix);
+        let consumer = Consumer::reserve(&format!("consumer{suffix}"))?;
+        if options.consumer_down_for == 0 {
+            consumer.start(pipeline)?;
+        }
+        println!("submitting both {} jobs", variant.name());
+        let submit = |job: Job, more: &[String]| {
+            let start = Submission {
+                variant,
+                job,
+                containers: &containers,
+                parallelism: options.parallelism,
+                checkpoint_interval_ms: options.checkpoint_interval_ms,
+                savepoint: None,
+            };
+            pipeline.submit(&start, more)
+        };
+        let jobs = [
+            submit(Job::Sink, &[])?,
+            submit(Job::Source, &consumer.arguments(&options.transport))?,
         ];
-        if prefixes.iter().any(|p| name.starts_with(p)) {
-            std::env::remove_var(name);
+        for job in &jobs {
+            pipeline.cluster.wait_for_tasks(&mut pipeline.processes, job)?;
         }
-    }
-    let (key, file) = (home.join("account-key"), home.join("cosmos-local.json"));
-    let mut command = built.binary("cosmos-local");
-    command
-        .args(["--listen", "127.0.0.1:0", "--database", "orders", "--key-file"])
-        .arg(&key);
-    command.arg("--ready-file").arg(&file);
-    for (_, name, path) in CONTAINERS {
-        command
-            .arg("--container")
-            .arg(format!("{name}:{path}:{PARTITIONS}"));
-    }
-    processes.start("cosmos-local", &mut command)?;
-    let ready = ready(processes, &file, Duration::from_secs(20))?;
-    let endpoint = ready["endpoint"].as_str().unwrap_or_default().to_owned();
-    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let mut environment = vec![
-        set("COSMOS_URI", &endpoint),
-        set("COSMOS_DB", "orders"),
-        set("COSMOS_KEY_FILE", &key.display().to_string()),
-        // This machine is no Azure VM: asking for its metadata would only take time.
-        set("COSMOS_DISABLE_IMDS", "1"),
-        // A backtrace for each header that is absent costs more than the request (the Azure crates make one).
-        set("RUST_LIB_BACKTRACE", "0"),
-    ];
-    environment.extend(CONTAINERS.iter().map(|(variable, name, _)| set(variable, name)));
-    Ok((environment, endpoint))
-}
-
-/// The environment of a real account: the user's own. A key is moved into a file of this run, so that it is never part of a job.
-fn account_environment(home: &Path) -> Result<Vec<(String, String)>> {
-    for name in ["COSMOS_URI", "COSMOS_DB"] {
-        if std::env::var(name).unwrap_or_default().is_empty() {
-            bail!("{name} is not set; --account takes the account from the environment (see infra/.env.example)");
-        }
-    }
-    let mut environment = vec![("RUST_LIB_BACKTRACE".to_owned(), "0".to_owned())];
-    if let Some(key) = std::env::var("COSMOS_KEY").ok().filter(|k| !k.is_empty()) {
-        let file = home.join("account-key");
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file)?;
-        out.write_all(key.as_bytes())?;
-        std::env::remove_var("COSMOS_KEY");
-        environment.push(("COSMOS_KEY_FILE".to_owned(), file.display().to_string()));
-    }
-    Ok(environment)
-}
-
-/// What runs, once it runs.
-pub struct Pipeline {
-    pub processes: Processes,
-    pub cluster: Cluster,
-    pub environment: Vec<(String, String)>,
-    pub built: Artifacts,
-    home: PathBuf,
-    /// Base URL of the local account; `None` with a real one.
-    pub local: Option<String>,
-}
-
-impl Pipeline {
-    /// Builds everything and starts account and cluster; creates the containers.
-    pub fn start(name: &str, account: bool, slots: u32) -> Result<Pipeline> {
-        let built = artifacts()?;
-        let home = root().join("target").join(name);
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
-        }
-        std::fs::create_dir_all(&home)?;
-        let mut processes = Processes::new(home.join("logs"))?;
-        let (environment, local) = if account {
-            (account_environment(&home)?, None)
-        } else {
-            println!("starting the local account");
-            let (environment, endpoint) = local_account(&built, &home, &mut processes)?;
-            (environment, Some(endpoint))
-        };
-        println!("creating what is missing of database and containers");
-        output(
-            built
-                .binary("cosmosflink-init")
-                .args(["create", "--wait", "20"])
-                .envs(environment.clone()),
-        )?;
-        println!("starting Flink: a JobManager and a TaskManager");
-        let layout = Layout {
-            home: &home,
-            lib: &built.flink_lib,
-            slots,
-            environment: environment.clone(),
-        };
-        let cluster = Cluster::start(&mut processes, &layout)?;
-        println!("Flink's UI: {}", cluster.rest);
-        Ok(Pipeline {
-            processes,
-            cluster,
-            environment,
-            built,
-            home,
-            local,
-        })
-    }
-
-    /// Runs the initializer to its end and returns what it printed.
-    pub fn init(&self, args: &[&str]) -> Result<String> {
-        output(
-            self.built
-                .binary("cosmosflink-init")
-                .args(args)
-                .envs(self.environment.clone()),
-        )
-    }
-
-    /// Submits a job of the job jar under a name; returns its id.
-    pub fn submit(
-        &self,
-        (name, class): (&str, &str),
-        parallelism: u32,
-        arguments: &[String],
-    ) -> Result<String> {
-        let mut all = vec!["--job.name".to_owned(), name.to_owned()];
-        all.extend_from_slice(arguments);
-        self.submit_jar(&self.built.job_jar, class, parallelism, &all)
-    }
-
-    /// Submits a job of any jar through the REST interface; returns its id.
-    pub fn submit_jar(
-        &self,
-        jar: &Path,
-        class: &str,
-        parallelism: u32,
-        arguments: &[String],
-    ) -> Result<String> {
-        let (jar, parallelism) = (jar.display().to_string(), parallelism.to_string());
-        let mut args = vec![
-            "submit",
-            "--flink",
-            &self.cluster.rest,
-            "--jar",
-            &jar,
-            "--entry-class",
-            class,
-        ];
-        args.extend(["--parallelism", &parallelism, "--program-args"]);
-        args.extend(arguments.iter().map(String::as_str));
-        let answer: Value =
-            serde_json::from_str(&self.init(&args)?).context("the initializer printed no JSON")?;
-        let id = answer["jobId"].as_str().map(str::to_owned);
-        id.ok_or_else(|| anyhow!("no job id in {answer}"))
-    }
-
-    /// Folder of this run.
-    pub fn home(&self) -> &Path {
-        &self.home
-    }
-
-    /// The first job with options of its own.
-    pub fn submit_sink_job_with(&self, arguments: &[String]) -> Result<String> {
-        self.submit(SINK_JOB, 1, arguments)
-    }
-
-    /// Says where everything is, so that any tool can look at the running pipeline.
-    fn write_endpoints(
-        &self,
-        file: &Path,
-        consumer: &Consumer,
-        sink_job: &str,
-        source_job: &str,
-    ) -> Result<()> {
-        let variable = |name: &str| {
-            let own = self
-                .environment
-                .iter()
-                .find(|(k, _)| k == name)
-                .map(|(_, v)| v.clone());
-            own.or_else(|| std::env::var(name).ok())
-        };
-        let pids: BTreeMap<_, _> = self.processes.pids().into_iter().collect();
-        let endpoints = json!({
-            "cosmos": variable("COSMOS_URI"),
-            "cosmosKeyFile": variable("COSMOS_KEY_FILE"),
-            "database": variable("COSMOS_DB"),
-            "flink": self.cluster.rest,
-            "consumer": consumer.http,
-            "jobs": {"sink": sink_job, "source": source_job},
-            "pids": pids,
+        lanes.push(Lane {
+            variant,
+            suffix: suffix.clone(),
+            containers,
+            consumer,
+            taskmanager: (taskmanager, id),
+            jobs,
+            summary_file: pipeline.home().join(format!("producer{suffix}.json")),
+            cpu_before: 0.0,
+            produced: None,
+            unique: 0,
+            through: None,
         });
-        Ok(std::fs::write(file, serde_json::to_vec_pretty(&endpoints)?)?)
     }
-
-    /// The job that only reads `events-source` and writes `events-processed`.
-    pub fn submit_sink_job(&self, parallelism: u32, checkpoint_interval_ms: u64) -> Result<String> {
-        self.submit(SINK_JOB, parallelism, &checkpoints(checkpoint_interval_ms))
-    }
+    Ok(lanes)
 }
 
-fn checkpoints(interval_ms: u64) -> Vec<String> {
-    vec!["--job.checkpoint-interval-ms".to_owned(), interval_ms.to_string()]
-}
-
-/// JSON of a server of this run.
-pub fn get(url: &str) -> Result<Value> {
-    get_json(url, Duration::from_secs(5))
-}
-
-/// The consumer of a run.
-struct Consumer {
-    http: String,
-    http_address: String,
-    tcp_address: String,
-}
-
-impl Consumer {
-    fn reserve() -> Result<Consumer> {
-        let address = || -> Result<String> { Ok(format!("127.0.0.1:{}", free_port()?)) };
-        let (http_address, tcp_address) = (address()?, address()?);
-        Ok(Consumer {
-            http: format!("http://{http_address}"),
-            http_address,
-            tcp_address,
+/// Says where everything is, so that any tool can look at the running pipelines.
+fn write_endpoints(pipeline: &Pipeline, lanes: &[Lane], file: &Path) -> Result<()> {
+    let variable = |name: &str| {
+        let own = pipeline
+            .environment
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.clone());
+        own.or_else(|| std::env::var(name).ok())
+    };
+    let pids: BTreeMap<_, _> = pipeline.processes.pids().into_iter().collect();
+    let mut endpoints = json!({
+        "cosmos": variable("COSMOS_URI"),
+        "cosmosKeyFile": variable("COSMOS_KEY_FILE"),
+        "database": variable("COSMOS_DB"),
+        "flink": pipeline.cluster.rest,
+        "pids": pids,
+    });
+    let of_lane = |lane: &Lane| {
+        json!({
+            "consumer": lane.consumer.http,
+            "jobs": {"sink": lane.jobs[0], "source": lane.jobs[1]},
+            "containers": lane.containers.environment().into_iter().collect::<BTreeMap<_, _>>(),
+            "taskmanager": lane.taskmanager.1,
         })
+    };
+    // A pipeline alone stands at the top.
+    match lanes {
+        [lane] => {
+            if let (Value::Object(all), Value::Object(one)) = (&mut endpoints, of_lane(lane)) {
+                all.extend(one);
+            }
+        }
+        _ => {
+            for lane in lanes {
+                endpoints[lane.variant.name()] = of_lane(lane);
+            }
+        }
     }
-
-    fn start(&self, pipeline: &mut Pipeline) -> Result<()> {
-        let file = pipeline.home.join("consumer.json");
-        let mut command = pipeline.built.binary("cosmosflink-consumer");
-        command.args([
-            "--listen",
-            &self.http_address,
-            "--tcp-listen",
-            &self.tcp_address,
-            "--tcp-framing",
-            "lines",
-            "--ready-file",
-        ]);
-        command.arg(&file);
-        pipeline.processes.start("consumer", &mut command)?;
-        ready(&mut pipeline.processes, &file, Duration::from_secs(20)).map(drop)
-    }
+    Ok(std::fs::write(file, serde_json::to_vec_pretty(&endpoints)?)?)
 }
 
 /// Runs the demo on this machine.
 pub fn run(options: &Options) -> Result<()> {
-    // Two jobs, and room for a TaskManager that comes back before the old one is missed.
-    let mut pipeline = Pipeline::start("demo", options.account, options.parallelism * 2)?;
-    let consumer = Consumer::reserve()?;
-    if options.consumer_down_for == 0 {
-        consumer.start(&mut pipeline)?;
-        println!("the consumer's page: {}", consumer.http);
+    let variants = options.variant.variants();
+    if variants.len() > 1 && (options.kill_taskmanager || options.consumer_down_for > 0) {
+        bail!("--kill-taskmanager and --consumer-down-for work with one variant only: with both, nothing could be compared");
     }
+    if options.record && variants.len() == 1 {
+        bail!("--record needs --variant both: there is nothing to compare");
+    }
+    let suffixes: Vec<String> = match variants {
+        [_] => vec![String::new()],
+        _ => variants.iter().map(|v| format!("-{}", v.name())).collect(),
+    };
+    let mut pipeline = Pipeline::launch(&Setup {
+        account: options.account,
+        containers: suffixes.iter().map(|s| Containers::ending(s)).collect(),
+        distribution: options.distribution,
+        taskmanager: &format!("taskmanager{}", suffixes[0]),
+        // Both jobs at a time.
+        ..Setup::new("demo", options.parallelism * 2, variants)
+    })?;
     if options.throttle > 0.0 {
         let local = pipeline.local.clone().unwrap_or_default();
         for operations in ["bulk", "feed", "write"] {
@@ -362,27 +272,13 @@ pub fn run(options: &Options) -> Result<()> {
             ureq::post(format!("{local}_local/faults")).send_json(&fault)?;
         }
     }
-    println!("submitting both jobs");
-    let sink_job = pipeline.submit_sink_job(options.parallelism, options.checkpoint_interval_ms)?;
-    let mut arguments = checkpoints(options.checkpoint_interval_ms);
-    for (name, value) in [
-        ("--job.transport", options.transport.clone()),
-        ("--job.consumer-url", format!("{}/events", consumer.http)),
-        ("--job.consumer-tcp", consumer.tcp_address.clone()),
-    ] {
-        arguments.extend([name.to_owned(), value]);
-    }
-    let source_job = pipeline.submit(SOURCE_JOB, options.parallelism, &arguments)?;
-    for job in [&sink_job, &source_job] {
-        pipeline
-            .cluster
-            .wait_for_state(&mut pipeline.processes, job, "RUNNING", Duration::from_secs(60))?;
-    }
-    let file = pipeline.home.join("endpoints.json");
-    pipeline.write_endpoints(&file, &consumer, &sink_job, &source_job)?;
-    let result = watch(options, &mut pipeline, &consumer, &sink_job, &source_job);
+    let mut lanes = start_lanes(options, &mut pipeline, &suffixes)?;
+    let file = pipeline.home().join("endpoints.json");
+    write_endpoints(&pipeline, &lanes, &file)?;
+    let result =
+        watch(options, &mut pipeline, &mut lanes).and_then(|()| conclude(options, &pipeline, &lanes));
     if result.is_ok() && options.keep_running {
-        pipeline.write_endpoints(&file, &consumer, &sink_job, &source_job)?;
+        write_endpoints(&pipeline, &lanes, &file)?;
         println!(
             "everything keeps running; {} says where. Ctrl-C stops it",
             file.display()
@@ -394,292 +290,250 @@ pub fn run(options: &Options) -> Result<()> {
     }
     println!(
         "stopping; the logs stay in {}",
-        pipeline.home.join("logs").display()
+        pipeline.home().join("logs").display()
     );
     pipeline.processes.stop();
     result
 }
 
-/// Starts the producer, shows progress until all has arrived, verifies and prints the table.
-fn watch(
-    options: &Options,
-    pipeline: &mut Pipeline,
-    consumer: &Consumer,
-    sink_job: &str,
-    source_job: &str,
-) -> Result<()> {
-    let summary_file = pipeline.home.join("producer.json");
+fn start_producers(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Result<()> {
+    // The same orders for all of them, and others in each run.
+    let seed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_millis()
+        .to_string();
     let (events, rate, invalid) = (
         options.events.to_string(),
         options.rate.to_string(),
         options.invalid_share.to_string(),
     );
-    let mut command = pipeline.built.binary("cosmosflink-producer");
-    command
-        .args([
-            "--count",
-            &events,
-            "--rate",
-            &rate,
-            "--invalid-share",
-            &invalid,
-            "--quiet",
-            "--summary-file",
-        ])
-        .arg(&summary_file);
-    command.envs(pipeline.environment.clone());
-    let started = Instant::now();
-    pipeline.processes.start("producer", &mut command)?;
+    let args = [
+        "--count",
+        &events,
+        "--rate",
+        &rate,
+        "--invalid-share",
+        &invalid,
+        "--seed",
+        &seed,
+    ];
+    for lane in lanes {
+        lane.cpu_before = pipeline.processes.usage(&lane.taskmanager.0).map_or(0.0, |u| u.0);
+        let mut command = pipeline.producer(&lane.containers, &args, &lane.summary_file);
+        pipeline.processes.start(&lane.named("producer"), &mut command)?;
+    }
+    Ok(())
+}
 
+/// Starts the producers and shows progress until everything has arrived.
+fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Result<()> {
+    let started = Instant::now();
+    start_producers(options, pipeline, lanes)?;
     let bars = MultiProgress::new();
-    let bar = |name: &'static str| {
-        let style = ProgressStyle::with_template("{prefix:>24} [{bar:40}] {pos:>8}/{len} {per_sec} {msg}");
+    let bar = |name: String| {
+        let style = ProgressStyle::with_template("{prefix:>30} [{bar:40}] {pos:>8}/{len} {per_sec} {msg}");
         let bar = bars.add(ProgressBar::new(options.events));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name);
         bar
     };
-    let (read, arrived) = (bar("read from change feed"), bar("arrived at consumer"));
-    // A second's line for logs, where no bars are drawn.
+    let shown: Vec<_> = lanes
+        .iter()
+        .map(|lane| {
+            let of = |what: &str| match lane.suffix.trim_start_matches('-') {
+                "" => what.to_owned(),
+                name => format!("{name}: {what}"),
+            };
+            (bar(of("read from change feed")), bar(of("arrived at consumer")))
+        })
+        .collect();
+    // A line now and then for logs, where no bars are drawn.
     let plain = bars.is_hidden();
-    let (mut produced, mut consumer_up, mut killed) = (
-        None::<Value>,
-        options.consumer_down_for == 0,
-        !options.kill_taskmanager,
-    );
-    let (mut last_progress, mut last_line, mut last_unique) = (Instant::now(), Instant::now(), 0);
-    let mut taskmanager_cpu = 0.0;
-    let expected = loop {
+    let (mut consumer_up, mut killed) = (options.consumer_down_for == 0, !options.kill_taskmanager);
+    let (mut last_progress, mut last_line, mut last_total) = (Instant::now(), Instant::now(), 0);
+    while lanes.iter().any(|lane| lane.through.is_none()) {
         sleep(Duration::from_millis(250))?;
-        if produced.is_none() {
-            if let Some(status) = pipeline.processes.ended("producer")? {
-                if !status.success() {
-                    let log = pipeline.home.join("logs/producer.log");
-                    bail!(
-                        "the producer ended with {status}: {}",
-                        crate::process::tail(&log, 5)
-                    );
-                }
-                produced = Some(serde_json::from_slice(&std::fs::read(&summary_file)?)?);
-            }
+        for lane in lanes.iter_mut() {
+            look_at_producer(pipeline, lane)?;
         }
         pipeline.processes.check()?;
-        pipeline.cluster.check_job("the first job", sink_job)?;
-        pipeline.cluster.check_job("the second job", source_job)?;
         if !consumer_up && started.elapsed() >= Duration::from_secs(options.consumer_down_for) {
             bars.println(format!(
                 "starting the consumer, {} s after the producer",
                 options.consumer_down_for
             ))?;
-            consumer.start(pipeline)?;
+            for lane in lanes.iter() {
+                lane.consumer.start(pipeline)?;
+            }
             consumer_up = true;
         }
-        let stats = if consumer_up {
-            get(&format!("{}/stats", consumer.http))?
-        } else {
-            Value::Null
-        };
-        let unique = stats["unique"].as_u64().unwrap_or(0);
-        let read_by_source = |m: &str| m.starts_with("Source__") && m.ends_with(".numRecordsIn");
-        read.set_position(pipeline.cluster.sum(sink_job, read_by_source) as u64);
-        arrived.set_position(unique);
-        arrived.set_message(format!(
-            "p50 {} ms, p99 {} ms",
-            number(&stats["latencyMillis"]["p50"]),
-            number(&stats["latencyMillis"]["p99"])
-        ));
+        for (lane, (read, arrived)) in lanes.iter_mut().zip(&shown) {
+            for (name, job) in ["the first job", "the second job"].iter().zip(&lane.jobs) {
+                pipeline.cluster.check_job(name, job)?;
+            }
+            let read_by_source = |m: &str| m.starts_with("Source__") && m.ends_with(".numRecordsIn");
+            read.set_position(pipeline.cluster.sum(&lane.jobs[0], read_by_source) as u64);
+            if !consumer_up {
+                continue;
+            }
+            let stats = lane.consumer.stats()?;
+            lane.unique = stats["unique"].as_u64().unwrap_or(0);
+            arrived.set_position(lane.unique);
+            arrived.set_message(format!(
+                "p50 {} ms, p99 {} ms",
+                report::number(&stats["latencyMillis"]["p50"]),
+                report::number(&stats["latencyMillis"]["p99"])
+            ));
+            if lane.through.is_none() && lane.expected().is_some_and(|all| lane.unique >= all) {
+                lane.through = Some(started.elapsed());
+            }
+        }
         if plain && last_line.elapsed() >= Duration::from_secs(2) {
             last_line = Instant::now();
-            println!(
-                "{:>5.0} s: read {}, arrived {unique}/{}",
-                started.elapsed().as_secs_f64(),
-                read.position(),
-                options.events
-            );
-        }
-        if !killed && unique >= options.events / 3 {
-            killed = true;
-            bars.println(format!("killing the TaskManager after {unique} orders"))?;
-            taskmanager_cpu += pipeline
-                .processes
-                .pid("taskmanager")
-                .and_then(usage)
-                .map_or(0.0, |u| u.0);
-            pipeline.processes.kill("taskmanager")?;
-            pipeline.cluster.start_taskmanager(&mut pipeline.processes)?;
-        }
-        if unique > last_unique || !consumer_up {
-            (last_unique, last_progress) = (unique, Instant::now());
-        }
-        if let Some(produced) = &produced {
-            let valid =
-                produced["acknowledged"].as_u64().unwrap_or(0) - produced["invalid"].as_u64().unwrap_or(0);
-            if unique >= valid {
-                break valid;
+            for (lane, (read, _)) in lanes.iter().zip(&shown) {
+                println!(
+                    "{:>5.0} s: {} read {}, arrived {}/{}",
+                    started.elapsed().as_secs_f64(),
+                    lane.variant.name(),
+                    read.position(),
+                    lane.unique,
+                    options.events
+                );
             }
+        }
+        if !killed && lanes[0].unique >= options.events / 3 {
+            killed = true;
+            bars.println(format!(
+                "killing the TaskManager after {} orders",
+                lanes[0].unique
+            ))?;
+            let name = &lanes[0].taskmanager.0;
+            pipeline.processes.kill(name)?;
+            pipeline
+                .cluster
+                .start_taskmanager(&mut pipeline.processes, name)?;
+        }
+        let total: u64 = lanes.iter().map(|lane| lane.unique).sum();
+        if total > last_total || !consumer_up {
+            (last_total, last_progress) = (total, Instant::now());
         }
         if last_progress.elapsed() > Duration::from_secs(options.stall) {
             bail!(
-                "no order arrived for {} s; {unique} of {} are there. The logs are in {}",
+                "no order arrived for {} s; {total} of {} are there. The logs are in {}",
                 options.stall,
-                options.events,
-                pipeline.home.join("logs").display()
+                options.events * lanes.len() as u64,
+                pipeline.home().join("logs").display()
             );
         }
+    }
+    for (read, arrived) in shown {
+        read.finish();
+        arrived.finish();
+    }
+    Ok(())
+}
+
+/// Takes the producer's summary once it has ended.
+fn look_at_producer(pipeline: &mut Pipeline, lane: &mut Lane) -> Result<()> {
+    if lane.produced.is_some() {
+        return Ok(());
+    }
+    let name = lane.named("producer");
+    let Some(status) = pipeline.processes.ended(&name)? else {
+        return Ok(());
     };
-    let through = started.elapsed();
-    read.finish();
-    arrived.finish();
-    let produced = produced.unwrap_or_default();
-    println!("verifying: each order once in every container, and the same ids at the consumer");
-    let (target, output_container) = (
-        container("COSMOS_TARGET_CONTAINER"),
-        container("COSMOS_OUTPUT_CONTAINER"),
-    );
-    let file = summary_file.display().to_string();
-    let args = [
-        "verify",
-        "--summary",
-        &file,
-        "--container",
-        &target,
-        "--container",
-        &output_container,
-        "--consumer",
-        &consumer.http,
-        "--within",
-        "60",
-    ];
-    let verdict = pipeline.init(&args);
-    let verified = verdict
-        .as_ref()
-        .map_or_else(|e| e.to_string(), |v| v.trim().to_owned());
-    let dead: Value = serde_json::from_str(&pipeline.init(&[
-        "count",
-        "--container",
-        &container("COSMOS_DEAD_LETTER_CONTAINER"),
-    ])?)?;
-    table(
-        options,
-        pipeline,
-        consumer,
-        &produced,
-        expected,
-        through,
-        taskmanager_cpu,
-        &dead,
-        [sink_job, source_job],
-    )?;
-    verdict.map_err(|e| anyhow!("not everything is where it must be: {e}"))?;
-    println!("{verified}");
-    let invalid = produced["invalid"].as_u64().unwrap_or(0);
-    // A real account may hold letters of earlier runs.
-    if !options.account && dead["documents"].as_u64() != Some(invalid) {
+    if !status.success() {
+        let log = pipeline.home().join("logs").join(format!("{name}.log"));
         bail!(
-            "{invalid} orders were invalid, but the dead-letter container holds {}",
-            dead["documents"]
+            "the {name} ended with {status}: {}",
+            crate::process::tail(&log, 5)
         );
+    }
+    lane.produced = Some(serde_json::from_slice(&std::fs::read(&lane.summary_file)?)?);
+    Ok(())
+}
+
+/// Verifies each pipeline and prints what came of it.
+fn conclude(options: &Options, pipeline: &Pipeline, lanes: &[Lane]) -> Result<()> {
+    let mut outcomes = Vec::new();
+    for lane in lanes {
+        outcomes.push(Outcome {
+            variant: lane.variant,
+            produced: lane.produced.clone().unwrap_or_default(),
+            stats: lane.consumer.stats()?,
+            expected: lane.expected().unwrap_or(0),
+            through: lane.through.unwrap_or_default(),
+            usage: pipeline
+                .processes
+                .usage(&lane.taskmanager.0)
+                .map_or((0.0, 0.0), |(cpu, peak)| (cpu - lane.cpu_before, peak)),
+            client: report::Client::of(&pipeline.cluster, &lane.jobs),
+            dead_letters: pipeline.count(&lane.containers.name(DEAD_LETTERS))?,
+        });
+    }
+    println!("verifying: each order once in every container, and the same ids at the consumer");
+    let verdicts: Vec<_> = lanes.iter().map(|lane| verify(pipeline, lane)).collect();
+    match &outcomes[..] {
+        [one] => println!("{}", report::single(one)),
+        all => {
+            let mut tasks = 0;
+            for lane in lanes {
+                tasks += lane.check_attribution(pipeline)?;
+            }
+            println!("{}", report::comparison(all));
+            println!(
+                "CPU and memory are those of each variant's own TaskManager process, CPU from the first order on; REST says that all {tasks} tasks ran\n\
+                 where they belong. The JobManager, which runs both variants' enumerators, and the account are shared and not counted."
+            );
+        }
+    }
+    println!("{}", report::processes(&pipeline.processes));
+    for (lane, outcome) in lanes.iter().zip(&outcomes) {
+        println!(
+            "{}: {} orders went through in {:.1} s (parallelism {}, rate {})",
+            lane.variant.name(),
+            outcome.expected,
+            outcome.through.as_secs_f64(),
+            options.parallelism,
+            match options.rate {
+                0 => "full speed".to_owned(),
+                rate => format!("{rate}/s"),
+            }
+        );
+    }
+    for ((lane, outcome), verdict) in lanes.iter().zip(&outcomes).zip(verdicts) {
+        let verified = verdict
+            .map_err(|e| anyhow!("{}: not everything is where it must be: {e}", lane.variant.name()))?;
+        println!("{}", verified.trim());
+        let invalid = outcome.produced["invalid"].as_u64().unwrap_or(0);
+        // A real account may hold letters of earlier runs.
+        if !options.account && outcome.dead_letters != invalid {
+            bail!(
+                "{}: {invalid} orders were invalid, but the dead-letter container holds {}",
+                lane.variant.name(),
+                outcome.dead_letters
+            );
+        }
+    }
+    if options.record {
+        report::record(&root().join("docs/java-vs-scala.md"), &outcomes)?;
     }
     println!("every order arrived");
     Ok(())
 }
 
-fn number(value: &Value) -> String {
-    value.as_f64().map_or_else(
-        || "-".to_owned(),
-        |v| {
-            if v < 10.0 {
-                format!("{v:.1}")
-            } else {
-                format!("{v:.0}")
-            }
-        },
-    )
-}
-
-#[allow(clippy::too_many_arguments)]
-fn table(
-    options: &Options,
-    pipeline: &Pipeline,
-    consumer: &Consumer,
-    produced: &Value,
-    expected: u64,
-    through: Duration,
-    earlier_cpu: f64,
-    dead: &Value,
-    jobs: [&str; 2],
-) -> Result<()> {
-    let stats = get(&format!("{}/stats", consumer.http))?;
-    let mut table = Table::new();
-    table.set_header(["", "events", "per second", "p50 ms", "p99 ms", "notes"]);
-    let latency = |v: &Value, p: &str| number(&v["latencyMillis"][p]);
-    table.add_row([
-        "produced".to_owned(),
-        produced["acknowledged"].to_string(),
-        number(&produced["ratePerSecond"]),
-        latency(produced, "p50"),
-        latency(produced, "p99"),
-        format!(
-            "{} invalid, {} throttled, {} RU",
-            produced["invalid"],
-            produced["throttled"],
-            number(&produced["requestCharge"])
-        ),
-    ]);
-    table.add_row([
-        "arrived at the consumer".to_owned(),
-        stats["unique"].to_string(),
-        number(&json!(expected as f64 / through.as_secs_f64())),
-        latency(&stats, "p50"),
-        latency(&stats, "p99"),
-        format!("{} duplicates dropped", stats["duplicates"]),
-    ]);
-    let empty = String::new;
-    let used = |what: &str| -> f64 {
-        let wanted = |m: &str| m.ends_with(&format!(".cosmosdb.{what}"));
-        jobs.iter().map(|job| pipeline.cluster.sum(job, wanted)).sum()
-    };
-    table.add_row([
-        "both jobs".to_owned(),
-        empty(),
-        empty(),
-        empty(),
-        empty(),
-        format!(
-            "{:.0} requests, {:.0} RU, {:.0} throttled, {:.0} retries",
-            used("requests"),
-            used("requestUnits"),
-            used("throttled"),
-            used("retries")
-        ),
-    ]);
-    table.add_row([
-        "dead letters".to_owned(),
-        dead["documents"].to_string(),
-        empty(),
-        empty(),
-        empty(),
-        empty(),
-    ]);
-    println!("{table}");
-    let mut processes = Table::new();
-    processes.set_header(["process", "CPU s", "peak memory MiB"]);
-    for (name, pid) in pipeline.processes.pids() {
-        if let Some((cpu, peak)) = usage(pid) {
-            let cpu = cpu + if name == "taskmanager" { earlier_cpu } else { 0.0 };
-            processes.add_row([name, format!("{cpu:.1}"), format!("{peak:.0}")]);
-        }
-    }
-    println!("{processes}");
-    println!(
-        "{} orders went through in {:.1} s (parallelism {}, rate {})",
-        expected,
-        through.as_secs_f64(),
-        options.parallelism,
-        match options.rate {
-            0 => "full speed".to_owned(),
-            rate => format!("{rate}/s"),
-        }
-    );
-    Ok(())
+fn verify(pipeline: &Pipeline, lane: &Lane) -> Result<String> {
+    pipeline.init(&[
+        "verify",
+        "--summary",
+        &lane.summary_file.display().to_string(),
+        "--container",
+        &lane.containers.name(TARGET),
+        "--container",
+        &lane.containers.name(OUTPUT),
+        "--consumer",
+        &lane.consumer.http,
+        "--within",
+        "60",
+    ])
 }

@@ -11,8 +11,9 @@ use anyhow::{anyhow, bail, Context, Result};
 use comfy_table::Table;
 use serde_json::{json, Value};
 
-use crate::build::artifacts;
-use crate::demo::{get, Options};
+use crate::build::{artifacts, Variant};
+use crate::demo::Options;
+use crate::pipeline::get;
 use crate::process::{free_port, interrupted, output, sleep};
 use crate::root;
 
@@ -261,11 +262,15 @@ pub fn demo(options: &Options) -> Result<()> {
     if options.kill_taskmanager || options.consumer_down_for > 0 || options.throttle > 0.0 {
         bail!("--kill-taskmanager, --consumer-down-for and --throttle work without --docker only");
     }
+    let [variant] = options.variant.variants() else {
+        bail!("--variant both works without --docker only");
+    };
     let program = compose_program().ok_or_else(|| {
         anyhow!("neither `docker compose` nor docker-compose is there (Debian: apt-get install -y --no-install-recommends docker-compose)")
     })?;
     validate_compose()?;
-    artifacts()?;
+    // The image of the initializer carries the job jars of both.
+    artifacts(&Variant::ALL, false)?;
     let engine = Engine::find()?;
     let example = std::fs::read_to_string(root().join("infra/.env.example"))?;
     let defaults = assignments(&example);
@@ -279,6 +284,7 @@ pub fn demo(options: &Options) -> Result<()> {
             "PRODUCER_INVALID_SHARE".to_owned(),
             options.invalid_share.to_string(),
         ),
+        ("JOB_VARIANT".to_owned(), variant.name().to_owned()),
         ("JOB_PARALLELISM".to_owned(), options.parallelism.to_string()),
         // Both jobs at a time.
         ("FLINK_SLOTS".to_owned(), (options.parallelism * 2).to_string()),

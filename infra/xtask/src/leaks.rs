@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{bail, Result};
 use comfy_table::Table;
 
-use crate::demo::Pipeline;
+use crate::build::Variant;
+use crate::demo::Choice;
+use crate::pipeline::{Pipeline, Setup};
 use crate::process::{output, resident, sleep};
 
 /// How often.
@@ -16,6 +18,9 @@ pub struct Options {
     /// Rounds of submit and cancel, after one that warms up.
     #[arg(long, default_value_t = 20)]
     pub rounds: u32,
+    /// Whose job; both: in turns.
+    #[arg(long, value_enum, default_value = "both")]
+    pub variant: Choice,
 }
 
 /// What a JVM holds.
@@ -30,13 +35,16 @@ struct Held {
 
 /// Runs the rounds; fails when class loaders, files or threads stay.
 pub fn run(options: &Options) -> Result<()> {
-    let mut pipeline = Pipeline::start("leaks", false, 2)?;
+    let variants = options.variant.variants();
+    let mut pipeline = Pipeline::launch(&Setup::new("leaks", 2, variants))?;
     let names = ["taskmanager", "jobmanager"];
     let pids: Vec<u32> = names.iter().filter_map(|n| pipeline.processes.pid(n)).collect();
-    round(&mut pipeline)?;
+    for &variant in variants {
+        round(&mut pipeline, variant)?;
+    }
     let before = measure(&pipeline, &names, &pids)?;
     for n in 1..=options.rounds {
-        round(&mut pipeline)?;
+        round(&mut pipeline, variants[n as usize % variants.len()])?;
         if n % 5 == 0 {
             println!("round {n} of {}", options.rounds);
         }
@@ -103,13 +111,10 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn round(pipeline: &mut Pipeline) -> Result<()> {
-    let job = pipeline.submit_sink_job(1, 1000)?;
-    pipeline
-        .cluster
-        .wait_for_state(&mut pipeline.processes, &job, "RUNNING", Duration::from_secs(60))?;
+fn round(pipeline: &mut Pipeline, variant: Variant) -> Result<()> {
+    let job = pipeline.submit_sink_job(variant, &[])?;
     // All tasks, not the job alone: the natives are loaded when they open.
-    sleep(Duration::from_millis(1500))?;
+    pipeline.cluster.wait_for_tasks(&mut pipeline.processes, &job)?;
     pipeline.cluster.cancel(&job)?;
     pipeline
         .cluster

@@ -8,7 +8,10 @@ mod demo;
 mod docker;
 mod leaks;
 mod mistakes;
+mod pipeline;
 mod process;
+mod report;
+mod savepoints;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +34,8 @@ enum Command {
     Test(checks::Options),
     /// Submits and cancels a job again and again on one TaskManager, and counts what is left behind.
     Leaks(leaks::Options),
+    /// Hands the running jobs from one variant to the other through savepoints, and verifies that nothing is lost or repeated.
+    Savepoints(savepoints::Options),
     /// Measures the connector on a TaskManager beside plain loops over the driver.
     Bench(bench::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => checks::run(&options),
         Command::Leaks(options) => leaks::run(&options),
+        Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Build => build::everything(),
     };

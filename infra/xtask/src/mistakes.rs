@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
 
-use crate::demo::Pipeline;
+use crate::build::Variant;
+use crate::pipeline::{Pipeline, Setup};
 use crate::process::{free_port, sleep};
 
 /// How long a job may take to say what is wrong.
@@ -15,7 +16,7 @@ const WRONG_KEY: &str = "dGhpcyBpcyBub3QgdGhlIGtleQ==";
 
 /// Submits the first job with one wrong option at a time, and expects to be told.
 pub fn run() -> Result<()> {
-    let mut pipeline = Pipeline::start("mistakes", false, 2)?;
+    let mut pipeline = Pipeline::launch(&Setup::new("mistakes", 2, &Variant::ALL))?;
     let wrong_key = pipeline.home().join("wrong-key");
     std::fs::write(&wrong_key, WRONG_KEY)?;
     let cases: [(&str, &str, String, &str); 4] = [
@@ -44,10 +45,13 @@ pub fn run() -> Result<()> {
             "cosmos.endpoint",
         ),
     ];
-    for (name, option, value, expected) in cases {
+    let of_each = cases
+        .iter()
+        .flat_map(|case| Variant::ALL.map(|variant| (variant, case)));
+    for (variant, (name, option, value, expected)) in of_each {
         let began = Instant::now();
-        let arguments = [option, &value, "--cosmos.request-timeout-ms", "5000"].map(str::to_owned);
-        let told = match pipeline.submit_sink_job_with(&arguments) {
+        let arguments = [*option, value, "--cosmos.request-timeout-ms", "5000"].map(str::to_owned);
+        let told = match pipeline.submit_sink_job(variant, &arguments) {
             Err(refused) => refused.to_string(),
             Ok(job) => {
                 let told = first_failure(&mut pipeline, &job)?;
@@ -56,9 +60,16 @@ pub fn run() -> Result<()> {
                 told
             }
         };
-        println!("{name}, after {:.1} s: {told}", began.elapsed().as_secs_f64());
+        println!(
+            "{}, {name}, after {:.1} s: {told}",
+            variant.name(),
+            began.elapsed().as_secs_f64()
+        );
         if !told.contains(expected) {
-            bail!("with {name} the message does not say '{expected}'");
+            bail!(
+                "{}: with {name} the message does not say '{expected}'",
+                variant.name()
+            );
         }
     }
     for (name, _) in pipeline.processes.pids() {

@@ -100,6 +100,8 @@ struct Process {
 /// The processes of one run, each with a log of its own.
 pub struct Processes {
     running: Vec<Process>,
+    /// CPU seconds of the ones that were killed.
+    killed: Vec<(String, f64)>,
     logs: PathBuf,
 }
 
@@ -108,6 +110,7 @@ impl Processes {
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         Ok(Processes {
             running: Vec::new(),
+            killed: Vec::new(),
             logs,
         })
     }
@@ -190,9 +193,28 @@ impl Processes {
             bail!("{name} was not started")
         };
         let mut p = self.running.remove(at);
+        if let Some((cpu, _)) = usage(p.child.id()) {
+            self.killed.push((p.name, cpu));
+        }
         p.child.kill()?;
         p.child.wait()?;
         Ok(())
+    }
+
+    /// Sends a signal to a process.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let pid = self
+            .pid(name)
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.with_context(|| format!("{name} does not run"))?, signal)?;
+        Ok(())
+    }
+
+    /// CPU seconds of a process and of those of its name that were killed, and its peak of resident memory in MiB.
+    pub fn usage(&self, name: &str) -> Option<(f64, f64)> {
+        let (cpu, peak) = usage(self.pid(name)?)?;
+        let earlier: f64 = self.killed.iter().filter(|k| k.0 == name).map(|k| k.1).sum();
+        Some((cpu + earlier, peak))
     }
 
     /// Stops everything, the last started first.

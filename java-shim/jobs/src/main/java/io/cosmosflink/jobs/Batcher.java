@@ -1,5 +1,6 @@
 package io.cosmosflink.jobs;
 
+import io.cosmosflink.core.Operation;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -41,7 +42,7 @@ final class Batcher implements AutoCloseable {
     private int active;
     private boolean lingering;
 
-    private record Pending(OutgoingDocument event, CompletableFuture<Void> done) {}
+    private record Pending(Operation event, CompletableFuture<Void> done) {}
 
     private record Batch(List<Pending> events, long deadline, int attempt) {
         Batch again() {
@@ -75,7 +76,7 @@ final class Batcher implements AutoCloseable {
     }
 
     /** Completes when the consumer has acknowledged the event. */
-    CompletableFuture<Void> offer(OutgoingDocument event) {
+    CompletableFuture<Void> offer(Operation event) {
         Pending pending = new Pending(event, new CompletableFuture<>());
         List<Batch> ready;
         synchronized (this) {
@@ -121,7 +122,7 @@ final class Batcher implements AutoCloseable {
         CompletableFuture<Void> sent;
         try {
             sent = transport.send(
-                    batch.events.stream().map(p -> p.event.document).toList());
+                    batch.events.stream().map(p -> p.event.document()).toList());
         } catch (RuntimeException e) {
             sent = CompletableFuture.failedFuture(e);
         }
@@ -145,8 +146,8 @@ final class Batcher implements AutoCloseable {
                 give(
                         batch,
                         new IllegalStateException(
-                                "event '" + batch.events.get(0).event.id + "' cannot be delivered: " + why.getMessage()
-                                        + "; mend the consumer or filter such events",
+                                "event '" + batch.events.get(0).event.id() + "' cannot be delivered: "
+                                        + why.getMessage() + "; mend the consumer or filter such events",
                                 why));
             } else {
                 halve(batch);

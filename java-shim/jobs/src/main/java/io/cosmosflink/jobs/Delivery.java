@@ -1,5 +1,6 @@
 package io.cosmosflink.jobs;
 
+import io.cosmosflink.core.Operation;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
@@ -7,8 +8,11 @@ import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.streaming.api.functions.async.ResultFuture;
 import org.apache.flink.streaming.api.functions.async.RichAsyncFunction;
 
-/** Sends events to the consumer in batches and hands each on once its batch is acknowledged. */
-final class Delivery extends RichAsyncFunction<OutgoingDocument, OutgoingDocument> {
+/**
+ * Sends events to the consumer in batches and hands each on once its batch is acknowledged. What comes in is in the operator's state
+ * until then, so it is the core's own form of an operation, which the job of any language restores.
+ */
+final class Delivery extends RichAsyncFunction<byte[], OutgoingDocument> {
     private static final long serialVersionUID = 1L;
     /** Batches on the wire at one time: enough to hide the round trip, few enough to be fair to other subtasks. */
     private static final int CONCURRENCY = 4;
@@ -54,13 +58,14 @@ final class Delivery extends RichAsyncFunction<OutgoingDocument, OutgoingDocumen
     }
 
     @Override
-    public void asyncInvoke(OutgoingDocument event, ResultFuture<OutgoingDocument> result) {
+    public void asyncInvoke(byte[] state, ResultFuture<OutgoingDocument> result) {
+        Operation event = Operation.decode(Operation.bodyOf(state));
         batcher.offer(event).whenComplete((nothing, failure) -> {
             try {
                 if (failure != null) {
                     result.completeExceptionally(failure);
                 } else {
-                    result.complete(List.of(Orders.delivered(event, Instant.now())));
+                    result.complete(List.of(Orders.delivered(event.document(), Instant.now())));
                 }
             } catch (BadRecordException e) {
                 result.completeExceptionally(e);

@@ -16,8 +16,9 @@ import org.apache.flink.util.OutputTag;
  * {@code job.target-container}; what cannot be used goes to {@code job.dead-letter-container}.
  */
 public final class FlinkCosmosSinkJob {
-    private static final OutputTag<OutgoingDocument> BAD =
-            new OutputTag<>("bad-records", Types.POJO(OutgoingDocument.class));
+    static final String NAME = "cosmosflink-sink";
+
+    static final OutputTag<OutgoingDocument> BAD = new OutputTag<>("bad-records", Types.POJO(OutgoingDocument.class));
 
     private FlinkCosmosSinkJob() {}
 
@@ -26,7 +27,7 @@ public final class FlinkCosmosSinkJob {
         JobSettings settings = JobSettings.of(arguments, System.getenv());
         StreamExecutionEnvironment env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
         define(env, settings);
-        env.execute(settings.jobName("cosmosflink-sink"));
+        env.execute(settings.jobName(NAME));
     }
 
     static void define(StreamExecutionEnvironment env, JobSettings settings) {
@@ -49,7 +50,7 @@ public final class FlinkCosmosSinkJob {
     }
 
     /** Sends each record on one of the two ways. */
-    private static final class Process extends ProcessFunction<CosmosDBRecord, OutgoingDocument> {
+    static final class Process extends ProcessFunction<CosmosDBRecord, OutgoingDocument> {
         private static final long serialVersionUID = 1L;
 
         private final String container;

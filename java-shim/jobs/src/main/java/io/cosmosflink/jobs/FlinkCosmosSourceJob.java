@@ -5,6 +5,7 @@ import java.time.Instant;
 import java.util.concurrent.TimeUnit;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.functions.RichFlatMapFunction;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.streaming.api.datastream.AsyncDataStream;
@@ -17,6 +18,8 @@ import org.apache.flink.util.Collector;
  * {@code job.output-container} what the consumer has acknowledged. At least once: an event is in a checkpoint until it is recorded.
  */
 public final class FlinkCosmosSourceJob {
+    static final String NAME = "cosmosflink-source";
+
     private FlinkCosmosSourceJob() {}
 
     /** {@code --name value} pairs over the environment; see {@code docs/configuration.md}. */
@@ -24,15 +27,15 @@ public final class FlinkCosmosSourceJob {
         JobSettings settings = JobSettings.of(arguments, System.getenv());
         StreamExecutionEnvironment env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
         define(env, settings);
-        env.execute(settings.jobName("cosmosflink-source"));
+        env.execute(settings.jobName(NAME));
     }
 
     static void define(StreamExecutionEnvironment env, JobSettings settings) {
-        DataStream<OutgoingDocument> events = env.fromSource(
+        DataStream<byte[]> events = env.fromSource(
                         settings.source("job.target-container"), Watermarks.ofService(), "processed")
                 .uid("processed-orders")
                 .flatMap(new Enrich())
-                .returns(Types.POJO(OutgoingDocument.class))
+                .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                 .name("enrich")
                 .uid("enrich");
         Delivery delivery = Delivery.of(settings);
@@ -47,7 +50,7 @@ public final class FlinkCosmosSourceJob {
     }
 
     /** Adds what the consumer wants to know, and drops what is no processed order. */
-    private static final class Enrich extends RichFlatMapFunction<CosmosDBRecord, OutgoingDocument> {
+    private static final class Enrich extends RichFlatMapFunction<CosmosDBRecord, byte[]> {
         private static final long serialVersionUID = 1L;
 
         private transient Counter filtered;
@@ -58,12 +61,12 @@ public final class FlinkCosmosSourceJob {
         }
 
         @Override
-        public void flatMap(CosmosDBRecord record, Collector<OutgoingDocument> out) {
+        public void flatMap(CosmosDBRecord record, Collector<byte[]> out) {
             if (record.deleted()) {
                 return;
             }
             try {
-                out.collect(Orders.outgoing(record.document, Instant.now()));
+                out.collect(Orders.outgoing(record.document, Instant.now()).state());
             } catch (BadRecordException e) {
                 filtered.inc();
             }

@@ -43,6 +43,11 @@ final class JobSettings {
         return new JobSettings(given.validated(NativeRuntime.get(), Role.JOB));
     }
 
+    /** All of them, defaults included. */
+    CosmosDBOptions options() {
+        return options;
+    }
+
     String text(String option) {
         return options.require(option);
     }

@@ -4,15 +4,16 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.math.BigDecimal;
 import java.math.RoundingMode;
 import java.nio.charset.StandardCharsets;
+import java.time.DateTimeException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
-import java.time.format.DateTimeParseException;
 import java.util.List;
 import java.util.Locale;
 import java.util.UUID;
@@ -20,10 +21,11 @@ import java.util.regex.Pattern;
 
 /** What the jobs know about orders. Pure functions. */
 final class Orders {
-    /** Thread-safe once configured. Amounts keep every digit. */
+    /** Thread-safe once configured. Numbers keep every digit, zeros at the end included. */
     private static final ObjectMapper MAPPER = JsonMapper.builder()
             .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+            .disable(JsonNodeFeature.STRIP_TRAILING_BIGDECIMAL_ZEROES)
             .build();
 
     /** What the service adds to every document. */
@@ -32,6 +34,10 @@ final class Orders {
     private static final Pattern REGION = Pattern.compile("[a-z]{2}(-[a-z]+)+(-?[0-9]+)?");
     private static final Pattern CURRENCY = Pattern.compile("[A-Z]{3}");
     private static final int ZONES = 16;
+    /** Of an amount: to round {@code 1e999999999} to the hundredth would take all memory. */
+    private static final int MAX_WHOLE_DIGITS = 18;
+
+    private static final int MAX_FRACTION_DIGITS = 100;
 
     private Orders() {}
 
@@ -46,8 +52,9 @@ final class Orders {
         String customer = text(order, "customerId");
         String source = text(order, "source");
         JsonNode amount = order.path("amount");
-        if (!amount.isNumber() || amount.decimalValue().signum() < 0) {
-            throw new BadRecordException("amount is " + shown(amount) + "; expected a number, at least 0");
+        if (!amount.isNumber() || !usable(amount.decimalValue())) {
+            throw new BadRecordException("amount is " + shown(amount) + "; expected a number, at least 0, of at most "
+                    + MAX_WHOLE_DIGITS + " digits before and " + MAX_FRACTION_DIGITS + " behind the point");
         }
         String currency = text(order, "currency").toUpperCase(Locale.ROOT);
         if (!CURRENCY.matcher(currency).matches()) {
@@ -73,6 +80,7 @@ final class Orders {
         String id = text(order, "id");
         String region = text(order, "region");
         time(order, "processedAt");
+        long created = time(order, "createdAt");
         BigDecimal amount = order.path("amount").decimalValue();
         SYSTEM_FIELDS.forEach(order::remove);
         order.put(
@@ -80,17 +88,15 @@ final class Orders {
                 amount.compareTo(BigDecimal.valueOf(100)) < 0
                         ? "small"
                         : amount.compareTo(BigDecimal.valueOf(1000)) < 0 ? "medium" : "large");
-        order.put(
-                "pipelineMillis",
-                Math.max(0, now.toEpochMilli() - time(order, "createdAt").toEpochMilli()));
+        order.put("pipelineMillis", Math.max(0, now.toEpochMilli() - created));
         return new OutgoingDocument(id, region, bytes(order));
     }
 
     /** The record of a delivery: the event and when it was acknowledged. */
-    static OutgoingDocument delivered(OutgoingDocument event, Instant now) throws BadRecordException {
-        ObjectNode record = object(event.document);
+    static OutgoingDocument delivered(byte[] event, Instant now) throws BadRecordException {
+        ObjectNode record = object(event);
         record.put("deliveredAt", now.toString());
-        return new OutgoingDocument(event.id, event.partitionKey, bytes(record));
+        return new OutgoingDocument(text(record, "id"), text(record, "region"), bytes(record));
     }
 
     /**
@@ -112,17 +118,22 @@ final class Orders {
         ObjectNode letter = MAPPER.createObjectNode();
         letter.put("id", name);
         letter.put("container", container);
-        letter.put("reason", reason);
+        // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
+        letter.put("reason", new String(reason.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8));
         letter.put("operation", operation);
         letter.put("time", now.toString());
         letter.put("documentId", id);
         letter.put("partitionKey", partitionKey);
         try {
-            letter.set("document", MAPPER.readTree(document));
-        } catch (IOException e) {
+            return new OutgoingDocument(name, container, bytes(letter.set("document", tree(document))));
+        } catch (BadRecordException e) {
             letter.put("document", new String(document, StandardCharsets.UTF_8));
         }
-        return new OutgoingDocument(name, container, bytes(letter));
+        try {
+            return new OutgoingDocument(name, container, bytes(letter));
+        } catch (BadRecordException e) {
+            throw new IllegalStateException("a dead letter for '" + id + "' cannot be written", e);
+        }
     }
 
     /** The source where it names a region; else one of a few zones, by customer, so that no partition gets all. */
@@ -131,19 +142,33 @@ final class Orders {
         return REGION.matcher(name).matches() ? name : "zone-" + Math.floorMod(customer.hashCode(), ZONES);
     }
 
+    private static boolean usable(BigDecimal amount) {
+        return amount.signum() >= 0
+                && (long) amount.precision() - amount.scale() <= MAX_WHOLE_DIGITS
+                && amount.scale() <= MAX_FRACTION_DIGITS;
+    }
+
     private static BigDecimal normalised(BigDecimal amount) {
         return amount.setScale(2, RoundingMode.HALF_EVEN);
     }
 
     private static ObjectNode object(byte[] document) throws BadRecordException {
+        if (tree(document) instanceof ObjectNode object) {
+            return object;
+        }
+        throw new BadRecordException("the document is not a JSON object");
+    }
+
+    private static JsonNode tree(byte[] document) throws BadRecordException {
         try {
-            if (MAPPER.readTree(document) instanceof ObjectNode object) {
-                return object;
+            JsonNode tree = MAPPER.readTree(document);
+            if (!tree.isMissingNode()) {
+                return tree;
             }
         } catch (IOException e) {
             throw new BadRecordException("the document is not JSON: " + e.getMessage());
         }
-        throw new BadRecordException("the document is not a JSON object");
+        throw new BadRecordException("the document is not JSON: it is empty");
     }
 
     private static String text(ObjectNode order, String field) throws BadRecordException {
@@ -154,11 +179,12 @@ final class Orders {
         return value.textValue();
     }
 
-    private static Instant time(ObjectNode order, String field) throws BadRecordException {
+    /** Epoch millis. */
+    private static long time(ObjectNode order, String field) throws BadRecordException {
         String value = text(order, field);
         try {
-            return OffsetDateTime.parse(value).toInstant();
-        } catch (DateTimeParseException e) {
+            return OffsetDateTime.parse(value).toInstant().toEpochMilli();
+        } catch (DateTimeException | ArithmeticException e) {
             throw new BadRecordException(field + " is '" + value + "'; expected an ISO 8601 time with its offset");
         }
     }
@@ -168,11 +194,16 @@ final class Orders {
         return text.length() <= 100 ? text : text.substring(0, 100) + "..";
     }
 
-    private static byte[] bytes(ObjectNode node) {
+    private static byte[] bytes(JsonNode node) throws BadRecordException {
         try {
-            return MAPPER.writeValueAsBytes(node);
+            String text = MAPPER.writeValueAsString(node);
+            byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+            if (text.equals(new String(bytes, StandardCharsets.UTF_8))) {
+                return bytes;
+            }
         } catch (JsonProcessingException e) {
             throw new IllegalStateException("a tree that was just built cannot be written", e);
         }
+        throw new BadRecordException("the document is not JSON: it has half a surrogate pair, which UTF-8 cannot hold");
     }
 }

@@ -1,5 +1,8 @@
 package io.cosmosflink.jobs;
 
+import com.fasterxml.jackson.core.io.JsonStringEncoder;
+import io.cosmosflink.core.Operation;
+
 /** A document on its way to a container or to the consumer. A POJO in Flink's sense. */
 public class OutgoingDocument {
     public String id = "";
@@ -14,5 +17,11 @@ public class OutgoingDocument {
         this.id = id;
         this.partitionKey = partitionKey;
         this.document = document;
+    }
+
+    /** As an upsert in the core's durable form, for operators that keep it in their state. */
+    byte[] state() {
+        String key = "[\"" + new String(JsonStringEncoder.getInstance().quoteAsString(partitionKey)) + "\"]";
+        return Operation.stateOf(Operation.upsert(id, key, document).encode());
     }
 }

@@ -3,6 +3,7 @@ package io.cosmosflink.jobs;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.cosmosflink.core.Operation;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -43,7 +44,7 @@ class BatcherTest {
     private static List<CompletableFuture<Void>> offer(Batcher batcher, int events) {
         return IntStream.range(0, events)
                 .mapToObj(i ->
-                        batcher.offer(new OutgoingDocument("" + i, "k", ("e" + i).getBytes(StandardCharsets.UTF_8))))
+                        batcher.offer(Operation.upsert("" + i, "[\"k\"]", ("e" + i).getBytes(StandardCharsets.UTF_8))))
                 .toList();
     }
 

@@ -1,7 +1,6 @@
 package io.cosmosflink.jobs;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.time.Duration;
 import java.util.Map;
@@ -25,23 +24,6 @@ class JobSettingsTest {
             "1000",
             "PATH",
             "/bin");
-
-    @Test
-    void argumentsGoBeforeTheEnvironmentAndDefaultsAreTheCores() {
-        JobSettings settings = JobSettings.of(new String[] {"--job.checkpoint-interval-ms", "500"}, ENVIRONMENT);
-        assertThat(settings.number("job.checkpoint-interval-ms")).isEqualTo(500);
-        assertThat(settings.text("job.target-container")).isEqualTo("events-processed");
-        assertThat(settings.jobName("mine")).isEqualTo("mine");
-    }
-
-    @Test
-    void mistakesAreNamed() {
-        assertThatThrownBy(() -> JobSettings.of(new String[] {"--job.nmae", "x"}, ENVIRONMENT))
-                .hasMessageContainingAll("job.nmae", "job.name");
-        assertThatThrownBy(() -> JobSettings.of(new String[] {"--job.name"}, ENVIRONMENT))
-                .hasMessageContaining("--job.name has no value");
-        assertThatThrownBy(() -> JobSettings.of(new String[0], Map.of())).hasMessageContaining("COSMOS_URI");
-    }
 
     @Test
     void bothJobsKeepTheirCheckpointsAndEveryOperatorHasItsUid() {

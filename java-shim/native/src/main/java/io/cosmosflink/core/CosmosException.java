@@ -1,5 +1,7 @@
 package io.cosmosflink.core;
 
+import java.util.Locale;
+
 /** The one exception of the core: what failed, of which kind, and what the service answered. */
 public final class CosmosException extends RuntimeException {
     private static final long serialVersionUID = 1L;
@@ -23,6 +25,37 @@ public final class CosmosException extends RuntimeException {
 
         private static final Kind[] ALL = values();
 
+        /** What to do about a write that failed like this. */
+        public String advice() {
+            return switch (this) {
+                case AUTH -> "check the account key or the role of the identity";
+                case NOT_FOUND -> "create the container, or for a replace or a delete the document";
+                case THROTTLED -> "give the container more request units or raise cosmos.retry.deadline-ms";
+                case TRANSIENT ->
+                    "the service could not be reached in time; raise cosmos.retry.deadline-ms if that is expected";
+                case TOO_LARGE -> "the service takes documents of up to 2 MiB";
+                case CONFLICT -> "the document exists already; use upsert, or sink.failure-mode skip";
+                case PRECONDITION -> "the document was changed in between; read its new ETag";
+                case BAD_REQUEST -> "check id, partition key and document against the container";
+                default -> name().toLowerCase(Locale.ROOT) + "; see the log";
+            };
+        }
+
+        /**
+         * Whether a restart of the job does not mend a failure to open something. A missing container or wrong options stop it for
+         * good, and so does a refused key when the job has only begun: later it may be a key that was just rotated, and a restart
+         * reads the new one.
+         *
+         * @param fresh whether the job has only begun
+         */
+        public boolean isFinal(boolean fresh) {
+            return switch (this) {
+                case CONFIG, NOT_FOUND, STATE -> true;
+                case AUTH -> fresh;
+                default -> false;
+            };
+        }
+
         /** The kind of a number on the wire, or {@link #UNKNOWN}. */
         static Kind of(int number) {
             return number > 0 && number < ALL.length ? ALL[number] : UNKNOWN;
@@ -44,7 +77,12 @@ public final class CosmosException extends RuntimeException {
     }
 
     CosmosException(String message, Kind kind) {
-        this(message, kind.ordinal(), 0, 0, "");
+        this(message, kind, 0, 0, "");
+    }
+
+    /** A failure that a shim words itself, such as that of an {@link Outcome}. */
+    public CosmosException(String message, Kind kind, int status, int subStatus, String activityId) {
+        this(message, kind.ordinal(), status, subStatus, activityId);
     }
 
     public Kind kind() {

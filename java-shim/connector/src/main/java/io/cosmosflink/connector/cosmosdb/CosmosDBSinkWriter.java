@@ -227,7 +227,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 + operation.partitionKey() + " failed after " + outcome.attempts() + " attempts with status "
                 + outcome.status() + "/"
                 + outcome.subStatus() + " (activity " + outcome.activityId() + "): " + outcome.message() + "; "
-                + Failures.advice(outcome.kind());
+                + outcome.kind().advice();
         CosmosException cause = new CosmosException(
                 message, outcome.kind().ordinal(), outcome.status(), outcome.subStatus(), outcome.activityId());
         return new FlinkRuntimeException(message, cause);

@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
@@ -26,7 +27,7 @@ final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<C
 
     @Override
     public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
-        Versions.check("the enumerator's state", version, VERSION);
+        StateVersions.check("the enumerator's state", version, VERSION);
         try {
             return new CosmosDBSourceState(runtime.get().decodeEnumeratorState(bytes));
         } catch (CosmosException e) {

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Page;
+import io.cosmosflink.core.PageBuffers;
 import java.io.IOException;
 import java.util.Collection;
 import java.util.List;

@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
@@ -26,7 +27,7 @@ final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosD
 
     @Override
     public CosmosDBSplit deserialize(int version, byte[] bytes) throws IOException {
-        Versions.check("splits", version, VERSION);
+        StateVersions.check("splits", version, VERSION);
         try {
             return new CosmosDBSplit(runtime.get().describeSplit(bytes));
         } catch (CosmosException e) {

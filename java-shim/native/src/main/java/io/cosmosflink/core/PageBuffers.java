@@ -1,9 +1,9 @@
-package io.cosmosflink.connector.cosmosdb;
+package io.cosmosflink.core;
 
 import java.util.concurrent.ArrayBlockingQueue;
 
 /** Page buffers that go round between the fetcher, which fills them, and the task, which empties them. */
-final class PageBuffers {
+public final class PageBuffers {
     /** One being filled, two in Flink's queue (its default), one being emitted. */
     private static final int KEEP = 4;
     /** A page is a few MiB at most; what is larger is not kept. */
@@ -12,12 +12,13 @@ final class PageBuffers {
     private final ArrayBlockingQueue<byte[]> free = new ArrayBlockingQueue<>(KEEP);
 
     /** A buffer of at least {@code size} bytes. */
-    byte[] take(int size) {
+    public byte[] take(int size) {
         byte[] buffer = free.poll();
         return buffer != null && buffer.length >= size ? buffer : new byte[capacity(size)];
     }
 
-    void give(byte[] buffer) {
+    /** The buffer is not used by the caller any more. */
+    public void give(byte[] buffer) {
         if (buffer.length <= KEEP_BYTES) {
             free.offer(buffer);
         }

@@ -1,0 +1,500 @@
+//! What every run stands on: an account, a Flink cluster, and the jobs on it.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail, Context, Result};
+use serde_json::Value;
+
+use crate::build::{artifacts, Artifacts, Variant};
+use crate::cluster::{Cluster, Layout};
+use crate::process::{free_port, get_json, output, ready, Processes};
+use crate::root;
+
+/// Physical partitions of each container of the local account.
+const PARTITIONS: u32 = 4;
+
+/// Containers by variable, default name, partition key path and the option of the jobs.
+const CONTAINERS: [(&str, &str, &str, Option<&str>); 5] = [
+    (
+        SOURCE,
+        "events-source",
+        "/customerId",
+        Some("--job.source-container"),
+    ),
+    (
+        TARGET,
+        "events-processed",
+        "/region",
+        Some("--job.target-container"),
+    ),
+    (OUTPUT, "events-output", "/region", Some("--job.output-container")),
+    (
+        DEAD_LETTERS,
+        "dead-letter",
+        "/container",
+        Some("--job.dead-letter-container"),
+    ),
+    ("COSMOS_LEASE_CONTAINER", "cosmos-leases", "/id", None),
+];
+
+/// Variables that name the containers.
+pub const SOURCE: &str = "COSMOS_SOURCE_CONTAINER";
+pub const TARGET: &str = "COSMOS_TARGET_CONTAINER";
+pub const OUTPUT: &str = "COSMOS_OUTPUT_CONTAINER";
+pub const DEAD_LETTERS: &str = "COSMOS_DEAD_LETTER_CONTAINER";
+
+/// The containers of one pipeline.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    suffix: String,
+    /// One that has another name, by its variable.
+    instead: Option<(&'static str, String)>,
+}
+
+impl Containers {
+    /// Those that the environment names, or the usual ones, each with an ending.
+    pub fn ending(suffix: &str) -> Containers {
+        Containers {
+            suffix: suffix.to_owned(),
+            instead: None,
+        }
+    }
+
+    /// The same, but for one.
+    pub fn with(&self, variable: &'static str, name: &str) -> Containers {
+        Containers {
+            instead: Some((variable, name.to_owned())),
+            ..self.clone()
+        }
+    }
+
+    /// Name of the container that a variable stands for.
+    pub fn name(&self, variable: &str) -> String {
+        if let Some((_, name)) = self.instead.as_ref().filter(|i| i.0 == variable) {
+            return name.clone();
+        }
+        let default = CONTAINERS.iter().find(|c| c.0 == variable).map_or("", |c| c.1);
+        let given = std::env::var(variable).ok().filter(|v| !v.is_empty());
+        given.unwrap_or_else(|| default.to_owned()) + &self.suffix
+    }
+
+    /// The variables, for the producer and the initializer.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let all = CONTAINERS.iter();
+        all.map(|c| (c.0.to_owned(), self.name(c.0))).collect()
+    }
+
+    /// The options, for the jobs.
+    pub fn arguments(&self) -> Vec<String> {
+        let all = CONTAINERS.iter();
+        all.filter_map(|c| Some([c.3?.to_owned(), self.name(c.0)]))
+            .flatten()
+            .collect()
+    }
+}
+
+/// Starts a local account; returns the environment of everything that connects to it, and its endpoint.
+fn local_account(
+    built: &Artifacts,
+    home: &Path,
+    processes: &mut Processes,
+) -> Result<(Vec<(String, String)>, String)> {
+    // What the user has set is for a real account and must not leak into this run.
+    for (name, _) in std::env::vars() {
+        let prefixes = [
+            "COSMOS_",
+            "CONSUMER_",
+            "PRODUCER_",
+            "JOB_",
+            "CHECKPOINT_",
+            "AZURE_",
+        ];
+        if prefixes.iter().any(|p| name.starts_with(p)) {
+            std::env::remove_var(name);
+        }
+    }
+    let (key, file) = (home.join("account-key"), home.join("cosmos-local.json"));
+    let mut command = built.binary("cosmos-local");
+    command
+        .args(["--listen", "127.0.0.1:0", "--database", "orders", "--key-file"])
+        .arg(&key);
+    command.arg("--ready-file").arg(&file);
+    for (_, name, path, _) in CONTAINERS {
+        command
+            .arg("--container")
+            .arg(format!("{name}:{path}:{PARTITIONS}"));
+    }
+    processes.start("cosmos-local", &mut command)?;
+    let ready = ready(processes, &file, Duration::from_secs(20))?;
+    let endpoint = ready["endpoint"].as_str().unwrap_or_default().to_owned();
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let environment = vec![
+        set("COSMOS_URI", &endpoint),
+        set("COSMOS_DB", "orders"),
+        set("COSMOS_KEY_FILE", &key.display().to_string()),
+        // This machine is no Azure VM: asking for its metadata would only take time.
+        set("COSMOS_DISABLE_IMDS", "1"),
+        // A backtrace for each header that is absent costs more than the request (the Azure crates make one).
+        set("RUST_LIB_BACKTRACE", "0"),
+    ];
+    Ok((environment, endpoint))
+}
+
+/// The environment of a real account: the user's own. A key is moved into a file of this run, so that it is never part of a job.
+fn account_environment(home: &Path) -> Result<Vec<(String, String)>> {
+    for name in ["COSMOS_URI", "COSMOS_DB"] {
+        if std::env::var(name).unwrap_or_default().is_empty() {
+            bail!("{name} is not set; --account takes the account from the environment (see infra/.env.example)");
+        }
+    }
+    let mut environment = vec![("RUST_LIB_BACKTRACE".to_owned(), "0".to_owned())];
+    if let Some(key) = std::env::var("COSMOS_KEY").ok().filter(|k| !k.is_empty()) {
+        let file = home.join("account-key");
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)?;
+        out.write_all(key.as_bytes())?;
+        std::env::remove_var("COSMOS_KEY");
+        environment.push(("COSMOS_KEY_FILE".to_owned(), file.display().to_string()));
+    }
+    Ok(environment)
+}
+
+fn create(built: &Artifacts, environment: &[(String, String)], containers: &Containers) -> Result<()> {
+    let mut command = built.binary("cosmosflink-init");
+    command
+        .args(["create", "--wait", "20"])
+        .envs(environment.iter().cloned())
+        .envs(containers.environment());
+    output(&mut command).map(drop)
+}
+
+/// What a run needs.
+pub struct Setup<'a> {
+    /// Its folder below `target`.
+    pub name: &'a str,
+    /// With the real account of the environment.
+    pub account: bool,
+    /// Slots of each TaskManager.
+    pub slots: u32,
+    /// Whose job jars.
+    pub variants: &'a [Variant],
+    /// Sets of containers that are made.
+    pub containers: Vec<Containers>,
+    /// On Flink's full distribution instead of the jars that a cluster needs.
+    pub distribution: bool,
+    /// What the process of the first TaskManager is called.
+    pub taskmanager: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// The usual: local account, one TaskManager, the usual containers.
+    pub fn new(name: &'a str, slots: u32, variants: &'a [Variant]) -> Setup<'a> {
+        Setup {
+            name,
+            account: false,
+            slots,
+            variants,
+            containers: vec![Containers::ending("")],
+            distribution: false,
+            taskmanager: "taskmanager",
+        }
+    }
+}
+
+/// One of the two jobs.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    Sink,
+    Source,
+}
+
+impl Job {
+    const fn class(self) -> &'static str {
+        match self {
+            Job::Sink => "FlinkCosmosSinkJob",
+            Job::Source => "FlinkCosmosSourceJob",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Job::Sink => "cosmosflink-sink",
+            Job::Source => "cosmosflink-source",
+        }
+    }
+}
+
+/// How a job is started.
+pub struct Submission<'a> {
+    pub variant: Variant,
+    pub job: Job,
+    pub containers: &'a Containers,
+    pub parallelism: u32,
+    pub checkpoint_interval_ms: u64,
+    /// Where it goes on.
+    pub savepoint: Option<&'a str>,
+}
+
+/// What runs, once it runs.
+pub struct Pipeline {
+    pub processes: Processes,
+    pub cluster: Cluster,
+    pub environment: Vec<(String, String)>,
+    pub built: Artifacts,
+    pub home: PathBuf,
+    /// Base URL of the local account; `None` with a real one.
+    pub local: Option<String>,
+}
+
+impl Pipeline {
+    /// Account and cluster for Java's jobs.
+    pub fn start(name: &str, account: bool, slots: u32) -> Result<Pipeline> {
+        Pipeline::launch(&Setup {
+            account,
+            ..Setup::new(name, slots, &[Variant::Java])
+        })
+    }
+
+    /// Builds everything and starts account and cluster; creates the containers.
+    pub fn launch(setup: &Setup<'_>) -> Result<Pipeline> {
+        let built = artifacts(setup.variants, setup.distribution)?;
+        let home = root().join("target").join(setup.name);
+        if home.exists() {
+            std::fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
+        }
+        std::fs::create_dir_all(&home)?;
+        let mut processes = Processes::new(home.join("logs"))?;
+        let (mut environment, local) = if setup.account {
+            (account_environment(&home)?, None)
+        } else {
+            println!("starting the local account");
+            let (environment, endpoint) = local_account(&built, &home, &mut processes)?;
+            (environment, Some(endpoint))
+        };
+        println!("creating what is missing of database and containers");
+        for containers in &setup.containers {
+            create(&built, &environment, containers)?;
+        }
+        if let Some(first) = setup.containers.first() {
+            environment.extend(first.environment());
+        }
+        println!(
+            "starting Flink{}: a JobManager and a TaskManager",
+            if setup.distribution {
+                ", the full distribution"
+            } else {
+                ""
+            }
+        );
+        let layout = Layout {
+            home: &home,
+            lib: &built.flink_lib,
+            slots: setup.slots,
+            taskmanager: setup.taskmanager,
+            environment: environment.clone(),
+        };
+        let cluster = Cluster::start(&mut processes, &layout)?;
+        println!("Flink's UI: {}", cluster.rest);
+        Ok(Pipeline {
+            processes,
+            cluster,
+            environment,
+            built,
+            home,
+            local,
+        })
+    }
+
+    /// Creates what is missing of more containers.
+    pub fn create(&self, containers: &Containers) -> Result<()> {
+        create(&self.built, &self.environment, containers)
+    }
+
+    /// Runs the initializer to its end and returns what it printed.
+    pub fn init(&self, args: &[&str]) -> Result<String> {
+        output(
+            self.built
+                .binary("cosmosflink-init")
+                .args(args)
+                .envs(self.environment.clone()),
+        )
+    }
+
+    /// Documents of a container.
+    pub fn count(&self, container: &str) -> Result<u64> {
+        let count: Value = serde_json::from_str(&self.init(&["count", "--container", container])?)?;
+        count["documents"]
+            .as_u64()
+            .with_context(|| format!("no count in {count}"))
+    }
+
+    /// Starts a job; returns its id.
+    pub fn submit(&self, start: &Submission<'_>, more: &[String]) -> Result<String> {
+        let name = start.job.name().to_owned() + &start.containers.suffix;
+        let mut arguments = vec!["--job.name".to_owned(), name];
+        arguments.extend(start.containers.arguments());
+        arguments.push("--job.checkpoint-interval-ms".to_owned());
+        arguments.push(start.checkpoint_interval_ms.to_string());
+        arguments.extend_from_slice(more);
+        let class = format!("{}.{}", start.variant.package(), start.job.class());
+        self.submit_jar_from(
+            &start.variant.jar(),
+            &class,
+            start.parallelism,
+            start.savepoint,
+            &arguments,
+        )
+    }
+
+    /// Submits a job of any jar through the REST interface; returns its id.
+    pub fn submit_jar(
+        &self,
+        jar: &Path,
+        class: &str,
+        parallelism: u32,
+        arguments: &[String],
+    ) -> Result<String> {
+        self.submit_jar_from(jar, class, parallelism, None, arguments)
+    }
+
+    fn submit_jar_from(
+        &self,
+        jar: &Path,
+        class: &str,
+        parallelism: u32,
+        savepoint: Option<&str>,
+        arguments: &[String],
+    ) -> Result<String> {
+        let (jar, parallelism) = (jar.display().to_string(), parallelism.to_string());
+        let mut args = vec![
+            "submit",
+            "--flink",
+            &self.cluster.rest,
+            "--jar",
+            &jar,
+            "--entry-class",
+            class,
+            "--parallelism",
+            &parallelism,
+        ];
+        if let Some(savepoint) = savepoint {
+            args.extend(["--savepoint", savepoint]);
+        }
+        args.push("--program-args");
+        args.extend(arguments.iter().map(String::as_str));
+        let answer: Value =
+            serde_json::from_str(&self.init(&args)?).context("the initializer printed no JSON")?;
+        let id = answer["jobId"].as_str().map(str::to_owned);
+        id.ok_or_else(|| anyhow!("no job id in {answer}"))
+    }
+
+    /// The first job alone, with options of its own.
+    pub fn submit_sink_job(&self, variant: Variant, more: &[String]) -> Result<String> {
+        let start = Submission {
+            variant,
+            job: Job::Sink,
+            containers: &Containers::ending(""),
+            parallelism: 1,
+            checkpoint_interval_ms: 1000,
+            savepoint: None,
+        };
+        self.submit(&start, more)
+    }
+
+    /// A producer that is ready to be started.
+    pub fn producer(&self, containers: &Containers, args: &[&str], summary: &Path) -> Command {
+        let mut command = self.built.binary("cosmosflink-producer");
+        command
+            .args(args)
+            .args(["--quiet", "--summary-file"])
+            .arg(summary);
+        command
+            .envs(self.environment.clone())
+            .envs(containers.environment());
+        command
+    }
+
+    /// Folder of this run.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+}
+
+/// JSON of a server of this run.
+pub fn get(url: &str) -> Result<Value> {
+    get_json(url, Duration::from_secs(5))
+}
+
+/// The consumer of a pipeline.
+pub struct Consumer {
+    /// Base URL.
+    pub http: String,
+    http_address: String,
+    tcp_address: String,
+    /// What its process is called.
+    name: String,
+}
+
+impl Consumer {
+    /// Takes its addresses, without starting it.
+    pub fn reserve(name: &str) -> Result<Consumer> {
+        let address = || -> Result<String> { Ok(format!("127.0.0.1:{}", free_port()?)) };
+        let (http_address, tcp_address) = (address()?, address()?);
+        Ok(Consumer {
+            http: format!("http://{http_address}"),
+            http_address,
+            tcp_address,
+            name: name.to_owned(),
+        })
+    }
+
+    pub fn start(&self, pipeline: &mut Pipeline) -> Result<()> {
+        let file = pipeline.home.join(format!("{}.json", self.name));
+        let mut command = pipeline.built.binary("cosmosflink-consumer");
+        command.args([
+            "--listen",
+            &self.http_address,
+            "--tcp-listen",
+            &self.tcp_address,
+            "--tcp-framing",
+            "lines",
+            "--ready-file",
+        ]);
+        command.arg(&file);
+        pipeline.processes.start(&self.name, &mut command)?;
+        ready(&mut pipeline.processes, &file, Duration::from_secs(20))?;
+        println!("the page of the {}: {}", self.name, self.http);
+        Ok(())
+    }
+
+    /// What it has got so far.
+    pub fn stats(&self) -> Result<Value> {
+        get(&format!("{}/stats", self.http))
+    }
+
+    /// Orders that have arrived, each counted once.
+    pub fn unique(&self) -> Result<u64> {
+        Ok(self.stats()?["unique"].as_u64().unwrap_or(0))
+    }
+
+    /// The options of a job that delivers to it.
+    pub fn arguments(&self, transport: &str) -> Vec<String> {
+        [
+            "--job.transport",
+            transport,
+            "--job.consumer-url",
+            &format!("{}/events", self.http),
+            "--job.consumer-tcp",
+            &self.tcp_address,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+}

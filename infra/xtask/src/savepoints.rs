@@ -1,0 +1,348 @@
+//! Jobs that go on from a savepoint of the other variant, in mid-run, without loss or repeat; and the proof that either would be seen.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail, Context, Result};
+use comfy_table::Table;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::build::Variant;
+use crate::cluster::Cluster;
+use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, OUTPUT, TARGET};
+use crate::process::sleep;
+
+/// How the run goes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Whose jobs run, one after the other; each goes on from the savepoints of the one before.
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "java,scala,java")]
+    pub route: Vec<Variant>,
+    /// Orders that must arrive before the next takes over.
+    #[arg(long, default_value_t = 1_500)]
+    pub orders: u64,
+    /// Orders per second.
+    #[arg(long, default_value_t = 300)]
+    pub rate: u64,
+}
+
+/// How long something may make no progress.
+const STALL: Duration = Duration::from_secs(120);
+/// Orders that are on their way to the consumer when a job stops.
+const UNDER_WAY: u64 = 50;
+
+/// One stretch of the run.
+struct Leg {
+    variant: Variant,
+    /// Of the first and of the second job.
+    savepoints: [String; 2],
+    /// Records that the sources have read, as Flink counts them at the end of a job.
+    read: [u64; 2],
+    /// Orders that the consumer has got, and documents that the second job had recorded, when the leg was over.
+    delivered: u64,
+    recorded: u64,
+}
+
+/// Runs the legs with a producer that does not pause, verifies, and replays from the first savepoint.
+pub fn run(options: &Options) -> Result<()> {
+    let containers = Containers::ending("");
+    let mut pipeline = Pipeline::launch(&Setup::new("savepoints", 4, &options.route))?;
+    let consumer = Consumer::reserve("consumer")?;
+    consumer.start(&mut pipeline)?;
+    let summary = pipeline.home().join("producer.json");
+    let mut legs: Vec<Leg> = Vec::new();
+    let mut expected = 0;
+    for (n, &variant) in options.route.iter().enumerate() {
+        println!("{} takes over", variant.name());
+        let from = legs.last().map(|leg| leg.savepoints.clone());
+        let jobs = start(&mut pipeline, &consumer, &containers, variant, from)?;
+        if n == 0 {
+            let rate = options.rate.to_string();
+            let mut command = pipeline.producer(&containers, &["--rate", &rate], &summary);
+            pipeline.processes.start("producer", &mut command)?;
+        }
+        let wanted = consumer.unique()? + options.orders;
+        wait_for(&mut pipeline, &jobs, "orders at the consumer", wanted, |_| {
+            consumer.unique()
+        })?;
+        let last = n + 1 == options.route.len();
+        if last {
+            expected = end_of_production(&mut pipeline, &summary)?;
+            wait_for(&mut pipeline, &jobs, "orders at the consumer", expected, |_| {
+                consumer.unique()
+            })?;
+            wait_for(&mut pipeline, &jobs, "documents", expected, |p| {
+                p.count(&containers.name(OUTPUT))
+            })?;
+        }
+        let savepoints = stop(&mut pipeline, &jobs, !last)?;
+        let cluster = &pipeline.cluster;
+        legs.push(Leg {
+            variant,
+            savepoints,
+            read: [read_records(cluster, &jobs[0])?, read_records(cluster, &jobs[1])?],
+            delivered: consumer.unique()?,
+            recorded: pipeline.count(&containers.name(OUTPUT))?,
+        });
+    }
+    println!("{}", table(&legs));
+    check(&pipeline, &consumer, &containers, &legs, expected)?;
+    replay(&mut pipeline, &consumer, &containers, &legs, expected)?;
+    pipeline.processes.stop();
+    Ok(())
+}
+
+fn start(
+    pipeline: &mut Pipeline,
+    consumer: &Consumer,
+    containers: &Containers,
+    variant: Variant,
+    savepoints: Option<[String; 2]>,
+) -> Result<[String; 2]> {
+    let submit = |job: Job, savepoint: Option<&str>, more: &[String]| {
+        let start = Submission {
+            variant,
+            job,
+            containers,
+            parallelism: 2,
+            checkpoint_interval_ms: 1000,
+            savepoint,
+        };
+        pipeline.submit(&start, more)
+    };
+    let from = |n: usize| savepoints.as_ref().map(|s| s[n].as_str());
+    let jobs = [
+        submit(Job::Sink, from(0), &[])?,
+        submit(Job::Source, from(1), &consumer.arguments("http"))?,
+    ];
+    for job in &jobs {
+        pipeline.cluster.wait_for_tasks(&mut pipeline.processes, job)?;
+    }
+    Ok(jobs)
+}
+
+/// Stops both jobs with a savepoint. The second first, while the first still feeds it: so both stop in mid-run. With the consumer held, orders
+/// that it has not answered are in the savepoint, and whoever goes on from there must deliver them.
+fn stop(pipeline: &mut Pipeline, jobs: &[String; 2], consumer_held: bool) -> Result<[String; 2]> {
+    let folder = pipeline.home.join("savepoints");
+    if consumer_held {
+        pipeline.processes.signal("consumer", Signal::STOP)?;
+        wait_for(pipeline, jobs, "deliveries under way", UNDER_WAY, |p| {
+            let of_delivery = |what: &str| p.cluster.sum(&jobs[1], |m| m == format!("deliver.{what}"));
+            Ok((of_delivery("numRecordsIn") - of_delivery("numRecordsOut")).max(0.0) as u64)
+        })?;
+    }
+    let Pipeline {
+        processes, cluster, ..
+    } = pipeline;
+    let second = cluster.stop_with_savepoint(processes, &jobs[1], &folder)?;
+    processes.signal("consumer", Signal::CONT)?;
+    let first = cluster.stop_with_savepoint(processes, &jobs[0], &folder)?;
+    Ok([first, second])
+}
+
+/// Waits until a number is reached, as long as it grows.
+fn wait_for(
+    pipeline: &mut Pipeline,
+    jobs: &[String],
+    what: &str,
+    wanted: u64,
+    now: impl Fn(&Pipeline) -> Result<u64>,
+) -> Result<()> {
+    let (mut last, mut progress) = (0, Instant::now());
+    loop {
+        pipeline.processes.check()?;
+        for job in jobs {
+            pipeline.cluster.check_job("a job", job)?;
+        }
+        let reached = now(pipeline)?;
+        if reached >= wanted {
+            return Ok(());
+        }
+        if reached > last {
+            (last, progress) = (reached, Instant::now());
+        }
+        if progress.elapsed() > STALL {
+            bail!(
+                "{reached} {what} and not {wanted}, and no more for {} s",
+                STALL.as_secs()
+            );
+        }
+        sleep(Duration::from_millis(100))?;
+    }
+}
+
+/// Stops the producer; returns how many orders it has made.
+fn end_of_production(pipeline: &mut Pipeline, summary: &PathBuf) -> Result<u64> {
+    pipeline.processes.signal("producer", Signal::INT)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(status) = pipeline.processes.ended("producer")? {
+            if !status.success() {
+                bail!("the producer ended with {status}");
+            }
+            let produced: Value = serde_json::from_slice(&std::fs::read(summary)?)?;
+            return produced["acknowledged"]
+                .as_u64()
+                .context("the producer counted nothing");
+        }
+        if Instant::now() > deadline {
+            bail!("the producer does not end");
+        }
+        sleep(Duration::from_millis(50))?;
+    }
+}
+
+/// Records that the source of an ended job has read. Exact: Flink keeps the last count of each task.
+fn read_records(cluster: &Cluster, job: &str) -> Result<u64> {
+    let details = cluster.get(&format!("/jobs/{job}"))?;
+    let source = details["vertices"].as_array().into_iter().flatten().find(|v| {
+        v["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("Source: "))
+    });
+    source
+        .and_then(|v| v["metrics"]["read-records"].as_u64())
+        .with_context(|| format!("Flink counts no records of the source of {job}"))
+}
+
+fn table(legs: &[Leg]) -> Table {
+    let mut table = Table::new();
+    table.set_header([
+        "",
+        "read by the first job",
+        "read by the second job",
+        "delivered so far",
+        "recorded so far",
+    ]);
+    for leg in legs {
+        table.add_row([
+            leg.variant.name().to_owned(),
+            leg.read[0].to_string(),
+            leg.read[1].to_string(),
+            leg.delivered.to_string(),
+            leg.recorded.to_string(),
+        ]);
+    }
+    table
+}
+
+/// Every order is where it must be, and was read once by all legs together.
+fn check(
+    pipeline: &Pipeline,
+    consumer: &Consumer,
+    containers: &Containers,
+    legs: &[Leg],
+    expected: u64,
+) -> Result<()> {
+    let verified = verify(
+        pipeline,
+        consumer,
+        &[&containers.name(TARGET), &containers.name(OUTPUT)],
+    );
+    println!(
+        "{}",
+        verified.context("not everything is where it must be")?.trim()
+    );
+    for (n, job) in ["first", "second"].iter().enumerate() {
+        let read: u64 = legs.iter().map(|leg| leg.read[n]).sum();
+        if read != expected {
+            bail!("{expected} orders were made, but the {job} jobs together read {read}");
+        }
+        if let Some(idle) = legs.iter().find(|leg| leg.read[n] == 0) {
+            bail!(
+                "the {job} job of {} read nothing: it shows nothing",
+                idle.variant.name()
+            );
+        }
+    }
+    // Delivery is at least once: what was on the wire when a job stopped is in its savepoint, and goes out again.
+    let (_, handovers) = legs.split_last().context("no leg")?;
+    let on_the_wire: u64 = handovers.iter().map(|leg| leg.delivered - leg.recorded).sum();
+    let duplicates = duplicates(consumer)?;
+    if duplicates > on_the_wire {
+        bail!("the consumer got {duplicates} orders twice, but at most {on_the_wire} were on the wire when jobs stopped");
+    }
+    println!(
+        "{expected} orders, each read once by all jobs together; {duplicates} of at most {on_the_wire} on the wire at a savepoint came twice"
+    );
+    Ok(())
+}
+
+/// Goes back to the first savepoint, beside what went on from it: what is then found shows that a loss or a repeat would be.
+fn replay(
+    pipeline: &mut Pipeline,
+    consumer: &Consumer,
+    containers: &Containers,
+    legs: &[Leg],
+    expected: u64,
+) -> Result<()> {
+    let first = &legs[0];
+    let variant = legs.get(1).map_or(first.variant, |leg| leg.variant);
+    println!(
+        "{} goes back to the first savepoint of {}",
+        variant.name(),
+        first.variant.name()
+    );
+    let apart = containers.with(OUTPUT, "events-output-replay");
+    pipeline.create(&apart)?;
+    let before = duplicates(consumer)?;
+    let start = Submission {
+        variant,
+        job: Job::Source,
+        containers: &apart,
+        parallelism: 2,
+        checkpoint_interval_ms: 1000,
+        savepoint: Some(&first.savepoints[1]),
+    };
+    let job = pipeline.submit(&start, &consumer.arguments("http"))?;
+    // All that was not yet recorded then, and nothing of what was: the position is exact.
+    let wanted = expected - first.recorded;
+    let jobs = [job];
+    wait_for(pipeline, &jobs, "documents", wanted, |p| {
+        p.count(&apart.name(OUTPUT))
+    })?;
+    let Pipeline {
+        processes,
+        cluster,
+        home,
+        ..
+    } = &mut *pipeline;
+    cluster.stop_with_savepoint(processes, &jobs[0], &home.join("savepoints"))?;
+    let documents = pipeline.count(&apart.name(OUTPUT))?;
+    if documents != wanted {
+        bail!(
+            "{} documents of {expected} were recorded before the savepoint, but {documents} after it",
+            first.recorded
+        );
+    }
+    if verify(pipeline, consumer, &[&apart.name(OUTPUT)]).is_ok() {
+        bail!("{} documents are missing, but were not missed", first.recorded);
+    }
+    let (again, read) = (duplicates(consumer)? - before, expected - first.read[1]);
+    if !(read..=wanted).contains(&again) {
+        bail!("{read} to {wanted} orders were delivered again, but the consumer noticed {again}");
+    }
+    println!(
+        "{} recorded before the savepoint and {documents} after it make {expected}; the {} that are missing there are missed, and \
+         {again} repeats are noticed",
+        first.recorded, first.recorded
+    );
+    Ok(())
+}
+
+fn duplicates(consumer: &Consumer) -> Result<u64> {
+    consumer.stats()?["duplicates"]
+        .as_u64()
+        .ok_or_else(|| anyhow!("the consumer counts no duplicates"))
+}
+
+fn verify(pipeline: &Pipeline, consumer: &Consumer, containers: &[&str]) -> Result<String> {
+    let summary = pipeline.home().join("producer.json").display().to_string();
+    let mut args = vec!["verify", "--summary", &summary, "--consumer", &consumer.http];
+    for container in containers {
+        args.extend(["--container", container]);
+    }
+    pipeline.init(&args)
+}

@@ -1,0 +1,93 @@
+val flinkVersion = "2.3.0"
+val jsoniterVersion = "2.38.17"
+
+ThisBuild / organization := "io.cosmosflink"
+ThisBuild / version := "0.1.0"
+ThisBuild / scalaVersion := "3.3.7"
+ThisBuild / licenses := Seq(License.Apache2)
+
+// Test JVMs run one after the other: each has a cluster and a local account in it.
+Global / onChangedBuildSource := IgnoreSourceChanges
+Global / concurrentRestrictions += Tags.limit(Tags.Test, 1)
+
+val workspace = file("..").getCanonicalFile
+
+/** The jar with the natives: the one that COSMOSFLINK_NATIVE_JAR names, or java-shim's, built when it is missing or old. */
+val nativeJar = taskKey[File]("The jar with the core and its natives")
+ThisBuild / nativeJar := NativeJar(workspace, streams.value.log)
+
+val flinkJvm = Seq("java.lang", "java.util", "java.util.concurrent", "java.math", "java.time")
+  .map(name => s"--add-opens=java.base/$name=ALL-UNNAMED")
+
+val shared = Seq(
+  scalacOptions ++= Seq("-release", "17", "-Werror", "-Wunused:all", "-deprecation", "-feature", "-unchecked"),
+  libraryDependencies ++= Seq(
+    "org.apache.flink" % "flink-streaming-java" % flinkVersion % Provided,
+    "org.apache.flink" % "flink-connector-base" % flinkVersion % Provided,
+    "org.apache.flink" % "flink-clients" % flinkVersion % Provided,
+    "org.scalatest" %% "scalatest" % "3.2.19" % Test,
+    "org.scalatestplus" %% "scalacheck-1-18" % "3.2.19.0" % Test,
+    "org.scalacheck" %% "scalacheck" % "1.19.0" % Test,
+    "org.apache.flink" % "flink-connector-base" % flinkVersion % Test classifier "tests",
+    "org.apache.flink" % "flink-connector-test-utils" % flinkVersion % Test
+  ),
+  Compile / unmanagedJars += Attributed.blank((ThisBuild / nativeJar).value),
+  Test / fork := true,
+  Test / parallelExecution := false,
+  Test / javaOptions ++= flinkJvm ++ {
+    // A folder of our own for what a MiniCluster leaves behind.
+    val tmp = target.value / "tmp"
+    IO.createDirectory(tmp)
+    Seq(
+      s"-Djava.io.tmpdir=$tmp",
+      "-Xmx1g",
+      s"-Dcosmosflink.cosmos-local=${sys.props.getOrElse("cosmosflink.cosmos-local", s"$workspace/target/release/cosmos-local")}"
+    )
+  },
+  // Durations and the closing lines; full stack traces of what failed.
+  Test / testOptions += Tests.Argument(TestFrameworks.ScalaTest, "-oDF")
+)
+
+lazy val root = project
+  .in(file("."))
+  .aggregate(connector, jobs)
+  .settings(name := "cosmosflink-scala", publish / skip := true)
+
+lazy val connector = project
+  .settings(
+    shared,
+    name := "flink-connector-cosmosdb-scala",
+    libraryDependencies ++= Seq(
+      "com.github.plokhotnyuk.jsoniter-scala" %% "jsoniter-scala-core" % jsoniterVersion,
+      // Needed where a model says `derives`, and only by the compiler.
+      "com.github.plokhotnyuk.jsoniter-scala" %% "jsoniter-scala-macros" % jsoniterVersion
+    ),
+    Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value))
+  )
+
+lazy val jobs = project
+  .dependsOn(connector % "compile->compile;test->test")
+  .settings(
+    shared,
+    name := "cosmosflink-jobs-scala",
+    Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value)),
+    assembly / test := {},
+    assembly / mainClass := Some("io.cosmosflink.scaladsl.jobs.FlinkCosmosSinkJob"),
+    assembly / assemblyOutputPath := target.value / s"cosmosflink-jobs-scala-${version.value}.jar",
+    // A real distribution has a Scala 2.12 library in lib, and Flink asks the parent first for `scala.`.
+    // io.cosmosflink.core is never renamed: the natives are bound by that package's name.
+    assembly / assemblyShadeRules := Seq(
+      ShadeRule.rename("scala.**" -> "cosmosflink.shaded.scala.@1").inAll,
+      ShadeRule
+        .rename("com.github.plokhotnyuk.jsoniter_scala.**" -> "cosmosflink.shaded.jsoniter_scala.@1")
+        .inAll
+    ),
+    assembly / assemblyMergeStrategy := {
+      case PathList("META-INF", "native", _*) => MergeStrategy.singleOrError
+      case PathList("META-INF", "services", _*) => MergeStrategy.concat
+      case path if path.endsWith(".tasty") || path.endsWith("module-info.class") => MergeStrategy.discard
+      case PathList("META-INF", _*) => MergeStrategy.discard
+      case PathList("rootdoc.txt" | "library.properties" | "scala-asm.properties") => MergeStrategy.discard
+      case _ => MergeStrategy.singleOrError
+    }
+  )

@@ -1,0 +1,60 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.RecordView
+
+import java.nio.charset.StandardCharsets.UTF_8
+import java.time.Instant
+
+/** What happened to a document. */
+enum ChangeKind derives FlinkType:
+  /** Created or replaced; the latest-version feed cannot tell which. */
+  case Upsert
+  case Create
+  case Replace
+
+  /** There is no document any more. */
+  case Delete
+
+object ChangeKind:
+  private[scaladsl] def of(change: RecordView.Change): ChangeKind = change match
+    case RecordView.Change.UPSERT => Upsert
+    case RecordView.Change.CREATE => Create
+    case RecordView.Change.REPLACE => Replace
+    case RecordView.Change.DELETE => Delete
+
+/** One change, with everything that the feed says about it.
+  *
+  * @param document
+  *   as the service sent it, UTF-8; empty for a delete
+  * @param timestamp
+  *   the service's `_ts`, epoch seconds
+  * @param lsn
+  *   log sequence number, if the service gave it
+  */
+final case class ChangeRecord(
+    document: Array[Byte],
+    id: String,
+    partitionKey: PartitionKey,
+    timestamp: Long,
+    lsn: Option[Long],
+    change: ChangeKind
+) derives FlinkType:
+  /** Whether the document is gone. */
+  def deleted: Boolean = change == ChangeKind.Delete
+
+  def at: Instant = Instant.ofEpochSecond(timestamp)
+
+  /** The document as a model. */
+  def as[T](using decoder: JsonDecoder[T]): Either[DecodeError, T] = decoder.decode(document)
+
+  override def toString: String = s"$change $id $partitionKey ${String(document, UTF_8)}"
+
+object ChangeRecord:
+  private[scaladsl] def of(record: RecordView): ChangeRecord = ChangeRecord(
+    record.document,
+    record.id,
+    PartitionKey.ofJson(record.partitionKey),
+    record.timestampSeconds,
+    Option.when(record.lsn >= 0)(record.lsn),
+    ChangeKind.of(record.change)
+  )

@@ -1,0 +1,97 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.{CosmosRuntime, NativeRuntime}
+
+import scala.collection.immutable.TreeMap
+import scala.jdk.CollectionConverters.*
+
+/** Which options must be there. */
+enum Role:
+  case Connection, Source, Sink, Job
+
+  private[scaladsl] def core: CosmosRuntime.Role = this match
+    case Connection => CosmosRuntime.Role.CONNECTION
+    case Source => CosmosRuntime.Role.SOURCE
+    case Sink => CosmosRuntime.Role.SINK
+    case Job => CosmosRuntime.Role.JOB
+
+/** Options of a source, a sink or a job: a flat map with the names of `docs/configuration.md`. What is secret never shows in
+  * `toString`. The core checks the values and knows the defaults; [[validated]] is the only place that fills them in.
+  *
+  * @param values
+  *   by name, secrets included
+  */
+final case class CosmosDBOptions(values: Map[String, String]):
+  /** The same with some options more, or other values for them. */
+  def +(options: (String, String)*): CosmosDBOptions = CosmosDBOptions(values ++ options)
+
+  /** These, and those of `others` on top. */
+  def ++(others: CosmosDBOptions): CosmosDBOptions = CosmosDBOptions(values ++ others.values)
+
+  def get(name: String): Option[String] = values.get(name)
+
+  /** A value that must be there. */
+  def require(name: String): Either[CosmosError, String] =
+    get(name).toRight(CosmosDBOptions.config(s"option '$name' has no value; set it"))
+
+  /** A whole number that must be there. */
+  def number(name: String): Either[CosmosError, Long] =
+    require(name).flatMap: value =>
+      value.toLongOption.toRight(CosmosDBOptions.config(s"option '$name' is '$value', not a whole number"))
+
+  /** Checked by the core, with its defaults filled in; `Left` of [[CosmosError.Config]] when an option is unknown, missing or wrong. */
+  def validated(role: Role): Either[CosmosError, CosmosDBOptions] = validated(NativeRuntime.get(), role)
+
+  private[scaladsl] def validated(core: CosmosRuntime, role: Role): Either[CosmosError, CosmosDBOptions] =
+    CosmosError.attempt(CosmosDBOptions.of(core.validateOptions(role.core, values.asJava)))
+
+  /** Like [[validated]], but where this process has no core (a client on another platform than the cluster) the options stay as they are
+    * and the cluster checks them.
+    */
+  private[scaladsl] def validatedIfPossible(
+      runtime: CosmosRuntime.Provider,
+      role: Role
+  ): Either[CosmosError, CosmosDBOptions] =
+    CosmosDBOptions.coreOf(runtime).fold(Right(this))(validated(_, role))
+
+  /** For messages. */
+  private[scaladsl] def container: String = values.getOrElse("cosmos.container", "?")
+
+  /** A number that validation has made sure of. */
+  private[scaladsl] def checked(name: String): Long = number(name).fold(e => throw e.toException, identity)
+
+  private[scaladsl] def toJava: java.util.Map[String, String] = values.asJava
+
+  override def toString: String =
+    TreeMap.from(values).map((name, value) => s"$name=${shown(name, value)}").mkString("CosmosDBOptions{", ", ", "}")
+
+  private def shown(name: String, value: String) =
+    if CosmosDBOptions.isSecret(name) then "[redacted]" else value
+
+object CosmosDBOptions:
+  val empty: CosmosDBOptions = CosmosDBOptions(Map.empty)
+
+  def apply(options: (String, String)*): CosmosDBOptions = CosmosDBOptions(options.toMap)
+
+  /** Options from a job's arguments and environment. An argument is named by option (`cosmos.database`) or by variable (`COSMOS_DB`) and
+    * goes before the environment. `Left` of [[CosmosError.Config]] for an unknown argument or a bad value.
+    */
+  def resolve(arguments: Map[String, String], environment: Map[String, String]): Either[CosmosError, CosmosDBOptions] =
+    CosmosError.attempt(of(NativeRuntime.get().resolveOptions(arguments.asJava, environment.asJava)))
+
+  private[scaladsl] def of(values: java.util.Map[String, String]): CosmosDBOptions =
+    CosmosDBOptions(values.asScala.toMap)
+
+  private def config(message: String): CosmosError = CosmosError.Config(CosmosError.Detail(message))
+
+  private def coreOf(runtime: CosmosRuntime.Provider): Option[CosmosRuntime] =
+    try Some(runtime.get())
+    catch case _: UnsatisfiedLinkError => None
+
+  /** The names that the core calls secret; none where there is no core. */
+  private lazy val secrets: Option[Set[String]] =
+    coreOf(() => NativeRuntime.get()).map(_.optionTable.asScala.filter(_.secret).map(_.name).toSet)
+
+  /** Without a core nobody knows, so everything of the authentication is kept back. */
+  private def isSecret(name: String): Boolean =
+    secrets.fold(name.startsWith("cosmos.auth."))(_.contains(name))

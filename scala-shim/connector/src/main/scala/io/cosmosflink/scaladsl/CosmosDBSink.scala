@@ -1,0 +1,91 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.{CosmosRuntime, NativeRuntime}
+import org.apache.flink.api.connector.sink2.{StatefulSinkWriter, WriterInitContext}
+import org.apache.flink.connector.base.sink.AsyncSinkBase
+import org.apache.flink.connector.base.sink.writer.{BufferedRequestState, ElementConverter}
+import org.apache.flink.core.io.SimpleVersionedSerializer
+
+import java.util.{Collection, List as JavaList}
+
+/** Writes documents in bulk, at least once: with upserts under deterministic ids each document is stored once. Writes of one document keep
+  * their order. What a checkpoint covers is written, or in the writer's state. What the service refuses for good fails the job, is skipped
+  * and counted, or goes to a dead-letter container, as `sink.failure-mode` says.
+  *
+  * {{{
+  * final case class Order(id: String, @partitionKey region: String) derives JsonEncoder, DocumentKey
+  *
+  * orders.sinkTo(CosmosDBSink[Order](options, container = "events-processed"))
+  * }}}
+  */
+final class CosmosDBSink[T] private (
+    options: CosmosDBOptions,
+    converter: ElementConverter[T, CosmosDBRequestEntry],
+    runtime: CosmosRuntime.Provider
+) extends AsyncSinkBase[T, CosmosDBRequestEntry](
+      converter,
+      CosmosDBSink.knob(options, "sink.max-batch-size").toInt,
+      CosmosDBSink.knob(options, "sink.max-in-flight-requests").toInt,
+      CosmosDBSink.knob(options, "sink.max-buffered-requests").toInt,
+      CosmosDBSink.knob(options, "sink.max-batch-bytes"),
+      CosmosDBSink.knob(options, "sink.max-time-in-buffer-ms"),
+      CosmosDBSink.knob(options, "sink.max-record-bytes")
+    ):
+  override def createWriter(
+      context: WriterInitContext
+  ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] = restoreWriter(context, JavaList.of())
+
+  override def restoreWriter(
+      context: WriterInitContext,
+      states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
+  ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
+    val core = runtime.get()
+    options
+      .validated(core, Role.Sink)
+      .fold(e => throw e.toException, CosmosDBSinkWriter.open(converter, context, core, _, states))
+
+  override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
+    CosmosDBWriterStateSerializer()
+
+  override def toString: String = s"CosmosDBSink{$options}"
+
+/** Sinks. All throw a `CosmosException` of kind CONFIG when an option is unknown, missing or wrong; `options.validated` says so as a value.
+  * `container` goes before `cosmos.container` of the options.
+  */
+object CosmosDBSink:
+  /** Upserts models. */
+  def apply[T: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String): CosmosDBSink[T] =
+    of(options, container)(document => Write.Upsert(document))
+
+  /** Does with each document what the element says. */
+  def writes[T: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String): CosmosDBSink[Write[T]] =
+    of(options, container)(identity[Write[T]])
+
+  /** Upserts documents that are JSON already. */
+  def documents(options: CosmosDBOptions, container: String): CosmosDBSink[Document] =
+    apply[Document](options, container)
+
+  /** Makes a write out of each element. */
+  def of[T, D: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String)(
+      write: T => Write[D]
+  ): CosmosDBSink[T] = create(options, container, write, () => NativeRuntime.get())
+
+  private[scaladsl] def create[T, D: JsonEncoder: DocumentKey](
+      options: CosmosDBOptions,
+      container: String,
+      write: T => Write[D],
+      runtime: CosmosRuntime.Provider
+  ): CosmosDBSink[T] =
+    (options + ("cosmos.container" -> container)).validatedIfPossible(runtime, Role.Sink) match
+      case Right(checked) => new CosmosDBSink(checked, converter(write), runtime)
+      case Left(error) => throw error.toException
+
+  private[scaladsl] def converter[T, D: JsonEncoder: DocumentKey](
+      write: T => Write[D]
+  ): ElementConverter[T, CosmosDBRequestEntry] = (element, _) =>
+    CosmosDBRequestEntry(Write.operation(write(element)).encode())
+
+  /** A number for the base class. Without a core at the client it is not known yet, so it is 0: the writer takes all numbers from the
+    * options that the cluster's core validates.
+    */
+  private def knob(options: CosmosDBOptions, name: String): Long = options.number(name).getOrElse(0)

@@ -1,0 +1,207 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.{CosmosException, CosmosRuntime, Operation, OperationBatch, Outcome}
+import org.apache.flink.api.connector.sink2.WriterInitContext
+import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfiguration
+import org.apache.flink.connector.base.sink.writer.strategy.{RateLimitingStrategy, RequestInfo, ResultInfo}
+import org.apache.flink.connector.base.sink.writer.{
+  AsyncSinkWriter,
+  BufferedRequestState,
+  ElementConverter,
+  ResultHandler
+}
+import org.apache.flink.util.FlinkRuntimeException
+import org.slf4j.LoggerFactory
+
+import java.util.concurrent.ConcurrentHashMap
+import java.util.{Collection, List as JavaList}
+
+import scala.annotation.nowarn
+import scala.util.control.NonFatal
+
+/** Hands batches to the core on the task's thread and completes them on a thread of its own, which polls for outcomes. Entries never come
+  * back for a retry: the core retries, and keeps the order of writes of one document.
+  */
+// The only constructor of the base class that every supported Flink has.
+@nowarn("cat=deprecation")
+final private[scaladsl] class CosmosDBSinkWriter[T] private (
+    converter: ElementConverter[T, CosmosDBRequestEntry],
+    context: WriterInitContext,
+    runtime: CosmosRuntime,
+    options: CosmosDBOptions,
+    states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
+) extends AsyncSinkWriter[T, CosmosDBRequestEntry](
+      converter,
+      context,
+      CosmosDBSinkWriter.configuration(options),
+      states
+    ):
+  import CosmosDBSinkWriter.*
+
+  private val container = options.container
+
+  private val handle =
+    try runtime.openSink(options.toJava)
+    catch
+      case e: CosmosException =>
+        runtime.drainLog(true)
+        throw Failures.open(
+          s"cannot open the sink to container $container",
+          e,
+          fresh = context.getRestoredCheckpointId.isEmpty
+        )
+
+  private val sendErrors = context.metricGroup.getNumRecordsSendErrorsCounter
+  private val gauges = CoreGauges(context.metricGroup, CoreGauges.ofSink*)
+  gauges.follow(handle)
+
+  private val frame = OperationBatch()
+  private val inFlight = ConcurrentHashMap[Long, Batch]()
+  private var batches = 0L
+  @volatile private var closed = false
+
+  /** Why the completion thread ended, if it did. */
+  @volatile private var ended: Option[Exception] = None
+
+  private val completion = Thread(
+    () => complete(),
+    s"cosmosdb-sink-completion-$container-${context.getTaskInfo.getIndexOfThisSubtask}"
+  )
+  completion.setDaemon(true)
+
+  override protected def getSizeInBytes(entry: CosmosDBRequestEntry): Long = entry.body.length.toLong
+
+  override protected def submitRequestEntries(
+      entries: JavaList[CosmosDBRequestEntry],
+      handler: ResultHandler[CosmosDBRequestEntry]
+  ): Unit =
+    if entries.isEmpty then handler.complete() else submit(entries, handler)
+
+  private def submit(entries: JavaList[CosmosDBRequestEntry], handler: ResultHandler[CosmosDBRequestEntry]): Unit =
+    val number = batches
+    batches += 1
+    frame.clear()
+    var i = 0
+    while i < entries.size do
+      frame.add(number << indexBits | i, entries.get(i).body)
+      i += 1
+    // Before it is submitted: the outcomes may be there before submit returns.
+    inFlight.put(number, Batch(entries, handler))
+    try
+      handle.submit(frame)
+      ended.foreach(why => take(number).foreach(_.handler.completeExceptionally(why)))
+    catch
+      case e: CosmosException =>
+        take(number).foreach:
+          _.handler.completeExceptionally(
+            FlinkRuntimeException(s"cannot write to container $container: ${e.getMessage}", e)
+          )
+
+  private def take(number: Long): Option[Batch] = Option(inFlight.remove(number))
+
+  /** The completion thread. */
+  private def complete(): Unit =
+    try
+      while !closed do
+        handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
+        runtime.drainLog(false)
+    catch
+      case NonFatal(e) if !closed =>
+        log.error("the sink to container {} gets no more outcomes", container, e)
+        end(FlinkRuntimeException(s"the sink to container $container gets no more outcomes: ${e.getMessage}", e))
+      case NonFatal(_) =>
+
+  private def end(why: Exception): Unit =
+    ended = Some(why)
+    inFlight.keySet.forEach(number => take(number).foreach(_.handler.completeExceptionally(why)))
+
+  private def onOutcome(outcome: Outcome): Unit =
+    val number = outcome.token >>> indexBits
+    val index = (outcome.token & (1 << indexBits) - 1).toInt
+    val batch = inFlight.get(number)
+    if batch == null || index >= batch.entries.size then
+      throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
+    outcome.result match
+      case Outcome.Result.OK =>
+      case Outcome.Result.SKIPPED | Outcome.Result.DEAD_LETTERED => sendErrors.inc()
+      case Outcome.Result.FAILED =>
+        sendErrors.inc()
+        if batch.failure.isEmpty then
+          batch.failure = Some(failed(outcome, batch.entries.get(index).operation))
+          runtime.drainLog(true)
+    batch.open -= 1
+    if batch.open == 0 then
+      inFlight.remove(number)
+      batch.failure.fold(batch.handler.complete())(batch.handler.completeExceptionally(_))
+
+  private def failed(outcome: Outcome, operation: Operation): Exception =
+    val message = s"container $container: ${operation.`type`} of id '${operation.id}' with partition key " +
+      s"${operation.partitionKey} failed after ${outcome.attempts} attempts with status ${outcome.status}/" +
+      s"${outcome.subStatus} (activity ${outcome.activityId}): ${outcome.message}; ${outcome.kind.advice}"
+    FlinkRuntimeException(
+      message,
+      CosmosException(message, outcome.kind, outcome.status, outcome.subStatus, outcome.activityId)
+    )
+
+  override def close(): Unit =
+    closed = true
+    try
+      gauges.forget()
+      handle.wakeUp()
+    catch case e: CosmosException => log.debug("the sink was closed before", e)
+    try completion.join(joinMillis)
+    catch case _: InterruptedException => Thread.currentThread.interrupt()
+    handle.close()
+    runtime.drainLog(true)
+    super.close()
+
+private[scaladsl] object CosmosDBSinkWriter:
+  private val log = LoggerFactory.getLogger(classOf[CosmosDBSinkWriter[?]])
+
+  /** Low bits of a token that count inside a batch; `sink.max-batch-size` stays below. */
+  private val indexBits = 20
+
+  private val pollMax = 4096
+  private val pollMillis = 1000L
+  private val joinMillis = 10_000L
+
+  /** What is under way of one batch. Only the completion thread counts down. */
+  final private class Batch(
+      val entries: JavaList[CosmosDBRequestEntry],
+      val handler: ResultHandler[CosmosDBRequestEntry]
+  ):
+    var open: Int = entries.size
+    var failure: Option[Exception] = None
+
+  /** A writer whose completion thread runs. */
+  def open[T](
+      converter: ElementConverter[T, CosmosDBRequestEntry],
+      context: WriterInitContext,
+      runtime: CosmosRuntime,
+      options: CosmosDBOptions,
+      states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
+  ): CosmosDBSinkWriter[T] =
+    val writer = new CosmosDBSinkWriter(converter, context, runtime, options, states)
+    writer.completion.start()
+    writer
+
+  private def configuration(options: CosmosDBOptions): AsyncSinkWriterConfiguration =
+    val batch = options.checked("sink.max-batch-size").toInt
+    val inFlight = options.checked("sink.max-in-flight-requests").toInt
+    AsyncSinkWriterConfiguration.builder
+      .setMaxBatchSize(batch)
+      .setMaxBatchSizeInBytes(options.checked("sink.max-batch-bytes"))
+      .setMaxInFlightRequests(inFlight)
+      .setMaxBufferedRequests(options.checked("sink.max-buffered-requests").toInt)
+      .setMaxTimeInBufferMS(options.checked("sink.max-time-in-buffer-ms"))
+      .setMaxRecordSizeInBytes(options.checked("sink.max-record-bytes"))
+      .setRateLimitingStrategy(FixedConcurrency(batch, inFlight))
+      .build()
+
+/** A fixed number of batches in flight. Throttling is the core's: it sees every 429, this class none. */
+final private class FixedConcurrency(maxBatchSize: Int, maxInFlight: Int) extends RateLimitingStrategy:
+  private var inFlight = 0
+  override def registerInFlightRequest(request: RequestInfo): Unit = inFlight += 1
+  override def registerCompletedRequest(result: ResultInfo): Unit = inFlight = math.max(0, inFlight - 1)
+  override def shouldBlock(request: RequestInfo): Boolean = inFlight >= maxInFlight
+  override def getMaxBatchSize: Int = maxBatchSize

@@ -1,0 +1,150 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.{CosmosRuntime, NativeRuntime, RecordView}
+import org.apache.flink.api.common.typeinfo.TypeInformation
+import org.apache.flink.api.connector.source.{
+  Boundedness,
+  Source,
+  SourceReader,
+  SourceReaderContext,
+  SplitEnumerator,
+  SplitEnumeratorContext
+}
+import org.apache.flink.api.java.typeutils.ResultTypeQueryable
+import org.apache.flink.core.io.SimpleVersionedSerializer
+
+import java.time.Instant
+
+/** Where a job begins that has no savepoint. */
+enum StartFrom:
+  /** As the option `source.start` says; without it at the beginning. */
+  case Configured
+  case Beginning
+  case Now
+  case At(time: Instant)
+
+/** Event time of a record, epoch millis. The record is valid during the call only. */
+trait EventTime[T] extends Serializable:
+  def apply(value: T, record: RecordView): Long
+
+object EventTime:
+  /** The service's `_ts`, which counts whole seconds. */
+  def ofService[T]: EventTime[T] = (_, record) => record.timestampSeconds * 1000
+
+/** Makes elements of a stream out of records of the feed. */
+trait RecordReader[T] extends Serializable:
+  /** Emits none, one or several elements; `Left` fails the job.
+    *
+    * @param record
+    *   valid during the call only; its `change` says whether it is a delete, which has no document
+    */
+  def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit]
+
+/** The change feed of a container, without end. Each document's latest version arrives at least once per checkpointed position and exactly
+  * once in Flink's state; documents of one feed range arrive in the order of their changes.
+  *
+  * {{{
+  * final case class Order(id: String, region: String) derives JsonDecoder, FlinkType
+  *
+  * env.cosmos(CosmosDBSource[Order](options, container = "events-source", start = StartFrom.Beginning), "orders")
+  * }}}
+  */
+final class CosmosDBSource[T] private[scaladsl] (
+    options: CosmosDBOptions,
+    reader: RecordReader[T],
+    eventTime: EventTime[T],
+    produced: TypeInformation[T],
+    runtime: CosmosRuntime.Provider
+) extends Source[T, CosmosDBSplit, CosmosDBSourceState],
+      ResultTypeQueryable[T]:
+  override def getBoundedness: Boundedness = Boundedness.CONTINUOUS_UNBOUNDED
+
+  override def createEnumerator(
+      context: SplitEnumeratorContext[CosmosDBSplit]
+  ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, None)
+
+  override def restoreEnumerator(
+      context: SplitEnumeratorContext[CosmosDBSplit],
+      state: CosmosDBSourceState
+  ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, Some(state))
+
+  private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
+    val core = runtime.get()
+    CosmosDBSplitEnumerator(context, core, validated(core), state)
+
+  override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
+    val core = runtime.get()
+    CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
+
+  private def validated(core: CosmosRuntime) =
+    options.validated(core, Role.Source).fold(e => throw e.toException, identity)
+
+  override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(runtime)
+
+  override def getEnumeratorCheckpointSerializer: SimpleVersionedSerializer[CosmosDBSourceState] =
+    CosmosDBSourceStateSerializer(runtime)
+
+  override def getProducedType: TypeInformation[T] = produced
+
+  override def toString: String = s"CosmosDBSource{$options}"
+
+/** Sources. All throw a `CosmosException` of kind CONFIG when an option is unknown, missing or wrong; `options.validated` says so as a
+  * value.
+  */
+object CosmosDBSource:
+  /** The documents as models; deletes are left out. A document that the decoder refuses fails the job: read [[raw]] where that can be.
+    *
+    * @param container
+    *   goes before `cosmos.container` of the options
+    */
+  def apply[T: JsonDecoder: FlinkType](
+      options: CosmosDBOptions,
+      container: String,
+      start: StartFrom = StartFrom.Configured,
+      eventTime: EventTime[T] = EventTime.ofService[T]
+  ): CosmosDBSource[T] = of(options, container, documents, start, eventTime)
+
+  /** Everything that the feed says about a change, deletes included. */
+  def raw(
+      options: CosmosDBOptions,
+      container: String,
+      start: StartFrom = StartFrom.Configured,
+      eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord]
+  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime)
+
+  /** What a reader of one's own makes of the records. */
+  def of[T: FlinkType](
+      options: CosmosDBOptions,
+      container: String,
+      reader: RecordReader[T],
+      start: StartFrom = StartFrom.Configured,
+      eventTime: EventTime[T] = EventTime.ofService[T]
+  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeRuntime.get())
+
+  private[scaladsl] def create[T: FlinkType](
+      options: CosmosDBOptions,
+      container: String,
+      reader: RecordReader[T],
+      start: StartFrom,
+      eventTime: EventTime[T],
+      runtime: CosmosRuntime.Provider
+  ): CosmosDBSource[T] =
+    val begin = start match
+      case StartFrom.Configured => Nil
+      case StartFrom.Beginning => List("source.start" -> "beginning")
+      case StartFrom.Now => List("source.start" -> "now")
+      case StartFrom.At(time) => List("source.start" -> time.toString)
+    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin*)
+    all.validatedIfPossible(runtime, Role.Source) match
+      case Right(checked) => new CosmosDBSource(checked, reader, eventTime, FlinkType[T].info, runtime)
+      case Left(error) => throw error.toException
+
+  private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = (record, emit) =>
+    if record.change == RecordView.Change.DELETE then done
+    else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
+
+  private[scaladsl] val changes: RecordReader[ChangeRecord] = (record, emit) =>
+    emit(ChangeRecord.of(record))
+    done
+
+  private val done: Either[DecodeError, Unit] = Right(())

@@ -1,0 +1,107 @@
+package io.cosmosflink.scaladsl
+
+import org.apache.flink.api.common.serialization.SerializerConfigImpl
+import org.apache.flink.api.common.typeinfo.{PrimitiveArrayTypeInfo, TypeInformation, Types}
+import org.apache.flink.api.common.typeutils.TypeSerializer
+
+import java.time.{Duration, Instant, LocalDate, LocalDateTime, LocalTime}
+import java.util.UUID
+
+import scala.annotation.implicitNotFound
+import scala.compiletime.{constValueTuple, erasedValue, summonInline}
+import scala.deriving.Mirror
+import scala.reflect.ClassTag
+
+/** How Flink carries a type over an edge and keeps it in state, without Kryo.
+  *
+  * {{{
+  * final case class Order(id: String, amount: BigDecimal, tags: List[String] = Nil) derives FlinkType
+  * enum Status derives FlinkType { case Open, Paid; case Refused(reason: String) }
+  * }}}
+  *
+  * Derived state is schema-versioned by names: fields may be reordered or dropped, and added when they have a default; cases of an enum
+  * or a sealed type may be reordered and added. Any other change of a type is refused on restore. Types must not contain themselves, and
+  * classes that derive must be top-level or in objects.
+  */
+@implicitNotFound(
+  "no FlinkType for ${T}; write `case class ${T}(..) derives FlinkType`, or give one with FlinkType.of(typeInformation)"
+)
+trait FlinkType[T]:
+  def info: TypeInformation[T]
+
+  final def serializer: TypeSerializer[T] = info.createSerializer(SerializerConfigImpl())
+
+object FlinkType:
+  def apply[T](using flinkType: FlinkType[T]): FlinkType[T] = flinkType
+
+  /** A type that Flink knows itself. */
+  def of[T](typeInformation: => TypeInformation[T]): FlinkType[T] = new FlinkType[T]:
+    lazy val info: TypeInformation[T] = typeInformation
+
+  private[scaladsl] def simple[T](serializer: TypeSerializer[T], key: Boolean = true)(using
+      tag: ClassTag[T]
+  ): FlinkType[T] = of(ScalaTypeInfo(tag.runtimeClass.asInstanceOf[Class[T]], serializer, key))
+
+  private def java[J, T](typeInformation: TypeInformation[J]): FlinkType[T] =
+    of(typeInformation.asInstanceOf[TypeInformation[T]])
+
+  given FlinkType[Boolean] = java(Types.BOOLEAN)
+  given FlinkType[Byte] = java(Types.BYTE)
+  given FlinkType[Short] = java(Types.SHORT)
+  given FlinkType[Int] = java(Types.INT)
+  given FlinkType[Long] = java(Types.LONG)
+  given FlinkType[Float] = java(Types.FLOAT)
+  given FlinkType[Double] = java(Types.DOUBLE)
+  given FlinkType[Char] = java(Types.CHAR)
+  given FlinkType[String] = of(Types.STRING)
+  given FlinkType[Instant] = of(Types.INSTANT)
+  given FlinkType[LocalDate] = of(Types.LOCAL_DATE)
+  given FlinkType[LocalTime] = of(Types.LOCAL_TIME)
+  given FlinkType[LocalDateTime] = of(Types.LOCAL_DATE_TIME)
+  given javaBigDecimal: FlinkType[_root_.java.math.BigDecimal] = of(Types.BIG_DEC)
+  given FlinkType[Array[Byte]] = of(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
+  given FlinkType[BigDecimal] = simple(BigDecimalSerializer)
+  given FlinkType[BigInt] = simple(BigIntSerializer)
+  given FlinkType[UUID] = simple(UuidSerializer)
+  given FlinkType[Duration] = simple(DurationSerializer)
+
+  given [T: FlinkType]: FlinkType[Option[T]] = nested(Container.Optional, FlinkType[T])
+  given [T: FlinkType]: FlinkType[List[T]] = nested(Container.Linked, FlinkType[T])
+  given [T: FlinkType]: FlinkType[Vector[T]] = nested(Container.Indexed, FlinkType[T])
+  given [T: FlinkType]: FlinkType[Seq[T]] = nested(Container.Sequence, FlinkType[T])
+  given [T: FlinkType]: FlinkType[Set[T]] = nested(Container.Distinct, FlinkType[T])
+  given [K: FlinkType, V: FlinkType]: FlinkType[Map[K, V]] = nested(Container.Mapping, FlinkType[K], FlinkType[V])
+  given [A: FlinkType, B: FlinkType]: FlinkType[(A, B)] = nested(Container.Pair, FlinkType[A], FlinkType[B])
+  given [A: FlinkType, B: FlinkType]: FlinkType[Either[A, B]] = nested(Container.Choice, FlinkType[A], FlinkType[B])
+
+  private def nested[T](container: Container, parts: FlinkType[?]*)(using tag: ClassTag[T]): FlinkType[T] =
+    of:
+      ScalaTypeInfo(
+        tag.runtimeClass.asInstanceOf[Class[T]],
+        NestedSerializer[T](container, parts.map(_.serializer.asInstanceOf[TypeSerializer[Any]]).toArray),
+        key = parts.forall(_.info.isKeyType)
+      )
+
+  /** For `derives FlinkType` on a case class, an enum or a sealed type. */
+  inline def derived[T](using mirror: Mirror.Of[T], tag: ClassTag[T]): FlinkType[T] =
+    val clazz = tag.runtimeClass.asInstanceOf[Class[T]]
+    inline mirror match
+      case product: Mirror.ProductOf[T] => AdtType(clazz, AdtShape(Array(productCase[T](product)), _ => 0))
+      case sum: Mirror.SumOf[T] =>
+        AdtType(clazz, AdtShape(sumCases[sum.MirroredElemTypes].toArray, value => sum.ordinal(value.asInstanceOf[T])))
+
+  inline def sumCases[Cases <: Tuple]: List[AdtCase] = inline erasedValue[Cases] match
+    case _: EmptyTuple => Nil
+    case _: (head *: tail) => productCase[head](summonInline[Mirror.ProductOf[head]]) :: sumCases[tail]
+
+  inline def productCase[T](mirror: Mirror.ProductOf[T]): AdtCase = AdtCase(
+    scala.compiletime.constValue[mirror.MirroredLabel],
+    constValueTuple[mirror.MirroredElemLabels].toArray.map(_.toString),
+    () => types[mirror.MirroredElemTypes].toArray,
+    Defaults.of[T],
+    values => mirror.fromProduct(values)
+  )
+
+  inline def types[Fields <: Tuple]: List[FlinkType[?]] = inline erasedValue[Fields] match
+    case _: EmptyTuple => Nil
+    case _: (head *: tail) => summonInline[FlinkType[head]] :: types[tail]

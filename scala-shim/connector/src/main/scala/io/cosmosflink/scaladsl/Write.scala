@@ -1,0 +1,54 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.{Operation, OperationType}
+
+/** What a sink does with a document. `ifMatch` is the ETag that the stored document must have, if any. */
+enum Write[+T] derives FlinkType:
+  case Upsert(document: T, ifMatch: Option[String] = None)
+
+  /** Fails when the document exists. */
+  case Create(document: T)
+
+  /** Fails when the document does not exist. */
+  case Replace(document: T, ifMatch: Option[String] = None)
+  case Delete(id: String, partitionKey: PartitionKey, ifMatch: Option[String] = None)
+
+object Write:
+  private val noDocument = Array.emptyByteArray
+
+  /** The delete of the document that `value` is. */
+  def delete[T](value: T)(using key: DocumentKey[T]): Write[T] = Delete(key.id(value), key.partitionKey(value))
+
+  private[scaladsl] def operation[T](write: Write[T])(using key: DocumentKey[T], encoder: JsonEncoder[T]): Operation =
+    write match
+      case Upsert(document, ifMatch) => of(OperationType.UPSERT, document, ifMatch)
+      case Create(document) => of(OperationType.CREATE, document, None)
+      case Replace(document, ifMatch) => of(OperationType.REPLACE, document, ifMatch)
+      case Delete(id, partitionKey, ifMatch) => of(OperationType.DELETE, id, partitionKey, ifMatch, noDocument)
+
+  private def of[T](kind: OperationType, document: T, ifMatch: Option[String])(using
+      key: DocumentKey[T],
+      encoder: JsonEncoder[T]
+  ): Operation = of(kind, key.id(document), key.partitionKey(document), ifMatch, encoder.encode(document))
+
+  private def of(
+      kind: OperationType,
+      id: String,
+      partitionKey: PartitionKey,
+      ifMatch: Option[String],
+      document: Array[Byte]
+  ): Operation =
+    require(id.nonEmpty, s"a document with partition key $partitionKey has an empty id; every document needs one")
+    Operation(kind, id, partitionKey.json, ifMatch.getOrElse(""), document)
+
+/** A document that is JSON already.
+  *
+  * @param json
+  *   a JSON object in UTF-8, id and partition key included
+  */
+final case class Document(id: String, partitionKey: PartitionKey, json: Array[Byte]) derives FlinkType
+
+object Document:
+  given DocumentKey[Document] = DocumentKey.of(_.id, _.partitionKey)
+  given JsonEncoder[Document] = new JsonEncoder[Document]:
+    def encode(document: Document): Array[Byte] = document.json

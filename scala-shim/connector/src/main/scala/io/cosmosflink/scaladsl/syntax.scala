@@ -1,0 +1,50 @@
+package io.cosmosflink.scaladsl
+
+import org.apache.flink.api.common.eventtime.WatermarkStrategy
+import org.apache.flink.api.common.functions.{FilterFunction, FlatMapFunction, MapFunction}
+import org.apache.flink.api.java.functions.KeySelector
+import org.apache.flink.streaming.api.datastream.{DataStream, KeyedStream, SingleOutputStreamOperator}
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+import org.apache.flink.streaming.api.functions.ProcessFunction
+import org.apache.flink.util.{Collector, OutputTag}
+
+extension (env: StreamExecutionEnvironment)
+  /** A stream of a container's changes. */
+  def cosmos[T](
+      source: CosmosDBSource[T],
+      name: String,
+      watermarks: WatermarkStrategy[T] = WatermarkStrategy.forMonotonousTimestamps[T]()
+  ): SingleOutputStreamOperator[T] = env.fromSource(source, watermarks, name, source.getProducedType)
+
+/** Flink's operators with types from [[FlinkType]], so that nothing falls back to Kryo. */
+extension [T](stream: DataStream[T])
+  def mapTo[U: FlinkType](f: T => U): SingleOutputStreamOperator[U] =
+    stream.map((value => f(value)): MapFunction[T, U], FlinkType[U].info)
+
+  def flatMapTo[U: FlinkType](f: T => IterableOnce[U]): SingleOutputStreamOperator[U] =
+    stream.flatMap(
+      ((value, out) => f(value).iterator.foreach(out.collect)): FlatMapFunction[T, U],
+      FlinkType[U].info
+    )
+
+  def filterBy(f: T => Boolean): SingleOutputStreamOperator[T] = stream.filter((value => f(value)): FilterFunction[T])
+
+  def keyedBy[K: FlinkType](f: T => K): KeyedStream[T, K] =
+    stream.keyBy((value => f(value)): KeySelector[T, K], FlinkType[K].info)
+
+  /** Runs a process function. */
+  def processTo[U: FlinkType](function: ProcessFunction[T, U]): SingleOutputStreamOperator[U] =
+    stream.process(function, FlinkType[U].info)
+
+  /** Sends each element on one of two ways: `Right` into the stream that is returned, `Left` into its side output `left`. */
+  def divert[L, R: FlinkType](left: OutputTag[L])(f: T => Either[L, R]): SingleOutputStreamOperator[R] =
+    stream.processTo(Divert(left, f))
+
+/** A side output with its type. */
+def sideOutput[T: FlinkType](name: String): OutputTag[T] = OutputTag(name, FlinkType[T].info)
+
+final private class Divert[T, L, R](left: OutputTag[L], f: T => Either[L, R]) extends ProcessFunction[T, R]:
+  override def processElement(value: T, context: ProcessFunction[T, R]#Context, out: Collector[R]): Unit =
+    f(value) match
+      case Right(kept) => out.collect(kept)
+      case Left(other) => context.output(left, other)

@@ -59,13 +59,18 @@ final class Frames {
 
     static List<Outcome> outcomes(byte[] frame) {
         FrameReader in = FrameReader.open(frame, FrameKind.OUTCOMES);
-        int n = in.count(36);
+        int n = in.count(17);
         List<Outcome> out = new ArrayList<>(n);
         for (int i = 0; i < n; i++) {
             long token = in.u64();
+            double charge = in.f64();
             Outcome.Result result = Outcome.Result.of(in.u8());
+            if (result == Outcome.Result.OK) {
+                out.add(Outcome.ok(token, charge));
+                continue;
+            }
             CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
-            out.add(new Outcome(token, result, kind, in.u16(), in.u32(), in.u32(), in.f64(), in.str(), in.str()));
+            out.add(new Outcome(token, result, kind, in.u16(), in.u32(), in.u32(), charge, in.str(), in.str()));
         }
         return out;
     }

@@ -6,11 +6,11 @@ package io.cosmosflink.core;
  * @param token the submitter's
  * @param result what became of it
  * @param kind of the failure; {@code UNKNOWN} for {@code OK}
- * @param status the service's HTTP status, 0 for none
+ * @param status the service's HTTP status for the failure, 0 for none
  * @param subStatus the service's sub-status, 0 for none
- * @param attempts requests that carried the operation
- * @param requestCharge in request units
- * @param activityId the service's name for the last request
+ * @param attempts requests that carried the failed operation; 0 for {@code OK}, where nobody asks
+ * @param requestCharge in request units, of all attempts
+ * @param activityId the service's name for the last request; empty for {@code OK}
  * @param message why it failed; empty for {@code OK}
  */
 public record Outcome(
@@ -23,6 +23,10 @@ public record Outcome(
         double requestCharge,
         String activityId,
         String message) {
+
+    public static Outcome ok(long token, double requestCharge) {
+        return new Outcome(token, Result.OK, CosmosException.Kind.UNKNOWN, 0, 0, 0, requestCharge, "", "");
+    }
 
     public enum Result {
         OK,

@@ -60,20 +60,33 @@ class FramesTest {
     @Test
     void outcomesAreRead() {
         byte[] frame = FrameWriter.frame(FrameKind.OUTCOMES)
-                .u32(1)
+                .u32(2)
+                .u64(8)
+                .u64(Double.doubleToLongBits(6.29))
+                .u8(1)
                 .u64(9)
+                .u64(Double.doubleToLongBits(1.5))
                 .u8(4)
                 .u8(7)
                 .u16(409)
                 .u32(5)
                 .u32(2)
-                .u64(Double.doubleToLongBits(1.5))
                 .str("activity")
                 .str("why")
                 .toBytes();
         assertThat(Frames.outcomes(frame))
-                .containsExactly(new Outcome(
-                        9, Outcome.Result.FAILED, CosmosException.Kind.CONFLICT, 409, 5, 2, 1.5, "activity", "why"));
+                .containsExactly(
+                        Outcome.ok(8, 6.29),
+                        new Outcome(
+                                9,
+                                Outcome.Result.FAILED,
+                                CosmosException.Kind.CONFLICT,
+                                409,
+                                5,
+                                2,
+                                1.5,
+                                "activity",
+                                "why"));
     }
 
     @Test

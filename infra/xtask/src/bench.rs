@@ -288,8 +288,9 @@ fn document(options: &Options, table: &str) -> String {
     format!(
         "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
          same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
-         garbage collection and heartbeats, from half of the documents on (a job runs for days; its start and the JVM's compiling do not\n\
-         count), for the plain loop (`tests/bench`) everything but the connection's start.\n\
+         garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start and the JVM's compiling do not\n\
+         count): the sink after as many documents as are measured, the source after half of the container. For the plain loop\n\
+         (`tests/bench`) everything but the connection's start.\n\
          Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
          ![Documents per CPU second](speed.svg)\n",
         options.documents, options.runs

@@ -592,7 +592,11 @@ impl Inner {
         for (op, status) in good {
             freed += op.size() as u64;
             let submission = op.submission;
-            this.deliver(&mut engine, submission, outcome(op, OutcomeResult::Ok, None, status));
+            this.deliver(
+                &mut engine,
+                submission,
+                outcome(op, OutcomeResult::Ok, None, status),
+            );
         }
         drop(engine);
         this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);

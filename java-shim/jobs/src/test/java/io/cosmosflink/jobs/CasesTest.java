@@ -125,7 +125,7 @@ class CasesTest {
                         text(c, "documentKey"),
                         document(c),
                         "process",
-                        text(c, "reason"),
+                        text(c, "reason").replace("{half}", "\ud800"),
                         now(c)));
     }
 

@@ -24,7 +24,7 @@ enum Verdict:
 /** An order that was checked, with all that its document says.
   *
   * @param amount
-  *   in hundredths
+  *   rounded to the hundredth
   */
 final case class Order(
     id: String,

@@ -122,11 +122,6 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     f.discover(split(2, 0))
     f.ordinals(0) shouldBe List(0, 2)
 
-  test("two splits with one ordinal are a bug, and no split is lost silently"):
-    val f = Fixture(options = once)
-    (the[IllegalStateException] thrownBy f.discover(split(0, 0), split(0, 0).copy(id = "other"))).getMessage should
-      (include("ordinal 0") and include("other"))
-
   test("close closes the handle, twice too"):
     val f = Fixture()
     f.discover(split(0, 0))

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl.jobs
 
+import io.cosmosflink.core.Operation
 import io.cosmosflink.scaladsl.{ChangeKind, ChangeRecord, CosmosDBOptions, Document, Json, KeyPart, PartitionKey, Role}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.util.ProcessFunctionTestHarnesses
@@ -62,6 +63,13 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
   documents("outgoing.json")(c => Orders.outgoing(c.document, c.now))
 
   documents("delivered.json")(c => Orders.delivered(c.document, c.now))
+
+  cases("state.json"): c =>
+    val state = Base64.getDecoder.decode(c.text("state"))
+    val key = PartitionKey(c.text("partitionKey"))
+    Orders.state(Document(c.text("id"), key, c.document)) shouldBe state
+    val event = Operation.decode(Operation.bodyOf(state))
+    (event.id, event.partitionKey, event.document.toList) shouldBe (c.text("id"), c.text("key"), c.document.toList)
 
   documents("dead-letters.json"): c =>
     val record = ChangeRecord(

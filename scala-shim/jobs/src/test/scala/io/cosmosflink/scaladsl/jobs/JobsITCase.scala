@@ -5,7 +5,8 @@ import io.cosmosflink.core.Operation
 import io.cosmosflink.scaladsl.{Json, LocalCosmos}
 import org.apache.flink.configuration.{Configuration, RestOptions}
 import org.apache.flink.core.execution.JobClient
-import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration
+import org.apache.flink.metrics.{Counter, Gauge}
+import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.test.util.MiniClusterWithClientResource
 import org.scalatest.{EitherValues, LoneElement}
@@ -19,6 +20,7 @@ import java.util.concurrent.atomic.AtomicInteger
 
 import scala.concurrent.duration.*
 import scala.io.Source
+import scala.jdk.CollectionConverters.*
 import scala.util.Using
 
 /** Both jobs, one behind the other, from the producer's container to a consumer. */
@@ -49,6 +51,10 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         withClue("nothing was acknowledged yet: ")(cosmos.count("events-output") shouldBe 0)
         up = true
         LocalCosmos.await("recorded deliveries", limit)(cosmos.count("events-output") == orders)
+        val List(source, sink) = pipeline.jobs: @unchecked
+        pipeline.metric(sink, "enrich", "badRecords") shouldBe 1
+        pipeline.metric(source, "enrich", "filteredRecords") shouldBe 0
+        pipeline.metric(source, "deliver", "deliveryRetries") should be > 0L
       finally server.stop(0)
       received should have size orders
       val delivered = cosmos.read("events-output").values
@@ -73,10 +79,11 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
       received should have size orders
 
   private def withPipeline(test: Pipeline => Unit): Unit =
+    val reporter = InMemoryReporter.create()
     val cluster = MiniClusterWithClientResource(
       MiniClusterResourceConfiguration
         .Builder()
-        .setConfiguration(Configuration().set(RestOptions.BIND_PORT, "0"))
+        .setConfiguration(reporter.addToConfiguration(Configuration().set(RestOptions.BIND_PORT, "0")))
         .setNumberTaskManagers(1)
         .setNumberSlotsPerTaskManager(4)
         .build()
@@ -91,12 +98,12 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
           "dead-letter:/container:1"
         )
       ): cosmos =>
-        Using.resource(Pipeline(cosmos))(test)
+        Using.resource(Pipeline(cosmos, reporter))(test)
     finally cluster.after()
 
   /** Both jobs on a cluster. */
-  private final class Pipeline(val cosmos: LocalCosmos) extends AutoCloseable:
-    private var jobs = List.empty[JobClient]
+  private final class Pipeline(val cosmos: LocalCosmos, reporter: InMemoryReporter) extends AutoCloseable:
+    var jobs = List.empty[JobClient]
 
     def submit(more: String*): Unit =
       val arguments = List(
@@ -118,6 +125,16 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         val env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment)
         define(env, settings)
         jobs ::= env.executeAsync()
+
+    /** The sum of a metric over the subtasks of an operator. */
+    def metric(job: JobClient, operator: String, name: String): Long =
+      val found = reporter.findMetrics(job.getJobID, s".*\\.$operator\\..*\\.$name").values.asScala
+      withClue(s"$operator has no metric $name: ")(found should have size 2)
+      found.map {
+        case counter: Counter => counter.getCount
+        case gauge: Gauge[?] => gauge.getValue.toString.toLong
+        case other => fail(s"$other")
+      }.sum
 
     def close(): Unit = jobs.foreach(_.cancel().get())
 

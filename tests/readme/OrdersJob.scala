@@ -7,7 +7,10 @@ import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 object OrdersJob:
   // readme:begin
   final case class Order(id: String, @partitionKey region: String, amount: BigDecimal)
-      derives JsonDecoder, JsonEncoder, DocumentKey, FlinkType
+      derives JsonDecoder,
+        JsonEncoder,
+        DocumentKey,
+        FlinkType
 
   val account = CosmosDBOptions(
     "cosmos.endpoint" -> "https://ACCOUNT.documents.azure.com:443/",

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 
 use crate::build;
 use crate::build::Variant;
@@ -20,6 +20,9 @@ pub struct Options {
     /// Leave out what needs a running cluster: end to end, faults, leaks.
     #[arg(long)]
     pub fast: bool,
+    /// Only the checks whose names contain this text.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
 }
 
 /// A check: its name and what it does.
@@ -151,8 +154,15 @@ const ON_A_CLUSTER: &[Step] = &[
 pub fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let on_a_cluster = if options.fast { &[] } else { ON_A_CLUSTER };
-    let checks = CHECKS.iter().chain(on_a_cluster);
-    for (name, check) in checks.clone() {
+    let wanted = |step: &&Step| options.only.as_deref().is_none_or(|text| step.0.contains(text));
+    let checks: Vec<_> = CHECKS.iter().chain(on_a_cluster).filter(wanted).collect();
+    if checks.is_empty() {
+        bail!(
+            "no check is called {:?}",
+            options.only.as_deref().unwrap_or_default()
+        );
+    }
+    for (name, check) in &checks {
         println!("\n== {name}");
         let began = Instant::now();
         check().with_context(|| format!("the check '{name}' failed"))?;
@@ -160,7 +170,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     println!(
         "\nall {} checks passed in {:.0} s",
-        checks.count(),
+        checks.len(),
         started.elapsed().as_secs_f64()
     );
     Ok(())

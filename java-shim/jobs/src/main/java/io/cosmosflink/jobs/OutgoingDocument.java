@@ -1,7 +1,7 @@
 package io.cosmosflink.jobs;
 
-import com.fasterxml.jackson.core.io.JsonStringEncoder;
 import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.PartitionKeys;
 
 /** A document on its way to a container or to the consumer. A POJO in Flink's sense. */
 public class OutgoingDocument {
@@ -21,7 +21,7 @@ public class OutgoingDocument {
 
     /** As an upsert in the core's durable form, for operators that keep it in their state. */
     byte[] state() {
-        String key = "[\"" + new String(JsonStringEncoder.getInstance().quoteAsString(partitionKey)) + "\"]";
-        return Operation.stateOf(Operation.upsert(id, key, document).encode());
+        return Operation.stateOf(
+                Operation.upsert(id, PartitionKeys.json(partitionKey), document).encode());
     }
 }

@@ -57,8 +57,9 @@ class BatcherTest {
         try (Batcher batcher = batcher(1000)) {
             all(offer(batcher, 7));
         }
-        assertThat(sent.stream().flatMap(List::stream)).containsExactly("e0", "e1", "e2", "e3", "e4", "e5", "e6");
-        assertThat(sent.get(0)).hasSize(3);
+        // The order of batches that are under way together is not certain.
+        assertThat(sent.stream().flatMap(List::stream))
+                .containsExactlyInAnyOrder("e0", "e1", "e2", "e3", "e4", "e5", "e6");
         assertThat(sent).allSatisfy(batch -> assertThat(batch.size()).isLessThanOrEqualTo(3));
     }
 

@@ -21,6 +21,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -116,6 +117,19 @@ class CasesTest {
     }
 
     @TestFactory
+    Stream<DynamicTest> state() throws IOException {
+        return cases("state.json", c -> {
+            byte[] state = Base64.getDecoder().decode(text(c, "state"));
+            assertThat(new OutgoingDocument(text(c, "id"), text(c, "partitionKey"), document(c)).state())
+                    .isEqualTo(state);
+            Operation event = Operation.decode(Operation.bodyOf(state));
+            assertThat(event.id()).isEqualTo(text(c, "id"));
+            assertThat(event.partitionKey()).isEqualTo(text(c, "key"));
+            assertThat(event.document()).isEqualTo(document(c));
+        });
+    }
+
+    @TestFactory
     Stream<DynamicTest> deadLetters() throws IOException {
         return documents(
                 "dead-letters.json",
@@ -125,7 +139,7 @@ class CasesTest {
                         text(c, "documentKey"),
                         document(c),
                         "process",
-                        text(c, "reason"),
+                        text(c, "reason").replace("{half}", "\ud800"),
                         now(c)));
     }
 
@@ -262,7 +276,7 @@ class CasesTest {
         JsonNode document = theCase.get("document");
         return document.isTextual()
                 ? document.textValue().getBytes(StandardCharsets.UTF_8)
-                : java.util.Base64.getDecoder().decode(document.get("base64").textValue());
+                : Base64.getDecoder().decode(document.get("base64").textValue());
     }
 
     private static Instant now(JsonNode theCase) {

@@ -17,12 +17,18 @@ import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
+import org.apache.flink.configuration.Configuration;
 import org.apache.flink.core.execution.JobClient;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.Gauge;
+import org.apache.flink.metrics.Metric;
+import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.test.junit5.MiniClusterExtension;
@@ -37,8 +43,11 @@ class JobsITCase {
     private static final Duration LIMIT = Duration.ofSeconds(90);
     private static final ObjectMapper JSON = new ObjectMapper();
 
+    private static final InMemoryReporter METRICS = InMemoryReporter.create();
+
     @RegisterExtension
     static final MiniClusterExtension CLUSTER = new MiniClusterExtension(new MiniClusterResourceConfiguration.Builder()
+            .setConfiguration(METRICS.addToConfiguration(new Configuration()))
             .setNumberTaskManagers(1)
             .setNumberSlotsPerTaskManager(4)
             .build());
@@ -89,6 +98,9 @@ class JobsITCase {
         consumer.start();
         try {
             LocalCosmos.await("recorded deliveries", LIMIT, () -> cosmos.count("events-output") == ORDERS);
+            assertThat(metric(jobs.get(0), "enrich", "badRecords")).isOne();
+            assertThat(metric(jobs.get(1), "enrich", "filteredRecords")).isZero();
+            assertThat(metric(jobs.get(1), "deliver", "deliveryRetries")).isPositive();
         } finally {
             consumer.stop(0);
         }
@@ -116,6 +128,16 @@ class JobsITCase {
             LocalCosmos.await("recorded deliveries", LIMIT, () -> cosmos.count("events-output") == ORDERS);
         }
         assertThat(received).hasSize(ORDERS);
+    }
+
+    /** The sum of a metric over the subtasks of an operator. */
+    private static long metric(JobClient job, String operator, String name) {
+        Collection<Metric> found = METRICS.findMetrics(job.getJobID(), ".*\\." + operator + "\\..*\\." + name)
+                .values();
+        assertThat(found).as(operator + " " + name).hasSize(2);
+        return found.stream()
+                .mapToLong(m -> m instanceof Counter counter ? counter.getCount() : (Long) ((Gauge<?>) m).getValue())
+                .sum();
     }
 
     private void accept(ServerSocket consumer) {

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, Page, PageBuffers}
+import io.cosmosflink.core.{CosmosException, CosmosRuntime, Page, PageBuffers, RecordView}
 import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
 import org.apache.flink.connector.base.source.reader.{
@@ -147,13 +147,20 @@ final private[scaladsl] class PageEmitter[T](reader: RecordReader[T], eventTime:
     var i = 0
     while i < page.count do
       record.at(i)
-      (try reader.read(record, emit)
-      catch case NonFatal(e) => throw unreadable(record.id, record.partitionKey, String.valueOf(e.getMessage), e)).swap
-        .foreach(e => throw unreadable(record.id, record.partitionKey, e.message, null))
+      read(record, emit) match
+        case Right(_) =>
+        case Left(DecodeError(why)) => throw unreadable(record, why, null)
       i += 1
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
 
-  private def unreadable(id: String, partitionKey: String, why: String, cause: Throwable | Null) =
+  private def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+    try reader.read(record, emit)
+    catch case NonFatal(e) => throw unreadable(record, String.valueOf(e.getMessage), e)
+
+  private def unreadable(record: RecordView, why: String, cause: Throwable | Null) =
     metrics.failed()
-    IOException(s"cannot read the document with id '$id' and partition key $partitionKey: $why", cause)
+    IOException(
+      s"cannot read the document with id '${record.id}' and partition key ${record.partitionKey}: $why",
+      cause
+    )

@@ -29,7 +29,10 @@ trait JsonDecoder[T] extends Serializable:
 object JsonDecoder:
   def apply[T](using decoder: JsonDecoder[T]): JsonDecoder[T] = decoder
 
-  inline def derived[T]: JsonDecoder[T] = of(JsonCodecMaker.make[T](CodecMakerConfig))
+  /** Numbers keep every digit: as it is, the library rounds a BigDecimal to 34. It refuses more than 308 digits, which nobody writes by hand
+    * and which take long to read.
+    */
+  inline def derived[T]: JsonDecoder[T] = of(JsonCodecMaker.make[T](CodecMakerConfig.withBigDecimalPrecision(0)))
 
   /** A decoder over a codec of jsoniter-scala. */
   def of[T](codec: JsonValueCodec[T]): JsonDecoder[T] = new JsonDecoder[T]:

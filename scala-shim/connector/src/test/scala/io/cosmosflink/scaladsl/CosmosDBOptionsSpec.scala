@@ -1,0 +1,76 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.CosmosException
+import org.apache.flink.util.InstantiationUtil
+import org.scalatest.funsuite.AnyFunSuite
+import org.scalatest.matchers.should.Matchers
+
+/** Over the natives. */
+final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
+  private val secret = "c2VjcmV0"
+
+  test("arguments go before the environment, by option or by variable"):
+    CosmosDBOptions
+      .resolve(Map("cosmos.database" -> "a", "COSMOS_URI" -> "https://a.example/"), Map("COSMOS_DB" -> "b"))
+      .map(o => (o.get("cosmos.database"), o.get("cosmos.endpoint"))) shouldBe
+      Right((Some("a"), Some("https://a.example/")))
+
+  test("what is wrong is a value of its class"):
+    CosmosDBOptions.resolve(Map("cosmos.databse" -> "a"), Map.empty) match
+      case Left(CosmosError.Config(detail)) => detail.message should include("cosmos.databse")
+      case other => fail(s"$other")
+    CosmosDBOptions("cosmos.database" -> "a").validated(Role.Sink) match
+      case Left(CosmosError.Config(detail)) => detail.message should include("cosmos.endpoint")
+      case other => fail(s"$other")
+    CosmosDBOptions.empty.require("a").left.map(_.message) shouldBe Left("option 'a' has no value; set it")
+    CosmosDBOptions("a" -> "x").number("a").left.map(_.message) shouldBe Left("option 'a' is 'x', not a whole number")
+
+  test("every kind of failure keeps its kind, in both directions"):
+    CosmosException.Kind.values.foreach: kind =>
+      val error = CosmosError(kind, CosmosError.Detail("m", 429, 3, "act"))
+      error.kind shouldBe kind
+      CosmosError.of(error.toException) shouldBe error
+
+  test("defaults come from the core alone"):
+    val options = CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret) +
+      ("cosmos.database" -> "d") + ("cosmos.container" -> "c")
+    options.validated(Role.Sink).flatMap(_.number("sink.max-batch-size")).isRight shouldBe true
+    options.number("sink.max-batch-size").isLeft shouldBe true
+
+  test("what the option table calls secret is not shown"):
+    val options = CosmosDBOptions(
+      "cosmos.auth.key" -> secret,
+      "cosmos.auth.key-file" -> "/run/key",
+      "cosmos.database" -> "d"
+    )
+    options.toString shouldBe
+      "CosmosDBOptions{cosmos.auth.key=[redacted], cosmos.auth.key-file=/run/key, cosmos.database=d}"
+
+  test("source and sink travel in the job graph, and show no secret"):
+    val options =
+      CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret, "cosmos.database" -> "d")
+    val source = CosmosDBSource[Models.Order](options, container = "orders", start = StartFrom.Now)
+    val sink = CosmosDBSink[Models.Order](options, container = "orders")
+    Seq(source, sink, CosmosDBSource.raw(options, "orders"), CosmosDBSink.documents(options, "orders")).foreach: one =>
+      InstantiationUtil.clone(one).toString shouldBe one.toString
+      one.toString should (include("[redacted]") and include("cosmos.container=orders") and not include secret)
+    source.toString should include("source.start=now")
+    source.getProducedType shouldBe FlinkType[Models.Order].info
+
+  test("a wrong option fails where the source is made"):
+    val options =
+      CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret, "cosmos.database" -> "d")
+    val thrown = the[CosmosException] thrownBy CosmosDBSource.raw(options + ("source.page-size" -> "-1"), "orders")
+    thrown.kind shouldBe CosmosException.Kind.CONFIG
+    thrown.getMessage should include("source.page-size")
+
+  test("without a library at the client the cluster checks the options"):
+    val source = CosmosDBSource.create(
+      CosmosDBOptions("cosmos.endpoint" -> "https://a.example/"),
+      "orders",
+      CosmosDBSource.changes,
+      StartFrom.Configured,
+      EventTime.ofService,
+      () => throw UnsatisfiedLinkError("not here")
+    )
+    source.toString should (include("https://a.example/") and not include "source.page-size")

@@ -1,0 +1,76 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.OperationType
+import io.cosmosflink.scaladsl.Models.Order
+import org.scalatest.funsuite.AnyFunSuite
+import org.scalatest.matchers.should.Matchers
+import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
+
+object DocumentKeySpec:
+  final case class Payment(
+      @documentId number: String,
+      @partitionKey tenant: String,
+      @partitionKey year: Int,
+      @partitionKey paid: Option[Boolean]
+  ) derives DocumentKey
+
+final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
+  import DocumentKeySpec.Payment
+
+  test("keys are derived from the fields that are marked"):
+    DocumentKey[Order].id(Order("1", "eu", 0)) shouldBe "1"
+    DocumentKey[Order].partitionKey(Order("1", "eu", 0)).json shouldBe """["eu"]"""
+    val payment = Payment("n", "a\"b", 2026, None)
+    DocumentKey[Payment].id(payment) shouldBe "n"
+    DocumentKey[Payment].partitionKey(payment).json shouldBe """["a\"b",2026,null]"""
+
+  test("keys can be given"):
+    val key = DocumentKey.of[Order](o => s"${o.region}-${o.id}", o => PartitionKey(o.region, o.amount, true))
+    key.id(Order("1", "eu", 0)) shouldBe "eu-1"
+    key.partitionKey(Order("1", "eu", BigDecimal("1.10"))).json shouldBe """["eu",1.10,true]"""
+
+  test("a key's text is JSON of its components"):
+    forAll(JsonSpec.text, org.scalacheck.Arbitrary.arbitrary[Option[Long]]): (first, second) =>
+      val number = second.fold(Json.Null)(Json.num(_))
+      Json.parse(PartitionKey(first, second).json.getBytes("UTF-8")) shouldBe
+        Right(Json.Arr(Vector(Json.Str(first), number)))
+
+  test("a number that JSON does not have is no component"):
+    an[IllegalArgumentException] should be thrownBy PartitionKey(Double.NaN)
+
+  test("what a write becomes"):
+    val order = Order("1", "eu", BigDecimal("1.10"))
+    val upsert = Write.operation(Write.Upsert(order, Some("etag")))
+    (upsert.`type`, upsert.id, upsert.partitionKey, upsert.ifMatch) shouldBe
+      (OperationType.UPSERT, "1", """["eu"]""", "etag")
+    JsonDecoder[Order].decode(upsert.document) shouldBe Right(order)
+    Write.operation(Write.Create(order)).`type` shouldBe OperationType.CREATE
+    Write.operation(Write.Replace(order)).`type` shouldBe OperationType.REPLACE
+    val delete = Write.operation(Write.delete(order))
+    (delete.`type`, delete.id, delete.document.length) shouldBe (OperationType.DELETE, "1", 0)
+    an[IllegalArgumentException] should be thrownBy Write.operation(Write.Upsert(order.copy(id = "")))
+
+  test("a model without id, without partition key, or with a key that the service does not take, does not compile"):
+    scala.compiletime.testing
+      .typeCheckErrors("final case class A(name: String, @partitionKey b: String) derives DocumentKey")
+      .map(
+        _.message
+      ) shouldBe
+      List("A has no document id: name a String field `id`, or mark one with @documentId")
+    scala.compiletime.testing
+      .typeCheckErrors("final case class A(id: String, b: String) derives DocumentKey")
+      .map(_.message) shouldBe
+      List("A has no partition key: mark its field, or fields in the order of the paths, with @partitionKey")
+    scala.compiletime.testing
+      .typeCheckErrors("final case class A(id: Long, @partitionKey b: String) derives DocumentKey")
+      .map(_.message) shouldBe
+      List("the document id A.id is not a String; the service has no other ids")
+    scala.compiletime.testing
+      .typeCheckErrors("final case class A(id: String, @partitionKey b: List[String]) derives DocumentKey")
+      .size shouldBe 1
+    scala.compiletime.testing.typeCheckErrors("PartitionKey(List(1))").size should be > 0
+
+  test("a sink for a model without keys does not compile"):
+    assertCompiles("""def sink(options: CosmosDBOptions) = CosmosDBSink[Order](options, container = "c")""")
+    assertDoesNotCompile("""def sink(options: CosmosDBOptions) = CosmosDBSink[Models.Line](options, container = "c")""")
+    assertDoesNotCompile("""def sink(options: CosmosDBOptions) = CosmosDBSink[Models.Blob](options, container = "c")""")

@@ -1,0 +1,35 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.scaladsl.FakeRuntime.split
+import org.scalacheck.{Arbitrary, Gen}
+import org.scalatest.funsuite.AnyFunSuite
+import org.scalatest.matchers.should.Matchers
+import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
+
+import java.io.IOException
+
+final class SerializersSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
+  private val core = FakeRuntime()
+  private val splits = CosmosDBSplitSerializer(() => core)
+  private val states = CosmosDBSourceStateSerializer(() => core)
+
+  private given Arbitrary[CosmosDBSplit] = Arbitrary(Gen.resultOf(split(_: Int, _: Int)))
+
+  private given Arbitrary[CosmosDBSourceState] = Arbitrary(
+    Gen.listOf(Gen.resultOf(KnownSplit(_: CosmosDBSplit, _: Boolean))).map(list => CosmosDBSourceState(list.toVector))
+  )
+
+  test("splits are the core's own bytes"):
+    forAll: (split: CosmosDBSplit) =>
+      splits.serialize(split) shouldBe split.position
+      splits.deserialize(1, splits.serialize(split)) shouldBe split
+
+  test("the enumerator's state keeps who has what"):
+    forAll: (state: CosmosDBSourceState) =>
+      states.deserialize(1, states.serialize(state)) shouldBe state
+
+  test("state of a newer connector, and foreign state, are errors that say so"):
+    (the[IOException] thrownBy splits.deserialize(2, Array.empty)).getMessage should include("splits in version 2")
+    (the[IOException] thrownBy splits.deserialize(1, Array[Byte](1))).getMessage shouldBe
+      "cannot restore a split: foreign split bytes"
+    (the[IOException] thrownBy states.deserialize(9, Array.empty)).getMessage should include("state in version 9")

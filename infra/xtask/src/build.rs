@@ -229,7 +229,8 @@ pub fn sbt(commands: &[&str]) -> Result<Command> {
             .current_dir(root()))?;
     }
     let mut command = Command::new("java");
-    command.args(["-Xss8m", "-Xmx1500m"]);
+    // To rename packages, assembly holds the whole core in memory, boxed.
+    command.args(["-Xss8m", "-Xmx3g"]);
     // Java takes the user's home from the system and not from HOME: the folders are given one by one.
     for (property, folder) in [
         ("sbt.boot.directory", "boot"),

@@ -82,6 +82,10 @@ lazy val jobs = project
         .rename("com.github.plokhotnyuk.jsoniter_scala.**" -> "cosmosflink.shaded.jsoniter_scala.@1")
         .inAll
     ),
+    // The macros have done their work.
+    assembly / assemblyExcludedJars := (assembly / fullClasspath).value.filter(
+      _.data.getName.startsWith("jsoniter-scala-macros")
+    ),
     assembly / assemblyMergeStrategy := {
       case PathList("META-INF", "native", _*) => MergeStrategy.singleOrError
       case PathList("META-INF", "services", _*) => MergeStrategy.concat

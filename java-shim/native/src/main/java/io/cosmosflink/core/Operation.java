@@ -30,7 +30,12 @@ public record Operation(OperationType type, String id, String partitionKey, Stri
         byte[] etag = ifMatch.getBytes(StandardCharsets.UTF_8);
         // Of the right size at once: this runs for every record.
         FrameWriter out = new FrameWriter(17 + name.length + key.length + etag.length + document.length);
-        return out.u8(type.number).blob(name).blob(key).blob(etag).blob(document).array();
+        return out.u8(type.number)
+                .blob(name)
+                .blob(key)
+                .blob(etag)
+                .blob(document)
+                .array();
     }
 
     /** The body behind a frame head, as it is kept in a writer's state. */

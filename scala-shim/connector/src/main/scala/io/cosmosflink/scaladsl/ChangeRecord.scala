@@ -25,7 +25,7 @@ object ChangeKind:
 /** One change, with everything that the feed says about it.
   *
   * @param document
-  *   as the service sent it, UTF-8; empty for a delete
+  *   as the service sent it, UTF-8; empty for a delete. Read only: operators share it
   * @param timestamp
   *   the service's `_ts`, epoch seconds
   * @param lsn
@@ -38,7 +38,7 @@ final case class ChangeRecord(
     timestamp: Long,
     lsn: Option[Long],
     change: ChangeKind
-) derives FlinkType:
+):
   /** Whether the document is gone. */
   def deleted: Boolean = change == ChangeKind.Delete
 
@@ -50,6 +50,10 @@ final case class ChangeRecord(
   override def toString: String = s"$change $id $partitionKey ${String(document, UTF_8)}"
 
 object ChangeRecord:
+  given FlinkType[ChangeRecord] =
+    given FlinkType[Array[Byte]] = FlinkType.sharedBytes
+    FlinkType.derived
+
   private[scaladsl] def of(record: RecordView): ChangeRecord = ChangeRecord(
     record.document,
     record.id,

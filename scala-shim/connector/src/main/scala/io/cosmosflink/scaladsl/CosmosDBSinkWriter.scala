@@ -60,6 +60,9 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   private var batches = 0L
   @volatile private var closed = false
 
+  /** The batch of the last outcome; outcomes come in runs of one batch. Only the completion thread touches it. */
+  private var last: Option[Batch] = None
+
   /** Why the completion thread ended, if it did. */
   @volatile private var ended: Option[Exception] = None
 
@@ -86,7 +89,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       frame.add(number << indexBits | i, entries.get(i).body)
       i += 1
     // Before it is submitted: the outcomes may be there before submit returns.
-    inFlight.put(number, Batch(entries, handler))
+    inFlight.put(number, Batch(number, entries, handler))
     try
       handle.submit(frame)
       ended.foreach(why => take(number).foreach(_.handler.completeExceptionally(why)))
@@ -118,9 +121,12 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   private def onOutcome(outcome: Outcome): Unit =
     val number = outcome.token >>> indexBits
     val index = (outcome.token & (1 << indexBits) - 1).toInt
-    val batch = inFlight.get(number)
-    if batch == null || index >= batch.entries.size then
-      throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
+    val batch = last
+      .filter(_.number == number)
+      .orElse(Option(inFlight.get(number)))
+      .filter(index < _.entries.size)
+      .getOrElse:
+        throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
     outcome.result match
       case Outcome.Result.OK =>
       case Outcome.Result.SKIPPED | Outcome.Result.DEAD_LETTERED => sendErrors.inc()
@@ -130,6 +136,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
           batch.failure = Some(failed(outcome, batch.entries.get(index).operation))
           runtime.drainLog(true)
     batch.open -= 1
+    last = Option.when(batch.open > 0)(batch)
     if batch.open == 0 then
       inFlight.remove(number)
       batch.failure.fold(batch.handler.complete())(batch.handler.completeExceptionally(_))
@@ -167,6 +174,7 @@ private[scaladsl] object CosmosDBSinkWriter:
 
   /** What is under way of one batch. Only the completion thread counts down. */
   final private class Batch(
+      val number: Long,
       val entries: JavaList[CosmosDBRequestEntry],
       val handler: ResultHandler[CosmosDBRequestEntry]
   ):

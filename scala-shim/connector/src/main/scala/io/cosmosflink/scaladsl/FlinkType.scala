@@ -65,6 +65,9 @@ object FlinkType:
   given FlinkType[UUID] = simple(UuidSerializer)
   given FlinkType[Duration] = simple(DurationSerializer)
 
+  /** Arrays that are only read: Flink copies those of `FlinkType[Array[Byte]]` from operator to operator, these not. */
+  def sharedBytes: FlinkType[Array[Byte]] = simple(SharedBytesSerializer, key = false)
+
   given [T: FlinkType]: FlinkType[Option[T]] = nested(Container.Optional, FlinkType[T])
   given [T: FlinkType]: FlinkType[List[T]] = nested(Container.Linked, FlinkType[T])
   given [T: FlinkType]: FlinkType[Vector[T]] = nested(Container.Indexed, FlinkType[T])

@@ -93,6 +93,14 @@ object DurationSerializer extends SimpleSerializer[Duration]:
 
 final class DurationSnapshot extends SimpleTypeSerializerSnapshot[Duration](() => DurationSerializer)
 
+/** Bytes that nobody changes, so that Flink need not copy them from operator to operator. The format is Flink's own. */
+object SharedBytesSerializer extends SimpleSerializer[Array[Byte]]:
+  override def serialize(value: Array[Byte], out: DataOutputView): Unit = writeBytes(value, out)
+  override def deserialize(in: DataInputView): Array[Byte] = readBytes(in)
+  override def snapshotConfiguration(): TypeSerializerSnapshot[Array[Byte]] = SharedBytesSnapshot()
+
+final class SharedBytesSnapshot extends SimpleTypeSerializerSnapshot[Array[Byte]](() => SharedBytesSerializer)
+
 /** The document's text. */
 object JsonSerializer extends SimpleSerializer[Json]:
   override def serialize(value: Json, out: DataOutputView): Unit = writeBytes(value.bytes, out)

@@ -44,11 +44,15 @@ object Write:
 /** A document that is JSON already.
   *
   * @param json
-  *   a JSON object in UTF-8, id and partition key included
+  *   a JSON object in UTF-8, id and partition key included. Read only: operators share it
   */
-final case class Document(id: String, partitionKey: PartitionKey, json: Array[Byte]) derives FlinkType
+final case class Document(id: String, partitionKey: PartitionKey, json: Array[Byte])
 
 object Document:
+  given FlinkType[Document] =
+    given FlinkType[Array[Byte]] = FlinkType.sharedBytes
+    FlinkType.derived
+
   given DocumentKey[Document] = DocumentKey.of(_.id, _.partitionKey)
   given JsonEncoder[Document] = new JsonEncoder[Document]:
     def encode(document: Document): Array[Byte] = document.json

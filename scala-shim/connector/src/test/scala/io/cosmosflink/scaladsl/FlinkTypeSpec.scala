@@ -101,6 +101,8 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     val copy = FlinkType[Blob].serializer.copy(blob)
     copy.bytes should not be theSameInstanceAs(blob.bytes)
     copy.bytes shouldBe blob.bytes
+    val document = Document("d", PartitionKey("eu"), Array[Byte](1, 2))
+    FlinkType[Document].serializer.copy(document) should be theSameInstanceAs document
 
   test("records, documents and writes have types, and none is Kryo's"):
     val change = ChangeRecord("{}".getBytes, "a", PartitionKey("eu"), 7, Some(3), ChangeKind.Replace)

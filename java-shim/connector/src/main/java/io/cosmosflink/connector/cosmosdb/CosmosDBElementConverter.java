@@ -1,11 +1,8 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.core.io.JsonStringEncoder;
-import com.fasterxml.jackson.databind.node.ArrayNode;
-import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationType;
+import io.cosmosflink.core.PartitionKeys;
 import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
@@ -58,24 +55,14 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     }
 
     private String key(IN element, String name) {
-        if (partitionKey.size() == 1 && partitionKey.get(0).apply(element) instanceof String only) {
-            // By far the most usual key, written without a JSON tree.
-            return "[\"" + new String(JsonStringEncoder.getInstance().quoteAsString(only)) + "\"]";
-        }
-        ArrayNode array = JsonNodeFactory.instance.arrayNode(partitionKey.size());
-        for (Extractor<IN, ?> component : partitionKey) {
-            Object value = component.apply(element);
-            if (value == null || value instanceof String || value instanceof Number || value instanceof Boolean) {
-                array.addPOJO(value);
-            } else {
-                throw new IllegalArgumentException("a partition key component of id '" + name + "' is a "
-                        + value.getClass().getName() + "; it must be a string, a number, a boolean or null");
-            }
+        Object[] components = new Object[partitionKey.size()];
+        for (int i = 0; i < components.length; i++) {
+            components[i] = partitionKey.get(i).apply(element);
         }
         try {
-            return Schemas.MAPPER.writeValueAsString(array);
-        } catch (JsonProcessingException e) {
-            throw new IllegalArgumentException("cannot write the partition key of id '" + name + "' as JSON", e);
+            return PartitionKeys.json(components);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("id '" + name + "': " + e.getMessage(), e);
         }
     }
 

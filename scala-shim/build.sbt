@@ -29,7 +29,9 @@ val shared = Seq(
     "org.scalatestplus" %% "scalacheck-1-18" % "3.2.19.0" % Test,
     "org.scalacheck" %% "scalacheck" % "1.19.0" % Test,
     "org.apache.flink" % "flink-connector-base" % flinkVersion % Test classifier "tests",
-    "org.apache.flink" % "flink-connector-test-utils" % flinkVersion % Test
+    "org.apache.flink" % "flink-connector-test-utils" % flinkVersion % Test,
+    // Runs the suites of the line above, which are written for JUnit.
+    "org.junit.platform" % "junit-platform-launcher" % "1.11.4" % Test
   ),
   Compile / unmanagedJars += Attributed.blank((ThisBuild / nativeJar).value),
   Test / fork := true,

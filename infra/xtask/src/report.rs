@@ -191,7 +191,10 @@ pub fn processes(processes: &Processes) -> Table {
 pub fn record(file: &Path, outcomes: &[Outcome]) -> Result<()> {
     let command: Vec<_> = std::env::args().skip(1).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut block = format!("`cargo xtask {}`, {cores} cores:\n\n", command.join(" "));
+    let mut block = format!(
+        "`cargo xtask {}`, {cores} cores; CPU and memory are those of each variant's own TaskManager, CPU from the first order on:\n\n",
+        command.join(" ")
+    );
     let _ = writeln!(block, "| {} |", COMPARED.join(" | "));
     let _ = writeln!(block, "|{}", "---|".repeat(COMPARED.len()));
     for outcome in outcomes {

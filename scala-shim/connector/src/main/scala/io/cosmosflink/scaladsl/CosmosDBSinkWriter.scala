@@ -127,13 +127,13 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       .filter(index < _.entries.size)
       .getOrElse:
         throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
-    outcome.result match
-      case Outcome.Result.OK =>
-      case Outcome.Result.SKIPPED | Outcome.Result.DEAD_LETTERED => sendErrors.inc()
-      case Outcome.Result.FAILED =>
+    WriteOutcome.of(outcome) match
+      case WriteOutcome.Written =>
+      case WriteOutcome.Skipped(_) | WriteOutcome.DeadLettered(_) => sendErrors.inc()
+      case WriteOutcome.Failed(error) =>
         sendErrors.inc()
         if batch.failure.isEmpty then
-          batch.failure = Some(failed(outcome, batch.entries.get(index).operation))
+          batch.failure = Some(failed(batch.entries.get(index).operation, outcome.attempts, error))
           runtime.drainLog(true)
     batch.open -= 1
     last = Option.when(batch.open > 0)(batch)
@@ -141,14 +141,12 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       inFlight.remove(number)
       batch.failure.fold(batch.handler.complete())(batch.handler.completeExceptionally(_))
 
-  private def failed(outcome: Outcome, operation: Operation): Exception =
+  private def failed(operation: Operation, attempts: Int, error: CosmosError): Exception =
+    val CosmosError.Detail(why, status, subStatus, activityId) = error.detail
     val message = s"container $container: ${operation.`type`} of id '${operation.id}' with partition key " +
-      s"${operation.partitionKey} failed after ${outcome.attempts} attempts with status ${outcome.status}/" +
-      s"${outcome.subStatus} (activity ${outcome.activityId}): ${outcome.message}; ${outcome.kind.advice}"
-    FlinkRuntimeException(
-      message,
-      CosmosException(message, outcome.kind, outcome.status, outcome.subStatus, outcome.activityId)
-    )
+      s"${operation.partitionKey} failed after $attempts attempts with status $status/$subStatus " +
+      s"(activity $activityId): $why; ${error.kind.advice}"
+    FlinkRuntimeException(message, CosmosException(message, error.kind, status, subStatus, activityId))
 
   override def close(): Unit =
     closed = true

@@ -35,7 +35,7 @@ object Json:
 
   def obj(fields: (String, Json)*): Json = Obj(JsonFields(fields*))
 
-  /** A number's JSON text: never an exponent-less rewrite, never rounded. */
+  /** With every digit. */
   def num(value: BigDecimal): Json = Num(value.bigDecimal.toString)
 
   def num(value: Long): Json = Num(value.toString)

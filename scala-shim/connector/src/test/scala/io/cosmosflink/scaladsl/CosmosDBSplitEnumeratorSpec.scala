@@ -105,12 +105,18 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     thrown.getMessage shouldBe "cannot find the feed ranges of container orders: no such container"
 
   test("a refused key ends a fresh job, and is tried again by one that was restored"):
-    def thrown(state: Option[CosmosDBSourceState]) =
-      val f = Fixture(state, once)
-      f.core.openFailure = Some(failure(Kind.AUTH, "the key is refused"))
-      f.enumerator.start()
-      the[RuntimeException] thrownBy f.context.triggerAllActions()
-    thrown(None) shouldBe a[CosmosDBUnrecoverableException]
+    val refused = Some(failure(Kind.AUTH, "the key is refused"))
+    val fresh = Fixture(options = once)
+    fresh.core.openFailure = refused
+    fresh.enumerator.start()
+    a[CosmosDBUnrecoverableException] should be thrownBy fresh.context.triggerAllActions()
+    val restored = Fixture(Some(CosmosDBSourceState(Vector(KnownSplit(split(0, 5), true)))))
+    restored.core.openFailure = refused
+    restored.register(0)
+    restored.discover()
+    restored.core.openFailure = None
+    restored.discover(split(2, 0))
+    restored.ordinals(0) shouldBe List(2)
 
   test("a later discovery that fails is tried again"):
     val f = Fixture()

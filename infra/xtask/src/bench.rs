@@ -211,8 +211,8 @@ fn progress(pipeline: &Pipeline, job: &str) -> f64 {
     })
 }
 
-/// Measures a job in windows of `count` documents, each begun where the one before ended, from `warm_up` documents on: a job runs
-/// for days, so that its start, and the compiling of what runs for the first time in its class loader, do not count.
+/// Measures a job in windows of about `count` documents, each begun where the one before ended, from `warm_up` documents on: a job
+/// runs for days, so that its start, and the compiling of what runs for the first time in its class loader, do not count.
 fn flink(
     pipeline: &mut Pipeline,
     jar: &Path,
@@ -228,7 +228,7 @@ fn flink(
         let done = progress(pipeline, &job);
         let (cpu, peak_mib) = taskmanager(pipeline)?;
         if let Some((began, documents, cpu_before)) = begin {
-            if done >= documents + count as f64 {
+            if done >= (warm_up + count * (measured.len() as u64 + 1)) as f64 {
                 let window = Measured {
                     documents: done - documents,
                     cpu: cpu - cpu_before,
@@ -272,14 +272,16 @@ fn flink_write(pipeline: &mut Pipeline, jar: &Path, options: &Options) -> Result
     )
 }
 
-/// The feed ends for the job where the container does, so that its second half is what is measured.
+/// The job reads the container several times at once, or it would be through before it has warmed up; its second half is measured.
 fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Vec<Measured>> {
+    const TIMES: u64 = 6;
+    let half = count * TIMES / 2;
     flink(
         pipeline,
         jar,
-        (count / 2, count * 2 / 5, 1),
-        &["read", CONTAINER],
-        Duration::from_millis(200),
+        (half, half, 1),
+        &["read", CONTAINER, &TIMES.to_string()],
+        Duration::from_millis(500),
     )
 }
 
@@ -289,7 +291,7 @@ fn document(options: &Options, table: &str) -> String {
         "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
          same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
          garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start and the JVM's compiling do not\n\
-         count): the sink after as many documents as are measured, the source after half of the container. For the plain loop\n\
+         count): the sink after as many documents as are measured, the source after half of what it reads (the container, six times at once). For the plain loop\n\
          (`tests/bench`) everything but the connection's start.\n\
          Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
          ![Documents per CPU second](speed.svg)\n",

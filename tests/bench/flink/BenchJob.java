@@ -14,8 +14,9 @@ import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 import org.apache.flink.util.ParameterTool;
 
 /**
- * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER} reads a container into nothing, {@code write
- * CONTAINER COUNT} upserts COUNT documents again and again, until it is cancelled. The account comes from the environment.
+ * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER TIMES} reads a container into nothing, as often
+ * at once, {@code write CONTAINER COUNT} upserts COUNT documents again and again, until it is cancelled. The account comes from the
+ * environment.
  */
 public final class BenchJob {
     /** As many partition keys as the plain loop has. */
@@ -35,15 +36,17 @@ public final class BenchJob {
         env.configure(settings);
         String container = arguments[1];
         if (arguments[0].equals("read")) {
-            env.fromSource(
-                            CosmosDBSource.<CosmosDBRecord>builder()
-                                    .options(options)
-                                    .container(container)
-                                    .deserializer(CosmosDBDeserializationSchema.raw())
-                                    .build(),
-                            WatermarkStrategy.noWatermarks(),
-                            "documents")
-                    .sinkTo(new DiscardingSink<>());
+            for (int i = 0; i < Integer.parseInt(arguments[2]); i++) {
+                env.fromSource(
+                                CosmosDBSource.<CosmosDBRecord>builder()
+                                        .options(options)
+                                        .container(container)
+                                        .deserializer(CosmosDBDeserializationSchema.raw())
+                                        .build(),
+                                WatermarkStrategy.noWatermarks(),
+                                "documents " + i)
+                        .sinkTo(new DiscardingSink<>());
+            }
         } else {
             long count = Long.parseLong(arguments[2]);
             env.fromSequence(0, Long.MAX_VALUE - 1)

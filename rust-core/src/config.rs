@@ -158,7 +158,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt(K, "sink.failure-mode", "COSMOS_SINK_FAILURE_MODE", Type::Choice(FAILURE_MODES), "fail", "What becomes of an operation that the service refuses for good: fail the job, skip and count it, or store it in the dead-letter container."),
     opt(K, "sink.dead-letter-container", "COSMOS_SINK_DEAD_LETTER_CONTAINER", Type::Text, "", "Container for refused operations, in the same database; its partition key path is /container, /id, /operation or /reason."),
     opt(K, "sink.max-batch-size", "COSMOS_SINK_MAX_BATCH_SIZE", Type::Int(1, 100_000), "500", "Most records that the writer hands to the core at once."),
-    opt(K, "sink.max-in-flight-requests", "COSMOS_SINK_MAX_IN_FLIGHT", Type::Int(1, 10_000), "16", "Batches of the writer in flight."),
+    opt(K, "sink.max-in-flight-requests", "COSMOS_SINK_MAX_IN_FLIGHT", Type::Int(1, 10_000), "8", "Batches of the writer in flight. They should hold a full request for each physical partition."),
     opt(K, "sink.max-buffered-requests", "COSMOS_SINK_MAX_BUFFERED", Type::Int(2, 10_000_000), "10000", "Records that the writer buffers before it holds the job back; more than sink.max-batch-size."),
     opt(K, "sink.max-batch-bytes", "COSMOS_SINK_MAX_BATCH_BYTES", Type::Int(1024, 1 << 31), "5242880", "Most bytes that the writer hands to the core at once."),
     opt(K, "sink.max-time-in-buffer-ms", "COSMOS_SINK_MAX_TIME_IN_BUFFER_MS", Type::Int(1, 3_600_000), "100", "Longest time that a record waits for its batch to fill, in milliseconds."),

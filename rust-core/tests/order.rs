@@ -157,7 +157,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
                 document: b"{}",
             })
             .collect();
-        sink.submit(encode_operations(&operations).into()).unwrap();
+        sink.submit(encode_operations(&operations)).unwrap();
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut tokens = Vec::new();

@@ -268,7 +268,7 @@ fn flink_write(pipeline: &mut Pipeline, jar: &Path, options: &Options) -> Result
         jar,
         (count * windows as u64, count, windows),
         &["write", CONTAINER, &count.to_string()],
-        Duration::from_secs(2),
+        Duration::from_secs(5),
     )
 }
 

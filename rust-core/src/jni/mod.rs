@@ -11,7 +11,6 @@ use ::jni::errors::ErrorPolicy;
 use ::jni::objects::{JByteArray, JClass, JThrowable, JValue};
 use ::jni::sys::{jint, jlong};
 use ::jni::{jni_sig, jni_str, Env, EnvUnowned};
-use azure_core::Bytes;
 
 use crate::config::{self, Config, Role};
 use crate::error::{CoreError, Kind, Result};
@@ -340,11 +339,23 @@ native!(
                     format!("length {length} of operations in an array of {room} bytes"),
                 )
             })?;
-        let mut bytes = vec![0u8; length];
-        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both; the slice is ours alone.
-        let signed = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i8>(), length) };
-        operations.get_region(env, 0, signed)?;
-        with_sink(handle, |sink| sink.submit(Bytes::from(bytes)))
+        let mut bytes: Vec<u8> = Vec::with_capacity(length);
+        // Not through a slice, which would have to be zeroed first: this is every document's way in.
+        // SAFETY: `operations` is a live reference to a byte array with at least `length` elements, as checked above, so that the call
+        // throws nothing and fills exactly the first `length` bytes of the vector's capacity.
+        unsafe {
+            let raw = env.get_raw();
+            let region = (**raw).v1_1.GetByteArrayRegion;
+            region(
+                raw,
+                operations.as_raw(),
+                0,
+                length as jint,
+                bytes.as_mut_ptr().cast(),
+            );
+            bytes.set_len(length);
+        }
+        with_sink(handle, |sink| sink.submit(bytes))
     }
 );
 

@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use azure_core::time::{to_rfc3339, OffsetDateTime};
-use azure_core::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{json, Value};
 
@@ -77,7 +76,7 @@ impl DeadLetters {
             if_match: "",
             document: document.as_bytes(),
         };
-        let write = decode_operations(Bytes::from(encode_operations(&[new])))?.remove(0);
+        let write = decode_operations(encode_operations(&[new]))?.remove(0);
         let mut attempts = Attempts::new(&self.letters.config.retry);
         loop {
             let Some(e) = self.letters.point(&write).await.error else {
@@ -142,9 +141,7 @@ mod tests {
             if_match: "",
             document,
         };
-        decode_operations(encode_operations(&[new]).into())
-            .unwrap()
-            .remove(0)
+        decode_operations(encode_operations(&[new])).unwrap().remove(0)
     }
 
     #[test]

@@ -21,7 +21,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use azure_core::Bytes;
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKeyDefinition};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -125,8 +124,8 @@ struct Engine {
     generation: u64,
     /// Partition key text to partition and hash of the key's canonical text.
     places: HashMap<Box<[u8]>, (usize, u64)>,
-    /// Documents with an operation under way, and the operations that wait behind it.
-    busy: HashMap<u64, VecDeque<Operation>, BuildHasherDefault<Identity>>,
+    /// Documents with an operation under way, and the operations that wait behind it: seldom any, so that an entry stays small.
+    busy: HashMap<u64, Option<Box<VecDeque<Operation>>>, BuildHasherDefault<Identity>>,
     in_flight: usize,
     /// Where the search for the next request begins, so that no partition starves when requests are scarce.
     turn: usize,
@@ -254,7 +253,7 @@ impl Sink {
     ///
     /// # Errors
     /// State when the frame is damaged: then nothing of it is taken. Closed.
-    pub fn submit(&self, frame: Bytes) -> Result<()> {
+    pub fn submit(&self, frame: Vec<u8>) -> Result<()> {
         self.check_open()?;
         Inner::accept(&self.inner, decode_operations(frame)?);
         Ok(())
@@ -392,9 +391,11 @@ impl Inner {
                 Ok((partition, document)) => {
                     op.document = document;
                     match engine.busy.entry(document) {
-                        Entry::Occupied(mut waiting) => waiting.get_mut().push_back(op),
+                        Entry::Occupied(mut waiting) => {
+                            waiting.get_mut().get_or_insert_default().push_back(op);
+                        }
                         Entry::Vacant(free) => {
-                            free.insert(VecDeque::new());
+                            free.insert(None);
                             engine.partitions[partition].queue.push_back(op);
                         }
                     }
@@ -610,7 +611,7 @@ impl Inner {
         let Entry::Occupied(mut waiting) = engine.busy.entry(document) else {
             return;
         };
-        match waiting.get_mut().pop_front() {
+        match waiting.get_mut().as_mut().and_then(|w| w.pop_front()) {
             Some(op) => {
                 // It was counted as waiting since it came.
                 self.metrics.operations_waiting.fetch_sub(1, Relaxed);

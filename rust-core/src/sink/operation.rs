@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use azure_core::Bytes;
 use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyValue};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ impl OperationKind {
 pub struct Operation {
     pub token: u64,
     pub kind: OperationKind,
-    frame: Bytes,
+    frame: Arc<Vec<u8>>,
     /// Where the parts lie in the frame.
     id: (u32, u32),
     partition_key: (u32, u32),
@@ -214,7 +214,8 @@ pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<(Partit
 ///
 /// # Errors
 /// State, for the whole frame.
-pub fn decode_operations(frame: Bytes) -> Result<Vec<Operation>> {
+pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
+    let frame = Arc::new(frame);
     let mut r = FrameReader::open(&frame, FrameKind::Operations)?;
     let n = r.u32()? as usize;
     let mut out = Vec::with_capacity(n.min(frame.len() / 32));
@@ -298,9 +299,7 @@ mod tests {
             if_match: "",
             document,
         };
-        decode_operations(encode_operations(&[new]).into())
-            .unwrap()
-            .remove(0)
+        decode_operations(encode_operations(&[new])).unwrap().remove(0)
     }
 
     proptest! {
@@ -309,7 +308,7 @@ mod tests {
             let new: Vec<_> = ops.iter().map(|(token, id, key, etag, doc)| NewOperation {
                 token: *token, kind: OperationKind::Replace, id, partition_key: key, if_match: etag, document: doc,
             }).collect();
-            let back = decode_operations(encode_operations(&new).into()).unwrap();
+            let back = decode_operations(encode_operations(&new)).unwrap();
             prop_assert_eq!(back.len(), ops.len());
             for (o, (token, id, key, etag, doc)) in back.iter().zip(&ops) {
                 prop_assert_eq!(o.token, *token);
@@ -320,10 +319,10 @@ mod tests {
 
         #[test]
         fn any_bytes_give_a_value_or_an_error(mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = decode_operations(bytes.clone().into());
+            let _ = decode_operations(bytes.clone());
             let mut headed = FrameWriter::new(FrameKind::Operations).0;
             headed.append(&mut bytes);
-            let _ = decode_operations(headed.into());
+            let _ = decode_operations(headed);
         }
     }
 

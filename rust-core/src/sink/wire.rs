@@ -337,26 +337,23 @@ mod tests {
                     document,
                 }
             };
-        let ops = decode_operations(
-            encode_operations(&[
-                new(
-                    OperationKind::Upsert,
-                    "a",
-                    "[\"eu\"]",
-                    "",
-                    b"{\"id\":\"a\",\"n\":1.10}",
-                ),
-                new(
-                    OperationKind::Replace,
-                    "b\u{1}\"",
-                    "[\"q\\\"x\",1]",
-                    "\"etag\"",
-                    b"{\"id\":\"b\"}",
-                ),
-                new(OperationKind::Delete, "c", "[null]", "", b""),
-            ])
-            .into(),
-        )
+        let ops = decode_operations(encode_operations(&[
+            new(
+                OperationKind::Upsert,
+                "a",
+                "[\"eu\"]",
+                "",
+                b"{\"id\":\"a\",\"n\":1.10}",
+            ),
+            new(
+                OperationKind::Replace,
+                "b\u{1}\"",
+                "[\"q\\\"x\",1]",
+                "\"etag\"",
+                b"{\"id\":\"b\"}",
+            ),
+            new(OperationKind::Delete, "c", "[null]", "", b""),
+        ]))
         .unwrap();
         let body = bulk_body(&ops);
         assert!(body.len() <= 2 + ops.iter().map(bulk_size).sum::<usize>() + 8);

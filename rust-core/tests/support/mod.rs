@@ -123,7 +123,7 @@ pub fn upserts(sink: &Sink, prefix: &str, count: usize, keys: usize) {
                 document: doc.as_bytes(),
             })
             .collect();
-        sink.submit(encode_operations(&ops).into()).unwrap();
+        sink.submit(encode_operations(&ops)).unwrap();
     }
 }
 
@@ -137,7 +137,7 @@ pub fn submit(sink: &Sink, token: u64, kind: OperationKind, id: &str, key: &str,
         if_match: "",
         document: document.as_bytes(),
     };
-    sink.submit(encode_operations(&[op]).into()).unwrap();
+    sink.submit(encode_operations(&[op])).unwrap();
 }
 
 /// Waits for `count` outcomes; fails when a token comes twice.

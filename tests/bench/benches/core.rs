@@ -190,7 +190,7 @@ fn sink(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("500 upserts", |b| {
         b.iter(|| {
-            sink.submit(Bytes::from(frame.clone())).unwrap();
+            sink.submit(frame.clone()).unwrap();
             let mut done = 0;
             while done < BATCH {
                 let outcomes = sink.poll(BATCH, Duration::from_secs(5)).unwrap();

@@ -38,6 +38,8 @@ pub struct Layout<'a> {
     pub slots: u32,
     /// What the first TaskManager's process is called.
     pub taskmanager: &'a str,
+    /// A TaskManager that is killed is missed soon: the default is 50 s.
+    pub quick_heartbeats: bool,
     /// Environment of both processes: the job's main method runs in the JobManager.
     pub environment: Vec<(String, String)>,
 }
@@ -414,14 +416,14 @@ fn configuration(layout: &Layout<'_>, rest: u16, rpc: u16) -> String {
             "execution.checkpointing.dir",
             format!("file://{}", file("checkpoints")),
         ),
-        // A TaskManager that is killed must be missed soon: the default is 50 s.
         // Jars of ended jobs go soon; the default keeps them for an hour.
         ("blob.service.cleanup.interval", "5".to_owned()),
         ("metrics.fetcher.update-interval", "200".to_owned()),
-        ("heartbeat.interval", "2000".to_owned()),
-        ("heartbeat.timeout", "10000".to_owned()),
     ] {
         let _ = writeln!(out, "{key}: {value}");
+    }
+    if layout.quick_heartbeats {
+        out.push_str("heartbeat.interval: 2000\nheartbeat.timeout: 10000\n");
     }
     out
 }

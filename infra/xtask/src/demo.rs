@@ -9,8 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{json, Value};
 
 use crate::build::Variant;
-pub use crate::pipeline::Pipeline;
-use crate::pipeline::{Consumer, Containers, Job, Setup, Submission, DEAD_LETTERS, OUTPUT, TARGET};
+use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, DEAD_LETTERS, OUTPUT, TARGET};
 use crate::process::sleep;
 use crate::report::{self, Outcome};
 use crate::root;

@@ -191,6 +191,8 @@ pub struct Setup<'a> {
     pub distribution: bool,
     /// What the process of the first TaskManager is called.
     pub taskmanager: &'a str,
+    /// With heartbeats that miss a killed TaskManager soon.
+    pub quick_heartbeats: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -204,6 +206,7 @@ impl<'a> Setup<'a> {
             containers: vec![Containers::ending("")],
             distribution: false,
             taskmanager: "taskmanager",
+            quick_heartbeats: true,
         }
     }
 }
@@ -254,14 +257,6 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Account and cluster for Java's jobs.
-    pub fn start(name: &str, account: bool, slots: u32) -> Result<Pipeline> {
-        Pipeline::launch(&Setup {
-            account,
-            ..Setup::new(name, slots, &[Variant::Java])
-        })
-    }
-
     /// Builds everything and starts account and cluster; creates the containers.
     pub fn launch(setup: &Setup<'_>) -> Result<Pipeline> {
         let built = artifacts(setup.variants, setup.distribution)?;
@@ -298,6 +293,7 @@ impl Pipeline {
             lib: &built.flink_lib,
             slots: setup.slots,
             taskmanager: setup.taskmanager,
+            quick_heartbeats: setup.quick_heartbeats,
             environment: environment.clone(),
         };
         let cluster = Cluster::start(&mut processes, &layout)?;

@@ -17,6 +17,7 @@ mod wire;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -117,9 +118,8 @@ struct Submission {
 
 struct Engine {
     partitions: Vec<Partition>,
-    /// By number, counted up from 0.
+    /// By number.
     submissions: HashMap<u64, Submission, BuildHasherDefault<Identity>>,
-    submitted: u64,
     /// Counts how often `partitions` was made anew; a request that was sent under an older number must not touch them.
     generation: u64,
     /// Partition key text to partition and hash of the key's canonical text.
@@ -141,6 +141,8 @@ struct Inner {
     config: Arc<Config>,
     engine: Mutex<Engine>,
     done: Sender<Message>,
+    /// Submissions so far, by which they are numbered.
+    submitted: AtomicU64,
     metrics: Arc<Metrics>,
     dead_letters: Option<DeadLetters>,
     tasks: TaskTracker,
@@ -213,7 +215,6 @@ impl Sink {
         let engine = Engine {
             partitions: partitions.into_iter().map(Partition::new).collect(),
             submissions: HashMap::default(),
-            submitted: 0,
             generation: 0,
             places: HashMap::new(),
             busy: HashMap::default(),
@@ -229,6 +230,7 @@ impl Sink {
             config,
             engine: Mutex::new(engine),
             done,
+            submitted: AtomicU64::new(0),
             metrics,
             dead_letters,
             tasks: TaskTracker::new(),
@@ -375,19 +377,23 @@ impl Inner {
         if operations.is_empty() {
             return;
         }
-        let mut refused = Vec::new();
-        let mut engine = this.lock();
-        let submission = engine.submitted;
-        engine.submitted += 1;
         let open = operations.len();
-        let good = Vec::with_capacity(open);
-        engine.submissions.insert(submission, Submission { open, good });
+        let submission = this.submitted.fetch_add(1, Relaxed);
+        let mut refused = Vec::new();
+        // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
+        let mut fit = Vec::with_capacity(open);
         for mut op in operations {
             op.submission = submission;
-            match op
-                .check()
-                .and_then(|()| engine.place(&op, this.service.key_definition()))
-            {
+            match op.check() {
+                Ok(()) => fit.push(op),
+                Err(e) => refused.push((op, e)),
+            }
+        }
+        let mut engine = this.lock();
+        let good = Vec::with_capacity(open);
+        engine.submissions.insert(submission, Submission { open, good });
+        for mut op in fit {
+            match engine.place(&op, this.service.key_definition()) {
                 Ok((partition, document)) => {
                     op.document = document;
                     match engine.busy.entry(document) {

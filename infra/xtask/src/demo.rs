@@ -62,7 +62,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "docker")]
     pub distribution: bool,
     /// With --variant both: put the comparison into docs/java-vs-scala.md, with this command.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "docker")]
     pub record: bool,
     /// Milliseconds between two checkpoints.
     #[arg(long, default_value_t = 1_000)]
@@ -101,6 +101,9 @@ struct Lane {
     summary_file: PathBuf,
     /// CPU seconds of the TaskManager before the first order.
     cpu_before: f64,
+    /// CPU seconds from the first order to the last, and the peak of resident memory in MiB.
+    usage: (f64, f64),
+    client: report::Client,
     /// What the producer says, once it is through.
     produced: Option<Value>,
     unique: u64,
@@ -193,6 +196,8 @@ fn start_lanes(options: &Options, pipeline: &mut Pipeline, suffixes: &[String]) 
             jobs,
             summary_file: pipeline.home().join(format!("producer{suffix}.json")),
             cpu_before: 0.0,
+            usage: (0.0, 0.0),
+            client: report::Client::default(),
             produced: None,
             unique: 0,
             through: None,
@@ -319,7 +324,9 @@ fn start_producers(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane
     for lane in lanes {
         lane.cpu_before = pipeline.processes.usage(&lane.taskmanager.0).map_or(0.0, |u| u.0);
         let mut command = pipeline.producer(&lane.containers, &args, &lane.summary_file);
-        pipeline.processes.start(&lane.named("producer"), &mut command)?;
+        pipeline
+            .processes
+            .start_task(&lane.named("producer"), &mut command)?;
     }
     Ok(())
 }
@@ -385,6 +392,10 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
             ));
             if lane.through.is_none() && lane.expected().is_some_and(|all| lane.unique >= all) {
                 lane.through = Some(started.elapsed());
+                // Now, and not when the last pipeline is through: an idle job goes on costing.
+                let (cpu, peak) = pipeline.processes.usage(&lane.taskmanager.0).unwrap_or_default();
+                lane.usage = (cpu - lane.cpu_before, peak);
+                lane.client = report::Client::of(&pipeline.cluster, &lane.jobs);
             }
         }
         if plain && last_line.elapsed() >= Duration::from_secs(2) {
@@ -462,11 +473,8 @@ fn conclude(options: &Options, pipeline: &Pipeline, lanes: &[Lane]) -> Result<()
             stats: lane.consumer.stats()?,
             expected: lane.expected().unwrap_or(0),
             through: lane.through.unwrap_or_default(),
-            usage: pipeline
-                .processes
-                .usage(&lane.taskmanager.0)
-                .map_or((0.0, 0.0), |(cpu, peak)| (cpu - lane.cpu_before, peak)),
-            client: report::Client::of(&pipeline.cluster, &lane.jobs),
+            usage: lane.usage,
+            client: lane.client.clone(),
             dead_letters: pipeline.count(&lane.containers.name(DEAD_LETTERS))?,
         });
     }
@@ -481,7 +489,7 @@ fn conclude(options: &Options, pipeline: &Pipeline, lanes: &[Lane]) -> Result<()
             }
             println!("{}", report::comparison(all));
             println!(
-                "CPU and memory are those of each variant's own TaskManager process, CPU from the first order on; REST says that all {tasks} tasks ran\n\
+                "CPU and memory are those of each variant's own TaskManager process, CPU from the first order to the last; REST says that all {tasks} tasks ran\n\
                  where they belong. The JobManager, which runs both variants' enumerators, and the account are shared and not counted."
             );
         }

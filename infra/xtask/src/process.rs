@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use rustix::process::{kill_process, set_parent_process_death_signal, Pid, Signal};
+use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal, Pid, Signal};
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub fn sleep(time: Duration) -> Result<()> {
 pub fn run(command: &mut Command) -> Result<()> {
     let mut child = command
         .stdin(Stdio::null())
+        // A group of its own, which Ctrl-C does not reach: it is ended as a whole, below.
+        .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     loop {
@@ -51,9 +53,14 @@ pub fn run(command: &mut Command) -> Result<()> {
             bail!("{} ended with {status}", shown(command));
         }
         if interrupted() {
-            // It got the same Ctrl-C; one that ignores it is ended.
-            std::thread::sleep(Duration::from_secs(1));
-            let _ = child.kill();
+            // All that the command has started: Maven's forks, the servers of the tests.
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            for signal in [Signal::TERM, Signal::KILL] {
+                if let Some(group) = group {
+                    let _ = kill_process_group(group, signal);
+                }
+                std::thread::sleep(Duration::from_secs(1));
+            }
             let _ = child.wait();
             bail!("interrupted");
         }
@@ -61,22 +68,21 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Runs a command to its end and returns what it printed; its error output goes into the error when it fails.
+/// Runs a command to its end and returns what it printed; when it fails, its error output, or else what it printed, goes into the error.
 pub fn output(command: &mut Command) -> Result<String> {
     let out = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     if !out.status.success() {
-        let text = String::from_utf8_lossy(&out.stderr);
-        bail!(
-            "{}",
-            if text.trim().is_empty() {
-                shown(command) + " failed"
-            } else {
-                text.trim().to_owned()
-            }
+        let (errors, printed) = (
+            String::from_utf8_lossy(&out.stderr),
+            String::from_utf8_lossy(&out.stdout),
         );
+        match errors.trim() {
+            "" => bail!("{} failed: {}", shown(command), printed.trim()),
+            errors => bail!("{errors}"),
+        }
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -95,6 +101,8 @@ struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Whether it is meant to end by itself.
+    ends: bool,
 }
 
 /// The processes of one run, each with a log of its own.
@@ -137,7 +145,17 @@ impl Processes {
             name: name.to_owned(),
             child,
             log,
+            ends: false,
         });
+        Ok(pid)
+    }
+
+    /// Starts a process that is meant to end by itself; see [`Processes::ended`].
+    pub fn start_task(&mut self, name: &str, command: &mut Command) -> Result<u32> {
+        let pid = self.start(name, command)?;
+        if let Some(last) = self.running.last_mut() {
+            last.ends = true;
+        }
         Ok(pid)
     }
 
@@ -157,13 +175,13 @@ impl Processes {
             .collect()
     }
 
-    /// Fails when one of them has ended, with the end of its log.
+    /// Fails when one of them has ended, with the end of its log. One that is meant to end may have done so with success.
     pub fn check(&mut self) -> Result<()> {
         if interrupted() {
             bail!("interrupted");
         }
         for p in &mut self.running {
-            if let Some(status) = p.child.try_wait()? {
+            if let Some(status) = p.child.try_wait()?.filter(|s| !(p.ends && s.success())) {
                 bail!(
                     "{} ended with {status}; the end of {}:\n{}",
                     p.name,

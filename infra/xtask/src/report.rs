@@ -16,6 +16,7 @@ use crate::process::Processes;
 const MARKERS: (&str, &str) = ("<!-- measured:begin -->", "<!-- measured:end -->");
 
 /// What the connector counted, over both jobs of a pipeline.
+#[derive(Clone, Default)]
 pub struct Client {
     requests: f64,
     units: f64,

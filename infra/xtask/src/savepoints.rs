@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
         if n == 0 {
             let rate = options.rate.to_string();
             let mut command = pipeline.producer(&containers, &["--rate", &rate], &summary);
-            pipeline.processes.start("producer", &mut command)?;
+            pipeline.processes.start_task("producer", &mut command)?;
         }
         let wanted = consumer.unique()? + options.orders;
         wait_for(&mut pipeline, &jobs, "orders at the consumer", wanted, |_| {
@@ -317,8 +317,23 @@ fn replay(
             first.recorded
         );
     }
-    if verify(pipeline, consumer, &[&apart.name(OUTPUT)]).is_ok() {
+    let read_again = read_records(&pipeline.cluster, &jobs[0])?;
+    if read_again != expected - first.read[1] {
+        bail!(
+            "{} of {expected} records were read before the savepoint, but {read_again} after it",
+            first.read[1]
+        );
+    }
+    let Err(missed) = verify(pipeline, consumer, &[&apart.name(OUTPUT)]) else {
         bail!("{} documents are missing, but were not missed", first.recorded);
+    };
+    // The verdict on that container, and not some other failure.
+    let (missed, short) = (
+        missed.to_string(),
+        format!("\"documents\":{documents},\"equal\":false"),
+    );
+    if !missed.contains(&short) {
+        bail!("the comparison failed for another reason than the missing documents: {missed}");
     }
     let (again, read) = (duplicates(consumer)? - before, expected - first.read[1]);
     if !(read..=wanted).contains(&again) {

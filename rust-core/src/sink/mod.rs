@@ -595,9 +595,10 @@ impl Inner {
             });
         }
         Self::pump(this, &mut engine);
-        let mut freed = 0;
+        // Before anybody can hear of the outcomes.
+        let freed = good.iter().map(|(op, _)| op.size() as u64).sum();
+        this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);
         for (op, status) in good {
-            freed += op.size() as u64;
             let submission = op.submission;
             this.deliver(
                 &mut engine,
@@ -606,7 +607,6 @@ impl Inner {
             );
         }
         drop(engine);
-        this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);
         for (op, error) in failures {
             Self::settle_failure(this, op, error);
         }

@@ -242,7 +242,11 @@ class CasesTest {
                 for (int i = 0; i < c.get("offered").asInt(); i++) {
                     events.add(
                             batcher.offer(Operation.upsert("" + i, "[]", ("" + i).getBytes(StandardCharsets.UTF_8))));
+                    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
                     while (sent.isEmpty()) {
+                        assertThat(System.nanoTime())
+                                .as("the first event is sent")
+                                .isLessThan(deadline);
                         Thread.onSpinWait();
                     }
                 }

@@ -32,7 +32,7 @@ final class JobSettings {
 
     /** Options from {@code --name value} arguments and the environment, checked. */
     static JobSettings of(String[] arguments, Map<String, String> environment) {
-        ParameterTool parsed = ParameterTool.fromArgs(arguments);
+        ParameterTool parsed = parsed(arguments);
         parsed.toMap().forEach((name, value) -> {
             if (NO_VALUE.equals(value)) {
                 throw new IllegalArgumentException(
@@ -41,6 +41,26 @@ final class JobSettings {
         });
         CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(parsed, environment);
         return new JobSettings(given.validated(NativeRuntime.get(), Role.JOB));
+    }
+
+    private static ParameterTool parsed(String[] arguments) {
+        try {
+            return ParameterTool.fromArgs(arguments);
+        } catch (IllegalArgumentException e) {
+            // Neither its message nor the exception itself: they hold the whole command line, a key among it maybe.
+            throw new IllegalArgumentException("argument " + (stray(arguments) + 1)
+                    + " does not begin with --; give options as --name value");
+        }
+    }
+
+    /** Index of the first argument that stands where a name must stand. */
+    private static int stray(String[] arguments) {
+        int i = 0;
+        while (i < arguments.length && arguments[i].length() > 2 && arguments[i].startsWith("--")) {
+            boolean hasValue = i + 1 < arguments.length && !arguments[i + 1].startsWith("--");
+            i += hasValue ? 2 : 1;
+        }
+        return i;
     }
 
     /** All of them, defaults included. */

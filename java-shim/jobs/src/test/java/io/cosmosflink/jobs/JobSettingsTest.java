@@ -1,6 +1,7 @@
 package io.cosmosflink.jobs;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.time.Duration;
 import java.util.Map;
@@ -49,5 +50,13 @@ class JobSettingsTest {
                         .name())
                 .isEqualTo("RETAIN_ON_CANCELLATION");
         assertThat(configuration.get(PipelineOptions.GENERIC_TYPES)).isFalse();
+    }
+
+    @Test
+    void aStrayArgumentIsNamedByItsPlaceAndShowsNoSecret() {
+        String[] arguments = {"--job.name", "a", "--cosmos.auth.key", "c2VjcmV0", "stray"};
+        assertThatThrownBy(() -> JobSettings.of(arguments, Map.of()))
+                .hasMessage("argument 5 does not begin with --; give options as --name value")
+                .hasNoCause();
     }
 }

@@ -172,7 +172,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 handle.pollOutcomes(POLL_MAX, POLL_MILLIS).forEach(this::onOutcome);
                 runtime.drainLog(false);
             }
-        } catch (RuntimeException e) {
+        } catch (Throwable e) {
+            // Also an OutOfMemoryError: a writer without this thread would wait for ever.
             if (!closed) {
                 LOG.error("the sink to container {} gets no more outcomes", container, e);
                 end(new FlinkRuntimeException(
@@ -185,8 +186,13 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         ended = why;
         for (Long number : inFlight.keySet()) {
             Batch batch = inFlight.remove(number);
-            if (batch != null) {
-                batch.handler.completeExceptionally(why);
+            try {
+                if (batch != null) {
+                    batch.handler.completeExceptionally(why);
+                }
+            } catch (RuntimeException e) {
+                // A task that is ending takes no more; the others must hear of it all the same.
+                LOG.debug("a batch could not be completed", e);
             }
         }
     }

@@ -33,6 +33,10 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
             try {
                 schema.deserialize(record, target);
             } catch (IOException | RuntimeException e) {
+                if (e == target.downstream) {
+                    // Not of this document, but of an operator behind the source.
+                    throw e;
+                }
                 metrics.failed();
                 throw new IOException(
                         "cannot read the document with id '" + record.id() + "' and partition key "
@@ -48,6 +52,8 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         private final CosmosDBTimestampExtractor<T> timestamps;
         private SourceOutput<T> output;
         private RecordView record;
+        /** What an operator behind the source has thrown. */
+        private RuntimeException downstream;
 
         Target(CosmosDBTimestampExtractor<T> timestamps) {
             this.timestamps = timestamps;
@@ -55,7 +61,13 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
 
         @Override
         public void collect(T value) {
-            output.collect(value, timestamps.extract(value, record));
+            long timestamp = timestamps.extract(value, record);
+            try {
+                output.collect(value, timestamp);
+            } catch (RuntimeException e) {
+                downstream = e;
+                throw e;
+            }
         }
 
         @Override

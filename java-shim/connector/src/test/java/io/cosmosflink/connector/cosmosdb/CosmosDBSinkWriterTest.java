@@ -130,6 +130,13 @@ class CosmosDBSinkWriterTest {
     }
 
     @Test
+    void anErrorOnTheCompletionThreadEndsTheWriterInsteadOfHangingIt() throws Exception {
+        write("a", "b");
+        core.sink.fatal = new OutOfMemoryError("asked for");
+        assertThatThrownBy(() -> writer.flush(true)).hasStackTraceContaining("asked for");
+    }
+
+    @Test
     void closeEndsTheThreadAndTheHandle() throws Exception {
         assertThat(threads()).isOne();
         writer.close();

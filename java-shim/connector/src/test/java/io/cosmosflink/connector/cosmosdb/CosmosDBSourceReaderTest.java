@@ -31,7 +31,7 @@ class CosmosDBSourceReaderTest {
             new Configuration(),
             InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup()));
     private final List<Long> times = new ArrayList<>();
-    private final TestingReaderOutput<String> output = new TestingReaderOutput<>() {
+    private TestingReaderOutput<String> output = new TestingReaderOutput<>() {
         @Override
         public void collect(String value, long timestamp) {
             times.add(timestamp);
@@ -146,6 +146,23 @@ class CosmosDBSourceReaderTest {
         assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 0)));
         assertThat(context.metricGroup().getNumRecordsInErrorsCounter().getCount())
                 .isOne();
+    }
+
+    @Test
+    void aFailureBehindTheSourceIsNotTheDocuments() {
+        core.source.pages.add(page(0, 1, Item.of("good", 1)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        output = new TestingReaderOutput<>() {
+            @Override
+            public void collect(String value, long timestamp) {
+                throw new IllegalStateException("behind the source");
+            }
+        };
+        assertThatThrownBy(() -> poll(1))
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessage("behind the source");
+        assertThat(context.metricGroup().getNumRecordsInErrorsCounter().getCount())
+                .isZero();
     }
 
     @Test

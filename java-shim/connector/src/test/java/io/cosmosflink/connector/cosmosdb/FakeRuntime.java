@@ -215,12 +215,18 @@ final class FakeRuntime implements CosmosRuntime {
             outcomes.add(onSubmit.apply(batches++));
         }
 
+        /** What the next poll throws. */
+        volatile Error fatal;
+
         void answer(Outcome... some) {
             outcomes.add(List.of(some));
         }
 
         @Override
         public List<Outcome> pollOutcomes(int max, long timeoutMillis) {
+            if (fatal != null) {
+                throw fatal;
+            }
             List<Outcome> next = quietly(() -> outcomes.poll(Math.min(50, timeoutMillis), TimeUnit.MILLISECONDS));
             return next == null ? List.of() : next;
         }

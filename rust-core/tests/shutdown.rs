@@ -20,14 +20,16 @@ fn handles_share_a_runtime_that_ends_with_the_last_of_them() {
     assert_eq!(threads("cosmosflink"), 0);
     for _ in 0..3 {
         let sink = local.sink("c", &[]);
+        let workers = threads("cosmosflink");
+        assert!(workers > 0);
         let (source, _) = local.source_of_all("c", &[]);
         upserts(&sink, "a", 100, 10);
         outcomes(&sink, 100);
         read(&source, 100);
-        assert_eq!(threads("cosmosflink"), 2, "one runtime for both");
+        assert_eq!(threads("cosmosflink"), workers, "one runtime for both");
         sink.close();
         drop(sink);
-        assert_eq!(threads("cosmosflink"), 2, "the source still uses it");
+        assert_eq!(threads("cosmosflink"), workers, "the source still uses it");
         let started = Instant::now();
         source.close();
         drop(source);

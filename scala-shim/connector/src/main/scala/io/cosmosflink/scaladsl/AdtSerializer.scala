@@ -58,16 +58,31 @@ final class AdtLayout(val name: String, val fields: Array[String], val serialize
 final class AdtSerializer[T](private[scaladsl] val clazz: Class[T], private[scaladsl] val layout: Array[AdtLayout])
     extends TypeSerializer[T]:
   @transient private lazy val shape = AdtSerializer.shapeOf(clazz)
-  @transient private lazy val single = layout.length == 1 && shape.cases.length == 1
+
+  /** Bytes keep their meaning: by the layout that they were written with, and not by the class as it is now. */
+  @transient private lazy val single = layout.length == 1
+
+  /** A type with one case, then as now: its name says nothing. */
+  @transient private lazy val only = single && shape.cases.length == 1
 
   /** By case of the layout: the case now, and for each of its fields the place in the layout, -1 for the default. */
-  @transient private lazy val readers: Array[AdtSerializer.Reader] = layout.map(AdtSerializer.reader(clazz, shape, _))
+  @transient private lazy val readers: Array[AdtSerializer.Reader] =
+    layout.map(AdtSerializer.reader(clazz, shape, only, _))
 
   /** By case now: its number in the layout (-1: none), and for each field of the layout the place in the value (-1: dropped). */
-  @transient private lazy val writers: Array[AdtSerializer.Writer] = shape.cases.map(AdtSerializer.writer(layout, _))
+  @transient private lazy val writers: Array[AdtSerializer.Writer] =
+    shape.cases.map(AdtSerializer.writer(layout, only, _))
 
-  /** Fails at once, and not on the cluster, when the class cannot be found again. */
-  private[scaladsl] def check(): Unit = shape
+  /** Fails at once, and not on the cluster, when the class cannot be found again, or a case not told from another. */
+  private[scaladsl] def check(): Unit =
+    val names = shape.cases.map(_.name)
+    names
+      .diff(names.distinct)
+      .headOption
+      .foreach: twice =>
+        throw IllegalArgumentException(
+          s"two cases of ${clazz.getName} have the name $twice, by which a savepoint tells them apart; rename one"
+        )
 
   private lazy val immutable = layout.forall(_.serializers.forall(_.isImmutableType))
 
@@ -163,8 +178,8 @@ object AdtSerializer:
 
   final private class Writer(val number: Int, val fields: Array[Int], val problem: String | Null)
 
-  private def reader(clazz: Class[?], shape: AdtShape, from: AdtLayout): Reader =
-    val cases = if shape.cases.length == 1 then shape.cases.headOption else shape.cases.find(_.name == from.name)
+  private def reader(clazz: Class[?], shape: AdtShape, only: Boolean, from: AdtLayout): Reader =
+    val cases = if only then shape.cases.headOption else shape.cases.find(_.name == from.name)
     cases match
       case None =>
         Reader(AdtCase(from.name, Array(), () => Array(), Array(), _ => null), Array(), true, missing(clazz, from))
@@ -184,8 +199,8 @@ object AdtSerializer:
   private def missing(clazz: Class[?], from: AdtLayout) =
     s"the savepoint holds a ${from.name}, which ${clazz.getName} no longer has; keep the case"
 
-  private def writer(layout: Array[AdtLayout], from: AdtCase): Writer =
-    val number = if layout.length == 1 then 0 else layout.indexWhere(_.name == from.name)
+  private def writer(layout: Array[AdtLayout], only: Boolean, from: AdtCase): Writer =
+    val number = if only then 0 else layout.indexWhere(_.name == from.name)
     val fields = if number < 0 then Array.empty[Int] else layout(number).fields.map(from.fields.indexOf(_))
     val problem =
       if number < 0 || fields.contains(-1) then

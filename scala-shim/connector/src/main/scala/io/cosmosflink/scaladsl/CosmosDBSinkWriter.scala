@@ -109,14 +109,18 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
         runtime.drainLog(false)
     catch
-      case NonFatal(e) if !closed =>
-        log.error("the sink to container {} gets no more outcomes", container, e)
+      // Also an OutOfMemoryError: a writer without this thread would wait for ever.
+      case e: Throwable if !closed =>
         end(FlinkRuntimeException(s"the sink to container $container gets no more outcomes: ${e.getMessage}", e))
+        log.error("the sink to container {} gets no more outcomes", container, e)
       case NonFatal(_) =>
 
   private def end(why: Exception): Unit =
     ended = Some(why)
-    inFlight.keySet.forEach(number => take(number).foreach(_.handler.completeExceptionally(why)))
+    inFlight.keySet.forEach: number =>
+      try take(number).foreach(_.handler.completeExceptionally(why))
+      // A task that is ending takes no more; the others must hear of it all the same.
+      catch case NonFatal(e) => log.debug("a batch could not be completed", e)
 
   private def onOutcome(outcome: Outcome): Unit =
     val number = outcome.token >>> indexBits

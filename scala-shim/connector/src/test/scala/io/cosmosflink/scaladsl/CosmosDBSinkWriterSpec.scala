@@ -108,6 +108,16 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       val causes = Iterator.iterate(intercept[Exception](f.flush()): Throwable)(_.getCause).takeWhile(_ != null)
       causes.map(_.getMessage).mkString should include("not in flight")
 
+  test("an Error on the completion thread ends the writer instead of hanging it"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = _ =>
+      sink.failure = Some(NoClassDefFoundError("a/Lost"))
+      Nil
+    writing(sink): f =>
+      f.write("a", "b")
+      val causes = Iterator.iterate(intercept[Exception](f.flush()): Throwable)(_.getCause).takeWhile(_ != null)
+      causes.map(_.getMessage).mkString should include("gets no more outcomes: a/Lost")
+
   test("close ends the thread and the handle"):
     def threads = Thread.getAllStackTraces.keySet.asScala.count(_.getName.startsWith("cosmosdb-sink-completion"))
     val sink = FakeRuntime.Sink()

@@ -133,6 +133,9 @@ object FakeRuntime:
     /** What comes back for a batch as soon as it is submitted. */
     @volatile var onSubmit: List[(Long, Operation)] => List[Outcome] = _ => Nil
 
+    /** Thrown by every poll, if set. */
+    @volatile var failure: Option[Throwable] = None
+
     def answer(some: Outcome*): Unit = outcomes.add(some.toList)
 
     override def submit(batch: OperationBatch): Unit =
@@ -141,6 +144,7 @@ object FakeRuntime:
       outcomes.add(onSubmit(operations))
 
     override def pollOutcomes(max: Int, timeoutMillis: Long): JavaList[Outcome] =
+      failure.foreach(throw _)
       Option(outcomes.poll(math.min(50, timeoutMillis), TimeUnit.MILLISECONDS)).getOrElse(Nil).asJava
 
   def outcome(token: Long, result: Outcome.Result): Outcome =

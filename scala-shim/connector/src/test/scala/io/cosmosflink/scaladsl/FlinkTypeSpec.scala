@@ -49,6 +49,15 @@ object FlinkTypeSpec:
     assert(in.available == 0, s"${in.available} bytes are left over")
     value
 
+  sealed trait Twice derives FlinkType
+  object Here:
+    final case class Same(a: Int) extends Twice
+  object There:
+    final case class Same(b: Int) extends Twice
+
+  object Kept:
+    final case class One(value: Int) derives FlinkType, CanEqual
+
   /** As a savepoint keeps it. */
   def savepoint[T](snapshot: TypeSerializerSnapshot[T]): TypeSerializerSnapshot[T] =
     val out = DataOutputSerializer(64)
@@ -167,6 +176,30 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     compatibility[Status](gone).isIncompatible shouldBe true
     the[java.io.IOException] thrownBy read(gone.restoreSerializer(), Array[Byte](0, 3)) should have message
       s"the savepoint holds a Lost, which ${classOf[Status].getName} no longer has; keep the case"
+
+  test("a type of one case may gain another: bytes of one case have no number"):
+    val reason = FlinkType[Option[Int]].serializer.asInstanceOf[TypeSerializer[Any]]
+    val old = older(classOf[Status], "Refused" -> Seq("reason" -> text, "code" -> reason))
+    compatibility[Status](old).isCompatibleAfterMigration shouldBe true
+    val restored = savepoint(old).restoreSerializer()
+    val bytes = bytesOf(text -> "no", reason -> Some(4))
+    read(restored, bytes) shouldBe Status.Refused("no", Some(4))
+    write(restored, Status.Refused("no", Some(4))) shouldBe bytes
+    val copy = DataOutputSerializer(64)
+    restored.copy(DataInputDeserializer(bytes), copy)
+    copy.getCopyOfBuffer shouldBe bytes
+    the[java.io.IOException] thrownBy write(restored, Status.Paid) should have message
+      "a Paid cannot be written in the layout of an older savepoint; this state is not used by the job any more"
+
+  test("a type of several cases that kept one of them does not take the others for it"):
+    val old = older(classOf[Kept.One], "Two" -> Nil, "One" -> Seq("value" -> int))
+    compatibility[Kept.One](old).isIncompatible shouldBe true
+    read(savepoint(old).restoreSerializer(), Array[Byte](0, 1, 0, 0, 0, 7)) shouldBe Kept.One(7)
+    an[java.io.IOException] should be thrownBy read(savepoint(old).restoreSerializer(), Array[Byte](0, 0))
+
+  test("two cases of one name are refused when the job is defined"):
+    the[IllegalArgumentException] thrownBy FlinkType[Twice].info should have message
+      s"two cases of ${classOf[Twice].getName} have the name Same, by which a savepoint tells them apart; rename one"
 
   test("a change deep inside is a change"):
     val oldLine = older(classOf[Line], "Line" -> Seq("quantity" -> int, "sku" -> text)).restoreSerializer()

@@ -130,9 +130,17 @@ object JobSettings:
     )
 
   private def parse(arguments: Seq[String]): Either[CosmosError, Map[String, String]] =
+    def read(arguments: Seq[String]) = Try(ParameterTool.fromArgs(arguments.toArray).toMap.asScala.toMap).toOption
     for
-      parsed <- Try(ParameterTool.fromArgs(arguments.toArray).toMap.asScala.toMap).toEither.left
-        .map(e => mistake(e.getMessage))
+      // Not the parser's own message: it holds the whole command line, a key among it maybe.
+      parsed <- read(arguments).toRight:
+        val stray = 1.to(arguments.size).find(count => read(arguments.take(count)).isEmpty)
+        mistake(s"argument ${stray.mkString} does not begin with --; give options as --name value")
+      _ <- parsed.keys
+        .find(_.contains('='))
+        .map(_.takeWhile(_ != '='))
+        .map(name => mistake(s"argument --$name has its value behind a =; give it as --$name VALUE"))
+        .toLeft(())
       _ <- parsed
         .collectFirst { case (name, `noValue`) => name }
         .map(name => mistake(s"argument --$name has no value; give it as --$name VALUE"))

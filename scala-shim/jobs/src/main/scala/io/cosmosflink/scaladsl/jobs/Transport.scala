@@ -5,7 +5,14 @@ import java.net.http.{HttpClient, HttpRequest, HttpResponse}
 import java.net.{InetSocketAddress, Socket, URI}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.util.concurrent.atomic.AtomicInteger
-import java.util.concurrent.{CompletionException, ConcurrentLinkedDeque, Executors, ThreadFactory}
+import java.util.concurrent.{
+  CompletableFuture,
+  CompletionException,
+  ConcurrentLinkedDeque,
+  ExecutionException,
+  Executors,
+  ThreadFactory
+}
 
 import io.cosmosflink.scaladsl.Json
 
@@ -67,6 +74,14 @@ object Transport:
     out.write(']')
     out.toByteArray
 
+  /** An answer whatever happens: a `Future` whose body meets a fatal error, such as no memory, never completes. */
+  private[jobs] def answer(consumer: String)(body: => Answer): Answer =
+    try body
+    catch case e: Throwable => unreachable(consumer, e)
+
+  private[jobs] def unreachable(consumer: String, e: Throwable): Answer =
+    Answer.Failed(s"the consumer at $consumer cannot be reached: $e")
+
   def daemons(name: String): ThreadFactory =
     val number = AtomicInteger()
     task =>
@@ -85,10 +100,11 @@ final class HttpTransport(url: URI, timeout: FiniteDuration) extends Transport:
     .build()
 
   def send(events: Seq[Array[Byte]]): Future[Answer] =
-    Future
-      .fromTry(Try(client.sendAsync(request(events), HttpResponse.BodyHandlers.ofString())))
-      .flatMap(_.asScala)(using ExecutionContext.parasitic)
-      .transform(answer => Success(judge(answer)))(using ExecutionContext.parasitic)
+    val response =
+      try client.sendAsync(request(events), HttpResponse.BodyHandlers.ofString())
+      catch case e: Throwable => CompletableFuture.failedFuture(e)
+    response.asScala
+      .transform(answer => Success(Transport.answer(url.toString)(judge(answer))))(using ExecutionContext.parasitic)
 
   private def request(events: Seq[Array[Byte]]) = HttpRequest
     .newBuilder(url)
@@ -104,9 +120,11 @@ final class HttpTransport(url: URI, timeout: FiniteDuration) extends Transport:
       response.statusCode match
         case 400 | 413 | 415 | 422 => Answer.Refused(why)
         case _ => Answer.Failed(why)
-    case Failure(e: CompletionException) if e.getCause != null => judge(Failure(e.getCause))
+    // What the client, or Scala's futures around an Error, have wrapped.
+    case Failure(e @ (_: CompletionException | _: ExecutionException)) if e.getCause != null =>
+      judge(Failure(e.getCause))
     // The client's own exceptions do not name the address, and often nothing at all.
-    case Failure(e) => Answer.Failed(s"the consumer at $url cannot be reached: $e")
+    case Failure(e) => Transport.unreachable(url.toString, e)
 
   def close(): Unit = threads.shutdownNow(): Unit
 
@@ -114,6 +132,7 @@ final class HttpTransport(url: URI, timeout: FiniteDuration) extends Transport:
 final class TcpTransport(host: String, port: Int, timeout: FiniteDuration, connections: Int) extends Transport:
   private val threads = Executors.newFixedThreadPool(connections, Transport.daemons("consumer-tcp"))
   private val execution = ExecutionContext.fromExecutorService(threads)
+  private val consumer = s"$host:$port"
   private val idle = ConcurrentLinkedDeque[Connection]()
   @volatile private var closed = false
 
@@ -128,30 +147,27 @@ final class TcpTransport(host: String, port: Int, timeout: FiniteDuration, conne
       catch case _: IOException => () // It is given up anyway.
 
   def send(events: Seq[Array[Byte]]): Future[Answer] =
-    Future(exchange(Transport.array(events) :+ '\n'.toByte))(using execution)
-      .recover { case NonFatal(e) => Answer.Failed(s"the consumer at $host:$port cannot be reached: $e") }(using
-        ExecutionContext.parasitic
-      )
+    Future(Transport.answer(consumer)(exchange(Transport.array(events) :+ '\n'.toByte)))(using execution)
+      // After close there is no thread to run it.
+      .recover { case NonFatal(e) => Transport.unreachable(consumer, e) }(using ExecutionContext.parasitic)
 
   private def exchange(line: Array[Byte]): Answer =
     val connection = Option(idle.poll()).getOrElse(connect())
-    Try(judge(connection.ask(line))) match
-      case Success(Answer.Taken) =>
-        idle.push(connection)
-        if closed then closeIdle()
-        Answer.Taken
-      case other =>
-        // The consumer may close after an error; a new connection is cheap then.
-        connection.close()
-        other.get
+    val answer = Transport.answer(consumer)(judge(connection.ask(line)))
+    if answer == Answer.Taken then
+      idle.push(connection)
+      if closed then closeIdle()
+    // The consumer may close after an error; a new connection is cheap then.
+    else connection.close()
+    answer
 
   private def judge(answer: String): Answer = Json.parse(answer.getBytes(UTF_8)) match
     case Right(json) =>
       json.get("error") match
         case None => Answer.Taken
-        case Some(Json.Str(why)) => Answer.Refused(s"the consumer at $host:$port refused a batch: $why")
-        case Some(why) => Answer.Refused(s"the consumer at $host:$port refused a batch: $why")
-    case Left(error) => Answer.Failed(s"the consumer at $host:$port answered no JSON: ${error.message}")
+        case Some(Json.Str(why)) => Answer.Refused(s"the consumer at $consumer refused a batch: $why")
+        case Some(why) => Answer.Refused(s"the consumer at $consumer refused a batch: $why")
+    case Left(error) => Answer.Failed(s"the consumer at $consumer answered no JSON: ${error.message}")
 
   private def connect(): Connection =
     val socket = Socket()

@@ -28,6 +28,15 @@ class JobSettingsSpec extends AnyFunSuite with Matchers with EitherValues:
   test("a secret does not show"):
     JobSettings.of(Nil, environment).value.toString should not include "c2VjcmV0"
 
+  test("what is wrong with the arguments is said without their values"):
+    def message(arguments: String*) = JobSettings.of(arguments, environment).left.value.message
+    message("--cosmos.auth.key", "c2VjcmV0", "--job.name", "a", "orders") shouldBe
+      "argument 5 does not begin with --; give options as --name value"
+    message("c2VjcmV0", "--job.name", "a") shouldBe "argument 1 does not begin with --; give options as --name value"
+    Seq(Seq("--cosmos.auth.key=c2VjcmV0"), Seq("--cosmos.auth.key=c2VjcmV0", "x")).foreach: arguments =>
+      message(arguments*) shouldBe
+        "argument --cosmos.auth.key has its value behind a =; give it as --cosmos.auth.key VALUE"
+
   test("an address is a URL, or a host and a port"):
     JobSettings
       .of(List("--job.transport", "tcp", "--job.consumer-tcp", "h:1"), environment)

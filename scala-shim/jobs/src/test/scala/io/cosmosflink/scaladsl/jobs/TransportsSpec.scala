@@ -49,6 +49,15 @@ class TransportsSpec extends AnyFunSuite with Matchers with ScalaFutures:
     Using.resource(TcpTransport("localhost", port, 5.seconds, 1)): transport =>
       transport.send(batch).futureValue should matchPattern { case Answer.Failed(why) if why.contains(s":$port") => }
 
+  test("a fatal error is an answer too"):
+    val fatal = new IndexedSeq[Array[Byte]]:
+      def length: Int = throw NoClassDefFoundError("a/Lost")
+      def apply(i: Int): Array[Byte] = throw NoClassDefFoundError("a/Lost")
+    List(HttpTransport(URI("http://localhost:1/events"), 5.seconds), TcpTransport("localhost", 1, 5.seconds, 1))
+      .foreach:
+        Using.resource(_): transport =>
+          transport.send(fatal).futureValue should matchPattern { case Answer.Failed(why) if why.contains("a/Lost") => }
+
   for (line, expected) <- List(
       """{"accepted":2}""" -> "Taken",
       """{"error":"no"}""" -> "Refused",

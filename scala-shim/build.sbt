@@ -53,9 +53,12 @@ val shared = Seq(
 lazy val root = project
   .in(file("."))
   .aggregate(connector, jobs)
+  // `assembly` makes the jar of the jobs alone.
+  .disablePlugins(AssemblyPlugin)
   .settings(name := "cosmosflink-scala", publish / skip := true)
 
 lazy val connector = project
+  .disablePlugins(AssemblyPlugin)
   .settings(
     shared,
     name := "flink-connector-cosmosdb-scala",

@@ -6,7 +6,6 @@ import org.apache.flink.metrics.groups.SourceReaderMetricGroup
 import org.apache.flink.metrics.{Gauge, MetricGroup}
 
 import scala.concurrent.duration.*
-import scala.util.Try
 
 /** Gauges of a handle's metrics in the group `cosmosdb`; the snapshot behind them is at most a second old.
   *
@@ -32,13 +31,12 @@ private[scaladsl] class CoreGauges(parent: MetricGroup, more: (String, CoreMetri
 
   final def current(): CoreMetrics = synchronized:
     for open <- handle if (snapshot eq CoreMetrics.NONE) || fresh.isOverdue() do
-      Try(open.metrics).fold(
+      CosmosError.attempt(open.metrics) match
         // Closed in between: the last values stay.
-        _ => handle = None,
-        now =>
+        case Left(_) => handle = None
+        case Right(now) =>
           snapshot = now
           fresh = 1.second.fromNow
-      )
     snapshot
 
 private[scaladsl] object CoreGauges:

@@ -88,10 +88,10 @@ object CosmosDBOptions:
     try Some(runtime.get())
     catch case _: UnsatisfiedLinkError => None
 
-  /** The names that the core calls secret; none where there is no core. */
-  private lazy val secrets: Option[Set[String]] =
-    coreOf(() => NativeRuntime.get()).map(_.optionTable.asScala.filter(_.secret).map(_.name).toSet)
+  /** The names that may be shown: of options that the core knows and does not call secret; none where there is no core. */
+  private lazy val harmless: Option[Set[String]] =
+    coreOf(() => NativeRuntime.get()).map(_.optionTable.asScala.filterNot(_.secret).map(_.name).toSet)
 
-  /** Without a core nobody knows, so everything of the authentication is kept back. */
+  /** A name that nobody knows may be a secret's, misspelt. Without a core everything of the authentication is kept back. */
   private def isSecret(name: String): Boolean =
-    secrets.fold(name.startsWith("cosmos.auth."))(_.contains(name))
+    harmless.fold(name.startsWith("cosmos.auth."))(!_.contains(name))

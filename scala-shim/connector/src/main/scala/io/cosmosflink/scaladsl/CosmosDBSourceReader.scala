@@ -143,7 +143,10 @@ final private[scaladsl] class PageEmitter[T](reader: RecordReader[T], eventTime:
     extends RecordEmitter[Page, T, SplitProgress]:
   override def emitRecord(page: Page, output: SourceOutput[T], progress: SplitProgress): Unit =
     val record = page.records
-    val emit: T => Unit = value => output.collect(value, eventTime(value, record))
+    val emit: T => Unit = value =>
+      val time = eventTime(value, record)
+      try output.collect(value, time)
+      catch case NonFatal(e) => throw Downstream(e)
     var i = 0
     while i < page.count do
       record.at(i)
@@ -156,7 +159,9 @@ final private[scaladsl] class PageEmitter[T](reader: RecordReader[T], eventTime:
 
   private def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
     try reader.read(record, emit)
-    catch case NonFatal(e) => throw unreadable(record, String.valueOf(e.getMessage), e)
+    catch
+      case Downstream(e) => throw e
+      case NonFatal(e) => throw unreadable(record, String.valueOf(e.getMessage), e)
 
   private def unreadable(record: RecordView, why: String, cause: Throwable | Null) =
     metrics.failed()
@@ -164,3 +169,6 @@ final private[scaladsl] class PageEmitter[T](reader: RecordReader[T], eventTime:
       s"cannot read the document with id '${record.id}' and partition key ${record.partitionKey}: $why",
       cause
     )
+
+/** What an operator behind the source has thrown: not the document's fault. */
+final private case class Downstream(e: Throwable) extends RuntimeException(e)

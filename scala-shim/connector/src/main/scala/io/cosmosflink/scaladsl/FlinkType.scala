@@ -1,8 +1,9 @@
 package io.cosmosflink.scaladsl
 
 import org.apache.flink.api.common.serialization.SerializerConfigImpl
-import org.apache.flink.api.common.typeinfo.{PrimitiveArrayTypeInfo, TypeInformation, Types}
+import org.apache.flink.api.common.typeinfo.{TypeInformation, Types}
 import org.apache.flink.api.common.typeutils.TypeSerializer
+import org.apache.flink.api.common.typeutils.base.array.BytePrimitiveArraySerializer
 
 import java.time.{Duration, Instant, LocalDate, LocalDateTime, LocalTime}
 import java.util.UUID
@@ -21,7 +22,8 @@ import scala.reflect.ClassTag
   *
   * Derived state is schema-versioned by names: fields may be reordered or dropped, and added when they have a default; cases of an enum
   * or a sealed type may be reordered and added. Any other change of a type is refused on restore. Types must not contain themselves, and
-  * classes that derive must be top-level or in objects.
+  * classes that derive must be top-level or in objects. A state that is given up goes one release before the field of its type does: until
+  * then Flink goes on writing it as it was.
   */
 @implicitNotFound(
   "no FlinkType for ${T}; write `case class ${T}(..) derives FlinkType`, or give one with FlinkType.of(typeInformation)"
@@ -59,8 +61,9 @@ object FlinkType:
   given FlinkType[LocalTime] = of(Types.LOCAL_TIME)
   given FlinkType[LocalDateTime] = of(Types.LOCAL_DATE_TIME)
   given javaBigDecimal: FlinkType[_root_.java.math.BigDecimal] = of(Types.BIG_DEC)
-  given FlinkType[Array[Byte]] = of(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
-  given FlinkType[BigDecimal] = simple(BigDecimalSerializer)
+  // No keys: an array is equal to itself alone, and 1.0 is 1.00 in other bytes.
+  given FlinkType[Array[Byte]] = simple(BytePrimitiveArraySerializer.INSTANCE, key = false)
+  given FlinkType[BigDecimal] = simple(BigDecimalSerializer, key = false)
   given FlinkType[BigInt] = simple(BigIntSerializer)
   given FlinkType[UUID] = simple(UuidSerializer)
   given FlinkType[Duration] = simple(DurationSerializer)
@@ -82,7 +85,8 @@ object FlinkType:
       ScalaTypeInfo(
         tag.runtimeClass.asInstanceOf[Class[T]],
         NestedSerializer[T](container, parts.map(_.serializer.asInstanceOf[TypeSerializer[Any]]).toArray),
-        key = parts.forall(_.info.isKeyType)
+        // Equal sets and maps may have their elements in another order.
+        key = container != Container.Distinct && container != Container.Mapping && parts.forall(_.info.isKeyType)
       )
 
   /** For `derives FlinkType` on a case class, an enum or a sealed type. */

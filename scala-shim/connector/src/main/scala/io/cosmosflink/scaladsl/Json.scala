@@ -30,8 +30,13 @@ enum Json:
   override def toString: String = String(bytes, java.nio.charset.StandardCharsets.UTF_8)
 
 object Json:
-  /** Jackson's limit, so that both variants take the same documents. Far below what a thread's stack holds. */
+  /** Objects and arrays inside each other: Jackson's limit, so that both variants take the same documents. Far below what a thread's stack
+    * holds.
+    */
   private val maxDepth = 1000
+
+  /** Characters of a number, again as in Jackson: to calculate with more takes long. */
+  private val maxNumber = 1000
 
   def obj(fields: (String, Json)*): Json = Obj(JsonFields(fields*))
 
@@ -49,11 +54,11 @@ object Json:
 
   given JsonDecoder[Json] = JsonDecoder.of(codec)
   given JsonEncoder[Json] = JsonEncoder.of(codec)
-  given FlinkType[Json] = FlinkType.simple(JsonSerializer)
+  given FlinkType[Json] = FlinkType.simple(JsonSerializer, key = false)
 
   private def read(in: JsonReader, depth: Int): Json =
-    if depth == 0 then in.decodeError(s"more than $maxDepth levels of nesting")
     in.nextToken() match
+      case '{' | '[' if depth == 0 => in.decodeError(s"more than $maxDepth levels of nesting")
       case '"' =>
         in.rollbackToken()
         Str(in.readString(null))
@@ -87,6 +92,7 @@ object Json:
 
   private def number(in: JsonReader): String =
     val text = String(in.readRawValAsBytes(), java.nio.charset.StandardCharsets.US_ASCII)
+    if text.length > maxNumber then in.decodeError(s"a number of more than $maxNumber characters")
     if !numberText.matcher(text).matches then in.decodeError("expected a JSON value")
     text
 

@@ -15,7 +15,8 @@ final case class DecodeError(message: String) derives FlinkType
   * final case class Order(id: String, region: String, amount: BigDecimal) derives JsonDecoder
   * }}}
   *
-  * A derived decoder leaves out fields that the model lacks, and fills in the model's defaults.
+  * A derived decoder leaves out fields that the model lacks, and fills in the model's defaults. For a type inside of models that is read in
+  * a way of its own, give jsoniter-scala's `JsonValueCodec`: a `JsonDecoder` of it is not looked for there.
   */
 @implicitNotFound(
   "no JsonDecoder for ${T}; write `case class ${T}(..) derives JsonDecoder`, or give one with JsonDecoder.of(codec)"
@@ -32,7 +33,15 @@ object JsonDecoder:
   /** Numbers keep every digit: as it is, the library rounds a BigDecimal to 34. It refuses more than 308 digits, which nobody writes by hand
     * and which take long to read.
     */
-  inline def derived[T]: JsonDecoder[T] = of(JsonCodecMaker.make[T](CodecMakerConfig.withBigDecimalPrecision(0)))
+  inline def derived[T]: JsonDecoder[T] = of(
+    JsonCodecMaker.make[T](
+      CodecMakerConfig
+        .withBigDecimalPrecision(0)
+        // Its defaults are 1024; a document of 2 MiB can hold no more than this.
+        .withMapMaxInsertNumber(1 << 20)
+        .withSetMaxInsertNumber(1 << 20)
+    )
+  )
 
   /** A decoder over a codec of jsoniter-scala. */
   def of[T](codec: JsonValueCodec[T]): JsonDecoder[T] = new JsonDecoder[T]:

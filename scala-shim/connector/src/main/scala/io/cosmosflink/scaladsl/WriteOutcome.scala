@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.Outcome
 
 /** What became of a write. */
-enum WriteOutcome:
+private[scaladsl] enum WriteOutcome:
   case Written
 
   /** Failed and counted; the job goes on. */
@@ -15,8 +15,8 @@ enum WriteOutcome:
   /** Fails the job. */
   case Failed(error: CosmosError)
 
-object WriteOutcome:
-  private[scaladsl] def of(outcome: Outcome): WriteOutcome = outcome.result match
+private[scaladsl] object WriteOutcome:
+  def of(outcome: Outcome): WriteOutcome = outcome.result match
     case Outcome.Result.OK => Written
     case Outcome.Result.SKIPPED => Skipped(error(outcome))
     case Outcome.Result.DEAD_LETTERED => DeadLettered(error(outcome))

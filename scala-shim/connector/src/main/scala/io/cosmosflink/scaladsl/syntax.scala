@@ -8,12 +8,15 @@ import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.api.functions.ProcessFunction
 import org.apache.flink.util.{Collector, OutputTag}
 
+import java.time.Duration
+
 extension (env: StreamExecutionEnvironment)
-  /** A stream of a container's changes. */
+  /** A stream of a container's changes. Unless told otherwise, a feed range without changes holds event time back for ten seconds only. */
   def cosmos[T](
       source: CosmosDBSource[T],
       name: String,
-      watermarks: WatermarkStrategy[T] = WatermarkStrategy.forMonotonousTimestamps[T]()
+      watermarks: WatermarkStrategy[T] =
+        WatermarkStrategy.forMonotonousTimestamps[T]().withIdleness(Duration.ofSeconds(10))
   ): SingleOutputStreamOperator[T] = env.fromSource(source, watermarks, name, source.getProducedType)
 
 /** Flink's operators with types from [[FlinkType]], so that nothing falls back to Kryo. */
@@ -29,8 +32,14 @@ extension [T](stream: DataStream[T])
 
   def filterBy(f: T => Boolean): SingleOutputStreamOperator[T] = stream.filter((value => f(value)): FilterFunction[T])
 
+  /** Refuses a type whose equality its bytes do not follow: Flink would look for its state in the wrong place. */
   def keyedBy[K: FlinkType](f: T => K): KeyedStream[T, K] =
-    stream.keyBy((value => f(value)): KeySelector[T, K], FlinkType[K].info)
+    val key = FlinkType[K].info
+    if !key.isKeyType then
+      throw IllegalArgumentException(
+        s"$key cannot be a key: values can be equal and differ in their bytes, or the other way round; use a String of it"
+      )
+    stream.keyBy((value => f(value)): KeySelector[T, K], key)
 
   /** Runs a process function. */
   def processTo[U: FlinkType](function: ProcessFunction[T, U]): SingleOutputStreamOperator[U] =

@@ -37,6 +37,11 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
     options.validated(Role.Sink).flatMap(_.number("sink.max-batch-size")).isRight shouldBe true
     options.number("sink.max-batch-size").isLeft shouldBe true
 
+  test("what is not in the option table may be a secret, misspelt or by its variable, and is not shown"):
+    val options = CosmosDBOptions("cosmos.auth.account-key" -> secret, "COSMOS_KEY" -> secret, "cosmos.database" -> "d")
+    options.toString shouldBe
+      "CosmosDBOptions{COSMOS_KEY=[redacted], cosmos.auth.account-key=[redacted], cosmos.database=d}"
+
   test("what the option table calls secret is not shown"):
     val options = CosmosDBOptions(
       "cosmos.auth.key" -> secret,

@@ -30,8 +30,10 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
     )
     val times = ListBuffer[Long]()
+    var downstream: T => Unit = _ => ()
     val output = new TestingReaderOutput[T]:
       override def collect(value: T, timestamp: Long): Unit =
+        downstream(value)
         times += timestamp
         super.collect(value, timestamp)
     val reader = CosmosDBSourceReader(context, core, FakeRuntime.options, read, EventTime.ofService)
@@ -111,6 +113,14 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
           (include("'bad'") and include("[\"k\"]") and include(why))
         f.positions shouldBe Set(split(0, 0))
         f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 1
+
+  test("a failure behind the source is not the document's"):
+    reading(typed): f =>
+      f.downstream = _ => throw IllegalStateException("behind the source")
+      f.core.source.pages.add(page(0, 1, Item.of("good", 1)))
+      f.add(split(0, 0))
+      the[IllegalStateException] thrownBy f.poll(1) should have message "behind the source"
+      f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 0
 
   test("splits are paused and resumed in the core"):
     reading(typed): f =>

@@ -5,6 +5,7 @@ import org.apache.flink.api.common.serialization.SerializerConfigImpl
 import org.apache.flink.api.common.typeutils.{TypeSerializer, TypeSerializerSnapshot}
 import org.apache.flink.api.java.typeutils.runtime.kryo.KryoSerializer
 import org.apache.flink.core.memory.{DataInputDeserializer, DataOutputSerializer}
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.util.InstantiationUtil
 import org.scalacheck.Arbitrary.arbitrary
 import org.scalacheck.{Arbitrary, Gen}
@@ -112,6 +113,24 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     copy.bytes shouldBe blob.bytes
     val document = Document("d", PartitionKey("eu"), Array[Byte](1, 2))
     FlinkType[Document].serializer.copy(document) should be theSameInstanceAs document
+
+  test("a type whose equality its bytes do not follow is no key"):
+    Seq(
+      FlinkType[Array[Byte]],
+      FlinkType[BigDecimal],
+      FlinkType[Json],
+      FlinkType[Set[Int]],
+      FlinkType[Map[String, Int]],
+      FlinkType[Option[BigDecimal]],
+      FlinkType[Blob],
+      FlinkType[Document]
+    ).foreach(one => withClue(one.info)(one.info.isKeyType shouldBe false))
+    Seq(FlinkType[String], FlinkType[Line], FlinkType[(Int, List[Long])], FlinkType[Status])
+      .foreach(one => withClue(one.info)(one.info.isKeyType shouldBe true))
+    val env = StreamExecutionEnvironment.getExecutionEnvironment
+    val lines = env.fromSequence(0, 1).mapTo(i => Line(s"$i", 1))
+    lines.keyedBy(_.sku).getKeyType shouldBe FlinkType[String].info
+    an[IllegalArgumentException] should be thrownBy lines.keyedBy(line => BigDecimal(line.quantity))
 
   test("records, documents and writes have types, and none is Kryo's"):
     val change = ChangeRecord("{}".getBytes, "a", PartitionKey("eu"), 7, Some(3), ChangeKind.Replace)

@@ -9,6 +9,8 @@ import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 import java.nio.charset.StandardCharsets.UTF_8
 
 object JsonSpec:
+  final case class Large(map: Map[String, Int], set: Set[Int]) derives JsonDecoder, JsonEncoder, CanEqual
+
   private val number: Gen[String] = Gen
     .zip(
       Gen.oneOf("", "-"),
@@ -95,8 +97,16 @@ final class JsonSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
     ).foreach: one =>
       withClue(one)(parsed(one).isLeft shouldBe true)
 
+  test("a number has at most 1000 characters, and is refused before anybody calculates with it"):
+    parsed("1" * 1000).isRight shouldBe true
+    parsed("1" * 1001).left.map(_.message).swap.getOrElse("") should include("more than 1000 characters")
+
+  test("a model may hold as many entries as fit into a document"):
+    val large = Large(1.to(1500).map(i => s"k$i" -> i).toMap, 1.to(1500).toSet)
+    JsonDecoder[Large].decode(JsonEncoder[Large].encode(large)) shouldBe Right(large)
+
   test("nesting is bounded, and what is allowed needs no more stack than a thread has"):
-    parsed("[" * 999 + "]" * 999).isRight shouldBe true
+    parsed("[" * 1000 + "1" + "]" * 1000).isRight shouldBe true
     parsed("[" * 1001 + "]" * 1001).left.map(_.message).swap.getOrElse("") should include("1000 levels")
     parsed("[" * 1_000_000).isLeft shouldBe true
 

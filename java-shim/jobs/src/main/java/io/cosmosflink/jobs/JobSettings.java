@@ -34,6 +34,12 @@ final class JobSettings {
     static JobSettings of(String[] arguments, Map<String, String> environment) {
         ParameterTool parsed = parsed(arguments);
         parsed.toMap().forEach((name, value) -> {
+            int equals = name.indexOf('=');
+            if (equals >= 0) {
+                String option = name.substring(0, equals);
+                throw new IllegalArgumentException(
+                        "argument --" + option + " has its value behind a =; give it as --" + option + " VALUE");
+            }
             if (NO_VALUE.equals(value)) {
                 throw new IllegalArgumentException(
                         "argument --" + name + " has no value; give it as --" + name + " VALUE");
@@ -48,8 +54,8 @@ final class JobSettings {
             return ParameterTool.fromArgs(arguments);
         } catch (IllegalArgumentException e) {
             // Neither its message nor the exception itself: they hold the whole command line, a key among it maybe.
-            throw new IllegalArgumentException("argument " + (stray(arguments) + 1)
-                    + " does not begin with --; give options as --name value");
+            throw new IllegalArgumentException(
+                    "argument " + (stray(arguments) + 1) + " does not begin with --; give options as --name value");
         }
     }
 

@@ -58,5 +58,7 @@ class JobSettingsTest {
         assertThatThrownBy(() -> JobSettings.of(arguments, Map.of()))
                 .hasMessage("argument 5 does not begin with --; give options as --name value")
                 .hasNoCause();
+        assertThatThrownBy(() -> JobSettings.of(new String[] {"--cosmos.auth.key=c2VjcmV0"}, Map.of()))
+                .hasMessage("argument --cosmos.auth.key has its value behind a =; give it as --cosmos.auth.key VALUE");
     }
 }

@@ -193,7 +193,7 @@ pub fn record(file: &Path, outcomes: &[Outcome]) -> Result<()> {
     let command: Vec<_> = std::env::args().skip(1).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut block = format!(
-        "`cargo xtask {}`, {cores} cores; CPU and memory are those of each variant's own TaskManager, CPU from the first order on:\n\n",
+        "`cargo xtask {}`, {cores} cores; CPU and memory are those of each variant's own TaskManager, CPU from the first order to the last:\n\n",
         command.join(" ")
     );
     let _ = writeln!(block, "| {} |", COMPARED.join(" | "));

@@ -98,19 +98,45 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Result<(&'a [u8], bool)> {
         self.expect(b'"')?;
         let start = self.at - 1;
+        match self.rest_of_string() {
+            Some(escaped) => Ok((&self.bytes[start..self.at], escaped)),
+            None => Err(broken("a string does not end")),
+        }
+    }
+
+    /// Goes behind the string whose first quote was just passed; whether it holds escapes, or `None` when it does not end.
+    #[inline]
+    fn rest_of_string(&mut self) -> Option<bool> {
         let mut escaped = false;
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            match quote_or_backslash(rest) {
-                None => return Err(broken("a string does not end")),
-                Some(i) if rest[i] == b'"' => {
-                    self.at += i + 1;
-                    return Ok((&self.bytes[start..self.at], escaped));
+            let rest = self.bytes.get(self.at..)?;
+            let i = quote_or_backslash(rest)?;
+            if rest[i] == b'"' {
+                self.at += i + 1;
+                return Some(escaped);
+            }
+            escaped = true;
+            self.at += i + 2;
+        }
+    }
+
+    /// Goes behind the object or array that begins here; `None` when it does not end.
+    #[inline]
+    fn nest(&mut self) -> Option<()> {
+        let mut depth = 0usize;
+        loop {
+            let byte = *self.bytes.get(self.at)?;
+            self.at += 1;
+            match byte {
+                b'"' => drop(self.rest_of_string()?),
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Some(());
+                    }
                 }
-                Some(i) => {
-                    escaped = true;
-                    self.at += i + 2;
-                }
+                _ => {}
             }
         }
     }
@@ -121,25 +147,9 @@ impl<'a> Scanner<'a> {
             b'"' => Ok(self.string()?.0),
             b'{' | b'[' => {
                 let start = self.at;
-                let mut depth = 0usize;
-                loop {
-                    match self.bytes.get(self.at) {
-                        None => return Err(broken("an object or array does not end")),
-                        Some(b'"') => {
-                            self.string()?;
-                            continue;
-                        }
-                        Some(b'{' | b'[') => depth += 1,
-                        Some(b'}' | b']') => {
-                            depth -= 1;
-                            if depth == 0 {
-                                self.at += 1;
-                                return Ok(&self.bytes[start..self.at]);
-                            }
-                        }
-                        Some(_) => {}
-                    }
-                    self.at += 1;
+                match self.nest() {
+                    Some(()) => Ok(&self.bytes[start..self.at]),
+                    None => Err(broken("an object or array does not end")),
                 }
             }
             _ => {
@@ -338,7 +348,7 @@ fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Result<Found<'a>> {
 pub fn is_object(bytes: &[u8]) -> bool {
     let mut scanner = Scanner { bytes, at: 0 };
     matches!(scanner.peek(), Ok(b'{'))
-        && scanner.value().is_ok()
+        && scanner.nest().is_some()
         && bytes[scanner.at..]
             .iter()
             .all(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t'))

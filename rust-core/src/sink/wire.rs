@@ -1,6 +1,7 @@
 //! Requests that write: the bulk form and single operations, both through the driver.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,18 +82,26 @@ pub fn bulk_size(op: &Operation) -> usize {
 
 /// Appends `text` as a JSON string.
 fn push_string(out: &mut Vec<u8>, text: &[u8]) {
-    if text.iter().any(|b| *b < 0x20) {
-        // Frames hold checked UTF-8, so nothing is lost; writing into a Vec cannot fail.
-        let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
-        return;
-    }
     out.push(b'"');
-    for b in text {
-        if matches!(b, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(*b);
+    let mut written = 0;
+    for (i, b) in text.iter().enumerate() {
+        let escape: &[u8] = match b {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            0..0x20 => {
+                out.extend_from_slice(&text[written..i]);
+                // Writing into a Vec cannot fail.
+                let _ = write!(out, "\\u{b:04x}");
+                written = i + 1;
+                continue;
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(&text[written..i]);
+        out.extend_from_slice(escape);
+        written = i + 1;
     }
+    out.extend_from_slice(&text[written..]);
     out.push(b'"');
 }
 

@@ -95,9 +95,9 @@ async fn stats(server: &Inner) -> serde_json::Value {
     let known: Vec<_> = server.containers().values().cloned().collect();
     let mut containers = Vec::new();
     for container in known {
-        let state = container.state.lock().await;
-        let partitions: Vec<_> = state
-            .counts()
+        let layout = container.layout.read().await;
+        let counts = layout.counts().await.into_iter();
+        let partitions: Vec<_> = counts
             .map(|(id, documents)| json!({ "id": id, "documents": documents }))
             .collect();
         containers
@@ -166,19 +166,19 @@ async fn relaid<I: IntoIterator<Item = u32>>(
         .await
         .ok_or_else(|| format!("there is no container '{coll}' in database '{db}'"))?;
     {
-        let state = container.state.lock().await;
-        if let Some(missing) = before.iter().find(|id| state.range(&id.to_string()).is_none()) {
+        let layout = container.layout.read().await;
+        if let Some(missing) = before.iter().find(|id| layout.range(&id.to_string()).is_none()) {
             return Err(format!("container '{coll}' has no partition {missing}"));
         }
     }
     // The emulator refuses operations on the partition meanwhile; until the layout below is taken over, entries
     // of the new partitions are kept with the old ones, and move with them.
     let children: Vec<u32> = change.await?.into_iter().collect();
-    let mut state = container.state.lock().await;
+    let mut layout = container.layout.write().await;
     let ranges = server
         .ranges(&container)
         .await
         .ok_or("the partition key ranges cannot be read")?;
-    state.lay_out(ranges);
+    layout.lay_out(ranges);
     Ok(json!({ "partitions": children }))
 }

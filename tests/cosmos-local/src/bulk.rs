@@ -1,6 +1,6 @@
 //! The non-atomic bulk form: up to 100 operations on one physical partition, each with an outcome of its own.
 
-use crate::container::Container;
+use crate::container::{Container, Scope};
 use crate::emulator::{Answer, Reply};
 use crate::faults::{Kind, Strike};
 use crate::server::{header, Inner};
@@ -134,7 +134,7 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
     };
     // Some clients send "<container rid>,<range id>".
     let range = range.rsplit(',').next().unwrap_or(range);
-    if container.state.lock().await.range(range).is_none() {
+    if container.layout.read().await.range(range).is_none() {
         return Reply::error(
             410,
             RANGE_GONE,
@@ -286,19 +286,20 @@ async fn execute(
         request.set_body(Bytes::copy_from_slice(body.get().as_bytes()));
     }
     // The range is checked under the lock that the write holds: a split cannot come in between.
-    let mut state = container.state.lock().await;
-    if state.gone || !state.range(range).is_some_and(|range| range.holds(&epk)) {
+    let layout = container.layout.read().await;
+    if layout.gone || !layout.range(range).is_some_and(|range| range.holds(&epk)) {
         let message = "The partition key does not belong to the partition key range of the request.";
         return Ok(Outcome::error(410, RANGE_GONE, message));
     }
+    let mut feeds = layout.feeds(&Scope::of_key(epk.clone())).await;
     let answer = server.emulator.call(&request).await;
     if answer.ok() {
         match kind {
             Kind::Read => {}
-            Kind::Delete => state.remove(epk, id.unwrap_or_default()),
+            Kind::Delete => feeds.remove(epk, id.unwrap_or_default()),
             _ => {
-                let write = state.begin();
-                state.put(write, 0, epk, answer.body.clone())?;
+                let write = feeds.begin();
+                feeds.put(write, 0, epk, answer.body.clone())?;
             }
         }
     }

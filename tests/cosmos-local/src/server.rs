@@ -666,14 +666,14 @@ impl Inner {
         // One order for all who take several locks, so that two deletions cannot wait for each other.
         gone.sort_by(|a, b| (&a.db, &a.coll).cmp(&(&b.db, &b.coll)));
         // The locks keep writes out from the emulator's deletion until the entry is forgotten.
-        let mut states = Vec::new();
+        let mut layouts = Vec::new();
         for container in &gone {
-            states.push(container.state.lock().await);
+            layouts.push(container.layout.write().await);
         }
         let answer = self.pass(call).await;
         if answer.ok() {
-            for (container, state) in gone.iter().zip(&mut states) {
-                state.gone = true;
+            for (container, layout) in gone.iter().zip(&mut layouts) {
+                layout.gone = true;
                 self.containers()
                     .remove(&(container.db.clone(), container.coll.clone()));
             }
@@ -701,10 +701,12 @@ impl Inner {
             let Some(container) = self.container(call).await else {
                 return no_container(call);
             };
-            let mut state = container.state.lock().await;
-            if state.gone {
+            let layout = container.layout.read().await;
+            if layout.gone {
                 continue;
             }
+            let scope = written(&container, &call.headers);
+            let mut feeds = layout.feeds(&scope).await;
             let answer = self.emulator.call(&request).await;
             if answer.ok() {
                 let key = match header(&call.headers, "x-ms-documentdb-partitionkey") {
@@ -713,11 +715,11 @@ impl Inner {
                 };
                 let entered = key.and_then(|epk| {
                     if kind == Kind::Delete {
-                        state.remove(epk, call.path.get(5).map_or("", String::as_str));
+                        feeds.remove(epk, call.path.get(5).map_or("", String::as_str));
                         Ok(())
                     } else {
-                        let write = state.begin();
-                        state.put(write, 0, epk, answer.body.clone())
+                        let write = feeds.begin();
+                        feeds.put(write, 0, epk, answer.body.clone())
                     }
                 });
                 if let Err(message) = entered {
@@ -754,10 +756,12 @@ impl Inner {
             let Some(container) = self.container(call).await else {
                 return no_container(call);
             };
-            let mut state = container.state.lock().await;
-            if state.gone {
+            let layout = container.layout.read().await;
+            if layout.gone {
                 continue;
             }
+            let scope = written(&container, &call.headers);
+            let mut feeds = layout.feeds(&scope).await;
             let answer = self.emulator.call(&request).await;
             let mut reply: Reply = answer.into();
             if reply.status != 200 {
@@ -766,16 +770,16 @@ impl Inner {
             let mut results: Vec<serde_json::Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
             let key = header(&call.headers, "x-ms-documentdb-partitionkey").unwrap_or_default();
             let entered = container.hash(key).and_then(|(epk, _, _)| {
-                let write = state.begin();
+                let write = feeds.begin();
                 for (n, (operation, result)) in (0..).zip(operations.iter().zip(&results)) {
                     match operation["operationType"].as_str() {
                         Some("Read") => {}
                         Some("Delete") => {
-                            state.remove(epk.clone(), operation["id"].as_str().unwrap_or_default());
+                            feeds.remove(epk.clone(), operation["id"].as_str().unwrap_or_default());
                         }
                         _ => {
                             let body = result["resourceBody"].to_string();
-                            state.put(write, n, epk.clone(), body.into())?;
+                            feeds.put(write, n, epk.clone(), body.into())?;
                         }
                     }
                 }
@@ -821,18 +825,17 @@ impl Inner {
             Err(message) => return Reply::error(400, 0, &message),
         };
         let limit = header(headers, "x-ms-max-item-count").and_then(|count| count.parse::<usize>().ok());
-        let page = container
-            .state
-            .lock()
-            .await
-            .read(&scope, start, limit.unwrap_or(usize::MAX));
-        let Some(page) = page else {
-            let range = scope.partition.unwrap_or_default();
-            return Reply::error(
-                410,
-                RANGE_GONE,
-                &format!("The partition key range {range} is no more."),
-            );
+        let page = {
+            let layout = container.layout.read().await;
+            if let Some(range) = scope.partition.as_ref().filter(|id| layout.range(id).is_none()) {
+                return Reply::error(
+                    410,
+                    RANGE_GONE,
+                    &format!("The partition key range {range} is no more."),
+                );
+            }
+            let feeds = layout.feeds(&scope).await;
+            feeds.read(&scope, start, limit.unwrap_or(usize::MAX))
         };
         self.counts
             .with(|stats| stats.feed_documents += page.changes.len() as u64);
@@ -881,6 +884,15 @@ fn patch_body(body: &[u8]) -> Result<Option<Bytes>, (u16, String)> {
     Ok(patch
         .is_array()
         .then(|| serde_json::json!({ "operations": patch }).to_string().into()))
+}
+
+/// What a write may touch: the partition of its key, or all of them where the request does not give it.
+fn written(container: &Container, headers: &HeaderMap) -> Scope {
+    let key = header(headers, "x-ms-documentdb-partitionkey").map(|json| container.hash(json));
+    match key {
+        Some(Ok((epk, _, true))) => Scope::of_key(epk),
+        _ => Scope::default(),
+    }
 }
 
 /// What a change feed request covers, and where it starts.

@@ -21,7 +21,7 @@ pub struct Options {
     /// Documents of each run.
     #[arg(long, default_value_t = 400_000)]
     pub documents: u64,
-    /// Measured runs of each; the median counts. One more warms the TaskManager up.
+    /// Measured runs of each, in turns; the median counts.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
     /// Only print; leave docs/ as it is.
@@ -56,6 +56,10 @@ impl Measured {
 /// The container that both write, and both read.
 const CONTAINER: &str = "events-source";
 
+/// Documents that the sinks write again and again: more than are ever in flight, so that none waits for itself, and few enough for the
+/// account's memory to stay small and its speed even.
+const DISTINCT: u64 = 50_000;
+
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
     run_command(
@@ -70,30 +74,26 @@ pub fn run(options: &Options) -> Result<()> {
     })?;
     let jar = bench_jar(&pipeline)?;
     let mut results: Vec<(&str, &str, Vec<Measured>)> = Vec::new();
+    let written = options.documents;
     if options.wants("sink") {
-        println!("sink: {} upserts each", options.documents);
-        // Half of the plain loops before the job and half after it: the machine may change meanwhile.
-        let mut plain = Vec::new();
-        for _ in 0..options.runs.div_ceil(2) {
-            plain.push(plain_loop(&pipeline, "write", options.documents)?);
-        }
-        let flink = flink_write(&mut pipeline, &jar, options)?;
-        while plain.len() < options.runs {
-            plain.push(plain_loop(&pipeline, "write", options.documents)?);
+        println!("sink: {written} upserts each");
+        let (mut plain, mut flink) = (Vec::new(), Vec::new());
+        for _ in 0..options.runs {
+            plain.push(plain_loop(&pipeline, "write", written, DISTINCT)?);
+            flink.push(flink_write(&mut pipeline, &jar, written)?);
         }
         results.push(("sink", "plain Rust bulk loop", plain));
         results.push(("sink", "Flink TaskManager", flink));
-    } else {
-        // What there is to read.
-        plain_loop(&pipeline, "write", options.documents)?;
     }
     if options.wants("source") {
-        println!("source: {} documents each", options.documents);
+        println!("source: {written} documents each");
+        // What there is to read.
+        plain_loop(&pipeline, "write", written, written)?;
         let (mut plain, mut flink) = (Vec::new(), Vec::new());
-        flink_read(&mut pipeline, &jar, options.documents)?;
+        flink_read(&mut pipeline, &jar, written)?;
         for _ in 0..options.runs {
-            plain.push(plain_loop(&pipeline, "read", options.documents)?);
-            flink.extend(flink_read(&mut pipeline, &jar, options.documents)?);
+            plain.push(plain_loop(&pipeline, "read", written, written)?);
+            flink.push(flink_read(&mut pipeline, &jar, written)?);
         }
         results.push(("source", "plain Rust loop", plain));
         results.push(("source", "Flink TaskManager", flink));
@@ -170,11 +170,19 @@ fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
     Ok(jar)
 }
 
-fn plain_loop(pipeline: &Pipeline, task: &str, count: u64) -> Result<Measured> {
-    let count = count.to_string();
+fn plain_loop(pipeline: &Pipeline, task: &str, count: u64, distinct: u64) -> Result<Measured> {
+    let (count, distinct) = (count.to_string(), distinct.to_string());
     let mut command = pipeline.built.binary("cosmosflink-bench");
     command
-        .args([task, "--container", CONTAINER, "--count", &count])
+        .args([
+            task,
+            "--container",
+            CONTAINER,
+            "--count",
+            &count,
+            "--distinct",
+            &distinct,
+        ])
         .envs(pipeline.environment.clone());
     let result: Value =
         serde_json::from_str(&output(&mut command)?).context("the plain loop printed no JSON")?;
@@ -233,43 +241,38 @@ fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
     written.unwrap_or(0.0)
 }
 
-/// Measures a job in windows of about `count` documents, each begun where the one before ended, from `warm_up` documents on: a job
-/// runs for days, so that its start, and the compiling of what runs for the first time in its class loader, do not count.
+/// Measures `count` documents of a job from `warm_up` documents on: a job runs for days, so that its start, and the compiling of what
+/// runs for the first time in its class loader, do not count.
 fn flink(
     pipeline: &mut Pipeline,
     jar: &Path,
-    (warm_up, count, windows): (u64, u64, usize),
+    (warm_up, count): (u64, u64),
     arguments: &[&str],
-    (progress, look_every): (Progress, Duration),
-) -> Result<Vec<Measured>> {
+    progress: Progress,
+) -> Result<Measured> {
     let before = progress(pipeline, "");
     let job = submit(pipeline, jar, arguments)?;
     let deadline = Instant::now() + Duration::from_secs(1200);
     let mut begin = None::<(Instant, f64, f64)>;
-    let mut measured = Vec::new();
     loop {
         let done = progress(pipeline, &job) - before;
         let (cpu, peak_mib) = taskmanager(pipeline)?;
-        if let Some((began, documents, cpu_before)) = begin {
-            if done >= (warm_up + count * (measured.len() as u64 + 1)) as f64 {
-                let window = Measured {
+        match begin {
+            None if done >= warm_up as f64 => begin = Some((Instant::now(), done, cpu)),
+            Some((began, documents, cpu_before)) if done >= (warm_up + count) as f64 => {
+                let measured = Measured {
                     documents: done - documents,
                     cpu: cpu - cpu_before,
                     seconds: began.elapsed().as_secs_f64(),
                     peak_mib,
                 };
-                told("TaskManager", window);
-                measured.push(window);
-                begin = Some((Instant::now(), done, cpu));
-            }
-            if measured.len() == windows {
+                told("TaskManager", measured);
                 // Refused when the job has ended by itself meanwhile.
                 let _ = pipeline.cluster.cancel(&job);
                 pipeline.cluster.wait_for_end(&mut pipeline.processes, &job)?;
                 return Ok(measured);
             }
-        } else if done >= warm_up as f64 {
-            begin = Some((Instant::now(), done, cpu));
+            _ => {}
         }
         if Instant::now() > deadline {
             bail!(
@@ -278,33 +281,22 @@ fn flink(
             );
         }
         pipeline.processes.check()?;
-        sleep(look_every)?;
+        sleep(Duration::from_millis(500))?;
     }
 }
 
-/// The job writes without end; its first documents, as many as all that is measured, are the warm-up.
-fn flink_write(pipeline: &mut Pipeline, jar: &Path, options: &Options) -> Result<Vec<Measured>> {
-    let (count, windows) = (options.documents, options.runs);
-    flink(
-        pipeline,
-        jar,
-        (count * windows as u64, count, windows),
-        &["write", CONTAINER, &count.to_string()],
-        (written_so_far, Duration::from_millis(500)),
-    )
+/// The job writes without end; its first documents, twice as many as are measured, are the warm-up.
+fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
+    let arguments = ["write", CONTAINER, &DISTINCT.to_string()];
+    flink(pipeline, jar, (2 * count, count), &arguments, written_so_far)
 }
 
 /// The job reads the container several times at once, or it would be through before it has warmed up; its second half is measured.
-fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Vec<Measured>> {
+fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
     const TIMES: u64 = 6;
     let half = count * TIMES / 2;
-    flink(
-        pipeline,
-        jar,
-        (half, half, 1),
-        &["read", CONTAINER, &TIMES.to_string()],
-        (read_so_far, Duration::from_millis(500)),
-    )
+    let arguments = ["read", CONTAINER, &TIMES.to_string()];
+    flink(pipeline, jar, (half, half), &arguments, read_so_far)
 }
 
 fn document(options: &Options, table: &str) -> String {
@@ -313,7 +305,7 @@ fn document(options: &Options, table: &str) -> String {
         "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
          same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
          garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start and the JVM's compiling do not\n\
-         count): the sink after as many documents as are measured, the source after half of what it reads (the container, six times at once). For the plain loop\n\
+         count): the sink after twice as many documents as are measured, the source after half of what it reads (the container, six times at once). For the plain loop\n\
          (`tests/bench`) everything but the connection's start.\n\
          Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
          ![Documents per CPU second](speed.svg)\n",

@@ -15,8 +15,8 @@ import org.apache.flink.util.ParameterTool;
 
 /**
  * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER TIMES} reads a container into nothing, as often
- * at once, {@code write CONTAINER COUNT} upserts COUNT documents again and again, until it is cancelled. The account comes from the
- * environment.
+ * at once, {@code write CONTAINER DISTINCT} upserts DISTINCT documents again and again, until it is cancelled. The account comes from
+ * the environment.
  */
 public final class BenchJob {
     /** As many partition keys as the plain loop has. */
@@ -48,9 +48,9 @@ public final class BenchJob {
                         .sinkTo(new DiscardingSink<>());
             }
         } else {
-            long count = Long.parseLong(arguments[2]);
+            long distinct = Long.parseLong(arguments[2]);
             env.fromSequence(0, Long.MAX_VALUE - 1)
-                    .map(i -> document(i % count))
+                    .map(i -> document(i % distinct))
                     .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                     .sinkTo(CosmosDBSink.<byte[]>builder()
                             .options(options)

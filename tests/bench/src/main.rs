@@ -27,9 +27,12 @@ struct Args {
     /// Container.
     #[arg(long, global = true, default_value = "events-source")]
     container: String,
-    /// Documents.
+    /// Documents to write or read.
     #[arg(long, global = true, default_value_t = 100_000)]
     count: u64,
+    /// Different documents among those to write; all of them where it is not given.
+    #[arg(long, global = true)]
+    distinct: Option<u64>,
 }
 
 #[derive(Subcommand, Clone, Copy)]
@@ -74,7 +77,7 @@ async fn main() -> Result<(), Error> {
         .await?;
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     let documents = match args.task {
-        Task::Write => write(driver, container, args.count).await?,
+        Task::Write => write(driver, container, args.count, args.distinct.unwrap_or(args.count)).await?,
         Task::Read => read(driver, container, args.count).await?,
     };
     let result = serde_json::json!({
@@ -146,7 +149,12 @@ async fn read(driver: Arc<CosmosDriver>, container: ContainerReference, count: u
     Ok(total)
 }
 
-async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, count: u64) -> Result<u64, Error> {
+async fn write(
+    driver: Arc<CosmosDriver>,
+    container: ContainerReference,
+    count: u64,
+    distinct: u64,
+) -> Result<u64, Error> {
     let mut owners = HashMap::new();
     let mut lanes: HashMap<String, tokio::sync::mpsc::Sender<Vec<u8>>> = HashMap::new();
     let mut tasks = Vec::new();
@@ -178,7 +186,7 @@ async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, count: 
     }
     let mut batches: HashMap<&str, (Vec<u8>, usize)> = HashMap::new();
     for i in 0..count {
-        let (key, document) = document(i);
+        let (key, document) = document(i % distinct);
         let range = owners[&key].as_str();
         let (body, size) = batches
             .entry(range)

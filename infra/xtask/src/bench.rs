@@ -303,10 +303,10 @@ fn document(options: &Options, table: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
-         same machine, median of {} runs. CPU is that of the whole process, as the kernel counts it: for Flink the TaskManager with its\n\
-         garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start and the JVM's compiling do not\n\
-         count): the sink after twice as many documents as are measured, the source after half of what it reads (the container, six times at once). For the plain loop\n\
-         (`tests/bench`) everything but the connection's start.\n\
+         same machine, plain loop and TaskManager in turns, median of {} runs. CPU is that of the whole process, as the kernel counts it:\n\
+         for Flink the TaskManager with its garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start\n\
+         and the JVM's compiling do not count): the sink after twice as many documents as are measured, the source after half of what it\n\
+         reads (the container, six times at once). For the plain loop (`tests/bench`) everything but the connection's start.\n\
          Both make or read the same documents over the same driver. Numbers of different runs or machines do not compare; the ratio does.\n\n{table}\n\
          ![Documents per CPU second](speed.svg)\n",
         options.documents, options.runs

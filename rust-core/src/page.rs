@@ -66,46 +66,54 @@ struct Scanner<'a> {
     at: usize,
 }
 
-fn broken(what: &str) -> CoreError {
-    CoreError::internal(format!(
-        "a change feed item is not the JSON that was expected: {what}"
-    ))
+/// What is wrong with the text. Small, unlike the error that it becomes: the scanner returns several results for each field.
+struct Broken(&'static str);
+
+type Scan<T> = std::result::Result<T, Broken>;
+
+impl From<Broken> for CoreError {
+    fn from(broken: Broken) -> Self {
+        CoreError::internal(format!(
+            "a change feed item is not the JSON that was expected: {}",
+            broken.0
+        ))
+    }
 }
 
 impl<'a> Scanner<'a> {
-    fn peek(&mut self) -> Result<u8> {
+    #[inline]
+    fn peek(&mut self) -> Scan<u8> {
         loop {
             match self.bytes.get(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
                 Some(b) => return Ok(*b),
-                None => return Err(broken("it ends too early")),
+                None => return Err(Broken("it ends too early")),
             }
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<()> {
+    #[inline]
+    fn expect(&mut self, byte: u8, missing: &'static str) -> Scan<()> {
         if self.peek()? != byte {
-            return Err(broken(&format!(
-                "'{}' is missing at byte {}",
-                byte as char, self.at
-            )));
+            return Err(Broken(missing));
         }
         self.at += 1;
         Ok(())
     }
 
     /// The string that begins here, quotes included, and whether it holds escapes.
-    fn string(&mut self) -> Result<(&'a [u8], bool)> {
-        self.expect(b'"')?;
+    #[inline]
+    fn string(&mut self) -> Scan<(&'a [u8], bool)> {
+        self.expect(b'"', "a string is missing")?;
         let start = self.at - 1;
         match self.rest_of_string() {
             Some(escaped) => Ok((&self.bytes[start..self.at], escaped)),
-            None => Err(broken("a string does not end")),
+            None => Err(Broken("a string does not end")),
         }
     }
 
     /// Goes behind the string whose first quote was just passed; whether it holds escapes, or `None` when it does not end.
-    #[inline]
+    #[inline(always)]
     fn rest_of_string(&mut self) -> Option<bool> {
         let mut escaped = false;
         loop {
@@ -142,14 +150,15 @@ impl<'a> Scanner<'a> {
     }
 
     /// The value that begins here.
-    fn value(&mut self) -> Result<&'a [u8]> {
+    #[inline(always)]
+    fn value(&mut self) -> Scan<&'a [u8]> {
         match self.peek()? {
             b'"' => Ok(self.string()?.0),
             b'{' | b'[' => {
                 let start = self.at;
                 match self.nest() {
                     Some(()) => Ok(&self.bytes[start..self.at]),
-                    None => Err(broken("an object or array does not end")),
+                    None => Err(Broken("an object or array does not end")),
                 }
             }
             _ => {
@@ -166,15 +175,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Calls `field` with each key of the object that begins here and the scanner before its value, which `field` must read.
-    fn object(&mut self, mut field: impl FnMut(Key<'a>, &mut Self) -> Result<()>) -> Result<()> {
-        self.expect(b'{')?;
+    #[inline]
+    fn object<E: From<Broken>>(
+        &mut self,
+        mut field: impl FnMut(Key<'a>, &mut Self) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.expect(b'{', "an object is missing")?;
         if self.peek()? == b'}' {
             self.at += 1;
             return Ok(());
         }
         loop {
             let (quoted, escaped) = self.string()?;
-            self.expect(b':')?;
+            self.expect(b':', "a colon is missing behind a key")?;
             self.peek()?;
             field(Key { quoted, escaped }, self)?;
             match self.peek()? {
@@ -183,15 +196,27 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                     return Ok(());
                 }
-                other => return Err(broken(&format!("'{}' between two fields", other as char))),
+                _ => return Err(Broken("there is no comma between two fields").into()),
             }
-            self.peek()?;
         }
     }
 }
 
+/// An integer as a JSON number, or as a string; `None` for another value and for one that does not fit.
 fn integer(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.trim_matches('"').parse().ok()
+    let text = match text {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => text,
+    };
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        _ => (1, text),
+    };
+    let number = digits.iter().try_fold(0i64, |n, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        n.checked_mul(10)?.checked_add(sign * digit)
+    })?;
+    (!digits.is_empty()).then_some(number)
 }
 
 /// A key as it stands in the text, quotes included.
@@ -217,6 +242,7 @@ impl<'a> Key<'a> {
 
 /// Where the first `"` or `\` is. Keys and most values are short: eight bytes at a time find the end before a vector search
 /// would have begun.
+#[inline(always)]
 fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -233,7 +259,7 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     memchr2(b'"', b'\\', &bytes[looked_at..]).map(|i| looked_at + i)
 }
 
-fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Result<()> {
+fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
     scanner.peek()?;
     let start = scanner.at;
     scanner.object(|key, s| {
@@ -255,7 +281,7 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
             },
         }
         // A container may be partitioned by id or by _ts: then the arm above did not see it.
-        Ok(())
+        Ok::<_, Broken>(())
     })?;
     found.document = &scanner.bytes[start..scanner.at];
     for (i, path) in paths.0.iter().enumerate() {
@@ -269,7 +295,7 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
 }
 
 /// The value at `path` below an object's text; empty when there is none.
-fn nested<'a>(text: &'a [u8], path: &[String]) -> Result<&'a [u8]> {
+fn nested<'a>(text: &'a [u8], path: &[String]) -> Scan<&'a [u8]> {
     let Some((first, rest)) = path.split_first() else {
         return Ok(text);
     };
@@ -282,7 +308,7 @@ fn nested<'a>(text: &'a [u8], path: &[String]) -> Result<&'a [u8]> {
         if key.is(first) {
             value = v;
         }
-        Ok(())
+        Ok::<_, Broken>(())
     })?;
     if value.is_empty() {
         return Ok(b"");
@@ -292,7 +318,7 @@ fn nested<'a>(text: &'a [u8], path: &[String]) -> Result<&'a [u8]> {
 
 /// An item is `{"current":{..},"metadata":{..}}`, for a delete without or with an empty `current`. The scanner stands before it
 /// and is left behind it.
-fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Result<Found<'a>> {
+fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Scan<Found<'a>> {
     let mut found = Found {
         lsn: -1,
         crts: -1,
@@ -324,7 +350,7 @@ fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Result<Found<'a>> {
                     }
                     _ => {}
                 }
-                Ok(())
+                Ok::<_, Broken>(())
             })
         }
         _ => s.value().map(drop),
@@ -443,7 +469,7 @@ pub fn build(head: &PageHead<'_>, items: &Items, paths: &KeyPaths) -> Result<Pag
 }
 
 fn too_large() -> CoreError {
-    broken("the page is larger than 4 GiB; lower source.page-size")
+    CoreError::internal("the page is larger than 4 GiB; lower source.page-size")
 }
 
 /// A frame in the making: documents and what is added to them first, the table of records behind.
@@ -458,12 +484,13 @@ impl Builder<'_> {
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
         let mut seen = false;
         let mut scanner = Scanner { bytes: body, at: 0 };
-        scanner.object(|key, s| {
+        scanner.object(|key, s| -> Result<()> {
             if key.text() != b"Documents" {
-                return s.value().map(drop);
+                s.value()?;
+                return Ok(());
             }
             seen = true;
-            s.expect(b'[')?;
+            s.expect(b'[', "the array of documents is missing")?;
             if s.peek()? == b']' {
                 s.at += 1;
                 return Ok(());
@@ -478,12 +505,12 @@ impl Builder<'_> {
                         s.at += 1;
                         return Ok(());
                     }
-                    other => return Err(broken(&format!("'{}' between two items", other as char))),
+                    _ => return Err(Broken("there is no comma between two items").into()),
                 }
             }
         })?;
         if !seen {
-            return Err(broken("the page has no Documents array"));
+            return Err(Broken("the page has no Documents array").into());
         }
         Ok(())
     }
@@ -509,7 +536,7 @@ impl Builder<'_> {
             }
             escaped => {
                 let id: String =
-                    serde_json::from_slice(escaped).map_err(|_| broken("the id is not a string"))?;
+                    serde_json::from_slice(escaped).map_err(|_| Broken("the id is not a string"))?;
                 append(out, id.as_bytes())
             }
         };
@@ -662,6 +689,27 @@ pub(crate) mod tests {
             ("q\"ä", r#"["q\"\u00e4",7,{}]"#)
         );
         assert_eq!((records[1].key.as_str(), records[1].lsn), (r#"["b",{},{}]"#, 2));
+    }
+
+    #[test]
+    fn integers_are_read_whole_or_not_at_all() {
+        for n in [0, 7, -12, 1_795_517_269, i64::MAX, i64::MIN] {
+            assert_eq!(integer(n.to_string().as_bytes()), Some(n));
+            assert_eq!(integer(format!("\"{n}\"").as_bytes()), Some(n));
+        }
+        for text in [
+            "",
+            "\"\"",
+            "-",
+            "1.5",
+            "1e3",
+            "null",
+            "\"",
+            "9223372036854775808",
+            "1 ",
+        ] {
+            assert_eq!(integer(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the service's bytes of a change feed page to a PAGE frame, in one pass and without a JSON tree.
 
 use azure_core::Bytes;
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use crate::error::{CoreError, Result};
 use crate::frame::{FrameKind, FrameWriter};
@@ -248,15 +248,19 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     // The lowest set high bit of the result marks the first zero byte of `x`.
     let zeros = |x: u64| x.wrapping_sub(LOW) & !x & HIGH;
-    for (i, chunk) in bytes.chunks_exact(8).take(6).enumerate() {
-        let word = u64::from_le_bytes(chunk.try_into().ok()?);
+    let mut at = 0;
+    while at < 48 {
+        let Some(chunk) = bytes[at..].first_chunk() else {
+            break;
+        };
+        let word = u64::from_le_bytes(*chunk);
         let hits = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
         if hits != 0 {
-            return Some(i * 8 + hits.trailing_zeros() as usize / 8);
+            return Some(at + hits.trailing_zeros() as usize / 8);
         }
+        at += 8;
     }
-    let looked_at = (bytes.len() / 8).min(6) * 8;
-    memchr2(b'"', b'\\', &bytes[looked_at..]).map(|i| looked_at + i)
+    memchr2(b'"', b'\\', &bytes[at..]).map(|i| at + i)
 }
 
 fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
@@ -525,7 +529,7 @@ impl Builder<'_> {
             found.id
         };
         let (id_at, id_len) = match id_text {
-            [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => {
+            [b'"', inner @ .., b'"'] if memchr(b'\\', inner).is_none() => {
                 // The id stands in the document: point at it. That of a delete without a document is copied.
                 let inside = (inner.as_ptr() as usize).wrapping_sub(found.document.as_ptr() as usize);
                 if inside < found.document.len() {

@@ -85,21 +85,17 @@ fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     let mut written = 0;
     for (i, b) in text.iter().enumerate() {
-        let escape: &[u8] = match b {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            0..0x20 => {
-                out.extend_from_slice(&text[written..i]);
-                // Writing into a Vec cannot fail.
-                let _ = write!(out, "\\u{b:04x}");
-                written = i + 1;
-                continue;
-            }
-            _ => continue,
-        };
+        if !matches!(b, b'"' | b'\\' | 0..0x20) {
+            continue;
+        }
         out.extend_from_slice(&text[written..i]);
-        out.extend_from_slice(escape);
         written = i + 1;
+        if *b < 0x20 {
+            // Writing into a Vec cannot fail.
+            let _ = write!(out, "\\u{b:04x}");
+        } else {
+            out.extend_from_slice(&[b'\\', *b]);
+        }
     }
     out.extend_from_slice(&text[written..]);
     out.push(b'"');

@@ -256,10 +256,6 @@ impl Layout {
             .collect();
         for before in old {
             let feed = before.feed.into_inner();
-            if let Some(same) = self.partitions.iter_mut().find(|p| p.range.id == before.range.id) {
-                same.feed = Mutex::new(feed);
-                continue;
-            }
             for (position, entry) in feed.entries {
                 if let Some(feed) = self.feed_of(&entry.epk) {
                     feed.entries.insert(position, entry);

@@ -705,14 +705,11 @@ impl Inner {
             if layout.gone {
                 continue;
             }
-            let scope = written(&container, &call.headers);
+            let (key, scope) = written(&container, &call.headers);
             let mut feeds = layout.feeds(&scope).await;
             let answer = self.emulator.call(&request).await;
             if answer.ok() {
-                let key = match header(&call.headers, "x-ms-documentdb-partitionkey") {
-                    Some(json) => container.hash(json).map(|(epk, _, _)| epk),
-                    None => container.hash_document(&answer.body),
-                };
+                let key = key.unwrap_or_else(|| container.hash_document(&answer.body));
                 let entered = key.and_then(|epk| {
                     if kind == Kind::Delete {
                         feeds.remove(epk, call.path.get(5).map_or("", String::as_str));
@@ -760,7 +757,7 @@ impl Inner {
             if layout.gone {
                 continue;
             }
-            let scope = written(&container, &call.headers);
+            let (key, scope) = written(&container, &call.headers);
             let mut feeds = layout.feeds(&scope).await;
             let answer = self.emulator.call(&request).await;
             let mut reply: Reply = answer.into();
@@ -768,8 +765,8 @@ impl Inner {
                 return reply;
             }
             let mut results: Vec<serde_json::Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
-            let key = header(&call.headers, "x-ms-documentdb-partitionkey").unwrap_or_default();
-            let entered = container.hash(key).and_then(|(epk, _, _)| {
+            let key = key.unwrap_or_else(|| Err("it has no partition key".to_owned()));
+            let entered = key.and_then(|epk| {
                 let write = feeds.begin();
                 for (n, (operation, result)) in (0..).zip(operations.iter().zip(&results)) {
                     match operation["operationType"].as_str() {
@@ -886,13 +883,14 @@ fn patch_body(body: &[u8]) -> Result<Option<Bytes>, (u16, String)> {
         .then(|| serde_json::json!({ "operations": patch }).to_string().into()))
 }
 
-/// What a write may touch: the partition of its key, or all of them where the request does not give it.
-fn written(container: &Container, headers: &HeaderMap) -> Scope {
+/// The hashed partition key that a write names, if it does, and what it may touch: the partition of that key, or all of them.
+fn written(container: &Container, headers: &HeaderMap) -> (Option<Result<Epk, String>>, Scope) {
     let key = header(headers, "x-ms-documentdb-partitionkey").map(|json| container.hash(json));
-    match key {
-        Some(Ok((epk, _, true))) => Scope::of_key(epk),
+    let scope = match &key {
+        Some(Ok((epk, _, true))) => Scope::of_key(epk.clone()),
         _ => Scope::default(),
-    }
+    };
+    (key.map(|key| key.map(|(epk, _, _)| epk)), scope)
 }
 
 /// What a change feed request covers, and where it starts.

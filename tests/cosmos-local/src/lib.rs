@@ -10,15 +10,18 @@ mod container;
 mod emulator;
 mod faults;
 mod key;
+mod listener;
 mod server;
 mod sql;
+mod tls;
 
 pub use key::AccountKey;
 pub use server::{Config, ContainerSpec, Server};
+pub use tls::Tls;
 
 /// What the server does not do; requests for most of it are answered with 501 and the reason.
 pub const NOT_EMULATED: &str = "\
-not emulated: persistence, TLS, several regions, Entra ID, resource tokens, the change feed mode
+not emulated: persistence, several regions, Entra ID, resource tokens, the change feed mode
 AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, patch conditions, patch
 inside a transactional batch, binary JSON in answers to writes, indexing policies, and the service's real request
 charges and latencies";

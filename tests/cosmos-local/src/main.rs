@@ -1,7 +1,7 @@
 //! The command-line server.
 
 use clap::{Parser, ValueEnum};
-use cosmos_local::{AccountKey, Config, ContainerSpec, Server, NOT_EMULATED};
+use cosmos_local::{AccountKey, Config, ContainerSpec, Server, Tls, NOT_EMULATED};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +43,16 @@ struct Options {
     /// Answer admin requests (/_local/) of other machines too, not of this one only.
     #[arg(long)]
     admin_open: bool,
+    /// Serve https instead of http, with HTTP/2 and HTTP/1.1 by ALPN. The certificate is made at the start, for
+    /// localhost, 127.0.0.1 and ::1.
+    #[arg(long)]
+    tls: bool,
+    /// Another host name or address that the certificate is for; may be repeated.
+    #[arg(long, value_name = "HOST", requires = "tls")]
+    tls_name: Vec<String>,
+    /// File to write the certificate of the authority to, as PEM, for clients that shall trust the server.
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -89,6 +99,9 @@ async fn run(options: Options) -> Result<(), String> {
         throttling: matches!(options.throttling, Switch::On),
         seed: options.seed,
         admin_open: options.admin_open,
+        tls: options.tls.then_some(Tls {
+            names: options.tls_name,
+        }),
     })
     .await?;
     println!(
@@ -97,6 +110,10 @@ async fn run(options: Options) -> Result<(), String> {
         server.endpoint()
     );
     println!("{NOT_EMULATED}");
+    // Before the ready file: whoever waits for that one finds this one whole.
+    if let (Some(path), Some(pem)) = (&options.tls_ca, server.ca_pem()) {
+        write_whole(path, pem.as_bytes(), false)?;
+    }
     if let Some(path) = &options.ready_file {
         let ready = serde_json::json!({ "endpoint": server.endpoint(), "pid": std::process::id() });
         write_whole(path, ready.to_string().as_bytes(), false)?;

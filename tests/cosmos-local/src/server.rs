@@ -6,7 +6,9 @@ use crate::container::{parse_ranges, Container, Range, Scope, Start};
 use crate::emulator::{readdress_account, Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind};
 use crate::key::AccountKey;
+use crate::listener::Front;
 use crate::sql::single_quoted;
+use crate::tls::Tls;
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{Method, Request};
 use azure_data_cosmos_driver::in_memory_emulator::{ContainerConfig, Epk};
@@ -15,22 +17,16 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 /// No request may be longer. The service's own limits are lower, and answered with its own errors.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-/// Open requests get this long to end once the server stops.
-const DRAIN: Duration = Duration::from_secs(2);
 /// `x-ms-substatus` of a change feed request on a range that was split or merged away.
 const RANGE_GONE: u32 = 1002;
 
@@ -111,10 +107,12 @@ pub struct Config {
     pub seed: u64,
     /// Answer admin requests of other machines too.
     pub admin_open: bool,
+    /// Serve https, with a certificate of the server's own; plain http if `None`.
+    pub tls: Option<Tls>,
 }
 
 impl Config {
-    /// A server on a free port of loopback, without throttling, databases or containers.
+    /// A server on a free port of loopback, without TLS, throttling, databases or containers.
     pub fn new(key: AccountKey) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -124,6 +122,7 @@ impl Config {
             throttling: false,
             seed: 0,
             admin_open: false,
+            tls: None,
         }
     }
 }
@@ -131,6 +130,7 @@ impl Config {
 /// A running server. Dropping it stops it without waiting for open requests.
 pub struct Server {
     address: SocketAddr,
+    ca_pem: Option<String>,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -143,27 +143,24 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, String> {
         let emulator = Emulator::new(config.throttling)?;
         create_declared(&emulator, &config)?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|e| {
-            format!(
-                "cannot listen on {}: {e}; choose another address or port",
-                config.listen
-            )
-        })?;
-        let address = listener
-            .local_addr()
-            .map_err(|e| format!("the listener has no address: {e}"))?;
+        let identity = config.tls.as_ref().map(Tls::identity).transpose()?;
+        let (acceptor, ca_pem) = identity.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
+        let front = Front::bind(config.listen, acceptor).await?;
+        let address = front.address;
         let inner = Arc::new(Inner {
             emulator,
             faults: Faults::new(config.seed),
             counts: Counts::default(),
             key: config.key,
             admin_open: config.admin_open,
+            scheme: if ca_pem.is_some() { "https" } else { "http" },
             containers: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, inner, stopped));
+        let accepting = tokio::spawn(front.accept(inner, stopped));
         Ok(Self {
             address,
+            ca_pem,
             stop,
             accepting,
         })
@@ -174,13 +171,20 @@ impl Server {
         self.address
     }
 
-    /// The account endpoint for clients on this machine.
+    /// The account endpoint for clients on this machine: `https://` with [`Config::tls`], `http://` without.
     pub fn endpoint(&self) -> String {
+        let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
         match self.address {
-            SocketAddr::V4(a) if a.ip().is_unspecified() => format!("http://127.0.0.1:{}/", a.port()),
-            SocketAddr::V6(a) if a.ip().is_unspecified() => format!("http://[::1]:{}/", a.port()),
-            address => format!("http://{address}/"),
+            SocketAddr::V4(a) if a.ip().is_unspecified() => format!("{scheme}://127.0.0.1:{}/", a.port()),
+            SocketAddr::V6(a) if a.ip().is_unspecified() => format!("{scheme}://[::1]:{}/", a.port()),
+            address => format!("{scheme}://{address}/"),
         }
+    }
+
+    /// The certificate of the authority that signed the server's, as PEM, for clients that shall trust it; `None`
+    /// without TLS. Each start makes a new one.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// Stops listening, gives open requests two seconds, and ends.
@@ -239,62 +243,6 @@ fn create_declared(emulator: &Emulator, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, inner: Arc<Inner>, mut stopped: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = stopped.changed() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    connections.spawn(connection(stream, peer, Arc::clone(&inner), stopped.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    // Out of file descriptors, most likely: do not spin on it.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections were cut at the stop");
-    }
-}
-
-async fn connection(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    inner: Arc<Inner>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let service = hyper::service::service_fn(move |request| {
-        let inner = Arc::clone(&inner);
-        async move { inner.serve(peer, request).await }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // A page of the change feed has megabytes: larger windows than the default 64 KiB spare round trips.
-    builder
-        .http2()
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "a connection ended early");
-    }
-}
-
 /// Why a request gets no answer: a fault asked for a dropped connection.
 #[derive(Debug)]
 pub(crate) struct Dropped;
@@ -314,6 +262,8 @@ pub(crate) struct Inner {
     pub counts: Counts,
     key: AccountKey,
     admin_open: bool,
+    /// Of the endpoints that the account names: `http` or `https`.
+    scheme: &'static str,
     containers: Mutex<HashMap<(String, String), Arc<Container>>>,
 }
 
@@ -400,7 +350,7 @@ impl Call {
 }
 
 impl Inner {
-    async fn serve(
+    pub async fn serve(
         self: Arc<Self>,
         peer: SocketAddr,
         request: hyper::Request<Incoming>,
@@ -509,7 +459,11 @@ impl Inner {
         match kind {
             Kind::Account => {
                 let mut reply: Reply = self.pass(call).await.into();
-                let address = format!("http://{}/", call.authority.as_deref().unwrap_or("localhost"));
+                let address = format!(
+                    "{}://{}/",
+                    self.scheme,
+                    call.authority.as_deref().unwrap_or("localhost")
+                );
                 if let Some(body) = readdress_account(&reply.body, &address) {
                     reply.body = body;
                 }

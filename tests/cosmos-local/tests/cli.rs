@@ -111,6 +111,52 @@ fn it_makes_a_key_reports_its_address_and_ends_on_signals() {
 }
 
 #[test]
+fn https_is_reported_and_its_authority_is_written_to_a_file() {
+    use rustls::pki_types::{pem::PemObject, CertificateDer, ServerName};
+    let folder = Folder::new("tls");
+    let (ca, ready) = (folder.0.join("ca.pem"), folder.0.join("ready.json"));
+    let (ca_path, ready_path) = (ca.to_str().unwrap(), ready.to_str().unwrap());
+    let mut child = command(&[
+        "--key",
+        "a2V5",
+        "--tls",
+        "--tls-name",
+        "account",
+        "--tls-ca",
+        ca_path,
+        "--ready-file",
+        ready_path,
+    ])
+    .spawn()
+    .unwrap();
+    let report: serde_json::Value = serde_json::from_str(&wait_for(&ready, &mut child)).unwrap();
+    let address = report["endpoint"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("https://")
+        .expect("an https endpoint")
+        .trim_end_matches('/')
+        .to_owned();
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(&ca).unwrap();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("account").unwrap();
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    while client.is_handshaking() {
+        client.complete_io(&mut stream).unwrap();
+    }
+    let output = end(child, "-TERM", Duration::from_secs(5));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn wrong_arguments_are_named() {
     for (arguments, expected) in [
         (vec!["--database", "d"], "--key-file"),
@@ -125,6 +171,11 @@ fn wrong_arguments_are_named() {
             "400",
         ),
         (vec!["--key", "a2V5", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
+        (vec!["--key", "a2V5", "--tls-ca", "ca.pem"], "--tls"),
+        (
+            vec!["--key", "a2V5", "--tls", "--tls-name", "two words"],
+            "two words",
+        ),
     ] {
         let output = command(&arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);

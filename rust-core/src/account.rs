@@ -19,6 +19,7 @@ use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime};
 
 use crate::config::{AccountConfig, Auth, Config, Secret};
 use crate::error::{CoreError, Kind, Result};
+use crate::status::{Asked, Fate};
 
 /// How long the runtime may take to stop when the last handle closes. Tasks are aborted at their next await point, so
 /// this is only reached when the operating system holds a thread up (name resolution).
@@ -159,27 +160,25 @@ impl Account {
             .resolve_container(&config.database, container, read_options(config))
             .await
             .map_err(|e| {
-                let error = CoreError::from(e);
-                let what = format!("container '{container}' of database '{}'", config.database);
-                match error.kind {
-                    Kind::NotFound => {
-                        error.while_doing(format!("{what} does not exist; create it or correct its name"))
-                    }
-                    _ => error.while_doing(format!("cannot look up {what}")),
-                }
+                CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut).while_doing(format!(
+                    "cannot look up container '{container}' of database '{}'",
+                    config.database
+                ))
             })
     }
 }
 
 async fn connect(reference: AccountReference, regions: Vec<Region>) -> Result<Arc<CosmosDriver>> {
+    let failed = |e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut);
     let runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
         .build()
-        .await?;
+        .await
+        .map_err(failed)?;
     let options = DriverOptions::builder(reference)
         .with_preferred_regions(regions)
         .build();
-    Ok(runtime.create_driver(options).await?)
+    runtime.create_driver(options).await.map_err(failed)
 }
 
 fn block_on<T: Send + 'static>(

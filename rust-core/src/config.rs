@@ -142,10 +142,11 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt(C, "cosmos.consistency", "COSMOS_CONSISTENCY", Type::Choice(CONSISTENCY), "default", "Read consistency strategy. default is the account's own."),
     opt(C, "cosmos.request-timeout-ms", "COSMOS_REQUEST_TIMEOUT_MS", Type::Int(100, 600_000), "30000", "Longest time for one request, in milliseconds."),
     opt(C, "cosmos.max-concurrency", "COSMOS_MAX_CONCURRENCY", Type::Int(1, 1024), "16", "Requests in flight of one reader or one writer."),
-    opt(C, "cosmos.retry.max-attempts", "COSMOS_MAX_RETRY_ATTEMPTS", Type::Int(1, 10_000), "100", "Attempts for one operation, the first included, before it counts as failed."),
+    opt(C, "cosmos.retry.max-attempts", "COSMOS_MAX_RETRY_ATTEMPTS", Type::Int(1, 10_000), "100", "Attempts for one operation, the first included, before it counts as failed. Throttled ones do not count."),
     opt(C, "cosmos.retry.backoff-ms", "COSMOS_BACKOFF_MS", Type::Int(1, 60_000), "50", "First wait before a retry, in milliseconds; it doubles with jitter. What the service asks for goes first."),
     opt(C, "cosmos.retry.max-backoff-ms", "COSMOS_MAX_BACKOFF_MS", Type::Int(1, 600_000), "5000", "Longest wait between two attempts, in milliseconds."),
-    opt(C, "cosmos.retry.deadline-ms", "COSMOS_RETRY_DEADLINE_MS", Type::Int(100, 86_400_000), "120000", "Time after which an operation that still cannot be carried out counts as failed, in milliseconds."),
+    opt(C, "cosmos.retry.deadline-ms", "COSMOS_RETRY_DEADLINE_MS", Type::Int(100, 86_400_000), "120000", "Time after its first failure at which an operation that still cannot be carried out counts as failed, in milliseconds. Throttling does not count."),
+    opt(C, "cosmos.retry.throttled-deadline-ms", "COSMOS_THROTTLED_DEADLINE_MS", Type::Int(0, 86_400_000), "0", "Time after which an operation or a feed range that is throttled all the while counts as failed, in milliseconds; 0 waits for as long as it takes."),
     opt(S, "source.start", "COSMOS_SOURCE_START", Type::Start, "beginning", "Where a job without a savepoint begins to read the change feed."),
     opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
     opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes of pages that one reader holds ahead of the job."),
@@ -284,6 +285,8 @@ pub struct RetryConfig {
     pub backoff: Duration,
     pub max_backoff: Duration,
     pub deadline: Duration,
+    /// `None`: throttling is waited out.
+    pub throttled_deadline: Option<Duration>,
 }
 
 /// All options of one handle, validated.
@@ -615,6 +618,8 @@ impl Config {
                 backoff: millis("cosmos.retry.backoff-ms"),
                 max_backoff: millis("cosmos.retry.max-backoff-ms"),
                 deadline: millis("cosmos.retry.deadline-ms"),
+                throttled_deadline: Some(millis("cosmos.retry.throttled-deadline-ms"))
+                    .filter(|d| !d.is_zero()),
             },
             start: parse_start(&text("source.start")).map_err(CoreError::config)?,
             page_size: number("source.page-size") as u32,

@@ -1,8 +1,12 @@
 //! One error type for everything that leaves the core.
 
+use azure_data_cosmos_driver::diagnostics::{DiagnosticsContext, RequestDiagnostics};
 use azure_data_cosmos_driver::CosmosError;
 
-/// What went wrong, as a caller must tell it apart. The numbers cross the boundary and never change.
+use crate::status::{judge, of_kind, Asked, Blame, Fate, Next, Verdict};
+
+/// What went wrong, as a caller must tell it apart. The numbers cross the boundary and never change. What a status of the service
+/// means is decided in [`crate::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -12,7 +16,7 @@ pub enum Kind {
     Auth = 2,
     /// The database, container or document does not exist (404).
     NotFound = 3,
-    /// Request units were exhausted (429) until the deadline passed.
+    /// Request units are exhausted (429).
     Throttled = 4,
     /// The network or the service failed in a way that may pass (408, 410, 449, 5xx, connection errors).
     Transient = 5,
@@ -32,43 +36,6 @@ pub enum Kind {
     Internal = 12,
 }
 
-impl Kind {
-    /// Whether the same request may succeed later without any change.
-    pub fn is_retryable(self) -> bool {
-        matches!(self, Kind::Throttled | Kind::Transient)
-    }
-
-    /// Whether the failure belongs to one record, so that skipping or dead-lettering it makes sense. The
-    /// others would hit every record alike, and dropping records for them would be losing data.
-    pub fn is_record_level(self) -> bool {
-        matches!(
-            self,
-            Kind::NotFound | Kind::BadRequest | Kind::Conflict | Kind::Precondition | Kind::TooLarge
-        )
-    }
-
-    /// Classifies an HTTP status of the service.
-    ///
-    /// 404 with sub-status 1002 is a read session that is not available yet, 403 with sub-status 3 a region
-    /// that has stopped taking writes: both pass.
-    /// Source: <https://learn.microsoft.com/rest/api/cosmos-db/http-status-codes-for-cosmosdb>.
-    pub fn from_status(status: u16, sub_status: u32) -> Kind {
-        match (status, sub_status) {
-            (403, 3) | (404, 1002) => Kind::Transient,
-            (401 | 403, _) => Kind::Auth,
-            (404, _) => Kind::NotFound,
-            (409, _) => Kind::Conflict,
-            (412, _) => Kind::Precondition,
-            (413, _) => Kind::TooLarge,
-            (429, _) => Kind::Throttled,
-            (408 | 410 | 449, _) => Kind::Transient,
-            (500..=599, _) => Kind::Transient,
-            (400..=499, _) => Kind::BadRequest,
-            _ => Kind::Internal,
-        }
-    }
-}
-
 /// The error of the core. Its text never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -82,24 +49,54 @@ pub struct CoreError {
     pub activity_id: String,
     /// How long the service asked to wait, in milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// Whether the driver sent the request more than once by itself, as it does after a lost connection: an earlier copy of a
-    /// write may have been carried out.
-    pub resent: bool,
+    /// What to do about it.
+    pub next: Next,
+    /// Whether it is one record's failure.
+    pub blame: Blame,
+    /// Whether this attempt may have been carried out, or an earlier one that the driver made by itself.
+    pub fate: Fate,
+    /// Request units that the failure cost, those of the driver's own attempts included.
+    pub request_charge: f64,
     pub message: String,
 }
 
 pub type Result<T> = std::result::Result<T, CoreError>;
 
 impl CoreError {
+    /// A failure that no answer of the service came with.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self::of(of_kind(kind), message.into())
+    }
+
+    fn of(verdict: Verdict, message: String) -> Self {
         CoreError {
-            kind,
+            kind: verdict.kind,
             status: 0,
             sub_status: 0,
             activity_id: String::new(),
             retry_after_ms: None,
-            resent: false,
-            message: message.into(),
+            next: verdict.next,
+            blame: verdict.blame,
+            fate: verdict.fate,
+            request_charge: 0.0,
+            message: match verdict.advice {
+                "" => message,
+                advice => format!("{message}; {advice}"),
+            },
+        }
+    }
+
+    /// A status that the service answered with. `before` is the fate of the earlier attempts of the same operation.
+    pub fn answered(
+        (status, sub_status): (u16, u32),
+        asked: Asked,
+        before: Fate,
+        message: impl Into<String>,
+    ) -> Self {
+        CoreError {
+            status,
+            sub_status,
+            ..Self::of(judge(status, sub_status, asked, before), message.into())
         }
     }
 
@@ -128,82 +125,96 @@ impl CoreError {
         self
     }
 
-    /// Wraps an error of the driver. A failure that never reached the service (name resolution, connection,
-    /// TLS, time-out) is transient unless the driver gave it a client status of its own.
-    pub fn from_driver(error: &CosmosError) -> Self {
+    /// Wraps an error of the driver. `before` is the fate of the earlier attempts of the same operation; the driver's own attempts
+    /// are looked at here.
+    pub fn from_driver(error: &CosmosError, asked: Asked, before: Fate) -> Self {
         let status = error.status();
         let code = u16::from(status.status_code());
         let sub = status.sub_status().map_or(0, |s| u32::from(s.value()));
-        let mut kind = Kind::from_status(code, sub);
-        let (mut activity_id, mut retry_after_ms) = (String::new(), None);
+        let attempts = DriverAttempts::of(error, asked);
+        let mut out = Self::answered(
+            (code, sub),
+            asked,
+            before.max(attempts.before),
+            // The driver's short form: one line with status, name and message, no headers and no key.
+            error.to_string(),
+        );
         if let Some(response) = error.response() {
             let headers = response.headers();
-            activity_id = headers
+            out.activity_id = headers
                 .activity_id
                 .as_ref()
                 .map(|a| a.as_str().to_owned())
                 .unwrap_or_default();
-            retry_after_ms = headers.retry_after_ms;
-        } else if status.is_unauthorized() {
-            kind = Kind::Auth;
+            out.retry_after_ms = headers.retry_after_ms;
+        } else if attempts.never_sent {
+            out.fate = Fate::NotCarriedOut;
         }
-        CoreError {
-            kind,
-            status: code,
-            sub_status: sub,
-            activity_id,
-            retry_after_ms,
-            resent: error.diagnostics().is_some_and(|d| d.request_count() > 1),
-            // The driver's short form: one line with status, name and message, no headers and no key.
-            message: error.to_string(),
-        }
+        out.fate = out.fate.max(attempts.before);
+        out.request_charge = attempts.request_charge;
+        out
     }
 }
 
-impl From<CosmosError> for CoreError {
-    fn from(error: CosmosError) -> Self {
-        CoreError::from_driver(&error)
+/// The fate of the requests that the driver made for one operation by itself, as it does after a lost connection or a failover: all
+/// but the last, whose answer is the operation's own.
+pub fn resent(diagnostics: &DiagnosticsContext, asked: Asked) -> Fate {
+    let requests = diagnostics.requests();
+    if requests.len() < diagnostics.request_count() {
+        // More attempts than the driver keeps a record of.
+        return Fate::Unknown;
     }
+    let Some((last, earlier)) = requests.split_last() else {
+        return Fate::NotCarriedOut;
+    };
+    let answered = |request: &RequestDiagnostics| {
+        let status = request.status();
+        let sub = status.sub_status().map_or(0, |s| u32::from(s.value()));
+        if request.request_sent().definitely_not_sent() {
+            return Fate::NotCarriedOut;
+        }
+        judge(u16::from(status.status_code()), sub, asked, Fate::NotCarriedOut).fate
+    };
+    let on_other_connections = requests
+        .iter()
+        .flat_map(RequestDiagnostics::failed_transport_shards);
+    let lost = on_other_connections.map(|shard| match shard.request_sent().definitely_not_sent() {
+        true => Fate::NotCarriedOut,
+        false => Fate::Unknown,
+    });
+    let unrecorded = last.failed_transport_shards().len() < last.local_shard_retry_count() as usize;
+    earlier
+        .iter()
+        .map(answered)
+        .chain(lost)
+        .chain(unrecorded.then_some(Fate::Unknown))
+        .max()
+        .unwrap_or(Fate::NotCarriedOut)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the driver tried by itself before it gave up.
+struct DriverAttempts {
+    before: Fate,
+    /// No byte of it left this machine.
+    never_sent: bool,
+    request_charge: f64,
+}
 
-    #[test]
-    fn statuses_are_classified_by_number() {
-        for (status, sub, kind) in [
-            (400, 0, Kind::BadRequest),
-            (401, 0, Kind::Auth),
-            (403, 0, Kind::Auth),
-            (403, 3, Kind::Transient),
-            (404, 0, Kind::NotFound),
-            (404, 1002, Kind::Transient),
-            (408, 0, Kind::Transient),
-            (409, 0, Kind::Conflict),
-            (410, 1002, Kind::Transient),
-            (412, 0, Kind::Precondition),
-            (413, 0, Kind::TooLarge),
-            (429, 3200, Kind::Throttled),
-            (449, 0, Kind::Transient),
-            (500, 0, Kind::Transient),
-            (503, 0, Kind::Transient),
-        ] {
-            assert_eq!(Kind::from_status(status, sub), kind, "{status}/{sub}");
+impl DriverAttempts {
+    fn of(error: &CosmosError, asked: Asked) -> Self {
+        let Some(diagnostics) = error.diagnostics() else {
+            return DriverAttempts {
+                before: Fate::NotCarriedOut,
+                never_sent: false,
+                request_charge: 0.0,
+            };
+        };
+        let requests = diagnostics.requests();
+        DriverAttempts {
+            before: resent(&diagnostics, asked),
+            never_sent: requests.len() == diagnostics.request_count()
+                && requests.iter().all(|r| r.request_sent().definitely_not_sent()),
+            request_charge: diagnostics.total_request_charge().value(),
         }
-    }
-
-    #[test]
-    fn only_failures_of_one_record_may_drop_it() {
-        for kind in [
-            Kind::Auth,
-            Kind::Throttled,
-            Kind::Transient,
-            Kind::Closed,
-            Kind::Internal,
-        ] {
-            assert!(!kind.is_record_level(), "{kind:?}");
-        }
-        assert!(Kind::TooLarge.is_record_level());
     }
 }

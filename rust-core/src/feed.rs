@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::models::{
     ResponseBody,
 };
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
-use azure_data_cosmos_driver::OperationPlan;
+use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use futures::{stream, StreamExt, TryStreamExt};
 
 use crate::account::{read_options, Account};
@@ -17,8 +17,9 @@ use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::{build, Items, KeyPaths, PageHead};
-use crate::retry::Attempts;
+use crate::retry::until_answered;
 use crate::split::{uncovered, Split, SplitEntry};
+use crate::status::{Asked, Fate};
 
 /// A page as it came: its items, and the position after it.
 pub struct RawPage {
@@ -63,7 +64,8 @@ impl FeedCursor {
         let plan = account
             .driver
             .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
-            .await?;
+            .await
+            .map_err(failed)?;
         Ok(FeedCursor {
             account: account.clone(),
             container: container.clone(),
@@ -89,8 +91,9 @@ impl FeedCursor {
             Ok(Some(response)) => response,
             Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
             Err(e) => {
-                metrics.request(started.elapsed(), 0.0);
-                return Err(e.into());
+                let error = failed(e);
+                metrics.request(started.elapsed(), error.request_charge);
+                return Err(error);
             }
         };
         metrics.request(
@@ -109,13 +112,23 @@ impl FeedCursor {
             }
         };
         metrics.bytes_received.fetch_add(bytes, Relaxed);
-        let continuation = self.plan.to_continuation_token()?.as_str().to_owned();
+        let continuation = self
+            .plan
+            .to_continuation_token()
+            .map_err(failed)?
+            .as_str()
+            .to_owned();
         Ok(RawPage {
             items,
             bytes,
             continuation,
         })
     }
+}
+
+/// A failure of a feed request. Reading again is always safe.
+fn failed(error: CosmosError) -> CoreError {
+    CoreError::from_driver(&error, Asked::Feed, Fate::NotCarriedOut)
 }
 
 /// Finds the feed ranges of a container.
@@ -169,7 +182,8 @@ impl Enumerator {
             let ranges = account
                 .driver
                 .resolve_all_partition_key_ranges(&container, true)
-                .await?
+                .await
+                .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?
                 .ok_or_else(|| {
                     CoreError::new(
                         Kind::Transient,
@@ -212,7 +226,6 @@ async fn fix_now(
     metrics: &Metrics,
     mut split: Split,
 ) -> Result<SplitEntry> {
-    let mut attempts = Attempts::new(&config.retry);
     let paths = KeyPaths::new(container.partition_key_definition().paths());
     let head = PageHead {
         split_id: "",
@@ -220,18 +233,15 @@ async fn fix_now(
         arrived_epoch_millis: 0,
     };
     while split.start == Start::Now && split.continuation.is_none() {
-        let page = match FeedCursor::open(account, container, config, &split).await {
-            Ok(mut cursor) => cursor.next(metrics).await,
-            Err(e) => Err(e),
+        let ask = || async {
+            let mut cursor = FeedCursor::open(account, container, config, &split).await?;
+            cursor.next(metrics).await
         };
-        match page {
-            // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked
-            // for again: only an empty page fixes the position.
-            Ok(page) if build(&head, &page.items, &paths)?.records == 0 => {
-                split.continuation = Some(page.continuation);
-            }
-            Ok(_) => continue,
-            Err(e) => tokio::time::sleep(attempts.next(&e).ok_or(e)?).await,
+        let page = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
+        // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked for again: only
+        // an empty page fixes the position.
+        if build(&head, &page.items, &paths)?.records == 0 {
+            split.continuation = Some(page.continuation);
         }
     }
     Ok(SplitEntry {

@@ -19,3 +19,4 @@ pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod split;
+pub mod status;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::error::{CoreError, Kind};
 use crate::frame::{FrameKind, FrameWriter};
 
 /// Number of latency buckets; bucket `i` counts requests of less than `2^i` microseconds.
@@ -58,6 +59,14 @@ metrics! {
     splits_paused,
     bulk_requests,
     point_requests,
+    /// Bulk requests that the service refused as a whole.
+    bulk_refused,
+    /// Physical partitions whose operations go one by one now, since the service does not take the bulk form.
+    bulk_off,
+    /// Documents that could not be decoded and were skipped or handed over raw.
+    undecodable,
+    /// How long the split, or the operation, that has been throttled or failing longest is held up, in milliseconds; 0 for none.
+    held_millis,
 }
 
 impl Metrics {
@@ -74,6 +83,13 @@ impl Metrics {
     pub fn charge(&self, request_units: f64) {
         self.request_charge_milli
             .fetch_add((request_units.max(0.0) * 1000.0).round() as u64, Relaxed);
+    }
+
+    /// Counts a failed attempt, whatever comes of it. What it cost is counted with its request.
+    pub fn failure(&self, error: &CoreError) {
+        if error.kind == Kind::Throttled {
+            self.throttled.fetch_add(1, Relaxed);
+        }
     }
 
     /// The snapshot as a METRICS frame.
@@ -96,7 +112,7 @@ mod tests {
         m.point_requests.store(7, Relaxed);
         m.request(Duration::from_micros(5), 1.25);
         let s = m.snapshot();
-        assert_eq!(Metrics::COUNTERS, 18);
+        assert_eq!(Metrics::COUNTERS, 22);
         assert_eq!(s.len(), Metrics::COUNTERS + BUCKETS);
         assert_eq!((s[0], s[1], s[17]), (1, 1250, 7));
         // 5 us: less than 2^3 and at least 2^2.

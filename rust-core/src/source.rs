@@ -365,20 +365,12 @@ impl Fetcher {
         }
     }
 
-    /// Waits after a failure; false when it is final. Throttling never ends a source: it is waited out, and shows as lag.
+    /// Waits after a failure; false when it is final.
     async fn wait_after(&self, error: &CoreError, attempts: &mut Attempts) -> bool {
         let metrics = &self.shared.metrics;
-        if error.kind == Kind::Throttled {
-            metrics.throttled.fetch_add(1, Relaxed);
-        }
-        let wait = match attempts.next(error) {
-            Some(wait) => wait,
-            None if error.kind == Kind::Throttled => {
-                tracing::warn!(target: "cosmosflink::source", "split {} is throttled for long: {error}", self.id);
-                *attempts = Attempts::new(&self.config.retry);
-                self.config.retry.max_backoff
-            }
-            None => return false,
+        metrics.failure(error);
+        let Some(wait) = attempts.next(error, tokio::time::Instant::now()) else {
+            return false;
         };
         metrics.retries.fetch_add(1, Relaxed);
         tracing::debug!(target: "cosmosflink::source", "split {}: waiting {wait:?} after: {error}", self.id);

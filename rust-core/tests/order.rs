@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::config::{Config, Role};
-use cosmosflink_core::error::{CoreError, Kind, Result};
+use cosmosflink_core::error::{CoreError, Result};
 use cosmosflink_core::sink::{
     encode_operations, NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink,
 };
+use cosmosflink_core::status::{Asked, Fate};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 
@@ -38,9 +39,8 @@ impl Flaky {
 
     fn error(&self, status: u16) -> CoreError {
         CoreError {
-            status,
             retry_after_ms: Some(1),
-            ..CoreError::new(Kind::from_status(status, 0), "asked for")
+            ..CoreError::answered((status, 0), Asked::Upsert, Fate::NotCarriedOut, "asked for")
         }
     }
 

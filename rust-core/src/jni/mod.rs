@@ -23,7 +23,7 @@ use crate::source::{panic_text, Source};
 use crate::split;
 
 /// What the library speaks; the jar refuses another number.
-const ABI_VERSION: jint = 2;
+const ABI_VERSION: jint = 3;
 
 /// Longest time that one call may wait, so that a thread never hangs in native code for longer than Flink's own time-outs.
 const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use crate::account::Account;
 use crate::config::Config;
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
-use crate::retry::Attempts;
+use crate::retry::until_answered;
 
 use super::operation::Operation;
 use super::wire::{Container, Service};
@@ -77,14 +77,14 @@ impl DeadLetters {
             document: document.as_bytes(),
         };
         let write = decode_operations(encode_operations(&[new]))?.remove(0);
-        let mut attempts = Attempts::new(&self.letters.config.retry);
-        loop {
-            let Some(e) = self.letters.point(&write).await.error else {
-                return Ok(());
-            };
-            let wait = attempts.next(&e).ok_or(*e)?;
-            tokio::time::sleep(wait).await;
-        }
+        let (retry, metrics) = (&self.letters.config.retry, &self.letters.metrics);
+        until_answered(retry, metrics, "storing a dead letter", || async {
+            match self.letters.point(&write).await.error {
+                Some(e) => Err(*e),
+                None => Ok(()),
+            }
+        })
+        .await
     }
 }
 

@@ -35,8 +35,9 @@ use crate::config::{Config, FailureMode};
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 use crate::metrics::Metrics;
-use crate::retry::Attempts;
+use crate::retry::{until_answered, Attempts};
 use crate::source::panic_text;
+use crate::status::{Blame, Next};
 
 use dead_letter::DeadLetters;
 use operation::canonical_key;
@@ -501,10 +502,7 @@ impl Inner {
             Ok(results) => results,
             // The request as a whole was not understood: either one document spoils it, or the service does not take the form.
             // Sent one by one, each operation gets an answer of its own.
-            Err(e)
-                if matches!(e.kind, Kind::BadRequest | Kind::TooLarge | Kind::NotFound)
-                    || e.status == 501 =>
-            {
+            Err(e) if e.next == Next::Halve => {
                 let mut results = Vec::with_capacity(batch.len());
                 for op in batch {
                     results.push(this.service.point(op).await);
@@ -529,25 +527,23 @@ impl Inner {
         let mut hold = None;
         for (mut op, result) in batch.into_iter().zip(results) {
             op.request_charge += result.request_charge;
-            let Some(error) = op.after_ambiguity(result.error) else {
+            let Some(error) = result.error.filter(|e| e.next != Next::Done) else {
                 good.push((op, result.status));
                 continue;
             };
-            if error.kind == Kind::Throttled {
-                this.metrics.throttled.fetch_add(1, Relaxed);
-            }
-            op.ambiguous |= error.kind == Kind::Transient && !matches!(error.status, 410 | 449);
+            this.metrics.failure(&error);
+            op.fate = op.fate.max(error.fate);
             let attempts = op
                 .attempts
                 .get_or_insert_with(|| Box::new(Attempts::new(&this.config.retry)));
-            match attempts.next(&error) {
+            match attempts.next(&error, tokio::time::Instant::now()) {
                 None => failures.push((op, error)),
                 Some(wait) => {
                     this.metrics.retries.fetch_add(1, Relaxed);
                     if error.kind == Kind::Throttled {
                         hold = hold.max(Some(wait));
                     }
-                    if error.status == 410 {
+                    if error.next == Next::Reroute {
                         stale_after = stale_after.max(wait);
                         stale.push(op);
                     } else {
@@ -634,22 +630,15 @@ impl Inner {
     /// Reads the physical partitions again and routes everything anew. Nothing is sent meanwhile.
     async fn refresh(this: Arc<Self>, wait: Duration) {
         tracing::info!(target: "cosmosflink::sink", "the partitions of '{}' have changed; reading them again", this.config.container);
-        let mut backoff = wait;
-        let partitions = loop {
-            tokio::time::sleep(backoff).await;
-            match this.service.partitions(true).await {
-                Ok(partitions) => break Some(partitions),
-                Err(e) if e.kind.is_retryable() && backoff < this.config.retry.deadline => {
-                    backoff = (backoff * 2).max(this.config.retry.backoff);
-                    tracing::warn!(target: "cosmosflink::sink", "reading the partitions failed, trying again in {backoff:?}: {e}");
-                }
-                Err(e) => {
-                    // The operations go on with what is known; their own attempts end them if that does not help.
-                    tracing::error!(target: "cosmosflink::sink", "reading the partitions failed: {e}");
-                    break None;
-                }
-            }
-        };
+        tokio::time::sleep(wait).await;
+        let ask = || this.service.partitions(true);
+        let partitions = until_answered(&this.config.retry, &this.metrics, "reading the partitions", ask)
+            .await
+            // The operations go on with what is known; their own attempts end them if that does not help.
+            .inspect_err(
+                |e| tracing::error!(target: "cosmosflink::sink", "reading the partitions failed: {e}"),
+            )
+            .ok();
         let mut engine = this.lock();
         engine.refreshing = false;
         if let Some(partitions) = partitions {
@@ -670,7 +659,7 @@ impl Inner {
 
     /// Ends an operation that failed for good, in the way that the options ask for.
     fn settle_failure(this: &Arc<Self>, op: Operation, error: CoreError) {
-        if !error.kind.is_record_level() {
+        if error.blame == Blame::Everybody {
             return this.deliver_one(op, OutcomeResult::Failed, error);
         }
         match (&this.config.failure_mode, &this.dead_letters) {

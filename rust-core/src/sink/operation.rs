@@ -11,6 +11,7 @@ use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 use crate::page::is_object;
 use crate::retry::Attempts;
+use crate::status::{Asked, Fate};
 
 /// Most bytes of a document's id.
 /// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits> (per-item limits).
@@ -29,6 +30,16 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// What is asked of the service.
+    pub fn asked(self) -> Asked {
+        match self {
+            OperationKind::Upsert => Asked::Upsert,
+            OperationKind::Create => Asked::Create,
+            OperationKind::Replace => Asked::Replace,
+            OperationKind::Delete => Asked::Delete,
+        }
+    }
+
     /// The name in a bulk request.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,8 +68,8 @@ pub struct Operation {
     pub document: u64,
     /// Made at the first failure.
     pub attempts: Option<Box<Attempts>>,
-    /// Whether an attempt may have been carried out although it failed (time-out, lost connection, 5xx).
-    pub ambiguous: bool,
+    /// The worst fate of the attempts so far: whether one may have been carried out although it failed.
+    pub fate: Fate,
     /// Does not fit into a bulk request.
     pub alone: bool,
     pub request_charge: f64,
@@ -146,18 +157,6 @@ impl Operation {
         key_hash.hash(&mut hasher);
         self.id().hash(&mut hasher);
         hasher.finish()
-    }
-
-    /// What is left of a failure when an earlier attempt may have been carried out: a delete that finds nothing is done (also the
-    /// first time: a replay after a restore must not fail), and so is a create that finds its document after a lost answer.
-    pub fn after_ambiguity(&self, error: Option<Box<CoreError>>) -> Option<Box<CoreError>> {
-        match (self.kind, error) {
-            (OperationKind::Delete, Some(e)) if e.kind == Kind::NotFound && e.sub_status == 0 => None,
-            (OperationKind::Create, Some(e)) if e.kind == Kind::Conflict && (self.ambiguous || e.resent) => {
-                None
-            }
-            (_, error) => error,
-        }
     }
 }
 
@@ -250,7 +249,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             submission: 0,
             document: 0,
             attempts: None,
-            ambiguous: false,
+            fate: Fate::NotCarriedOut,
             alone: false,
             request_charge: 0.0,
         });
@@ -365,18 +364,5 @@ mod tests {
             assert_eq!(hash(text, paths).unwrap_err().kind, Kind::BadRequest, "{text}");
         }
         assert!(hash("[{}]", one).is_ok() && hash("[null]", one).is_ok() && hash("[1.5]", one).is_ok());
-    }
-
-    #[test]
-    fn replays_of_deletes_and_lost_answers_of_creates_count_as_done() {
-        let error = |kind| Some(Box::new(CoreError::new(kind, "x")));
-        let delete = operation(OperationKind::Delete, "a", "[1]", b"");
-        assert!(delete.after_ambiguity(error(Kind::NotFound)).is_none());
-        let mut create = operation(OperationKind::Create, "a", "[1]", b"{}");
-        assert!(create.after_ambiguity(error(Kind::Conflict)).is_some());
-        create.ambiguous = true;
-        assert!(create.after_ambiguity(error(Kind::Conflict)).is_none());
-        let replace = operation(OperationKind::Replace, "a", "[1]", b"{}");
-        assert!(replace.after_ambiguity(error(Kind::NotFound)).is_some());
     }
 }

@@ -19,8 +19,9 @@ use futures::future::BoxFuture;
 
 use crate::account::{write_options, Account};
 use crate::config::Config;
-use crate::error::{CoreError, Kind, Result};
+use crate::error::{resent, CoreError, Kind, Result};
 use crate::metrics::Metrics;
+use crate::status::{Asked, Fate, Next};
 
 use super::operation::{canonical_key, Operation, OperationKind};
 
@@ -67,7 +68,7 @@ impl OperationResult {
     pub fn failed(error: CoreError) -> Self {
         OperationResult {
             status: error.status,
-            request_charge: 0.0,
+            request_charge: error.request_charge,
             error: Some(Box::new(error)),
         }
     }
@@ -153,12 +154,16 @@ struct WireResult {
 ///
 /// # Errors
 /// Transient when it is not one result per operation: what was carried out is then unknown, and asking again is safe.
+///
+/// `asked` gives the kind and the fate so far of each operation, in the request's order; `resent` is the fate of what the driver sent
+/// before by itself.
 pub fn bulk_results(
     body: &[u8],
-    expected: usize,
+    asked: impl ExactSizeIterator<Item = (Asked, Fate)>,
     activity_id: &str,
-    resent: bool,
+    resent: Fate,
 ) -> Result<Vec<OperationResult>> {
+    let expected = asked.len();
     let unclear = |why: String| CoreError {
         activity_id: activity_id.to_owned(),
         ..CoreError::new(
@@ -175,20 +180,18 @@ pub fn bulk_results(
     }
     Ok(results
         .into_iter()
-        .map(|r| {
+        .zip(asked)
+        .map(|(r, (asked, before))| {
             let sub_status = r.sub_status_code.unwrap_or(0);
             let error = (!(200..300).contains(&r.status_code)).then(|| {
-                let kind = Kind::from_status(r.status_code, sub_status);
                 let detail = r.message.map(|m| format!(": {m}")).unwrap_or_default();
-                Box::new(CoreError {
-                    kind,
-                    status: r.status_code,
-                    sub_status,
-                    activity_id: activity_id.to_owned(),
-                    retry_after_ms: r.retry_after_milliseconds,
-                    resent,
-                    message: format!("the service answered {}/{sub_status}{detail}", r.status_code),
-                })
+                let message = format!("the service answered {}/{sub_status}{detail}", r.status_code);
+                let mut error =
+                    CoreError::answered((r.status_code, sub_status), asked, before.max(resent), message);
+                error.activity_id = activity_id.to_owned();
+                error.retry_after_ms = r.retry_after_milliseconds;
+                error.fate = error.fate.max(resent);
+                Box::new(error)
             });
             OperationResult {
                 status: r.status_code,
@@ -204,6 +207,7 @@ impl Container {
         &self,
         operation: CosmosOperation,
         headers: &[(&'static str, String)],
+        (asked, before): (Asked, Fate),
     ) -> Result<CosmosResponse> {
         let metrics = &self.metrics;
         let mut options = write_options(&self.config);
@@ -223,8 +227,10 @@ impl Container {
             .execute_singleton_operation(operation, options.build())
             .await;
         metrics.requests_in_flight.fetch_sub(1, Relaxed);
-        metrics.request(started.elapsed(), result.as_ref().map_or(0.0, charge));
-        Ok(result?)
+        let result = result.map_err(|e| CoreError::from_driver(&e, asked, before));
+        let charge = result.as_ref().map_or_else(|e| e.request_charge, charge);
+        metrics.request(started.elapsed(), charge);
+        result
     }
 
     async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
@@ -243,14 +249,15 @@ impl Container {
             let etag = String::from_utf8_lossy(op.if_match()).into_owned();
             operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
         }
-        self.execute(operation, &[]).await
+        self.execute(operation, &[], (op.kind.asked(), op.fate)).await
     }
 
     /// The driver has no bulk operation. A create with an empty partition key goes to the same path without a partition key
     /// header, and the headers below make it a bulk request; signing, regions and connections stay the driver's.
     async fn bulk_inner(&self, operations: &[Operation], range: &str) -> Result<Vec<OperationResult>> {
         self.metrics.bulk_requests.fetch_add(1, Relaxed);
-        let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())?;
+        let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new())
+            .map_err(|e| CoreError::internal(format!("the driver refuses an empty partition key: {e}")))?;
         let operation =
             CosmosOperation::create_item(ItemReference::from_name(&self.container, no_key, "bulk"))
                 .with_body(bulk_body(operations));
@@ -260,22 +267,29 @@ impl Container {
             ("x-ms-cosmos-batch-continue-on-error", "true".to_owned()),
             ("x-ms-documentdb-partitionkeyrangeid", range.to_owned()),
         ];
-        let response = self.execute(operation, &headers).await?;
+        let response = self
+            .execute(operation, &headers, (Asked::Bulk, Fate::NotCarriedOut))
+            .await?;
         let activity_id = response
             .headers()
             .activity_id
             .as_ref()
             .map_or("", |a| a.as_str())
             .to_owned();
-        let resent = response.diagnostics_ref().request_count() > 1;
-        let body: Bytes = response.into_body().single()?;
+        let resent = resent(&response.diagnostics(), Asked::Bulk);
+        let body: Bytes = response
+            .into_body()
+            .single()
+            .map_err(|e| CoreError::from_driver(&e, Asked::Bulk, resent))?;
         self.metrics.bytes_received.fetch_add(body.len() as u64, Relaxed);
-        bulk_results(&body, operations.len(), &activity_id, resent)
+        let asked = operations.iter().map(|op| (op.kind.asked(), op.fate));
+        bulk_results(&body, asked, &activity_id, resent)
     }
 }
 
+/// Request units of an answer, with those of the driver's own attempts before it.
 fn charge(response: &CosmosResponse) -> f64 {
-    response.headers().request_charge.map_or(0.0, |c| c.value())
+    response.diagnostics_ref().total_request_charge().value()
 }
 
 impl Service for Container {
@@ -289,7 +303,8 @@ impl Service for Container {
                 .account
                 .driver
                 .resolve_all_partition_key_ranges(&self.container, refresh)
-                .await?;
+                .await
+                .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?;
             let ranges = ranges.ok_or_else(|| {
                 let name = self.container.name();
                 CoreError::new(
@@ -316,6 +331,12 @@ impl Service for Container {
                 Ok(response) => OperationResult {
                     status: u16::from(response.status().status_code()),
                     request_charge: charge(&response),
+                    error: None,
+                },
+                // Nothing that remains undone: the answer is the echo of an earlier attempt, or there is nothing to do.
+                Err(e) if e.next == Next::Done => OperationResult {
+                    status: e.status,
+                    request_charge: e.request_charge,
                     error: None,
                 },
                 Err(e) => OperationResult::failed(e),
@@ -380,7 +401,13 @@ mod tests {
         let body = br#"[{"statusCode":201,"requestCharge":5.5,"eTag":"x","resourceBody":{"id":"a"}},
             {"statusCode":429,"subStatusCode":3200,"requestCharge":0.4,"retryAfterMilliseconds":12},
             {"statusCode":409,"requestCharge":1,"message":"exists"}]"#;
-        let results = bulk_results(body, 3, "act", false).unwrap();
+        let results = bulk_results(
+            body,
+            [(Asked::Create, Fate::NotCarriedOut); 3].into_iter(),
+            "act",
+            Fate::NotCarriedOut,
+        )
+        .unwrap();
         assert!(results[0].error.is_none() && results[0].request_charge == 5.5);
         let throttled = results[1].error.as_ref().unwrap();
         assert_eq!(
@@ -398,7 +425,13 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_fit_is_asked_for_again() {
         for body in [&b"[]"[..], b"{}", b"", b"[{\"statusCode\":\"x\"}]"] {
-            assert!(bulk_results(body, 1, "", false).is_err_and(|e| e.kind == Kind::Transient));
+            assert!(bulk_results(
+                body,
+                [(Asked::Create, Fate::NotCarriedOut)].into_iter(),
+                "",
+                Fate::NotCarriedOut
+            )
+            .is_err_and(|e| e.kind == Kind::Transient));
         }
     }
 }

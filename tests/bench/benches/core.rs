@@ -15,6 +15,7 @@ use cosmosflink_core::sink::{
     OperationResult, Service, Sink,
 };
 use cosmosflink_core::split::Split;
+use cosmosflink_core::status::Fate;
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use futures::future::BoxFuture;
 
@@ -114,9 +115,9 @@ impl Service for Instant {
             black_box(bulk_body(operations));
             bulk_results(
                 self.answers[operations.len()].as_bytes(),
-                operations.len(),
+                operations.iter().map(|op| (op.kind.asked(), op.fate)),
                 "activity",
-                false,
+                Fate::NotCarriedOut,
             )
         })
     }

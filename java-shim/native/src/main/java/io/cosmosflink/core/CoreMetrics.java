@@ -24,7 +24,15 @@ public final class CoreMetrics {
         SPLITS,
         SPLITS_PAUSED,
         BULK_REQUESTS,
-        POINT_REQUESTS
+        POINT_REQUESTS,
+        /** Bulk requests that the service refused as a whole. */
+        BULK_REFUSED,
+        /** Partitions whose operations go one by one now. */
+        BULK_OFF,
+        /** Documents that could not be decoded and were skipped or handed over raw. */
+        UNDECODABLE,
+        /** How long what is throttled or failing longest has been held up; 0 when nothing is. */
+        HELD_MILLIS
     }
 
     /** Before the first snapshot. */

@@ -9,7 +9,7 @@ package io.cosmosflink.core;
  */
 final class CosmosCore {
     /** The contract that this jar speaks. The loader refuses a library that speaks another. */
-    static final int ABI_VERSION = 2;
+    static final int ABI_VERSION = 3;
 
     private CosmosCore() {}
 

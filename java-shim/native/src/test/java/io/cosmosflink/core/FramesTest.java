@@ -91,9 +91,9 @@ class FramesTest {
 
     @Test
     void latencyComesFromTheBuckets() {
-        FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(50);
-        for (int i = 0; i < 50; i++) {
-            frame.u64(i < 18 ? i : i == 28 ? 99 : i == 38 ? 1 : 0);
+        FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(54);
+        for (int i = 0; i < 54; i++) {
+            frame.u64(i < 22 ? i : i == 32 ? 99 : i == 42 ? 1 : 0);
         }
         CoreMetrics metrics = CoreMetrics.decode(frame.toBytes());
         assertThat(metrics.get(CoreMetrics.Field.POINT_REQUESTS)).isEqualTo(17);

@@ -1,0 +1,484 @@
+//! The one place that decides what an answer of the service means.
+//!
+//! [`judge`] looks an answer up in [`TABLE`]: status, sub-status, what was asked, and whether an earlier attempt of the same operation
+//! may have been carried out. The verdict says what kind of failure it is, what to do next, whose fault it is, and whether the
+//! attempt itself may have been carried out. Nothing else in the core looks at a status to decide something.
+//!
+//! Where the numbers come from:
+//! * `[http]` <https://learn.microsoft.com/rest/api/cosmos-db/http-status-codes-for-cosmosdb>
+//! * `[limits]` <https://learn.microsoft.com/azure/cosmos-db/concepts-limits>
+//! * `[forbidden]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-forbidden>
+//! * `[notfound]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-not-found>
+//! * `[conflict]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-bad-request> and `troubleshoot-precondition-failed` beside it
+//! * `[sdk]` <https://learn.microsoft.com/azure/cosmos-db/conceptual-resilient-sdk-applications>, what the vendor's clients retry
+//! * `[driver]` `error/status_codes.rs` of `azure_data_cosmos_driver` 1.0.0: numbers from 20000 on are the driver's own
+
+use crate::error::Kind;
+
+/// What was asked of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// The account, a container's definition or its partitions.
+    Metadata,
+    /// A page of the change feed.
+    Feed,
+    /// A bulk request as a whole; its operations are judged by their own kinds.
+    Bulk,
+    Upsert,
+    Create,
+    Replace,
+    Delete,
+}
+
+impl Asked {
+    /// Whether it is a write of one document.
+    pub fn is_write(self) -> bool {
+        matches!(
+            self,
+            Asked::Upsert | Asked::Create | Asked::Replace | Asked::Delete
+        )
+    }
+}
+
+/// Whether an attempt was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// The service refused it, or it never left this machine.
+    NotCarriedOut,
+    /// It was sent, and no answer says what became of it.
+    Unknown,
+}
+
+/// What to do about an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It counts as done.
+    Done,
+    /// Ask again after a wait, for as long as it takes: throttling. Ends only where an option sets a limit.
+    Wait,
+    /// Ask again after a wait, until the deadline.
+    Retry,
+    /// Read the container's partitions again, then ask again, until the deadline.
+    Reroute,
+    /// Ask for less: a bulk request is cut into halves until the culprit is alone, a page is asked for with fewer documents.
+    Halve,
+    /// It is final.
+    End,
+}
+
+/// Whose failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// That of one record: it may be skipped or stored as a dead letter.
+    Record,
+    /// It would hit every record alike: dropping records for it would be losing data.
+    Everybody,
+}
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub kind: Kind,
+    pub next: Next,
+    pub blame: Blame,
+    /// What became of the attempt that got this answer.
+    pub fate: Fate,
+    /// What a person can do about it; empty where nothing need be done.
+    pub advice: &'static str,
+}
+
+/// Which statuses a row is for.
+#[derive(Clone, Copy, Debug)]
+enum Status {
+    Is(u16),
+    OneOf(&'static [u16]),
+    From(u16, u16),
+}
+
+/// Which sub-statuses a row is for.
+#[derive(Clone, Copy, Debug)]
+enum Sub {
+    Any,
+    Is(u32),
+    OneOf(&'static [u32]),
+}
+
+/// Which requests a row is for.
+#[derive(Clone, Copy, Debug)]
+enum For {
+    All,
+    Writes,
+    OneOf(&'static [Asked]),
+}
+
+struct Row {
+    status: Status,
+    sub: Sub,
+    asked: For,
+    /// Only after an attempt whose fate is unknown.
+    after_unknown: bool,
+    verdict: Verdict,
+    /// A case that this row must decide, by which the test finds a row that is shadowed.
+    #[cfg_attr(not(test), allow(dead_code))]
+    example: (u16, u32, Asked),
+}
+
+const RESTART_AFTER_RECREATION: &str = "the container was deleted and created anew since it was opened; restart the job (a source: without its state)";
+const CHECK_CREDENTIALS: &str = "check cosmos.auth.*, and the data-plane role of the identity";
+const CONTAINER_MISSING: &str =
+    "the container or its database does not exist; create it or correct its name, then restart the job";
+const BULK_FORBIDDEN: &str = "check cosmos.auth.* and the identity's role; an emulator that does not know bulk requests may answer so too: set sink.bulk to false for it";
+
+const fn row(
+    status: Status,
+    sub: Sub,
+    asked: For,
+    (kind, next, blame, fate): (Kind, Next, Blame, Fate),
+    advice: &'static str,
+    example: (u16, u32, Asked),
+) -> Row {
+    Row {
+        status,
+        sub,
+        asked,
+        after_unknown: false,
+        verdict: Verdict {
+            kind,
+            next,
+            blame,
+            fate,
+            advice,
+        },
+        example,
+    }
+}
+
+const fn after_unknown(mut row: Row) -> Row {
+    row.after_unknown = true;
+    row
+}
+
+use Asked::{Bulk, Create, Delete, Feed, Metadata, Replace, Upsert};
+use Blame::{Everybody, Record};
+use Fate::{NotCarriedOut as Refused, Unknown};
+use Next::{Done, End, Halve, Reroute, Retry, Wait};
+
+/// The first row that fits decides.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    // -- what counts as done: the answer is that of an earlier attempt's own success, or says that there is nothing left to do
+    after_unknown(row(Status::Is(409), Sub::Any, For::OneOf(&[Create]),
+        (Kind::Conflict, Done, Record, Refused), "", (409, 0, Create))),
+    // [conflict]: the earlier attempt changed the ETag that it was to match.
+    after_unknown(row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, Upsert]),
+        (Kind::Precondition, Done, Record, Refused), "", (412, 0, Replace))),
+    // [notfound]: a delete that finds nothing has what it wanted, also at its first attempt: a replay after a restore must not fail.
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Delete]),
+        (Kind::NotFound, Done, Record, Refused), "", (404, 0, Delete)),
+
+    // -- throttling: [http], [sdk]. 3200 request units, 3088 a split, 3092 resources of the system, 3210 metadata, 3214 a hot key.
+    row(Status::Is(429), Sub::Any, For::All,
+        (Kind::Throttled, Wait, Everybody, Refused), "raise the throughput of the container, or lower the rate of the job", (429, 3200, Feed)),
+
+    // -- recreated containers: [http], [driver] (`COLLECTION_RID_MISMATCH`, `NAME_CACHE_STALE`)
+    row(Status::Is(400), Sub::Is(1024), For::OneOf(&[Feed, Metadata]),
+        (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Feed)),
+    row(Status::Is(410), Sub::Is(1000), For::OneOf(&[Feed, Metadata]),
+        (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Metadata)),
+    row(Status::Is(400), Sub::Is(1024), For::All,
+        (Kind::NotFound, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Bulk)),
+    row(Status::Is(410), Sub::Is(1000), For::All,
+        (Kind::NotFound, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Upsert)),
+
+    // -- partitions that moved: [http]. 1002 split or merged away, 1007 being split or merged, 1008 being moved.
+    row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, Metadata]),
+        (Kind::Transient, Retry, Everybody, Refused), "", (410, 1002, Feed)),
+    row(Status::Is(410), Sub::Any, For::All,
+        (Kind::Transient, Reroute, Everybody, Refused), "", (410, 1002, Bulk)),
+
+    // -- 401: [http]; the driver's 20402 is a token that could not be had, 5006 a token that has just expired.
+    row(Status::Is(401), Sub::OneOf(&[20402, 5006]), For::All,
+        (Kind::Transient, Retry, Everybody, Refused), "no token could be had from Entra ID; check the cosmos.auth.* options and the way to the token endpoint", (401, 20402, Feed)),
+    row(Status::Is(401), Sub::Any, For::All,
+        (Kind::Auth, End, Everybody, Refused), CHECK_CREDENTIALS, (401, 0, Bulk)),
+
+    // -- 403: [forbidden]. 3 a region that takes no writes, 1008 a region that has left the account: both end with a failover.
+    row(Status::Is(403), Sub::OneOf(&[3, 1008]), For::All,
+        (Kind::Transient, Retry, Everybody, Refused), "", (403, 3, Upsert)),
+    // [limits]: 20 GB for one logical partition key.
+    row(Status::Is(403), Sub::Is(1014), For::Writes,
+        (Kind::BadRequest, End, Record, Refused), "the storage of this partition key is full (20 GB); delete documents of it or choose a finer partition key", (403, 1014, Create)),
+    row(Status::Is(403), Sub::Is(1014), For::OneOf(&[Bulk]),
+        (Kind::BadRequest, Halve, Everybody, Refused), "", (403, 1014, Bulk)),
+    row(Status::Is(403), Sub::Any, For::OneOf(&[Bulk]),
+        (Kind::Auth, End, Everybody, Refused), BULK_FORBIDDEN, (403, 0, Bulk)),
+    row(Status::Is(403), Sub::Any, For::All,
+        (Kind::Auth, End, Everybody, Refused), CHECK_CREDENTIALS, (403, 0, Feed)),
+
+    // -- 404: [notfound]. 1002 a session that is not there yet, 1013 a container that is still being created.
+    row(Status::Is(404), Sub::OneOf(&[1002, 1013]), For::All,
+        (Kind::Transient, Retry, Everybody, Refused), "", (404, 1013, Metadata)),
+    // An upsert or a create that finds a document which expires at this moment.
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Upsert, Create]),
+        (Kind::NotFound, Retry, Everybody, Refused), CONTAINER_MISSING, (404, 0, Upsert)),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Replace]),
+        (Kind::NotFound, End, Record, Refused), "", (404, 0, Replace)),
+    // Some servers answer so to the form itself; alone, each operation gets an answer of its own.
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Bulk]),
+        (Kind::NotFound, Halve, Everybody, Refused), CONTAINER_MISSING, (404, 0, Bulk)),
+    row(Status::Is(404), Sub::Any, For::All,
+        (Kind::NotFound, End, Everybody, Refused), CONTAINER_MISSING, (404, 1003, Upsert)),
+
+    // -- positions that do not fit: [driver]
+    row(Status::Is(400), Sub::OneOf(&[20007, 20117, 20203, 20204, 20205, 20213, 20214]), For::OneOf(&[Feed]),
+        (Kind::State, End, Everybody, Refused), "the position does not fit this container; restore from another savepoint or start without state", (400, 20007, Feed)),
+
+    // -- too large: [http], [limits]. 3402 is an answer that is too large, not a request.
+    row(Status::Is(413), Sub::Any, For::OneOf(&[Bulk]),
+        (Kind::TooLarge, Halve, Everybody, Refused), "", (413, 0, Bulk)),
+    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed]),
+        (Kind::Transient, Halve, Everybody, Refused), "", (413, 3402, Feed)),
+    row(Status::Is(413), Sub::Is(3402), For::All,
+        (Kind::Transient, Retry, Everybody, Unknown), "", (413, 3402, Upsert)),
+    row(Status::Is(413), Sub::Any, For::Writes,
+        (Kind::TooLarge, End, Record, Refused), "make the document smaller; the service takes 2 MiB", (413, 0, Create)),
+
+    // -- conflicts: [http]. 409 of an upsert or a replace is a unique key; 412 an ETag.
+    row(Status::Is(409), Sub::Any, For::Writes,
+        (Kind::Conflict, End, Record, Refused), "", (409, 0, Upsert)),
+    row(Status::Is(412), Sub::Any, For::Writes,
+        (Kind::Precondition, End, Record, Refused), "", (412, 0, Delete)),
+
+    // -- what passes: [http], [sdk]
+    row(Status::Is(449), Sub::Any, For::All,
+        (Kind::Transient, Retry, Everybody, Refused), "", (449, 0, Create)),
+    row(Status::OneOf(&[408, 499]), Sub::Any, For::All,
+        (Kind::Transient, Retry, Everybody, Unknown), "", (408, 0, Bulk)),
+    // [driver]: no connection, no address.
+    row(Status::Is(503), Sub::OneOf(&[20010, 20012]), For::All,
+        (Kind::Transient, Retry, Everybody, Refused), "", (503, 20010, Create)),
+
+    // -- a bulk request that is not understood: one document may spoil it, or the server does not take the form
+    row(Status::Is(501), Sub::Any, For::OneOf(&[Bulk]),
+        (Kind::BadRequest, Halve, Everybody, Refused), "", (501, 0, Bulk)),
+    row(Status::Is(501), Sub::Any, For::All,
+        (Kind::BadRequest, End, Everybody, Refused), "the server does not implement this", (501, 0, Feed)),
+    row(Status::From(500, 599), Sub::Any, For::All,
+        (Kind::Transient, Retry, Everybody, Unknown), "", (503, 0, Upsert)),
+    row(Status::From(400, 499), Sub::Any, For::OneOf(&[Bulk]),
+        (Kind::BadRequest, Halve, Everybody, Refused), "", (400, 0, Bulk)),
+    row(Status::From(400, 499), Sub::Any, For::Writes,
+        (Kind::BadRequest, End, Record, Refused), "", (400, 1001, Replace)),
+    row(Status::From(400, 499), Sub::Any, For::All,
+        (Kind::BadRequest, End, Everybody, Refused), "", (400, 0, Feed)),
+];
+
+/// What no row knows: no status of HTTP's errors.
+const UNHEARD_OF: Verdict = Verdict {
+    kind: Kind::Internal,
+    next: End,
+    blame: Everybody,
+    fate: Unknown,
+    advice: "",
+};
+
+impl Row {
+    fn fits(&self, status: u16, sub_status: u32, asked: Asked, before: Fate) -> bool {
+        let status = match self.status {
+            Status::Is(n) => n == status,
+            Status::OneOf(list) => list.contains(&status),
+            Status::From(low, high) => (low..=high).contains(&status),
+        };
+        let sub = match self.sub {
+            Sub::Any => true,
+            Sub::Is(n) => n == sub_status,
+            Sub::OneOf(list) => list.contains(&sub_status),
+        };
+        let asked = match self.asked {
+            For::All => true,
+            For::Writes => asked.is_write(),
+            For::OneOf(list) => list.contains(&asked),
+        };
+        status && sub && asked && (!self.after_unknown || before == Unknown)
+    }
+}
+
+/// What an answer of the service means.
+///
+/// `before` is the worst fate of the earlier attempts of the same operation, the driver's own among them: only after an attempt that
+/// may have been carried out can a conflict be the echo of one's own success.
+pub fn judge(status: u16, sub_status: u32, asked: Asked, before: Fate) -> Verdict {
+    TABLE
+        .iter()
+        .find(|row| row.fits(status, sub_status, asked, before))
+        .map_or(UNHEARD_OF, |row| row.verdict)
+}
+
+/// The verdict on a failure that no answer of the service came with: a time-out of our own, a refused input, a bug.
+pub fn of_kind(kind: Kind) -> Verdict {
+    let (next, blame, fate) = match kind {
+        Kind::Throttled => (Wait, Everybody, Refused),
+        Kind::Transient => (Retry, Everybody, Unknown),
+        Kind::BadRequest | Kind::Conflict | Kind::Precondition | Kind::TooLarge => (End, Record, Refused),
+        Kind::Config | Kind::Auth | Kind::NotFound | Kind::Closed | Kind::State => (End, Everybody, Refused),
+        Kind::Internal => (End, Everybody, Unknown),
+    };
+    Verdict {
+        kind,
+        next,
+        blame,
+        fate,
+        advice: "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Asked; 7] = [Metadata, Feed, Bulk, Upsert, Create, Replace, Delete];
+
+    fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {
+        let v = judge(status, sub, asked, Refused);
+        (v.kind, v.next, v.blame, v.fate)
+    }
+
+    #[test]
+    fn every_row_decides_its_own_example() {
+        for (n, row) in TABLE.iter().enumerate() {
+            let (status, sub, asked) = row.example;
+            let before = if row.after_unknown { Unknown } else { Refused };
+            let first = TABLE.iter().position(|r| r.fits(status, sub, asked, before));
+            assert_eq!(
+                first,
+                Some(n),
+                "{status}/{sub} of {asked:?} is decided by another row"
+            );
+            assert_eq!(judge(status, sub, asked, before), row.verdict);
+        }
+    }
+
+    /// One line for each row, written out again by hand from the documentation.
+    #[test]
+    fn answers_mean_what_the_documentation_says() {
+        let expected = [
+            (429, 3200, Feed, (Kind::Throttled, Wait, Everybody, Refused)),
+            (429, 3092, Bulk, (Kind::Throttled, Wait, Everybody, Refused)),
+            (429, 0, Metadata, (Kind::Throttled, Wait, Everybody, Refused)),
+            (400, 1024, Feed, (Kind::State, End, Everybody, Refused)),
+            (400, 1024, Bulk, (Kind::NotFound, End, Everybody, Refused)),
+            (410, 1000, Feed, (Kind::State, End, Everybody, Refused)),
+            (410, 1000, Create, (Kind::NotFound, End, Everybody, Refused)),
+            (410, 1002, Feed, (Kind::Transient, Retry, Everybody, Refused)),
+            (410, 1007, Bulk, (Kind::Transient, Reroute, Everybody, Refused)),
+            (410, 0, Upsert, (Kind::Transient, Reroute, Everybody, Refused)),
+            (401, 20402, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
+            (401, 0, Bulk, (Kind::Auth, End, Everybody, Refused)),
+            (403, 3, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
+            (403, 1008, Metadata, (Kind::Transient, Retry, Everybody, Refused)),
+            (403, 1014, Upsert, (Kind::BadRequest, End, Record, Refused)),
+            (403, 1014, Bulk, (Kind::BadRequest, Halve, Everybody, Refused)),
+            (403, 0, Bulk, (Kind::Auth, End, Everybody, Refused)),
+            (403, 5301, Upsert, (Kind::Auth, End, Everybody, Refused)),
+            (404, 1002, Feed, (Kind::Transient, Retry, Everybody, Refused)),
+            (404, 1013, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
+            (404, 0, Upsert, (Kind::NotFound, Retry, Everybody, Refused)),
+            (404, 0, Create, (Kind::NotFound, Retry, Everybody, Refused)),
+            (404, 0, Replace, (Kind::NotFound, End, Record, Refused)),
+            (404, 0, Delete, (Kind::NotFound, Done, Record, Refused)),
+            (404, 1003, Replace, (Kind::NotFound, End, Everybody, Refused)),
+            (404, 1003, Delete, (Kind::NotFound, End, Everybody, Refused)),
+            (404, 1003, Bulk, (Kind::NotFound, End, Everybody, Refused)),
+            (404, 0, Metadata, (Kind::NotFound, End, Everybody, Refused)),
+            (400, 20203, Feed, (Kind::State, End, Everybody, Refused)),
+            (413, 0, Bulk, (Kind::TooLarge, Halve, Everybody, Refused)),
+            (413, 3402, Bulk, (Kind::TooLarge, Halve, Everybody, Refused)),
+            (413, 3402, Feed, (Kind::Transient, Halve, Everybody, Refused)),
+            (413, 3402, Replace, (Kind::Transient, Retry, Everybody, Unknown)),
+            (413, 0, Upsert, (Kind::TooLarge, End, Record, Refused)),
+            (409, 0, Create, (Kind::Conflict, End, Record, Refused)),
+            (409, 0, Replace, (Kind::Conflict, End, Record, Refused)),
+            (412, 0, Replace, (Kind::Precondition, End, Record, Refused)),
+            (449, 0, Create, (Kind::Transient, Retry, Everybody, Refused)),
+            (408, 0, Create, (Kind::Transient, Retry, Everybody, Unknown)),
+            (408, 20008, Feed, (Kind::Transient, Retry, Everybody, Unknown)),
+            (503, 20010, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
+            (503, 20011, Bulk, (Kind::Transient, Retry, Everybody, Unknown)),
+            (500, 0, Upsert, (Kind::Transient, Retry, Everybody, Unknown)),
+            (503, 20311, Upsert, (Kind::Transient, Retry, Everybody, Unknown)),
+            (501, 0, Bulk, (Kind::BadRequest, Halve, Everybody, Refused)),
+            (501, 0, Upsert, (Kind::BadRequest, End, Everybody, Refused)),
+            (400, 0, Bulk, (Kind::BadRequest, Halve, Everybody, Refused)),
+            (400, 0, Upsert, (Kind::BadRequest, End, Record, Refused)),
+            (400, 0, Feed, (Kind::BadRequest, End, Everybody, Refused)),
+            (302, 0, Feed, (Kind::Internal, End, Everybody, Unknown)),
+        ];
+        for (status, sub, asked, verdict) in expected {
+            assert_eq!(now(status, sub, asked), verdict, "{status}/{sub} of {asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_success_only_after_an_attempt_of_unknown_fate() {
+        for (status, asked) in [(409, Create), (412, Replace), (412, Upsert)] {
+            assert_eq!(
+                judge(status, 0, asked, Unknown).next,
+                Done,
+                "{status} of {asked:?}"
+            );
+            assert_eq!(
+                judge(status, 0, asked, Refused).next,
+                End,
+                "{status} of {asked:?}"
+            );
+        }
+        // Never the echo of one's own success.
+        for (status, asked) in [(409, Upsert), (409, Replace), (412, Delete), (404, Replace)] {
+            assert_eq!(
+                judge(status, 0, asked, Unknown).next,
+                End,
+                "{status} of {asked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_failures_of_one_record_may_drop_it() {
+        for asked in ALL {
+            for status in [401, 403, 404, 408, 410, 429, 449, 500, 503] {
+                for sub in [1, 1003, 1024, 5000] {
+                    assert_eq!(
+                        judge(status, sub, asked, Unknown).blame,
+                        Everybody,
+                        "{status}/{sub} of {asked:?}"
+                    );
+                }
+            }
+            for status in 400..600 {
+                let v = judge(status, 0, asked, Refused);
+                assert!(asked.is_write() || v.blame == Everybody, "{status} of {asked:?}");
+                assert_ne!((v.next, asked.is_write()), (Halve, true), "{status} of {asked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_without_an_answer_follow_their_kind() {
+        assert_eq!(of_kind(Kind::Transient).next, Retry);
+        assert_eq!(of_kind(Kind::Throttled).next, Wait);
+        for kind in [
+            Kind::Auth,
+            Kind::Closed,
+            Kind::Internal,
+            Kind::NotFound,
+            Kind::State,
+        ] {
+            assert_eq!(
+                (of_kind(kind).next, of_kind(kind).blame),
+                (End, Everybody),
+                "{kind:?}"
+            );
+        }
+        assert_eq!(of_kind(Kind::TooLarge).blame, Record);
+    }
+}

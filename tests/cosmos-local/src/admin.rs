@@ -1,4 +1,4 @@
-//! Admin requests under `/_local/`: health, counts, split and merge, faults.
+//! Admin requests under `/_local/`: health, counts, requests, split and merge, faults.
 
 use crate::emulator::Reply;
 use crate::faults::Fault;
@@ -34,6 +34,13 @@ struct Merge {
     lock_millis: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Headers {
+    /// Names of the request headers to keep with each request.
+    headers: Vec<String>,
+}
+
 /// A partition key range's id, as a number or as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -54,7 +61,13 @@ impl Id {
 }
 
 /// Answers an admin request; `action` is the path below `/_local/`.
-pub(crate) async fn answer(server: &Inner, method: &Method, action: &str, body: &[u8]) -> Reply {
+pub(crate) async fn answer(
+    server: &Inner,
+    method: &Method,
+    action: &str,
+    query: Option<&str>,
+    body: &[u8],
+) -> Reply {
     let result = match (method.as_str(), action) {
         ("GET", "health") => Ok(json!({ "status": "ok" })),
         ("GET", "stats") => Ok(stats(server).await),
@@ -70,13 +83,22 @@ pub(crate) async fn answer(server: &Inner, method: &Method, action: &str, body: 
             server.faults.clear();
             Ok(json!({ "faults": [] }))
         }
+        ("GET", "requests") => requests(server, query),
+        ("POST", "requests") => parse::<Headers>(body).and_then(|request| {
+            server.requests.keep_headers(request.headers)?;
+            Ok(json!({}))
+        }),
+        ("DELETE", "requests") => {
+            server.requests.clear();
+            Ok(json!({}))
+        }
         _ => {
             return Reply::error(
                 404,
                 0,
                 &format!(
-                "There is no {method} /_local/{action}; there are GET health, stats and faults, POST split, \
-                     merge and faults, DELETE faults."
+                "There is no {method} /_local/{action}; there are GET health, stats, faults and requests, \
+                     POST split, merge, faults and requests, DELETE faults and requests."
             ),
             )
         }
@@ -106,6 +128,32 @@ async fn stats(server: &Inner) -> serde_json::Value {
     let mut stats = serde_json::to_value(server.counts.snapshot()).unwrap_or_default();
     stats["containers"] = containers.into();
     stats
+}
+
+/// The last requests, by `from=SEQUENCE` and `kind=KIND` in the query.
+fn requests(server: &Inner, query: Option<&str>) -> Result<serde_json::Value, String> {
+    let (mut from, mut kind) = (0, None);
+    for part in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|part| !part.is_empty())
+    {
+        match part.split_once('=') {
+            Some(("from", number)) => {
+                from = number
+                    .parse()
+                    .map_err(|_| format!("from is '{number}', expected a request's sequence number"))?;
+            }
+            Some(("kind", name)) => kind = Some(name),
+            _ => {
+                return Err(format!(
+                    "'{part}' is not known; expected from=SEQUENCE or kind=KIND"
+                ))
+            }
+        }
+    }
+    let (next, requests) = server.requests.list(from, kind);
+    Ok(json!({ "next": next, "requests": requests }))
 }
 
 fn lock_time(millis: u64) -> Result<Duration, String> {

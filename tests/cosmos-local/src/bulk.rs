@@ -2,7 +2,7 @@
 
 use crate::container::{Container, Scope};
 use crate::emulator::{Answer, Reply};
-use crate::faults::{Kind, Strike};
+use crate::faults::{Kind, Strike, Target};
 use crate::server::{header, Inner};
 use azure_core::http::headers::HeaderValue;
 use azure_core::http::{Method, Request, Url};
@@ -68,12 +68,9 @@ impl Outcome {
 
 impl From<Strike> for Outcome {
     fn from(strike: Strike) -> Self {
-        let mut outcome = Self::error(
-            strike.status.unwrap_or(500),
-            strike.sub_status,
-            "A fault that was asked for.",
-        );
+        let mut outcome = Self::error(strike.status.unwrap_or(500), strike.sub_status, strike.message());
         outcome.retry_after_millis = strike.retry_after_millis;
+        outcome.charge = strike.charge;
         outcome
     }
 }
@@ -159,20 +156,21 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
         let outcome = if failed && !proceed {
             Outcome::error(424, 0, "An earlier operation of the request failed.")
         } else {
-            let strike = if faults {
-                server.faults.strike(Kind::Bulk, Some(&container.coll), true)
-            } else {
-                None
+            let strike = match faults {
+                true => strike(server, container, range, operation).await,
+                false => None,
             };
-            match strike {
-                Some(strike) => {
-                    server.counts.with(|stats| stats.faults_injected += 1);
-                    strike.into()
-                }
-                None => match execute(server, container, range, &documents, operation).await {
-                    Ok(outcome) => outcome,
-                    Err(message) => Outcome::error(400, 0, &message),
-                },
+            let done = match &strike {
+                Some(strike) if !strike.after => None,
+                _ => Some(
+                    execute(server, container, range, &documents, operation)
+                        .await
+                        .unwrap_or_else(|message| Outcome::error(400, 0, &message)),
+                ),
+            };
+            match (strike, done) {
+                (None, Some(done)) => done,
+                (strike, _) => strike.unwrap_or_default().into(),
             }
         };
         charge += outcome.charge;
@@ -204,6 +202,41 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
         Some(session) => reply.with("x-ms-session-token", session),
         None => reply,
     }
+}
+
+/// The fault that strikes this operation, after the delay that it asks for.
+async fn strike(
+    server: &Inner,
+    container: &Container,
+    range: &str,
+    operation: &Operation<'_>,
+) -> Option<Strike> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: Option<String>,
+    }
+    let named = || {
+        let body = operation.resource_body?;
+        serde_json::from_str::<Named>(body.get()).ok()?.id
+    };
+    let (_, by_content) = server.faults.look_inside();
+    let document = match by_content {
+        true => operation.id.as_deref().map(str::to_owned).or_else(named),
+        false => None,
+    };
+    let strike = server.faults.strike(&Target {
+        kind: Kind::Bulk,
+        container: Some(&container.coll),
+        partition: Some(range),
+        documents: document.into_iter().collect(),
+        operation: true,
+        ..Target::default()
+    })?;
+    server.counts.with(|stats| stats.faults_injected += 1);
+    if !strike.delay.is_zero() {
+        tokio::time::sleep(strike.delay).await;
+    }
+    Some(strike)
 }
 
 /// Appends one result to the answer. The parts are written by hand: the documents are in JSON already.

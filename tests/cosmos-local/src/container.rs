@@ -282,6 +282,12 @@ impl Layout {
             .find(|range| range.id == id)
     }
 
+    /// The range that holds this hashed key.
+    pub fn holder(&self, epk: &Epk) -> Option<&Range> {
+        let mut ranges = self.partitions.iter().map(|p| &p.range);
+        ranges.find(|range| range.holds(epk))
+    }
+
     /// How many documents each partition holds, by its id.
     pub async fn counts(&self) -> Vec<(&str, usize)> {
         let mut counts = Vec::new();

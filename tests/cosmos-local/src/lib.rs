@@ -5,12 +5,14 @@
 //! own, and injects faults, splits and merges on request. Nothing is stored on disk.
 
 mod admin;
+mod answer;
 mod bulk;
 mod container;
 mod emulator;
 mod faults;
 mod key;
 mod listener;
+mod requests;
 mod server;
 mod sql;
 mod tls;

@@ -52,7 +52,11 @@ impl Front {
                     Ok((stream, peer)) => {
                         let _ = stream.set_nodelay(true);
                         let (inner, stopped) = (Arc::clone(&inner), stopped.clone());
-                        match self.tls.clone() {
+                        let tls = self.tls.clone();
+                        match tls {
+                            _ if inner.faults.active() => {
+                                connections.spawn(faulty(tls, stream, peer, inner, stopped))
+                            }
                             None => connections.spawn(connection(stream, peer, inner, stopped)),
                             Some(tls) => connections.spawn(secured(tls, stream, peer, inner, stopped)),
                         };
@@ -70,6 +74,36 @@ impl Front {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!(open = connections.len(), "connections were cut at the stop");
         }
+    }
+}
+
+/// A connection while there are faults: one may be for it.
+async fn faulty(
+    tls: Option<TlsAcceptor>,
+    mut stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    inner: Arc<Inner>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if let Some(strike) = inner.faults.of_connection(None) {
+        inner.counts.with(|stats| stats.connections_struck += 1);
+        tokio::time::sleep(strike.delay).await;
+        if strike.refuse {
+            return;
+        }
+        if strike.hang {
+            // What the client sends is taken and not looked at, until it gives up.
+            let mut sink = tokio::io::sink();
+            tokio::select! {
+                _ = tokio::io::copy(&mut stream, &mut sink) => {}
+                _ = stopped.changed() => {}
+            }
+            return;
+        }
+    }
+    match tls {
+        None => connection(stream, peer, inner, stopped).await,
+        Some(tls) => secured(tls, stream, peer, inner, stopped).await,
     }
 }
 

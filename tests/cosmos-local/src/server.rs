@@ -1,12 +1,14 @@
 //! The HTTP front: listening, signatures, routing to the emulator, and the feed and writes that need more than it.
 
 use crate::admin;
+use crate::answer::{outgoing, Outgoing};
 use crate::bulk;
 use crate::container::{parse_ranges, Container, Range, Scope, Start};
 use crate::emulator::{readdress_account, Answer, Emulator, Reply};
-use crate::faults::{Counts, Faults, Kind};
+use crate::faults::{Counts, Faults, Kind, Strike, Target};
 use crate::key::AccountKey;
 use crate::listener::Front;
+use crate::requests::{operations, Entry, Requests};
 use crate::sql::single_quoted;
 use crate::tls::Tls;
 use azure_core::http::headers::{HeaderName, HeaderValue};
@@ -14,7 +16,7 @@ use azure_core::http::{Method, Request};
 use azure_data_cosmos_driver::in_memory_emulator::{ContainerConfig, Epk};
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -22,6 +24,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -147,8 +150,11 @@ impl Server {
         let (acceptor, ca_pem) = identity.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let front = Front::bind(config.listen, acceptor).await?;
         let address = front.address;
+        let (stop, stopped) = watch::channel(false);
         let inner = Arc::new(Inner {
             emulator,
+            requests: Requests::new(),
+            stopped: stopped.clone(),
             faults: Faults::new(config.seed),
             counts: Counts::default(),
             key: config.key,
@@ -156,7 +162,6 @@ impl Server {
             scheme: if ca_pem.is_some() { "https" } else { "http" },
             containers: Mutex::default(),
         });
-        let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(front.accept(inner, stopped));
         Ok(Self {
             address,
@@ -260,6 +265,9 @@ pub(crate) struct Inner {
     pub emulator: Emulator,
     pub faults: Faults,
     pub counts: Counts,
+    pub requests: Requests,
+    /// True once the server stops, for requests that wait.
+    stopped: watch::Receiver<bool>,
     key: AccountKey,
     admin_open: bool,
     /// Of the endpoints that the account names: `http` or `https`.
@@ -276,6 +284,8 @@ struct Call {
     query: Option<String>,
     /// The authority the client used, for the account's address.
     authority: Option<String>,
+    http2: bool,
+    arrived: Instant,
     body: Bytes,
 }
 
@@ -354,13 +364,17 @@ impl Inner {
         self: Arc<Self>,
         peer: SocketAddr,
         request: hyper::Request<Incoming>,
-    ) -> Result<hyper::Response<Full<Bytes>>, Dropped> {
+    ) -> Result<hyper::Response<Outgoing>, Dropped> {
+        let arrived = Instant::now();
         let (parts, body) = request.into_parts();
-        let reply = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => self.answer(peer, parts, body.to_bytes()).await?,
-            Err(error) => Reply::error(413, 0, &format!("The request cannot be read to its end: {error}")),
+        let (reply, cut) = match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => self.answer(peer, arrived, parts, body.to_bytes()).await?,
+            Err(error) => {
+                let message = format!("The request cannot be read to its end: {error}");
+                (Reply::error(413, 0, &message), None)
+            }
         };
-        let mut response = hyper::Response::new(Full::new(reply.body));
+        let mut response = hyper::Response::new(outgoing(reply.body, cut));
         *response.status_mut() =
             hyper::StatusCode::from_u16(reply.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -374,23 +388,26 @@ impl Inner {
         Ok(response)
     }
 
+    /// The answer to a request, and after how many bytes of its body the connection is to end, if it is.
     async fn answer(
         &self,
         peer: SocketAddr,
+        arrived: Instant,
         parts: hyper::http::request::Parts,
         body: Bytes,
-    ) -> Result<Reply, Dropped> {
+    ) -> Result<(Reply, Option<usize>), Dropped> {
         let path = parts.uri.path();
         if let Some(action) = path.strip_prefix("/_local/") {
-            return Ok(if self.admin_open || peer.ip().to_canonical().is_loopback() {
-                admin::answer(self, &parts.method, action, &body).await
+            let reply = if self.admin_open || peer.ip().to_canonical().is_loopback() {
+                admin::answer(self, &parts.method, action, parts.uri.query(), &body).await
             } else {
                 Reply::error(
                     403,
                     0,
                     "Admin requests are answered to this machine only (see --admin-open).",
                 )
-            });
+            };
+            return Ok((reply, None));
         }
         let date = header(&parts.headers, "x-ms-date").or(header(&parts.headers, "date"));
         let signed = self.key.verify(
@@ -410,24 +427,29 @@ impl Inner {
                 Some(authority) => Some(authority.as_str().to_owned()),
                 None => header(&parts.headers, "host").map(str::to_owned),
             },
+            http2: parts.version == hyper::Version::HTTP_2,
+            arrived,
             method: parts.method,
             headers: parts.headers,
             body,
         };
         let kind = call.kind();
-        let mut dropped = false;
+        let mut strike = Strike::default();
         let mut reply = None;
         if let Err(reason) = signed {
             reply = Some(Reply::error(401, 0, &reason));
         } else {
             self.resolve_rids(&mut call).await;
-            let container = call.container().map(|(_, coll)| coll);
-            if let Some(strike) = self.faults.strike(kind, container, false) {
-                self.counts.with(|stats| stats.faults_injected += 1);
-                if !strike.delay.is_zero() {
-                    tokio::time::sleep(strike.delay).await;
-                }
-                dropped = strike.drop_response;
+            if self.faults.active() {
+                strike = self.struck(kind, &call).await.unwrap_or_default();
+            }
+            if !strike.delay.is_zero() {
+                tokio::time::sleep(strike.delay).await;
+            }
+            if strike.refuse || strike.hang && !strike.after {
+                return self.unanswered(kind, &call, &strike).await;
+            }
+            if !strike.after {
                 reply = strike.reply();
             }
         }
@@ -435,6 +457,12 @@ impl Inner {
             Some(reply) => reply,
             None => self.dispatch(kind, &call).await,
         };
+        if strike.after {
+            if strike.hang {
+                return self.unanswered(kind, &call, &strike).await;
+            }
+            reply = strike.reply().unwrap_or(reply);
+        }
         if let Some(activity) = header(&call.headers, "x-ms-activity-id") {
             reply = reply.with("x-ms-activity-id", activity);
         }
@@ -448,11 +476,105 @@ impl Inner {
         let charge = header(&reply.headers, "x-ms-request-charge").and_then(|v| v.parse().ok());
         self.counts
             .request(kind, reply.status, charge.unwrap_or_default());
-        if dropped {
+        let cut = strike.cut.filter(|cut| *cut < reply.body.len());
+        let lost = match cut {
+            _ if strike.drop_response => Some("dropped"),
+            Some(_) => Some("cut"),
+            None => None,
+        };
+        self.note(kind, &call, Some(&reply), lost);
+        if strike.drop_response {
             self.counts.with(|stats| stats.responses_dropped += 1);
             return Err(Dropped);
         }
-        Ok(reply)
+        Ok((reply, cut))
+    }
+
+    /// The fault that strikes a request.
+    async fn struck(&self, kind: Kind, call: &Call) -> Option<Strike> {
+        let (by_partition, by_content) = self.faults.look_inside();
+        let partition = match by_partition {
+            true => self.partition_of(call).await,
+            false => None,
+        };
+        let (documents, operations) = match by_content {
+            true => (documents(kind, call), operations(kind, &call.body)),
+            false => Default::default(),
+        };
+        let strike = self.faults.strike(&Target {
+            kind,
+            container: call.container().map(|(_, coll)| coll),
+            region: None,
+            partition: partition.as_deref(),
+            documents,
+            operations,
+            headers: Some(&call.headers),
+            bytes: call.body.len(),
+            operation: false,
+        })?;
+        self.counts.with(|stats| stats.faults_injected += 1);
+        Some(strike)
+    }
+
+    /// The partition key range that a request goes to: by its id, by the partition key, or by the lower end of a range.
+    async fn partition_of(&self, call: &Call) -> Option<String> {
+        if let Some(id) = header(&call.headers, "x-ms-documentdb-partitionkeyrangeid") {
+            return Some(id.rsplit(',').next().unwrap_or(id).to_owned());
+        }
+        let container = self.container(call).await?;
+        let epk = match header(&call.headers, "x-ms-documentdb-partitionkey") {
+            Some(key) => container.hash(key).ok()?.0,
+            None => Epk::try_from(header(&call.headers, "x-ms-start-epk")?).ok()?,
+        };
+        let layout = container.layout.read().await;
+        layout.holder(&epk).map(|range| range.id.clone())
+    }
+
+    /// Leaves a request without an answer: at once, or when the client or the server ends the connection.
+    async fn unanswered(
+        &self,
+        kind: Kind,
+        call: &Call,
+        strike: &Strike,
+    ) -> Result<(Reply, Option<usize>), Dropped> {
+        self.counts.with(|stats| stats.unanswered += 1);
+        let lost = if strike.hang { "hanging" } else { "refused" };
+        self.note(kind, call, None, Some(lost));
+        if strike.hang {
+            // An error means that the server is no more, which ends the wait just as well.
+            let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+        }
+        Err(Dropped)
+    }
+
+    /// Keeps a request for `GET /_local/requests`.
+    fn note(&self, kind: Kind, call: &Call, reply: Option<&Reply>, lost: Option<&'static str>) {
+        let of_reply = |name| reply.and_then(|reply| header(&reply.headers, name));
+        let range = "x-ms-documentdb-partitionkeyrangeid";
+        let items = of_reply("x-ms-item-count").and_then(|count| count.parse().ok());
+        let many = matches!(kind, Kind::Bulk | Kind::Batch);
+        let entry = Entry {
+            kind: kind.name(),
+            status: reply.map(|reply| reply.status),
+            sub_status: of_reply("x-ms-substatus")
+                .and_then(|code| code.parse().ok())
+                .unwrap_or_default(),
+            lost,
+            container: call.container().map(|(_, coll)| coll.into()),
+            partition: header(&call.headers, range)
+                .or(of_reply(range))
+                .map(|id| id.rsplit(',').next().unwrap_or(id).into()),
+            operations: match items {
+                Some(items) if many => items,
+                _ => operations(kind, &call.body),
+            },
+            documents: items.filter(|_| !many).unwrap_or_default(),
+            bytes: call.body.len(),
+            answer_bytes: reply.map_or(0, |reply| reply.body.len()),
+            http: if call.http2 { "2" } else { "1.1" },
+            ..Entry::default()
+        };
+        self.requests.add(entry, call.arrived, &call.headers);
     }
 
     async fn dispatch(&self, kind: Kind, call: &Call) -> Reply {
@@ -808,6 +930,36 @@ impl Inner {
             Some(id) => reply.with("x-ms-documentdb-partitionkeyrangeid", id),
             None => reply,
         }
+    }
+}
+
+/// Ids of the documents that a request names, those of its operations too.
+fn documents(kind: Kind, call: &Call) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Operation {
+        id: Option<String>,
+        resource_body: Option<Named>,
+    }
+    if let Some(id) = call.path.get(5) {
+        return vec![id.clone()];
+    }
+    match kind {
+        Kind::Bulk | Kind::Batch => serde_json::from_slice::<Vec<Operation>>(&call.body)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|operation| operation.id.or_else(|| operation.resource_body?.id))
+            .collect(),
+        Kind::Create | Kind::Upsert => serde_json::from_slice::<Named>(&call.body)
+            .ok()
+            .and_then(|named| named.id)
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,0 +1,162 @@
+//! The last requests, one by one, so that a test can count them and measure the time between them.
+
+use crate::faults::{lock, Kind};
+use hyper::header::HeaderMap;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// So many are kept: some minutes of a busy test, in a few megabytes.
+const KEPT: usize = 10_000;
+/// So many headers can be asked for.
+const MAX_HEADERS: usize = 32;
+
+/// A request that was answered, or was not.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry {
+    /// Counts up from 0 over the life of the server.
+    pub sequence: u64,
+    pub kind: &'static str,
+    /// Time of arrival, in milliseconds since the start of the server.
+    pub millis: u64,
+    /// From the arrival to the answer, in microseconds; what the fault's delay took is part of it.
+    pub micros: u64,
+    /// Status of the answer, even of one that was dropped; null where there was none.
+    pub status: Option<u16>,
+    pub sub_status: u32,
+    /// Why the client got no whole answer: `refused`, `hanging`, `dropped` or `cut`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<str>>,
+    /// Id of the partition key range, as the request or the answer named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Box<str>>,
+    /// Operations of a bulk request or batch.
+    pub operations: usize,
+    /// Documents of a feed page or a query's page.
+    pub documents: usize,
+    /// Of the request's body.
+    pub bytes: usize,
+    /// Of the answer's body, before it was cut.
+    pub answer_bytes: usize,
+    /// `1.1` or `2`.
+    pub http: &'static str,
+    /// The headers that `POST /_local/requests` asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The last requests.
+pub(crate) struct Requests {
+    started: Instant,
+    inner: Mutex<Ring>,
+}
+
+#[derive(Default)]
+struct Ring {
+    next: u64,
+    entries: VecDeque<Entry>,
+    headers: Vec<String>,
+}
+
+impl Requests {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Takes a request in that arrived then. `headers` are those of the request.
+    pub fn add(&self, mut entry: Entry, arrived: Instant, headers: &HeaderMap) {
+        entry.millis = arrived.duration_since(self.started).as_millis() as u64;
+        entry.micros = arrived.elapsed().as_micros() as u64;
+        let mut ring = lock(&self.inner);
+        for name in &ring.headers {
+            if let Some(value) = headers.get(name) {
+                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                entry.headers.insert(name.clone(), value);
+            }
+        }
+        entry.sequence = ring.next;
+        ring.next += 1;
+        if ring.entries.len() == KEPT {
+            ring.entries.pop_front();
+        }
+        ring.entries.push_back(entry);
+    }
+
+    /// The requests from this sequence number on, all kinds or one, and the number that the next request will have.
+    pub fn list(&self, from: u64, kind: Option<&str>) -> (u64, Vec<Entry>) {
+        let ring = lock(&self.inner);
+        let wanted = |entry: &&Entry| entry.sequence >= from && kind.is_none_or(|kind| entry.kind == kind);
+        (ring.next, ring.entries.iter().filter(wanted).cloned().collect())
+    }
+
+    /// Forgets them; sequence numbers go on.
+    pub fn clear(&self) {
+        lock(&self.inner).entries.clear();
+    }
+
+    /// Keeps these headers of the requests to come.
+    ///
+    /// # Errors
+    /// Names the header that cannot be one, or is a secret.
+    pub fn keep_headers(&self, names: Vec<String>) -> Result<(), String> {
+        let names: Vec<_> = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        if names.len() > MAX_HEADERS {
+            return Err(format!("{} headers, at most {MAX_HEADERS} are kept", names.len()));
+        }
+        for name in &names {
+            if name == "authorization" || hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(format!("'{name}' is not a header that can be kept"));
+            }
+        }
+        lock(&self.inner).headers = names;
+        Ok(())
+    }
+}
+
+/// The operations in the body of a bulk request or batch; 0 where it is not a list.
+pub(crate) fn operations(kind: Kind, body: &[u8]) -> usize {
+    match kind {
+        Kind::Bulk | Kind::Batch => {
+            serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body).map_or(0, |list| list.len())
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_can_be_asked_for_by_number_and_kind() {
+        let requests = Requests::new();
+        for n in 0..KEPT + 5 {
+            let kind = if n % 2 == 0 { "bulk" } else { "read" };
+            let entry = Entry {
+                kind,
+                ..Entry::default()
+            };
+            requests.add(entry, Instant::now(), &HeaderMap::new());
+        }
+        let (next, all) = requests.list(0, None);
+        assert_eq!((next, all.len(), all[0].sequence), (KEPT as u64 + 5, KEPT, 5));
+        let (_, newest) = requests.list(next - 2, Some("bulk"));
+        assert_eq!(newest.iter().map(|e| e.sequence).collect::<Vec<_>>(), [next - 1]);
+        requests.clear();
+        assert_eq!(requests.list(0, None).0, next);
+        assert!(requests.list(0, None).1.is_empty());
+    }
+
+    #[test]
+    fn a_signature_is_never_kept() {
+        let refused = Requests::new().keep_headers(vec!["Authorization".to_owned()]);
+        assert!(refused.unwrap_err().contains("'authorization'"));
+    }
+}

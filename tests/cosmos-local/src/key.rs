@@ -1,9 +1,14 @@
 //! The account key and the check of a request's signature.
 
-use base64::{engine::general_purpose::STANDARD, Engine as _};
+use base64::{
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    Engine as _,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::percent_decode_str;
 use sha2::Sha256;
+use std::sync::{Arc, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Length of a generated key before encoding, the same as the service's.
 const KEY_BYTES: usize = 64;
@@ -13,6 +18,8 @@ const KEY_BYTES: usize = 64;
 pub struct AccountKey {
     encoded: String,
     mac: Hmac<Sha256>,
+    /// The key that signs now, once this one was regenerated; shared by all clones.
+    regenerated: Arc<RwLock<Option<Hmac<Sha256>>>>,
 }
 
 impl AccountKey {
@@ -32,6 +39,7 @@ impl AccountKey {
         Ok(Self {
             encoded: encoded.to_owned(),
             mac,
+            regenerated: Arc::default(),
         })
     }
 
@@ -42,12 +50,63 @@ impl AccountKey {
         Self {
             encoded: STANDARD.encode(bytes),
             mac,
+            regenerated: Arc::default(),
         }
     }
 
     /// The key in base64, for the client that has to sign with it.
     pub fn secret(&self) -> &str {
         &self.encoded
+    }
+
+    /// Regenerates the key, as the owner of an account does now and then: what is signed with the old one gets 401 from now on, on
+    /// every server that holds a clone. Returns the new key in base64.
+    pub fn regenerate(&self) -> String {
+        let fresh = Self::random();
+        *self.regenerated.write().unwrap_or_else(|e| e.into_inner()) = Some(fresh.mac);
+        fresh.encoded
+    }
+
+    fn signer(&self) -> Hmac<Sha256> {
+        let regenerated = self.regenerated.read().unwrap_or_else(|e| e.into_inner());
+        regenerated.as_ref().unwrap_or(&self.mac).clone()
+    }
+
+    /// A token in the form of Entra ID's (a JWT), issued by whoever holds the key: the account takes it until `expires`.
+    pub fn token(&self, expires: SystemTime) -> String {
+        let seconds = expires.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let part = |json: &str| URL_SAFE_NO_PAD.encode(json);
+        let signed = format!(
+            "{}.{}",
+            part(r#"{"alg":"HS256","typ":"JWT"}"#),
+            part(&format!(r#"{{"exp":{seconds}}}"#))
+        );
+        let mut mac = self.signer();
+        mac.update(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    }
+
+    fn verify_token(&self, token: &str) -> Result<(), String> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            exp: u64,
+        }
+        let wrong = || "The Entra ID token was not issued for this account.".to_owned();
+        let (signed, signature) = token.rsplit_once('.').ok_or_else(wrong)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| wrong())?;
+        let mut mac = self.signer();
+        mac.update(signed.as_bytes());
+        mac.verify_slice(&signature).map_err(|_| wrong())?;
+        let claims = signed.split_once('.').map_or("", |(_, claims)| claims);
+        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| wrong())?;
+        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| wrong())?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
+        if claims.exp <= now {
+            return Err(format!("The Entra ID token expired {} s ago.", now - claims.exp));
+        }
+        Ok(())
     }
 
     /// Checks the `authorization` header of a request.
@@ -79,11 +138,7 @@ impl AccountKey {
         }
         match kind {
             "master" => {}
-            "aad" => {
-                return Err(
-                    "Entra ID tokens (type=aad) are not emulated; sign with the account key.".to_owned(),
-                )
-            }
+            "aad" => return self.verify_token(signature),
             other => {
                 return Err(format!(
                     "The authorization token type '{other}' is not known; expected type=master."
@@ -106,7 +161,7 @@ impl AccountKey {
         let method = method.to_ascii_lowercase();
         let date = date.to_lowercase();
         for link in links {
-            let mut mac = self.mac.clone();
+            let mut mac = self.signer();
             mac.update(format!("{method}\n{resource_type}\n{link}\n{date}\n\n").as_bytes());
             if mac.verify_slice(&signature).is_ok() {
                 return Ok(());
@@ -196,6 +251,38 @@ mod tests {
             .verify("POST", path, Some(date), Some(entra))
             .unwrap_err()
             .contains("Entra"));
+    }
+
+    #[test]
+    fn tokens_of_the_key_are_taken_until_they_expire() {
+        let key = AccountKey::random();
+        let verify = |key: &AccountKey, token: String| {
+            let header = format!("type%3Daad%26ver%3D1.0%26sig%3D{token}");
+            key.verify("GET", "/dbs/a", None, Some(&header))
+        };
+        let minute = std::time::Duration::from_secs(60);
+        verify(&key, key.token(SystemTime::now() + minute)).unwrap();
+        let error = verify(&key, key.token(SystemTime::now() - minute)).unwrap_err();
+        assert!(error.contains("expired"), "{error}");
+        let foreign = AccountKey::random().token(SystemTime::now() + minute);
+        assert!(verify(&key, foreign).unwrap_err().contains("not issued"));
+    }
+
+    #[test]
+    fn a_regenerated_key_replaces_the_old_one_for_all_clones() {
+        let (key, path, date) = (AccountKey::random(), "/dbs/a", "thu, 01 jan 2026 00:00:00 gmt");
+        let server = key.clone();
+        let signed = |key: &AccountKey| sign(key, &format!("get\ndbs\ndbs/a\n{date}\n\n"));
+        server
+            .verify("GET", path, Some(date), Some(&signed(&key)))
+            .unwrap();
+        let fresh = AccountKey::parse(&key.regenerate()).ok().unwrap();
+        assert!(server
+            .verify("GET", path, Some(date), Some(&signed(&key)))
+            .is_err());
+        server
+            .verify("GET", path, Some(date), Some(&signed(&fresh)))
+            .unwrap();
     }
 
     #[test]

@@ -5,20 +5,27 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use azure_core::credentials::{Secret as AzureSecret, TokenCredential};
-use azure_data_cosmos_driver::models::{AccountReference, ContainerReference};
+use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
+use azure_data_cosmos_driver::models::{
+    AccountReference, ContainerReference, CosmosOperation, DatabaseReference,
+};
 use azure_data_cosmos_driver::options::DriverOptions;
 use azure_data_cosmos_driver::options::{
     BinaryEncodingOptions, ContentResponseOnWrite, EndToEndOperationLatencyPolicy, OperationOptions,
     OperationOptionsBuilder, Region, ThrottlingRetryOptionsBuilder,
 };
-use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime};
+use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, CosmosError};
+use futures::future::{BoxFuture, WeakShared};
+use futures::FutureExt;
 
-use crate::config::{AccountConfig, Auth, Config, Secret};
+use crate::config::{AccountConfig, Auth, Config, RetryConfig, Secret, SecretSource};
 use crate::error::{CoreError, Kind, Result};
+use crate::metrics::Metrics;
+use crate::retry::until_answered;
 use crate::status::{Asked, Fate};
 
 /// How long the runtime may take to stop when the last handle closes. Tasks are aborted at their next await point, so
@@ -42,6 +49,21 @@ impl Runtime {
             .build()
             .map_err(|e| CoreError::internal(format!("cannot start the runtime's threads: {e}")))?;
         Ok(Runtime { tokio: Some(tokio) })
+    }
+
+    /// The runtime of the process, started when nobody uses it yet.
+    ///
+    /// # Errors
+    /// Internal when its threads cannot be started.
+    pub fn shared() -> Result<Arc<Runtime>> {
+        with_process(|process| {
+            if let Some(runtime) = process.runtime.upgrade() {
+                return Ok(runtime);
+            }
+            let runtime = Arc::new(Runtime::start()?);
+            process.runtime = Arc::downgrade(&runtime);
+            Ok(runtime)
+        })
     }
 
     pub fn handle(&self) -> &tokio::runtime::Handle {
@@ -73,82 +95,179 @@ pub struct Account {
     // In this order: the driver's tasks end before their runtime.
     pub driver: Arc<CosmosDriver>,
     pub runtime: Arc<Runtime>,
+    /// What it was opened with.
+    secret: Option<Secret>,
+}
+
+/// Longest time that the opening of a handle may take in all, whatever the options are: well within the 180 s after which Flink gives
+/// up a TaskManager whose task does not end (`task.cancellation.timeout`).
+pub const OPENING: Duration = Duration::from_secs(90);
+
+/// A connect that is under way; every opening of the account waits for the same one. It ends when the last of them gives up.
+type Connecting = BoxFuture<'static, Result<Arc<Account>>>;
+
+#[derive(Default)]
+struct Entry {
+    open: Weak<Account>,
+    connecting: Option<WeakShared<Connecting>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Process {
     runtime: Weak<Runtime>,
-    accounts: HashMap<AccountKey, Weak<Account>>,
+    accounts: HashMap<AccountKey, Entry>,
 }
 
 /// Two handles share an account when these are equal. The secret is part of it, so that a new key is never served by a
 /// connection that was opened with an old one.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct AccountKey(AccountConfig, Option<Secret>);
 
-static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+/// Held for look-ups only, never while something waits for a network or a file.
+static PROCESS: Mutex<Option<Process>> = Mutex::new(None);
+
+fn with_process<T>(act: impl FnOnce(&mut Process) -> T) -> T {
+    let mut guard: MutexGuard<'_, Option<Process>> = PROCESS.lock().unwrap_or_else(|e| e.into_inner());
+    act(guard.get_or_insert_with(Process::default))
+}
 
 impl Account {
-    /// The account of `config`, opened when nobody has it open. Blocks; not for use on the runtime's own threads.
+    /// The account of `config`, opened when nobody has it open. Openings of the same account at the same time share one connect.
+    /// Runs on the shared runtime.
     ///
     /// # Errors
     /// Config for a key file that cannot be read, Auth for a refused credential, Transient when the endpoint does not
     /// answer within the request time-out.
-    pub fn open(config: &Config) -> Result<Arc<Account>> {
-        let secret = match &config.account.auth {
-            Auth::Key(source) => Some(source.resolve("cosmos.auth.key-file")?),
-            Auth::ClientSecret { secret, .. } => Some(secret.resolve("cosmos.auth.client-secret-file")?),
-            _ => None,
-        };
-        let key = AccountKey(config.account.clone(), secret.clone());
-        // Held while connecting: a second caller for the same account waits instead of opening a second driver. The
-        // wait is bounded by the request time-out.
-        let mut guard = SHARED.lock().unwrap_or_else(|e| e.into_inner());
-        let shared = guard.get_or_insert_with(Shared::default);
-        if let Some(account) = shared.accounts.get(&key).and_then(Weak::upgrade) {
-            return Ok(account);
-        }
-        let runtime = match shared.runtime.upgrade() {
-            Some(runtime) => runtime,
-            None => {
-                let runtime = Arc::new(Runtime::start()?);
-                shared.runtime = Arc::downgrade(&runtime);
-                runtime
+    pub async fn open(config: &Config) -> Result<Arc<Account>> {
+        let secret = secret(&config.account.auth).await?;
+        let runtime = Runtime::shared()?;
+        let key = AccountKey(config.account.clone(), secret);
+        let connecting = with_process(|process| {
+            process.accounts.retain(|_, e| {
+                e.open.strong_count() > 0 || e.connecting.as_ref().is_some_and(|c| c.upgrade().is_some())
+            });
+            let entry = process.accounts.entry(key.clone()).or_default();
+            if let Some(account) = entry.open.upgrade() {
+                return futures::future::ready(Ok(account)).boxed().shared();
             }
-        };
-        let reference = reference(&config.account, secret)?;
-        let endpoint = config.account.endpoint.to_string();
-        let regions = config
-            .account
+            if let Some(connecting) = entry.connecting.as_ref().and_then(WeakShared::upgrade) {
+                return connecting;
+            }
+            let fresh = Self::connect(key, runtime, config.request_timeout)
+                .boxed()
+                .shared();
+            entry.connecting = fresh.downgrade();
+            fresh
+        });
+        connecting.await
+    }
+
+    async fn connect(key: AccountKey, runtime: Arc<Runtime>, limit: Duration) -> Result<Arc<Account>> {
+        let endpoint = key.0.endpoint.to_string();
+        let regions = key
+            .0
             .preferred_regions
             .iter()
             .map(|r| Region::new(r.clone()))
             .collect();
-        let driver = block_on(&runtime, config.request_timeout, connect(reference, regions))
-            .map_err(|e| e.while_doing(format!("cannot connect to {endpoint}")))?;
-        let account = Arc::new(Account { driver, runtime });
-        shared.accounts.retain(|_, weak| weak.strong_count() > 0);
-        shared.accounts.insert(key, Arc::downgrade(&account));
-        Ok(account)
+        let driver = async { within(limit, connect(reference(&key.0, key.1.clone())?, regions)).await }.await;
+        let account = driver
+            .map(|driver| {
+                Arc::new(Account {
+                    driver,
+                    runtime,
+                    secret: key.1.clone(),
+                })
+            })
+            .map_err(|e| e.while_doing(format!("cannot connect to {endpoint}")));
+        with_process(|process| match &account {
+            Ok(account) => {
+                let entry = Entry {
+                    open: Arc::downgrade(account),
+                    connecting: None,
+                };
+                process.accounts.insert(key, entry);
+            }
+            // The next opening begins anew; those that wait for this one share its failure.
+            Err(_) => drop(process.accounts.remove(&key)),
+        });
+        account
     }
 
     /// The account of `config` and its container, looked up, so that a wrong key or name fails at once.
-    pub fn open_with_container(config: Config) -> Result<(Arc<Account>, Arc<Config>, ContainerReference)> {
-        let account = Account::open(&config)?;
-        let (a, config) = (account.clone(), Arc::new(config));
-        let c = config.clone();
-        let lookup = async move { a.container(&c, &c.container).await };
-        let container = account.block_on(config.request_timeout, lookup)?;
-        Ok((account, config, container))
+    pub async fn open_with_container(
+        config: Config,
+    ) -> Result<(Arc<Account>, Arc<Config>, ContainerReference)> {
+        let account = Account::open(&config).await?;
+        let container = within(
+            config.request_timeout,
+            account.container(&config, &config.container),
+        )
+        .await?;
+        Ok((account, Arc::new(config), container))
     }
 
-    /// Runs `future` on the shared runtime from a thread of Java, for at most `limit`.
-    pub fn block_on<T: Send + 'static>(
+    /// Whether the secret of `config` is another one than this account was opened with: its file was written anew.
+    ///
+    /// # Errors
+    /// Config for a file that cannot be read.
+    pub async fn is_outdated(&self, config: &Config) -> Result<bool> {
+        Ok(secret(&config.account.auth).await? != self.secret)
+    }
+
+    /// The physical partitions of a container, in the order of their ranges; asked for anew with `refresh`, else as last known.
+    ///
+    /// May be given up at any point. The look-up itself then goes on: dropped halfway it would leave an empty entry in
+    /// the driver's cache, on which the look-ups after it spin.
+    ///
+    /// # Errors
+    /// Transient when they cannot be read now: the driver keeps the reason to itself.
+    pub async fn partition_ranges(
         &self,
-        limit: Duration,
-        future: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        block_on(&self.runtime, limit, future)
+        container: &ContainerReference,
+        refresh: bool,
+    ) -> Result<Vec<PartitionKeyRange>> {
+        // The driver alone: a task that held the account would keep its own runtime from ending.
+        let (driver, container) = (self.driver.clone(), container.clone());
+        let name = container.name().to_owned();
+        let look_up = async move { driver.resolve_all_partition_key_ranges(&container, refresh).await };
+        let ranges = self
+            .runtime
+            .handle()
+            .spawn(look_up)
+            .await
+            .map_err(|e| CoreError::internal(format!("the look-up of partitions failed: {e}")))?
+            .map_err(failed)?;
+        ranges.ok_or_else(|| {
+            CoreError::new(
+                Kind::Transient,
+                format!("the physical partitions of container '{name}' cannot be read now"),
+            )
+        })
+    }
+
+    /// Asks the service for a container that was looked up before, past every cache.
+    ///
+    /// # Errors
+    /// NotFound when it is gone, State when another one has its name now, Auth when the credential is refused.
+    pub async fn check_container(&self, config: &Config, container: &ContainerReference) -> Result<()> {
+        let name = container.name();
+        let read = CosmosOperation::read_container_by_name(
+            DatabaseReference::from_name(self.driver.account().clone(), config.database.clone()),
+            name.to_owned(),
+        );
+        let response = self
+            .driver
+            .execute_singleton_operation(read, read_options(config))
+            .await
+            .map_err(|e| failed(e).while_doing(format!("cannot look up container '{name}'")))?;
+        let body = response.into_body().single().map_err(failed)?;
+        let now: ContainerBody = serde_json::from_slice(&body)
+            .map_err(|e| CoreError::internal(format!("container '{name}' cannot be understood: {e}")))?;
+        if now.rid != container.rid() {
+            return Err(crate::feed::recreated(name, container.rid(), &now.rid));
+        }
+        Ok(())
     }
 
     /// Looks a container up.
@@ -160,7 +279,7 @@ impl Account {
             .resolve_container(&config.database, container, read_options(config))
             .await
             .map_err(|e| {
-                CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut).while_doing(format!(
+                failed(e).while_doing(format!(
                     "cannot look up container '{container}' of database '{}'",
                     config.database
                 ))
@@ -168,8 +287,18 @@ impl Account {
     }
 }
 
+/// A failure of a request for metadata. Asking again is always safe.
+fn failed(error: CosmosError) -> CoreError {
+    CoreError::from_driver(&error, Asked::Metadata, Fate::NotCarriedOut)
+}
+
+#[derive(serde::Deserialize)]
+struct ContainerBody {
+    #[serde(rename = "_rid")]
+    rid: String,
+}
+
 async fn connect(reference: AccountReference, regions: Vec<Region>) -> Result<Arc<CosmosDriver>> {
-    let failed = |e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut);
     let runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -181,26 +310,66 @@ async fn connect(reference: AccountReference, regions: Vec<Region>) -> Result<Ar
     runtime.create_driver(options).await.map_err(failed)
 }
 
+/// Runs the opening of a handle from a thread that may block.
+pub fn open_blocking<T: Send + 'static>(
+    opening: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    block_on(&*Runtime::shared()?, OPENING, opening)
+}
+
 fn block_on<T: Send + 'static>(
     runtime: &Runtime,
     limit: Duration,
     future: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let task = async move {
-        tokio::time::timeout(limit, future).await.unwrap_or_else(|_| {
-            Err(CoreError::new(
-                Kind::Transient,
-                format!(
-                    "no answer within {} ms; check the endpoint and cosmos.request-timeout-ms",
-                    limit.as_millis()
-                ),
-            ))
-        })
-    };
     runtime
         .handle()
-        .block_on(runtime.handle().spawn(task))
+        .block_on(runtime.handle().spawn(within(limit, future)))
         .map_err(|e| CoreError::internal(format!("a task of the core failed: {e}")))?
+}
+
+/// A look-up of an opening: throttling is waited out, as far as the time of the opening goes; any other failure ends it, and the job's
+/// restart is the next attempt.
+pub async fn look_up_at_opening<T, F: Future<Output = Result<T>>>(
+    config: &Config,
+    look_up: impl Fn() -> F,
+) -> Result<T> {
+    let throttled_only = RetryConfig {
+        max_attempts: 1,
+        ..config.retry
+    };
+    let attempt = || within(config.request_timeout, look_up());
+    until_answered(&throttled_only, &Metrics::default(), "opening", attempt).await
+}
+
+/// `future`, ended as Transient after `limit`.
+pub async fn within<T>(limit: Duration, future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| {
+        Err(CoreError::new(
+            Kind::Transient,
+            format!(
+                "no answer within {} ms; check the endpoint and cosmos.request-timeout-ms",
+                limit.as_millis()
+            ),
+        ))
+    })
+}
+
+/// The secret of an auth type that has one, read from its file now.
+async fn secret(auth: &Auth) -> Result<Option<Secret>> {
+    let (source, option) = match auth {
+        Auth::Key(source) => (source.clone(), "cosmos.auth.key-file"),
+        Auth::ClientSecret { secret, .. } => (secret.clone(), "cosmos.auth.client-secret-file"),
+        _ => return Ok(None),
+    };
+    if let SecretSource::Value(secret) = source {
+        return Ok(Some(secret));
+    }
+    // Not on the runtime's own thread: a file of a network that hangs must not stop everybody.
+    tokio::task::spawn_blocking(move || source.resolve(option))
+        .await
+        .map_err(|e| CoreError::internal(format!("the secret was not read: {e}")))?
+        .map(Some)
 }
 
 fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<AccountReference> {

@@ -1,7 +1,7 @@
 //! One feed range of the change feed, page by page, over the driver; and the discovery of feed ranges.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use azure_data_cosmos_driver::models::{
@@ -11,8 +11,10 @@ use azure_data_cosmos_driver::models::{
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use futures::{stream, StreamExt, TryStreamExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::account::{read_options, Account};
+use crate::account::{open_blocking, read_options, within, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -133,26 +135,56 @@ fn failed(error: CosmosError) -> CoreError {
 
 /// Finds the feed ranges of a container.
 pub struct Enumerator {
+    discovery: Arc<Discovery>,
+    woken: Arc<Notify>,
+    closed: CancellationToken,
+}
+
+struct Discovery {
+    config: Arc<Config>,
+    metrics: Metrics,
+    /// Exchanged when the account's secret is: the enumerator lives as long as the job, and keys are rotated meanwhile.
+    connection: Mutex<Connection>,
+}
+
+#[derive(Clone)]
+struct Connection {
     account: Arc<Account>,
     container: ContainerReference,
-    config: Arc<Config>,
-    metrics: Arc<Metrics>,
 }
 
 impl Enumerator {
-    /// Connects and looks the container up, so that a wrong key or name fails at once.
+    /// [`Enumerator::connect`] from a thread that may block.
     pub fn open(config: Config) -> Result<Enumerator> {
-        let (account, config, container) = Account::open_with_container(config)?;
+        open_blocking(Self::connect(config))
+    }
+
+    /// Connects and looks the container up, so that a wrong key or name fails at once. Runs on the shared runtime.
+    pub async fn connect(config: Config) -> Result<Enumerator> {
+        let (account, config, container) = Account::open_with_container(config).await?;
         Ok(Enumerator {
-            account,
-            container,
-            config,
-            metrics: Arc::default(),
+            discovery: Arc::new(Discovery {
+                config,
+                metrics: Metrics::default(),
+                connection: Mutex::new(Connection { account, container }),
+            }),
+            woken: Arc::default(),
+            closed: CancellationToken::new(),
         })
     }
 
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.discovery.metrics
+    }
+
+    /// Makes a waiting [`Enumerator::discover`] return with an error.
+    pub fn wake_up(&self) {
+        self.woken.notify_waiters();
+    }
+
+    /// Ends a discovery that is under way. Idempotent.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 
     /// New splits: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
@@ -160,62 +192,92 @@ impl Enumerator {
     ///
     /// A start at Now is fixed here, by asking the service where now is: a failure before the first page then
     /// does not move it.
+    ///
+    /// A secret that is refused is read anew from its file, and used if it is another one.
+    ///
+    /// # Errors
+    /// Closed; Transient after [`Enumerator::wake_up`]; State when the container is not the one that `known` belongs to.
     pub fn discover(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
-        let rid = self.container.rid().to_owned();
-        if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
-            return Err(recreated(
-                &self.config.container,
-                &foreign.split.container_rid,
-                &rid,
-            ));
+        let (discovery, known) = (self.discovery.clone(), known.to_vec());
+        let (closed, woken) = (self.closed.clone(), self.woken.clone().notified_owned());
+        let runtime = discovery.connection().account.runtime.clone();
+        let work = async move {
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => Err(CoreError::closed()),
+                () = woken => Err(CoreError::new(
+                    Kind::Transient,
+                    "the look for feed ranges was woken up before it had an answer; look again",
+                )),
+                found = discovery.run(&known) => found,
+            }
+        };
+        // On a thread of the runtime: its stack is known to be deep enough.
+        runtime
+            .handle()
+            .block_on(runtime.handle().spawn(work))
+            .map_err(|e| CoreError::internal(format!("the look for feed ranges failed: {e}")))?
+    }
+}
+
+impl Discovery {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    async fn run(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let connection = self.connection().clone();
+        let error = match self.run_with(&connection, known).await {
+            Err(e) if e.kind == Kind::Auth => e,
+            other => return other,
+        };
+        if !connection.account.is_outdated(&self.config).await? {
+            return Err(error);
         }
+        tracing::info!(target: "cosmosflink::source", "the secret of the account was refused and has changed: connecting with the new one");
+        let (account, _, container) = Account::open_with_container((*self.config).clone()).await?;
+        let fresh = Connection { account, container };
+        *self.connection() = fresh.clone();
+        self.run_with(&fresh, known).await
+    }
+
+    async fn run_with(&self, connection: &Connection, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let Connection { account, container } = connection;
+        let (config, metrics) = (&*self.config, &self.metrics);
+        let rid = container.rid().to_owned();
+        if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
+            return Err(recreated(&config.container, &foreign.split.container_rid, &rid));
+        }
+        // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
+        // gone would never show. This request does not pass through a cache.
+        let check = || account.check_container(config, container);
+        until_answered(&config.retry, metrics, "looking at the container", check).await?;
         let gaps = uncovered(known);
         let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
-        let (account, container, config, metrics) = (
-            self.account.clone(),
-            self.container.clone(),
-            self.config.clone(),
-            self.metrics.clone(),
-        );
-        let limit = config.request_timeout.max(config.retry.deadline);
-        self.account.block_on(limit, async move {
-            let ranges = account
-                .driver
-                .resolve_all_partition_key_ranges(&container, true)
-                .await
-                .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?
-                .ok_or_else(|| {
-                    CoreError::new(
-                        Kind::Transient,
-                        format!(
-                            "the feed ranges of container '{}' cannot be read now",
-                            config.container
-                        ),
-                    )
-                })?;
-            let mut splits = Vec::new();
-            for range in ranges {
-                let (min, max) = (range.min_inclusive.to_hex(), range.max_exclusive.to_hex());
-                for (low, high) in &gaps {
-                    let (min, max) = (min.as_str().max(low.as_str()), max.as_str().min(high.as_str()));
-                    if min < max {
-                        splits.push(Split {
-                            ordinal: next + splits.len() as u32,
-                            container_rid: rid.clone(),
-                            min: min.to_owned(),
-                            max: max.to_owned(),
-                            start: config.start,
-                            continuation: None,
-                        });
-                    }
+        let ranges = || within(config.request_timeout, account.partition_ranges(container, true));
+        let ranges = until_answered(&config.retry, metrics, "looking for feed ranges", ranges).await?;
+        let mut splits = Vec::new();
+        for range in ranges {
+            let (min, max) = (range.min_inclusive.to_hex(), range.max_exclusive.to_hex());
+            for (low, high) in &gaps {
+                let (min, max) = (min.as_str().max(low.as_str()), max.as_str().min(high.as_str()));
+                if min < max {
+                    splits.push(Split {
+                        ordinal: next + splits.len() as u32,
+                        container_rid: rid.clone(),
+                        min: min.to_owned(),
+                        max: max.to_owned(),
+                        start: config.start,
+                        continuation: None,
+                    });
                 }
             }
-            stream::iter(splits)
-                .map(|split| fix_now(&account, &container, &config, &metrics, split))
-                .buffered(config.max_concurrency)
-                .try_collect()
-                .await
-        })
+        }
+        stream::iter(splits)
+            .map(|split| fix_now(account, container, config, metrics, split))
+            .buffered(config.max_concurrency)
+            .try_collect()
+            .await
     }
 }
 

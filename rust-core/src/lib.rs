@@ -14,6 +14,7 @@ mod jni;
 
 pub mod log_ring;
 pub mod metrics;
+pub mod opening;
 pub mod page;
 pub mod retry;
 pub mod sink;

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::account::Account;
+use crate::account::{open_blocking, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{recreated, FeedCursor};
@@ -111,9 +111,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Connects and looks the container up.
+    /// [`Source::connect`] from a thread that may block.
     pub fn open(config: Config) -> Result<Source> {
-        let (account, config, container) = Account::open_with_container(config)?;
+        open_blocking(Self::connect(config))
+    }
+
+    /// Connects and looks the container up. Runs on the shared runtime.
+    pub async fn connect(config: Config) -> Result<Source> {
+        let (account, config, container) = Account::open_with_container(config).await?;
         let units = u32::try_from(config.prefetch_bytes / UNIT).unwrap_or(u32::MAX);
         Ok(Source {
             paths: Arc::new(KeyPaths::new(container.partition_key_definition().paths())),

@@ -5,7 +5,7 @@
 //! in a static: each call finds what it needs through its own class loader.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::jni::errors::ErrorPolicy;
 use ::jni::objects::{JByteArray, JClass, JThrowable, JValue};
@@ -18,7 +18,8 @@ use crate::feed::Enumerator;
 use crate::frame;
 use crate::handles::Handles;
 use crate::log_ring;
-use crate::sink::{self, Sink};
+use crate::opening::{Lifecycle, Opening};
+use crate::sink::{self as sinks, Sink};
 use crate::source::{panic_text, Source};
 use crate::split;
 
@@ -29,9 +30,19 @@ const ABI_VERSION: jint = 3;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 enum Handle {
-    Enumerator(Enumerator),
-    Source(Source),
-    Sink(Sink),
+    Enumerator(Opening<Enumerator>),
+    Source(Opening<Source>),
+    Sink(Opening<Sink>),
+}
+
+impl Handle {
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        match self {
+            Handle::Enumerator(enumerator) => enumerator,
+            Handle::Source(source) => source,
+            Handle::Sink(sink) => sink,
+        }
+    }
 }
 
 static HANDLES: Handles<Handle> = Handles::new();
@@ -138,17 +149,26 @@ fn wrong(expected: &str) -> CoreError {
     CoreError::new(Kind::BadRequest, format!("the handle is not that of {expected}"))
 }
 
-fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeResult<T> {
+/// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
+fn source(id: jlong, timeout: Duration) -> Result<Option<Arc<Source>>> {
     match &*HANDLES.get(id)? {
-        Handle::Source(source) => Ok(act(source)?),
-        _ => Err(wrong("a source").into()),
+        Handle::Source(source) => source.get(timeout),
+        _ => Err(wrong("a source")),
     }
 }
 
-fn with_sink<T>(id: jlong, act: impl FnOnce(&Sink) -> Result<T>) -> NativeResult<T> {
+/// The live sink of a handle, like [`source`].
+fn sink(id: jlong, timeout: Duration) -> Result<Option<Arc<Sink>>> {
     match &*HANDLES.get(id)? {
-        Handle::Sink(sink) => Ok(act(sink)?),
-        _ => Err(wrong("a sink").into()),
+        Handle::Sink(sink) => sink.get(timeout),
+        _ => Err(wrong("a sink")),
+    }
+}
+
+fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeResult<T> {
+    match &*HANDLES.get(id)? {
+        Handle::Source(source) => Ok(act(&*source.ready(MAX_WAIT)?)?),
+        _ => Err(wrong("a source").into()),
     }
 }
 
@@ -231,11 +251,16 @@ native!(
 native!(
     Java_io_cosmosflink_core_CosmosCore_openEnumerator,
     |env, options: JByteArray<'local>| -> jlong {
-        Ok(HANDLES.insert(Handle::Enumerator(Enumerator::open(config(
-            env,
-            &options,
-            Role::Source,
-        )?)?)))
+        let opening = Enumerator::connect(config(env, &options, Role::Source)?);
+        Ok(HANDLES.insert(Handle::Enumerator(Opening::start(opening)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_CosmosCore_awaitOpen,
+    |_env, handle: jlong, timeout_millis: jlong| -> jint {
+        let handle = HANDLES.get(handle)?;
+        Ok(jint::from(handle.lifecycle().await_open(wait(timeout_millis))?))
     }
 );
 
@@ -243,22 +268,19 @@ native!(
     Java_io_cosmosflink_core_CosmosCore_discoverSplits,
     |env, handle: jlong, known: JByteArray<'local>| -> JByteArray<'local> {
         let known = split::decode_list(&read(env, &known)?)?;
-        let found = match &*HANDLES.get(handle)? {
-            Handle::Enumerator(enumerator) => enumerator.discover(&known)?,
+        let enumerator = match &*HANDLES.get(handle)? {
+            Handle::Enumerator(enumerator) => enumerator.ready(MAX_WAIT)?,
             _ => return Err(wrong("an enumerator").into()),
         };
-        write(env, &split::encode_list(&found))
+        write(env, &split::encode_list(&enumerator.discover(&known)?))
     }
 );
 
 native!(
     Java_io_cosmosflink_core_CosmosCore_openSource,
     |env, options: JByteArray<'local>| -> jlong {
-        Ok(HANDLES.insert(Handle::Source(Source::open(config(
-            env,
-            &options,
-            Role::Source,
-        )?)?)))
+        let opening = Source::connect(config(env, &options, Role::Source)?);
+        Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
     }
 );
 
@@ -285,7 +307,11 @@ native!(
 native!(
     Java_io_cosmosflink_core_CosmosCore_nextPage,
     |_env, handle: jlong, timeout_millis: jlong| -> jint {
-        let size = with_source(handle, |source| source.next_page(wait(timeout_millis)))?;
+        let deadline = Instant::now() + wait(timeout_millis);
+        let Some(source) = source(handle, wait(timeout_millis))? else {
+            return Ok(0);
+        };
+        let size = source.next_page(deadline.saturating_duration_since(Instant::now()))?;
         Ok(jint::try_from(size)
             .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?)
     }
@@ -319,7 +345,8 @@ native!(
 native!(
     Java_io_cosmosflink_core_CosmosCore_openSink,
     |env, options: JByteArray<'local>| -> jlong {
-        Ok(HANDLES.insert(Handle::Sink(Sink::open(config(env, &options, Role::Sink)?)?)))
+        let opening = Sink::connect(config(env, &options, Role::Sink)?);
+        Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
     }
 );
 
@@ -355,7 +382,11 @@ native!(
             );
             bytes.set_len(length);
         }
-        with_sink(handle, |sink| sink.submit(bytes))
+        let sink = match &*HANDLES.get(handle)? {
+            Handle::Sink(sink) => sink.ready(MAX_WAIT)?,
+            _ => return Err(wrong("a sink").into()),
+        };
+        Ok(sink.submit(bytes)?)
     }
 );
 
@@ -363,19 +394,19 @@ native!(
     Java_io_cosmosflink_core_CosmosCore_pollOutcomes,
     |env, handle: jlong, max: jint, timeout_millis: jlong| -> JByteArray<'local> {
         let max = usize::try_from(max).unwrap_or(0).max(1);
-        let outcomes = with_sink(handle, |sink| sink.poll(max, wait(timeout_millis)))?;
-        write(env, &sink::encode_outcomes(&outcomes))
+        let deadline = Instant::now() + wait(timeout_millis);
+        let outcomes = match sink(handle, wait(timeout_millis))? {
+            Some(sink) => sink.poll(max, deadline.saturating_duration_since(Instant::now()))?,
+            None => Vec::new(),
+        };
+        write(env, &sinks::encode_outcomes(&outcomes))
     }
 );
 
 native!(Java_io_cosmosflink_core_CosmosCore_wakeUp, |_env,
                                                      handle: jlong|
  -> () {
-    match &*HANDLES.get(handle)? {
-        Handle::Source(source) => source.wake_up(),
-        Handle::Sink(sink) => sink.wake_up(),
-        Handle::Enumerator(_) => {}
-    }
+    HANDLES.get(handle)?.lifecycle().wake_up();
     Ok(())
 });
 
@@ -384,11 +415,7 @@ native!(Java_io_cosmosflink_core_CosmosCore_metrics, |env,
  -> JByteArray<
     'local,
 > {
-    let frame = match &*HANDLES.get(handle)? {
-        Handle::Enumerator(enumerator) => enumerator.metrics().encode(),
-        Handle::Source(source) => source.metrics().encode(),
-        Handle::Sink(sink) => sink.metrics().encode(),
-    };
+    let frame = HANDLES.get(handle)?.lifecycle().metrics();
     write(env, &frame)
 });
 
@@ -396,11 +423,7 @@ native!(Java_io_cosmosflink_core_CosmosCore_close, |_env,
                                                     handle: jlong|
  -> () {
     if let Some(taken) = HANDLES.remove(handle) {
-        match &*taken {
-            Handle::Source(source) => source.close(),
-            Handle::Sink(sink) => sink.close(),
-            Handle::Enumerator(_) => {}
-        }
+        taken.lifecycle().close();
         // A call that is under way on another thread holds the last reference; it ends at once with Closed.
         drop::<Arc<Handle>>(taken);
     }

@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::account::Account;
+use crate::account::{look_up_at_opening, open_blocking, Account};
 use crate::config::{Config, FailureMode};
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
@@ -161,28 +161,30 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Connects, looks the containers up and reads the physical partitions.
+    /// [`Sink::connect`] from a thread that may block.
     pub fn open(config: Config) -> Result<Sink> {
-        let account = Account::open(&config)?;
+        open_blocking(Self::connect(config))
+    }
+
+    /// Connects, looks the containers up and reads the physical partitions. Runs on the shared runtime.
+    pub async fn connect(config: Config) -> Result<Sink> {
+        let (account, config, container) = Account::open_with_container(config).await?;
         let runtime = account.runtime.handle().clone();
-        let (limit, a, config) = (config.request_timeout, account.clone(), Arc::new(config));
-        let (c, metrics) = (config.clone(), Arc::new(Metrics::default()));
-        let m = metrics.clone();
-        let (service, dead_letters, partitions) = account.block_on(limit, async move {
-            let container = a.container(&c, &c.container).await?;
-            let dead_letters = match c.failure_mode {
-                FailureMode::DeadLetter => Some(DeadLetters::open(&a, &c, &m).await?),
-                _ => None,
-            };
-            let service = Container {
-                account: a,
-                container,
-                config: c,
-                metrics: m,
-            };
-            let partitions = service.partitions(false).await?;
-            Ok((service, dead_letters, partitions))
-        })?;
+        let metrics = Arc::new(Metrics::default());
+        let dead_letters = match config.failure_mode {
+            FailureMode::DeadLetter => {
+                let open = || DeadLetters::open(&account, &config, &metrics);
+                Some(look_up_at_opening(&config, open).await?)
+            }
+            _ => None,
+        };
+        let service = Container {
+            account,
+            container,
+            config: config.clone(),
+            metrics: metrics.clone(),
+        };
+        let partitions = look_up_at_opening(&config, || service.partitions(false)).await?;
         Ok(Self::start(
             Box::new(service),
             dead_letters,

@@ -299,19 +299,7 @@ impl Service for Container {
 
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
         Box::pin(async move {
-            let ranges = self
-                .account
-                .driver
-                .resolve_all_partition_key_ranges(&self.container, refresh)
-                .await
-                .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?;
-            let ranges = ranges.ok_or_else(|| {
-                let name = self.container.name();
-                CoreError::new(
-                    Kind::Transient,
-                    format!("the physical partitions of container '{name}' cannot be read now"),
-                )
-            })?;
+            let ranges = self.account.partition_ranges(&self.container, refresh).await?;
             Ok(ranges.into_iter().map(|r| (r.id, r.min_inclusive)).collect())
         })
     }

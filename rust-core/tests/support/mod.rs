@@ -21,6 +21,8 @@ pub struct Local {
     _runtime: tokio::runtime::Runtime,
     pub endpoint: String,
     pub key: String,
+    /// The key as the server holds it: to regenerate it, or to issue tokens.
+    pub account: AccountKey,
 }
 
 impl Local {
@@ -39,12 +41,13 @@ impl Local {
             databases: vec!["orders".into()],
             throttling: containers.iter().any(|c| c.matches(':').count() == 3),
             containers: specs,
-            ..cosmos_local::Config::new(key)
+            ..cosmos_local::Config::new(key.clone())
         };
         let server = runtime.block_on(Server::start(config)).unwrap();
         Local {
             endpoint: server.endpoint(),
             key: secret,
+            account: key,
             _server: server,
             _runtime: runtime,
         }
@@ -90,6 +93,24 @@ impl Local {
         ureq::post(format!("{}_local/{what}", self.endpoint))
             .header("content-type", "application/json")
             .send(body.to_string().as_bytes())
+            .unwrap();
+    }
+}
+
+impl Local {
+    /// What the server counted.
+    pub fn stats(&self) -> serde_json::Value {
+        ureq::get(format!("{}_local/stats", self.endpoint))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_json()
+            .unwrap()
+    }
+
+    pub fn clear_faults(&self) {
+        ureq::delete(format!("{}_local/faults", self.endpoint))
+            .call()
             .unwrap();
     }
 }

@@ -29,6 +29,8 @@ final class CosmosCore {
 
     static native long openEnumerator(byte[] options);
 
+    static native int awaitOpen(long handle, long timeoutMillis);
+
     static native byte[] discoverSplits(long handle, byte[] known);
 
     static native long openSource(byte[] options);

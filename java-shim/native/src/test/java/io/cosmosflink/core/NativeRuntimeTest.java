@@ -5,9 +5,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.cosmosflink.core.CosmosException.Kind;
 import io.cosmosflink.core.CosmosRuntime.Role;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.junit.jupiter.api.Test;
 
@@ -92,6 +96,56 @@ class NativeRuntimeTest {
     void aDeadEndpointIsATransientFailureThatNamesIt() {
         assertKind(Kind.TRANSIENT, () -> core.openEnumerator(options())).hasMessageContaining("localhost:1");
         core.drainLog(true);
+    }
+
+    /** The endpoint accepts the connection and never answers. */
+    @Test
+    void anInterruptEndsAnOpening() throws Exception {
+        try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
+            Map<String, String> options = options(
+                    "cosmos.endpoint",
+                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
+                    "cosmos.request-timeout-ms",
+                    "60000");
+            CompletableFuture<Thread> opener = new CompletableFuture<>();
+            CompletableFuture<Boolean> stillInterrupted = new CompletableFuture<>();
+            Thread thread = new Thread(() -> {
+                opener.complete(Thread.currentThread());
+                try {
+                    core.openSource(options).close();
+                    stillInterrupted.completeExceptionally(new AssertionError("it was opened"));
+                } catch (CosmosException e) {
+                    assertThat(e.kind()).isEqualTo(Kind.CLOSED);
+                    stillInterrupted.complete(Thread.currentThread().isInterrupted());
+                } catch (Throwable t) {
+                    stillInterrupted.completeExceptionally(t);
+                }
+            });
+            thread.start();
+            opener.get(10, TimeUnit.SECONDS).interrupt();
+            assertThat(stillInterrupted.get(10, TimeUnit.SECONDS)).isTrue();
+            thread.join(10_000);
+        }
+    }
+
+    /** What needs the network waits for the handle, and {@code wakeUp} and {@code close} end the wait. */
+    @Test
+    void aHandleThatIsNotOpenYetCanBeWokenUpAndClosed() throws Exception {
+        try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
+            byte[] options = Frames.map(options(
+                    "cosmos.endpoint",
+                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
+                    "cosmos.request-timeout-ms",
+                    "60000"));
+            long handle = CosmosCore.openSource(options);
+            assertThat(CosmosCore.awaitOpen(handle, 1)).isZero();
+            assertThat(CoreMetrics.decode(CosmosCore.metrics(handle)).get(CoreMetrics.Field.REQUESTS))
+                    .isZero();
+            CosmosCore.wakeUp(handle);
+            assertThat(CosmosCore.nextPage(handle, 60_000)).isZero();
+            CosmosCore.close(handle);
+            assertKind(Kind.CLOSED, () -> CosmosCore.awaitOpen(handle, 60_000));
+        }
     }
 
     @Test

@@ -1,0 +1,220 @@
+//! The opening of a handle in the background, so that no call of Java waits for a network longer than it says, and whoever waits can
+//! be woken up.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+
+use crate::account::{within, Runtime, OPENING};
+use crate::error::{CoreError, Kind, Result};
+use crate::feed::Enumerator;
+use crate::metrics::Metrics;
+use crate::sink::Sink;
+use crate::source::{panic_text, Source};
+
+/// What a handle stands for once it is open.
+pub trait Connector: Send + Sync + 'static {
+    fn metrics(&self) -> &Metrics;
+    /// Ends the call that waits, if one does.
+    fn wake_up(&self);
+    /// Idempotent; ends every call that waits.
+    fn close(&self);
+}
+
+macro_rules! connector {
+    ($($type:ty),*) => {$(
+        impl Connector for $type {
+            fn metrics(&self) -> &Metrics {
+                self.metrics()
+            }
+
+            fn wake_up(&self) {
+                self.wake_up();
+            }
+
+            fn close(&self) {
+                self.close();
+            }
+        }
+    )*};
+}
+
+connector!(Enumerator, Source, Sink);
+
+enum Stage<T> {
+    Opening,
+    Open(Arc<T>),
+    Failed(CoreError),
+    Closed,
+}
+
+struct State<T> {
+    stage: Stage<T>,
+    woken: bool,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// A connector that is being opened, is open, could not be opened or is closed.
+pub struct Opening<T> {
+    shared: Arc<Shared<T>>,
+    task: AbortHandle,
+    // Last: the opening ends before its runtime may.
+    _runtime: Arc<Runtime>,
+}
+
+/// What all handles share, whatever they open.
+pub trait Lifecycle {
+    /// Waits until the handle is open: true; false when `timeout` has passed or [`Lifecycle::wake_up`] was called.
+    ///
+    /// # Errors
+    /// What the opening failed of, at each call; Closed.
+    fn await_open(&self, timeout: Duration) -> Result<bool>;
+
+    /// Ends the call that waits, or, during the opening, the next one.
+    fn wake_up(&self);
+
+    /// Abandons an opening and closes what is open. Idempotent.
+    fn close(&self);
+
+    /// A METRICS frame; all 0 before the handle is open.
+    fn metrics(&self) -> Vec<u8>;
+}
+
+impl<T: Connector> Opening<T> {
+    /// Begins to open. Everything together takes at most [`OPENING`].
+    ///
+    /// # Errors
+    /// Internal when the runtime's threads cannot be started; all else comes from [`Lifecycle::await_open`].
+    pub fn start(opening: impl Future<Output = Result<T>> + Send + 'static) -> Result<Opening<T>> {
+        let runtime = Runtime::shared()?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                stage: Stage::Opening,
+                woken: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let result = shared.clone();
+        let task = async move {
+            let opened = AssertUnwindSafe(within(OPENING, opening))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| {
+                    Err(CoreError::internal(format!(
+                        "panic while opening: {}",
+                        panic_text(&*panic)
+                    )))
+                });
+            let mut state = result.lock();
+            // Closed meanwhile: what was opened goes, with this task.
+            if matches!(state.stage, Stage::Opening) {
+                state.stage = match opened {
+                    Ok(connector) => Stage::Open(Arc::new(connector)),
+                    Err(e) => Stage::Failed(e),
+                };
+                result.changed.notify_all();
+            }
+        };
+        Ok(Opening {
+            task: runtime.handle().spawn(task).abort_handle(),
+            shared,
+            _runtime: runtime,
+        })
+    }
+
+    /// What was opened, waiting for it; `None` when `timeout` has passed or the wait was ended by [`Lifecycle::wake_up`].
+    ///
+    /// # Errors
+    /// What the opening failed of, at each call; Closed.
+    pub fn get(&self, timeout: Duration) -> Result<Option<Arc<T>>> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.shared.lock();
+        loop {
+            match &state.stage {
+                Stage::Open(connector) => return Ok(Some(connector.clone())),
+                Stage::Failed(e) => return Err(e.clone()),
+                Stage::Closed => return Err(CoreError::closed()),
+                Stage::Opening => {}
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if std::mem::take(&mut state.woken) || left.is_zero() {
+                return Ok(None);
+            }
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(|e| e.into_inner())
+                .0;
+        }
+    }
+
+    /// [`Opening::get`] for calls that need it.
+    ///
+    /// # Errors
+    /// Transient when it is not open in time.
+    pub fn ready(&self, timeout: Duration) -> Result<Arc<T>> {
+        self.get(timeout)?
+            .ok_or_else(|| CoreError::new(Kind::Transient, "the handle is not open yet; wait with awaitOpen"))
+    }
+}
+
+impl<T: Connector> Lifecycle for Opening<T> {
+    fn await_open(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.get(timeout)?.is_some())
+    }
+
+    fn wake_up(&self) {
+        let mut state = self.shared.lock();
+        match &state.stage {
+            Stage::Open(connector) => {
+                let connector = connector.clone();
+                drop(state);
+                connector.wake_up();
+            }
+            Stage::Opening => {
+                state.woken = true;
+                drop(state);
+                self.shared.changed.notify_all();
+            }
+            Stage::Failed(_) | Stage::Closed => {}
+        }
+    }
+
+    fn close(&self) {
+        let before = std::mem::replace(&mut self.shared.lock().stage, Stage::Closed);
+        self.shared.changed.notify_all();
+        self.task.abort();
+        if let Stage::Open(connector) = before {
+            connector.close();
+        }
+    }
+
+    fn metrics(&self) -> Vec<u8> {
+        match &self.shared.lock().stage {
+            Stage::Open(connector) => connector.metrics().encode(),
+            _ => Metrics::default().encode(),
+        }
+    }
+}
+
+impl<T> Drop for Opening<T> {
+    fn drop(&mut self) {
+        // A handle that was forgotten must not go on opening.
+        self.task.abort();
+    }
+}

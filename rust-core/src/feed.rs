@@ -100,7 +100,8 @@ impl FeedCursor {
         };
         metrics.request(
             started.elapsed(),
-            response.headers().request_charge.map_or(0.0, |c| c.value()),
+            // With what the driver's own attempts before it cost.
+            response.diagnostics_ref().total_request_charge().value(),
         );
         let (items, bytes) = match response.into_body() {
             ResponseBody::NoPayload => (Items::None, 0),

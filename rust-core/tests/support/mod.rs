@@ -113,6 +113,15 @@ impl Local {
             .call()
             .unwrap();
     }
+
+    /// How many faults have not been spent.
+    pub fn faults(&self) -> usize {
+        let answer = ureq::get(format!("{}_local/faults", self.endpoint))
+            .call()
+            .unwrap();
+        let listed: serde_json::Value = answer.into_body().read_json().unwrap();
+        listed["faults"].as_array().unwrap().len()
+    }
 }
 
 /// A document as the tests write it.

@@ -2,6 +2,7 @@
 
 use crate::emulator::Reply;
 use crate::faults::Fault;
+use crate::regions::Change;
 use crate::server::Inner;
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -83,6 +84,11 @@ pub(crate) async fn answer(
             server.faults.clear();
             Ok(json!({ "faults": [] }))
         }
+        ("GET", "regions") => Ok(server.regions.list()),
+        ("POST", "regions") => match parse::<Change>(body) {
+            Ok(change) => server.regions.change(change).await.map(|()| server.regions.list()),
+            Err(message) => Err(message),
+        },
         ("GET", "requests") => requests(server, query),
         ("POST", "requests") => parse::<Headers>(body).and_then(|request| {
             server.requests.keep_headers(request.headers)?;
@@ -97,8 +103,8 @@ pub(crate) async fn answer(
                 404,
                 0,
                 &format!(
-                "There is no {method} /_local/{action}; there are GET health, stats, faults and requests, \
-                     POST split, merge, faults and requests, DELETE faults and requests."
+                "There is no {method} /_local/{action}; there are GET health, stats, faults, requests \
+                     and regions, POST split, merge, faults, requests and regions, DELETE faults and requests."
             ),
             )
         }

@@ -1,7 +1,7 @@
 //! The vendor's in-memory emulator behind one call, and the shapes of requests to it and answers from it.
 
 use azure_core::http::headers::Headers;
-use azure_core::http::{Method, Request, Url};
+use azure_core::http::{AsyncRawResponse, Method, Request, Url};
 use azure_data_cosmos_driver::in_memory_emulator::{
     EmulatorStore, InMemoryEmulatorHttpClient, VirtualAccountConfig, VirtualRegion,
 };
@@ -10,7 +10,7 @@ use hyper::header::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 
 /// The one region's address inside the emulator. It routes by scheme, host and port, so every request is rebuilt on
-/// this base, and the account read's answer is rewritten from it to the address the client used.
+/// this base, and the account read's answer is rewritten from it to the addresses of this server.
 const INNER: &str = "https://cosmos-local/";
 
 /// An answer of the emulator.
@@ -138,7 +138,16 @@ impl Emulator {
 
     /// Carries out one request.
     pub async fn call(&self, request: &Request) -> Answer {
-        let result = match self.client.execute_request(request).await {
+        Self::collect(self.client.execute_request(request).await).await
+    }
+
+    /// Carries out a request in the binary frame of Gateway 2.0; so is the answer.
+    pub async fn gateway_v2(&self, request: &Request) -> Answer {
+        Self::collect(self.client.execute_gateway_v2_request(request).await).await
+    }
+
+    async fn collect(answer: azure_data_cosmos_driver::Result<AsyncRawResponse>) -> Answer {
+        let result = match answer {
             Ok(answer) => {
                 let (status, headers, body) = answer.deconstruct();
                 body.collect()
@@ -174,15 +183,4 @@ impl Emulator {
             None
         }
     }
-}
-
-/// Puts the address the client used in place of the emulator's own in the body of an account read.
-pub(crate) fn readdress_account(body: &[u8], address: &str) -> Option<Bytes> {
-    let mut account: serde_json::Value = serde_json::from_slice(body).ok()?;
-    for list in ["writableLocations", "readableLocations"] {
-        for location in account.get_mut(list)?.as_array_mut()? {
-            location["databaseAccountEndpoint"] = address.into();
-        }
-    }
-    Some(account.to_string().into())
 }

@@ -35,12 +35,14 @@ pub(crate) enum Kind {
     Delete,
     Batch,
     Bulk,
+    /// Whatever is sent to a Gateway 2.0.
+    GatewayV2,
     #[default]
     Other,
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Connection,
         Self::Account,
         Self::Database,
@@ -59,6 +61,7 @@ impl Kind {
         Self::Delete,
         Self::Batch,
         Self::Bulk,
+        Self::GatewayV2,
         Self::Other,
     ];
 
@@ -82,6 +85,7 @@ impl Kind {
             Self::Delete => "delete",
             Self::Batch => "batch",
             Self::Bulk => "bulk",
+            Self::GatewayV2 => "gatewayV2",
             Self::Other => "other",
         }
     }
@@ -583,6 +587,8 @@ pub(crate) struct Stats {
     pub unanswered: u64,
     /// Connections that a fault of connections struck.
     pub connections_struck: u64,
+    /// Requests to a Gateway 2.0, where custom headers are lost.
+    pub gateway_v2_requests: u64,
     pub request_units: f64,
 }
 

@@ -10,8 +10,10 @@ mod bulk;
 mod container;
 mod emulator;
 mod faults;
+mod gateway_v2;
 mod key;
 mod listener;
+mod regions;
 mod requests;
 mod server;
 mod sql;
@@ -23,7 +25,7 @@ pub use tls::Tls;
 
 /// What the server does not do; requests for most of it are answered with 501 and the reason.
 pub const NOT_EMULATED: &str = "\
-not emulated: persistence, several regions, Entra ID, resource tokens, the change feed mode
+not emulated: persistence, replication between regions, Entra ID, resource tokens, the change feed mode
 AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, patch conditions, patch
 inside a transactional batch, binary JSON in answers to writes, indexing policies, and the service's real request
 charges and latencies";

@@ -53,6 +53,14 @@ struct Options {
     /// File to write the certificate of the authority to, as PEM, for clients that shall trust the server.
     #[arg(long, value_name = "FILE", requires = "tls")]
     tls_ca: Option<PathBuf>,
+    /// Region of the account, with an endpoint of its own; may be repeated. The first takes writes. Ports follow that
+    /// of --listen, or are free ones if that is 0; GET /_local/regions names them.
+    #[arg(long, value_name = "NAME")]
+    region: Vec<String>,
+    /// Advertise a Gateway 2.0 for each region, which loses headers that it does not know. Requests to it are counted
+    /// as gatewayV2Requests in GET /_local/stats.
+    #[arg(long)]
+    gateway_v2: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +110,8 @@ async fn run(options: Options) -> Result<(), String> {
         tls: options.tls.then_some(Tls {
             names: options.tls_name,
         }),
+        regions: options.region,
+        gateway_v2: options.gateway_v2,
     })
     .await?;
     println!(

@@ -29,6 +29,9 @@ pub(crate) struct Entry {
     /// Why the client got no whole answer: `refused`, `hanging`, `dropped` or `cut`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<&'static str>,
+    /// The region that answered, where regions were declared or it was a Gateway 2.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Box<str>>,
     /// Id of the partition key range, as the request or the answer named it.

@@ -4,10 +4,12 @@ use crate::admin;
 use crate::answer::{outgoing, Outgoing};
 use crate::bulk;
 use crate::container::{parse_ranges, Container, Range, Scope, Start};
-use crate::emulator::{readdress_account, Answer, Emulator, Reply};
+use crate::emulator::{Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind, Strike, Target};
+use crate::gateway_v2;
 use crate::key::AccountKey;
 use crate::listener::Front;
+use crate::regions::{local_host, Regions, Role};
 use crate::requests::{operations, Entry, Requests};
 use crate::sql::single_quoted;
 use crate::tls::Tls;
@@ -26,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// No request may be longer. The service's own limits are lower, and answered with its own errors.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -112,6 +114,11 @@ pub struct Config {
     pub admin_open: bool,
     /// Serve https, with a certificate of the server's own; plain http if `None`.
     pub tls: Option<Tls>,
+    /// Names of the account's regions, each with an endpoint of its own; the first takes writes. With none, there is
+    /// one region behind the account's endpoint. Ports follow `listen`'s, or are free ones where that is 0.
+    pub regions: Vec<String>,
+    /// Advertise a Gateway 2.0 for each region. It loses headers that it does not know, as the service's does.
+    pub gateway_v2: bool,
 }
 
 impl Config {
@@ -126,6 +133,8 @@ impl Config {
             seed: 0,
             admin_open: false,
             tls: None,
+            regions: Vec::new(),
+            gateway_v2: false,
         }
     }
 }
@@ -134,8 +143,10 @@ impl Config {
 pub struct Server {
     address: SocketAddr,
     ca_pem: Option<String>,
+    inner: Arc<Inner>,
     stop: watch::Sender<bool>,
-    accepting: JoinHandle<()>,
+    /// One task for each listener. Dropping the set ends them.
+    accepting: JoinSet<()>,
 }
 
 impl Server {
@@ -148,8 +159,37 @@ impl Server {
         create_declared(&emulator, &config)?;
         let identity = config.tls.as_ref().map(Tls::identity).transpose()?;
         let (acceptor, ca_pem) = identity.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
-        let front = Front::bind(config.listen, acceptor).await?;
+        let front = Front::bind(config.listen, Role::Account, acceptor.clone()).await?;
         let address = front.address;
+        let mut ports = (1..).map(|n| match config.listen.port() {
+            0 => 0,
+            port => port.saturating_add(n),
+        });
+        let mut next = |role| {
+            let address = SocketAddr::new(config.listen.ip(), ports.next().unwrap_or_default());
+            Front::bind(address, role, acceptor.clone())
+        };
+        let scheme = if ca_pem.is_some() { "https" } else { "http" };
+        let (mut regions, mut fronts, mut switched) = (Regions::new(scheme), vec![front], Vec::new());
+        for n in 0..config.regions.len().max(1) {
+            let region = match config.regions.get(n) {
+                Some(name) => Some((name, next(Role::Region(n)).await?)),
+                None => None,
+            };
+            let gateway = match config.gateway_v2 {
+                true => Some(next(Role::GatewayV2(n)).await?),
+                false => None,
+            };
+            let gateway_address = gateway.as_ref().map(|front| front.address);
+            fronts.extend(gateway);
+            match region {
+                Some((name, front)) => {
+                    let switch = regions.add(name, front.address, gateway_address)?;
+                    switched.push((front, switch));
+                }
+                None => regions.add_only(gateway_address),
+            }
+        }
         let (stop, stopped) = watch::channel(false);
         let inner = Arc::new(Inner {
             emulator,
@@ -159,13 +199,20 @@ impl Server {
             counts: Counts::default(),
             key: config.key,
             admin_open: config.admin_open,
-            scheme: if ca_pem.is_some() { "https" } else { "http" },
+            regions,
             containers: Mutex::default(),
         });
-        let accepting = tokio::spawn(front.accept(inner, stopped));
+        let mut accepting = JoinSet::new();
+        for front in fronts {
+            accepting.spawn(front.accept(Arc::clone(&inner), stopped.clone()));
+        }
+        for (front, switch) in switched {
+            accepting.spawn(front.accept_while_up(switch, Arc::clone(&inner), stopped.clone()));
+        }
         Ok(Self {
             address,
             ca_pem,
+            inner,
             stop,
             accepting,
         })
@@ -179,11 +226,12 @@ impl Server {
     /// The account endpoint for clients on this machine: `https://` with [`Config::tls`], `http://` without.
     pub fn endpoint(&self) -> String {
         let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
-        match self.address {
-            SocketAddr::V4(a) if a.ip().is_unspecified() => format!("{scheme}://127.0.0.1:{}/", a.port()),
-            SocketAddr::V6(a) if a.ip().is_unspecified() => format!("{scheme}://[::1]:{}/", a.port()),
-            address => format!("{scheme}://{address}/"),
-        }
+        format!("{scheme}://{}:{}/", local_host(self.address), self.address.port())
+    }
+
+    /// The name and the endpoint of each region of [`Config::regions`].
+    pub fn regions(&self) -> Vec<(String, String)> {
+        self.inner.regions.endpoints()
     }
 
     /// The certificate of the authority that signed the server's, as PEM, for clients that shall trust it; `None`
@@ -195,14 +243,8 @@ impl Server {
     /// Stops listening, gives open requests two seconds, and ends.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        // An error would be a panic of the accept task, which has been reported already.
-        let _ = (&mut self.accepting).await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
+        // An error would be a panic of an accept task, which has been reported already.
+        while self.accepting.join_next().await.is_some() {}
     }
 }
 
@@ -270,8 +312,7 @@ pub(crate) struct Inner {
     stopped: watch::Receiver<bool>,
     key: AccountKey,
     admin_open: bool,
-    /// Of the endpoints that the account names: `http` or `https`.
-    scheme: &'static str,
+    pub regions: Regions,
     containers: Mutex<HashMap<(String, String), Arc<Container>>>,
 }
 
@@ -285,6 +326,8 @@ struct Call {
     /// The authority the client used, for the account's address.
     authority: Option<String>,
     http2: bool,
+    /// The endpoint that it was sent to.
+    role: Role,
     arrived: Instant,
     body: Bytes,
 }
@@ -363,12 +406,17 @@ impl Inner {
     pub async fn serve(
         self: Arc<Self>,
         peer: SocketAddr,
+        role: Role,
         request: hyper::Request<Incoming>,
     ) -> Result<hyper::Response<Outgoing>, Dropped> {
         let arrived = Instant::now();
         let (parts, body) = request.into_parts();
         let (reply, cut) = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => self.answer(peer, arrived, parts, body.to_bytes()).await?,
+            Ok(body) if matches!(role, Role::GatewayV2(_)) => {
+                let reply = gateway_v2::answer(&self, role, arrived, parts, body.to_bytes()).await?;
+                (reply, None)
+            }
+            Ok(body) => self.answer(peer, role, arrived, parts, body.to_bytes()).await?,
             Err(error) => {
                 let message = format!("The request cannot be read to its end: {error}");
                 (Reply::error(413, 0, &message), None)
@@ -392,6 +440,7 @@ impl Inner {
     async fn answer(
         &self,
         peer: SocketAddr,
+        role: Role,
         arrived: Instant,
         parts: hyper::http::request::Parts,
         body: Bytes,
@@ -428,6 +477,7 @@ impl Inner {
                 None => header(&parts.headers, "host").map(str::to_owned),
             },
             http2: parts.version == hyper::Version::HTTP_2,
+            role,
             arrived,
             method: parts.method,
             headers: parts.headers,
@@ -451,6 +501,9 @@ impl Inner {
             }
             if !strike.after {
                 reply = strike.reply();
+            }
+            if reply.is_none() {
+                reply = self.regions.refuse(role, kind, &call.method);
             }
         }
         let mut reply = match reply {
@@ -504,7 +557,7 @@ impl Inner {
         let strike = self.faults.strike(&Target {
             kind,
             container: call.container().map(|(_, coll)| coll),
-            region: None,
+            region: Some(self.regions.name(call.role)),
             partition: partition.as_deref(),
             documents,
             operations,
@@ -541,10 +594,15 @@ impl Inner {
         let lost = if strike.hang { "hanging" } else { "refused" };
         self.note(kind, call, None, Some(lost));
         if strike.hang {
-            // An error means that the server is no more, which ends the wait just as well.
-            let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+            self.until_stopped().await;
         }
         Err(Dropped)
+    }
+
+    /// Waits for the end of the server.
+    pub async fn until_stopped(&self) {
+        // An error means that the server is no more, which ends the wait just as well.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
 
     /// Keeps a request for `GET /_local/requests`.
@@ -560,6 +618,10 @@ impl Inner {
                 .and_then(|code| code.parse().ok())
                 .unwrap_or_default(),
             lost,
+            region: match call.role {
+                Role::Account => None,
+                role => Some(self.regions.name(role).into()),
+            },
             container: call.container().map(|(_, coll)| coll.into()),
             partition: header(&call.headers, range)
                 .or(of_reply(range))
@@ -581,12 +643,8 @@ impl Inner {
         match kind {
             Kind::Account => {
                 let mut reply: Reply = self.pass(call).await.into();
-                let address = format!(
-                    "{}://{}/",
-                    self.scheme,
-                    call.authority.as_deref().unwrap_or("localhost")
-                );
-                if let Some(body) = readdress_account(&reply.body, &address) {
+                let authority = call.authority.as_deref().unwrap_or("localhost");
+                if let Some(body) = self.regions.describe(&reply.body, authority) {
                     reply.body = body;
                 }
                 reply

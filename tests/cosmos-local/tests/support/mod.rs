@@ -107,6 +107,16 @@ impl Local {
         self.runtime.block_on(server.expect("a running server").stop());
     }
 
+    /// The name and the endpoint of each region.
+    pub fn regions(&self) -> Vec<(String, String)> {
+        self.server
+            .lock()
+            .unwrap()
+            .as_ref()
+            .expect("a running server")
+            .regions()
+    }
+
     /// Sends a signed request to the account's endpoint.
     pub fn send(
         &self,

@@ -2,12 +2,14 @@
 
 use crate::emulator::Reply;
 use crate::faults::Fault;
+use crate::recreate;
 use crate::regions::Change;
 use crate::server::Inner;
 use hyper::Method;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::json;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// A partition can be held locked this long at most.
@@ -33,6 +35,21 @@ struct Merge {
     partitions: [Id; 2],
     #[serde(default)]
     lock_millis: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    database: String,
+    container: String,
+}
+
+/// Settings of the change feed; those that are absent stay as they are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FeedSettings {
+    /// A page ends once it has so many bytes.
+    page_bytes: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +101,23 @@ pub(crate) async fn answer(
             server.faults.clear();
             Ok(json!({ "faults": [] }))
         }
+        ("POST", "feed") => parse::<FeedSettings>(body).and_then(|settings| {
+            if let Some(bytes) = settings.page_bytes {
+                if bytes == 0 {
+                    return Err("pageBytes is 0, it must be 1 or more".to_owned());
+                }
+                server.page_bytes.store(bytes, Relaxed);
+            }
+            Ok(json!({ "pageBytes": server.page_bytes.load(Relaxed) }))
+        }),
+        ("POST", "drop") => match parse::<Named>(body) {
+            Ok(named) => recreate::replace(server, &named.database, &named.container, false).await,
+            Err(message) => Err(message),
+        },
+        ("POST", "recreate") => match parse::<Named>(body) {
+            Ok(named) => recreate::replace(server, &named.database, &named.container, true).await,
+            Err(message) => Err(message),
+        },
         ("GET", "regions") => Ok(server.regions.list()),
         ("POST", "regions") => match parse::<Change>(body) {
             Ok(change) => server.regions.change(change).await.map(|()| server.regions.list()),
@@ -104,7 +138,8 @@ pub(crate) async fn answer(
                 0,
                 &format!(
                 "There is no {method} /_local/{action}; there are GET health, stats, faults, requests \
-                     and regions, POST split, merge, faults, requests and regions, DELETE faults and requests."
+                     and regions, POST split, merge, faults, requests, regions, feed, drop and recreate, DELETE \
+                     faults and requests."
             ),
             )
         }

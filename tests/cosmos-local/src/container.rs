@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::{Mutex, MutexGuard, RwLock};
 
-/// A page without an item limit ends near this size, as the service's pages do.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// A page ends near this size unless told otherwise, as the service's pages do.
+pub(crate) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Position in the feed: the write's number and, inside a transaction, the operation's.
 type Position = (u64, u32);
@@ -88,6 +88,17 @@ pub(crate) struct Page {
     pub last: u64,
     /// The partition the page came from, if it was one only.
     pub partition: Option<String>,
+}
+
+impl Page {
+    /// The page without its documents; the next one starts right before the first of them.
+    pub fn emptied(mut self) -> Self {
+        if let Some(first) = self.changes.first() {
+            self.next = first.lsn - 1;
+        }
+        self.changes.clear();
+        self
+    }
 }
 
 /// Where a feed read starts.
@@ -357,9 +368,9 @@ impl Feeds<'_> {
         }
     }
 
-    /// Reads a page of at most `limit` documents of `scope`, for which the feeds were locked. The operations of one transaction are never
-    /// parted, so a page can be longer by those.
-    pub fn read(&self, scope: &Scope, start: Start, limit: usize) -> Page {
+    /// Reads a page of at most `limit` documents of `scope`, for which the feeds were locked; it ends once it has
+    /// `most` bytes. The operations of one transaction are never parted, so a page can be longer by those.
+    pub fn read(&self, scope: &Scope, start: Start, limit: usize, most: usize) -> Page {
         let partition = match self.held.as_slice() {
             [(range, _)] => Some(range.id.clone()),
             _ => None,
@@ -397,7 +408,7 @@ impl Feeds<'_> {
                 .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
                 .min();
             let Some((position, n)) = next else { break };
-            let full = page.changes.len() >= limit.max(1) || bytes >= PAGE_BYTES;
+            let full = page.changes.len() >= limit.max(1) || bytes >= most;
             if full && page.changes.last().is_some_and(|last| last.lsn != position.0) {
                 page.next = page.changes.last().map_or(page.next, |last| last.lsn);
                 break;
@@ -450,7 +461,7 @@ mod tests {
     }
 
     fn read(layout: &Layout, scope: &Scope, start: Start, limit: usize) -> Page {
-        feeds(layout, scope).read(scope, start, limit)
+        feeds(layout, scope).read(scope, start, limit, PAGE_BYTES)
     }
 
     fn ids(page: &Page) -> Vec<String> {

@@ -251,6 +251,9 @@ pub(crate) struct Fault {
     refuse: bool,
     /// Carry the request out, announce the whole answer, and close the connection after so many bytes of its body.
     cut_after_bytes: Option<usize>,
+    /// Answer a request of the change feed with an empty page whose ETag has moved on, past nothing.
+    #[serde(default)]
+    empty_pages: bool,
 }
 
 fn always() -> f64 {
@@ -288,6 +291,7 @@ impl Fault {
             (self.hang, "hang"),
             (self.refuse, "refuse"),
             (self.cut_after_bytes.is_some(), "cutAfterBytes"),
+            (self.empty_pages, "emptyPages"),
         ]
         .into_iter()
         .filter_map(|(given, name)| given.then_some(name))
@@ -329,12 +333,12 @@ impl Fault {
             }
             if self.delay_millis == 0 && ends.is_empty() {
                 return Err(
-                    "the fault does nothing: give status, delayMillis, dropResponse, hang, refuse or \
-                     cutAfterBytes"
+                    "the fault does nothing: give status, delayMillis, dropResponse, hang, refuse, cutAfterBytes \
+                     or emptyPages"
                         .to_owned(),
                 );
             }
-        } else if self.refuse || self.hang {
+        } else if self.refuse || self.hang || self.empty_pages {
             return Err(format!("a status does not go with {}", ends.join("")));
         }
         let connection = Operations::One(Kind::Connection);
@@ -344,6 +348,7 @@ impl Fault {
                 || self.after
                 || self.drop_response
                 || self.cut_after_bytes.is_some()
+                || self.empty_pages
                 || self.container.is_some()
                 || self.partition.is_some()
                 || self.document_id.is_some()
@@ -397,6 +402,7 @@ impl Fault {
             hang: self.hang,
             refuse: self.refuse,
             cut: self.cut_after_bytes,
+            empty_page: self.empty_pages,
         }
     }
 }
@@ -433,6 +439,7 @@ pub(crate) struct Strike {
     pub hang: bool,
     pub refuse: bool,
     pub cut: Option<usize>,
+    pub empty_page: bool,
 }
 
 impl Strike {
@@ -727,6 +734,7 @@ mod tests {
         );
         assert!(refused(serde_json::json!({ "hang": true, "refuse": true })).contains("hang and refuse"));
         assert!(refused(serde_json::json!({ "hang": true, "status": 500 })).contains("hang"));
+        assert!(refused(serde_json::json!({ "emptyPages": true, "status": 500 })).contains("emptyPages"));
         assert!(refused(serde_json::json!({ "delayMillis": 1, "after": true })).contains("after"));
         assert!(
             refused(serde_json::json!({ "delayMillis": 1, "requestCharge": 2 })).contains("requestCharge")

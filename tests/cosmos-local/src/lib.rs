@@ -13,6 +13,7 @@ mod faults;
 mod gateway_v2;
 mod key;
 mod listener;
+mod recreate;
 mod regions;
 mod requests;
 mod server;

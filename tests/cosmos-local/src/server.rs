@@ -3,12 +3,13 @@
 use crate::admin;
 use crate::answer::{outgoing, Outgoing};
 use crate::bulk;
-use crate::container::{parse_ranges, Container, Range, Scope, Start};
+use crate::container::{parse_ranges, Container, Range, Scope, Start, PAGE_BYTES};
 use crate::emulator::{Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind, Strike, Target};
 use crate::gateway_v2;
 use crate::key::AccountKey;
 use crate::listener::Front;
+use crate::recreate;
 use crate::regions::{local_host, Regions, Role};
 use crate::requests::{operations, Entry, Requests};
 use crate::sql::single_quoted;
@@ -25,6 +26,7 @@ use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -200,6 +202,8 @@ impl Server {
             key: config.key,
             admin_open: config.admin_open,
             regions,
+            page_bytes: AtomicUsize::new(PAGE_BYTES),
+            emptied: AtomicU64::new(0),
             containers: Mutex::default(),
         });
         let mut accepting = JoinSet::new();
@@ -313,6 +317,10 @@ pub(crate) struct Inner {
     key: AccountKey,
     admin_open: bool,
     pub regions: Regions,
+    /// A page of the change feed ends once it has so many bytes.
+    pub page_bytes: AtomicUsize,
+    /// Pages that were empty on request.
+    emptied: AtomicU64,
     containers: Mutex<HashMap<(String, String), Arc<Container>>>,
 }
 
@@ -329,6 +337,8 @@ struct Call {
     /// The endpoint that it was sent to.
     role: Role,
     arrived: Instant,
+    /// A fault asks for an empty page of the change feed.
+    empty_page: bool,
     body: Bytes,
 }
 
@@ -479,6 +489,7 @@ impl Inner {
             http2: parts.version == hyper::Version::HTTP_2,
             role,
             arrived,
+            empty_page: false,
             method: parts.method,
             headers: parts.headers,
             body,
@@ -502,6 +513,7 @@ impl Inner {
             if !strike.after {
                 reply = strike.reply();
             }
+            call.empty_page = strike.empty_page;
             if reply.is_none() {
                 reply = self.regions.refuse(role, kind, &call.method);
             }
@@ -640,6 +652,13 @@ impl Inner {
     }
 
     async fn dispatch(&self, kind: Kind, call: &Call) -> Reply {
+        if call.path.len() > 4 && recreate::names_rid(&call.headers) {
+            if let Some(container) = self.container(call).await {
+                if let Some(refusal) = recreate::stale(&container.rid, &call.headers) {
+                    return refusal;
+                }
+            }
+        }
         match kind {
             Kind::Account => {
                 let mut reply: Reply = self.pass(call).await.into();
@@ -935,6 +954,17 @@ impl Inner {
         }
     }
 
+    /// The continuation after a page. That of a page which is empty on request differs from the one before, as if it
+    /// had moved on: what stands behind the dash is not looked at.
+    fn etag(&self, page: &crate::container::Page, emptied: bool) -> String {
+        if emptied {
+            let number = self.emptied.fetch_add(1, Relaxed);
+            format!("\"{}-{number}\"", page.next)
+        } else {
+            format!("\"{}\"", page.next)
+        }
+    }
+
     /// A page of the change feed, LatestVersion.
     async fn change_feed(&self, call: &Call) -> Reply {
         let headers = &call.headers;
@@ -945,12 +975,6 @@ impl Inner {
         let Some(container) = self.container(call).await else {
             return no_container(call);
         };
-        if let Some(intended) = header(headers, "x-ms-cosmos-intended-collection-rid") {
-            if intended != container.rid {
-                let message = "The container's resource id is another one: it was created anew.";
-                return Reply::error(400, 1024, message);
-            }
-        }
         let (scope, start) = match feed_request(&container, headers) {
             Ok(request) => request,
             Err(message) => return Reply::error(400, 0, &message),
@@ -966,13 +990,19 @@ impl Inner {
                 );
             }
             let feeds = layout.feeds(&scope).await;
-            feeds.read(&scope, start, limit.unwrap_or(usize::MAX))
+            let most = self.page_bytes.load(Relaxed);
+            if call.empty_page {
+                feeds.read(&scope, start, 1, most).emptied()
+            } else {
+                feeds.read(&scope, start, limit.unwrap_or(usize::MAX), most)
+            }
         };
         self.counts
             .with(|stats| stats.feed_documents += page.changes.len() as u64);
         let structured = headers.contains_key("x-ms-cosmos-changefeed-wire-format-version");
-        let status = if page.changes.is_empty() { 304 } else { 200 };
-        let body = if page.changes.is_empty() {
+        let empty = page.changes.is_empty() && !call.empty_page;
+        let status = if empty { 304 } else { 200 };
+        let body = if empty {
             Vec::new()
         } else {
             feed_body(&container.rid, &page.changes, structured)
@@ -980,7 +1010,7 @@ impl Inner {
         // A charge by size, a request unit for each started 4 KiB, as reads cost on the service roughly.
         let charge = body.len().div_ceil(4096).max(1);
         let reply = Reply::new(status, body)
-            .with("etag", format!("\"{}\"", page.next))
+            .with("etag", self.etag(&page, call.empty_page))
             .with("lsn", page.last)
             .with("x-ms-item-count", page.changes.len())
             .with("x-ms-request-charge", charge);
@@ -1091,6 +1121,9 @@ fn feed_request(container: &Container, headers: &HeaderMap) -> Result<(Scope, St
             token
                 .trim_start_matches("W/")
                 .trim_matches('"')
+                .split('-')
+                .next()
+                .unwrap_or_default()
                 .parse()
                 .map_err(|_| format!("The continuation '{token}' is not one of this server."))?,
         ),

@@ -3,6 +3,7 @@
 use crate::container::{Container, Scope};
 use crate::emulator::{Answer, Reply};
 use crate::faults::{Kind, Strike, Target};
+use crate::patch::{self, Patch};
 use crate::server::{header, Inner};
 use azure_core::http::headers::HeaderValue;
 use azure_core::http::{Method, Request, Url};
@@ -34,6 +35,9 @@ struct Operation<'a> {
     if_match: Option<Cow<'a, str>>,
     #[serde(borrow)]
     if_none_match: Option<Cow<'a, str>>,
+    /// Leave the document out of the answer. Each operation says so for itself: a header of the request alone does not.
+    #[serde(default)]
+    minimal_return_preference: bool,
 }
 
 /// The outcome of one operation.
@@ -138,7 +142,6 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
             &format!("The partition key range {range} is no more."),
         );
     }
-    let minimal = !crate::server::wants_content(headers);
     let proceed = header(headers, "x-ms-cosmos-batch-continue-on-error")
         .is_none_or(|value| value.eq_ignore_ascii_case("true"));
     let documents = server
@@ -146,11 +149,7 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
         .url(&["dbs", &container.db, "colls", &container.coll, "docs"]);
     let faults = server.faults.for_operations();
 
-    let mut results = Vec::with_capacity(if minimal {
-        128 * operations.len()
-    } else {
-        body.len() * 2
-    });
+    let mut results = Vec::with_capacity(128 * operations.len());
     let (mut charge, mut failed, mut session, mut statuses) = (0.0, false, None, Vec::new());
     for operation in &operations {
         let outcome = if failed && !proceed {
@@ -181,7 +180,7 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
         write_result(
             &mut results,
             &outcome,
-            minimal && operation.operation_type != "Read",
+            operation.minimal_return_preference && operation.operation_type != "Read",
         );
         session = outcome.session.or(session);
     }
@@ -300,7 +299,9 @@ async fn execute(
             .push(id);
     }
     let mut request = Request::new(url, method);
-    request.insert_header("x-ms-documentdb-partitionkey", HeaderValue::from(ascii(key)));
+    let key = ascii(key);
+    request.insert_header("x-ms-documentdb-partitionkey", HeaderValue::from(key.clone()));
+    let mut patch = None;
     if kind == Kind::Upsert {
         request.insert_header("x-ms-documentdb-is-upsert", "True");
     }
@@ -317,6 +318,15 @@ async fn execute(
             .resource_body
             .ok_or_else(|| format!("The {} operation has no resourceBody.", operation.operation_type))?;
         request.set_body(Bytes::copy_from_slice(body.get().as_bytes()));
+        if kind == Kind::Patch {
+            match Patch::parse(body.get().as_bytes()) {
+                Ok(parsed) => {
+                    request.set_body(parsed.body.clone());
+                    patch = Some(parsed);
+                }
+                Err((status, message)) => return Ok(Outcome::error(status, 0, &message)),
+            }
+        }
     }
     // The range is checked under the lock that the write holds: a split cannot come in between.
     let layout = container.layout.read().await;
@@ -325,6 +335,12 @@ async fn execute(
         return Ok(Outcome::error(410, RANGE_GONE, message));
     }
     let mut feeds = layout.feeds(&Scope::of_key(epk.clone())).await;
+    if let (Some(patch), Some(id)) = (&patch, id) {
+        let checked = patch::check(&server.scratch, &server.emulator, container, patch, id, &key).await;
+        if let Err((status, message)) = checked {
+            return Ok(Outcome::error(status, 0, &message));
+        }
+    }
     let answer = server.emulator.call(&request).await;
     if answer.ok() {
         match kind {

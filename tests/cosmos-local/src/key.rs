@@ -152,12 +152,14 @@ impl AccountKey {
 
         let (resource_type, link) = resource(path);
         let decoded = percent_decode_str(link).decode_utf8_lossy();
-        // Names are signed as they are, percent-encoded names decoded, and resource ids in lower case: which of
-        // them a client means cannot be told from the path, so each is tried.
+        // Names are signed as they are, percent-encoded names decoded, and resource ids in lower case, some clients
+        // the last one alone: which of them a client means cannot be told from the path, so each is tried.
         let mut links = vec![decoded.as_ref(), link];
         let lower = decoded.to_lowercase();
         links.push(&lower);
         links.dedup();
+        // A path of names never has that short form: one signature would be good for each resource of that name.
+        links.extend(last_rid(&lower, &decoded));
         let method = method.to_ascii_lowercase();
         let date = date.to_lowercase();
         for link in links {
@@ -191,6 +193,24 @@ fn resource(path: &str) -> (&str, &str) {
     } else {
         (parent.rsplit_once('/').map_or(parent, |(_, kind)| kind), path)
     }
+}
+
+/// The last resource id of a link whose ids are all resource ids, as it stands in `lower`, the link in lower case.
+///
+/// A resource id is the bytes of its parent's and some of its own, in base64 with `-` for `/`: a database has four
+/// bytes, a container eight, what lies in it sixteen.
+fn last_rid<'a>(lower: &'a str, link: &str) -> Option<&'a str> {
+    let mut parent: Vec<u8> = Vec::new();
+    let ids = link.trim_matches('/').split('/').skip(1).step_by(2);
+    for (id, length) in ids.zip([4, 8, 16]) {
+        let bytes = STANDARD.decode(id.replace('-', "/")).ok()?;
+        if bytes.len() != length || !bytes.starts_with(&parent) {
+            return None;
+        }
+        parent = bytes;
+    }
+    let (_, last) = lower.trim_matches('/').rsplit_once('/')?;
+    (!parent.is_empty()).then_some(last)
 }
 
 #[cfg(test)]
@@ -283,6 +303,41 @@ mod tests {
         server
             .verify("GET", path, Some(date), Some(&signed(&fresh)))
             .unwrap();
+    }
+
+    #[test]
+    fn resource_ids_are_signed_as_the_last_one_alone_or_as_the_whole_link() {
+        let key = AccountKey::random();
+        let date = "Tue, 24 Nov 2026 10:00:00 GMT";
+        let verify = |method: &str, path: &str, payload: &str| {
+            let header = sign(&key, &format!("{payload}\n{}\n\n", date.to_lowercase()));
+            key.verify(method, path, Some(date), Some(&header)).is_ok()
+        };
+        let ranges = "/dbs/AAAAAQ==/colls/AAAAAYAAAAE=/pkranges";
+        assert!(verify("GET", ranges, "get\npkranges\naaaaayaaaae="));
+        assert!(verify(
+            "GET",
+            ranges,
+            "get\npkranges\ndbs/AAAAAQ==/colls/AAAAAYAAAAE="
+        ));
+        assert!(verify(
+            "GET",
+            ranges,
+            "get\npkranges\ndbs/aaaaaq==/colls/aaaaayaaaae="
+        ));
+        let container = "/dbs/AAAAAQ%3D%3D/colls/AAAAAYAAAAE%3D";
+        assert!(verify("GET", container, "get\ncolls\naaaaayaaaae="));
+        assert!(verify("GET", "/dbs/AAAAAQ==/", "get\ndbs\naaaaaq=="));
+        // Another container's id, a name, a container of another database, and a name that looks like an id.
+        assert!(!verify("GET", ranges, "get\npkranges\naaaaayaaaai="));
+        for path in [
+            "/dbs/shop/colls/events/pkranges",
+            "/dbs/AAAAAg==/colls/AAAAAYAAAAE=/pkranges",
+            "/dbs/shop/colls/AAAAAYAAAAE=/pkranges",
+        ] {
+            let last = path.split('/').nth(4).unwrap().to_lowercase();
+            assert!(!verify("GET", path, &format!("get\npkranges\n{last}")), "{path}");
+        }
     }
 
     #[test]

@@ -8,11 +8,15 @@ mod admin;
 mod answer;
 mod bulk;
 mod container;
+mod definitions;
 mod emulator;
 mod faults;
 mod gateway_v2;
 mod key;
 mod listener;
+mod offers;
+mod patch;
+mod query;
 mod recreate;
 mod regions;
 mod requests;
@@ -27,9 +31,9 @@ pub use tls::Tls;
 /// What the server does not do; requests for most of it are answered with 501 and the reason.
 pub const NOT_EMULATED: &str = "\
 not emulated: persistence, replication between regions, Entra ID, resource tokens, the change feed mode
-AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, patch conditions, patch
-inside a transactional batch, binary JSON in answers to writes, indexing policies, and the service's real request
-charges and latencies";
+AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, autoscale, aggregates with
+ORDER BY, DISTINCT or an expression around them over several partitions, binary JSON in answers to writes, indexing
+policies, and the service's real request charges and latencies";
 
 /// Keeps `RUST_BACKTRACE=1` in the environment from slowing the server down five times: the emulator looks absent
 /// headers up through errors, each of which would carry a backtrace. Panics keep theirs. A `RUST_LIB_BACKTRACE` that

@@ -4,11 +4,15 @@ use crate::admin;
 use crate::answer::{outgoing, Outgoing};
 use crate::bulk;
 use crate::container::{parse_ranges, Container, Range, Scope, Start, PAGE_BYTES};
+use crate::definitions;
 use crate::emulator::{Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind, Strike, Target};
 use crate::gateway_v2;
 use crate::key::AccountKey;
 use crate::listener::Front;
+use crate::offers;
+use crate::patch::{self, Batch, Patch, Scratch};
+use crate::query;
 use crate::recreate;
 use crate::regions::{local_host, Regions, Role};
 use crate::requests::{operations, Entry, Requests};
@@ -197,6 +201,7 @@ impl Server {
             emulator,
             requests: Requests::new(),
             stopped: stopped.clone(),
+            scratch: Scratch::new()?,
             faults: Faults::new(config.seed),
             counts: Counts::default(),
             key: config.key,
@@ -309,6 +314,7 @@ impl std::error::Error for Dropped {}
 /// What all connections share.
 pub(crate) struct Inner {
     pub emulator: Emulator,
+    pub scratch: Scratch,
     pub faults: Faults,
     pub counts: Counts,
     pub requests: Requests,
@@ -532,10 +538,12 @@ impl Inner {
             reply = reply.with("x-ms-activity-id", activity);
         }
         match call.segments().as_slice() {
-            ["dbs", db, "colls", coll, ..] => {
+            // The path by names of what owns the resource; a database has no owner.
+            ["dbs", db, "colls", coll, _, ..] => {
                 reply = reply.with("x-ms-alt-content-path", format!("dbs/{db}/colls/{coll}"));
             }
-            ["dbs", db, ..] => reply = reply.with("x-ms-alt-content-path", format!("dbs/{db}")),
+            ["dbs", db, _, ..] => reply = reply.with("x-ms-alt-content-path", format!("dbs/{db}")),
+            ["dbs", ..] => reply = reply.with("x-ms-alt-content-path", ""),
             _ => {}
         }
         let charge = header(&reply.headers, "x-ms-request-charge").and_then(|v| v.parse().ok());
@@ -685,7 +693,36 @@ impl Inner {
                 Some(container) => bulk::run(self, &container, &call.headers, &call.body).await,
                 None => no_container(call),
             },
-            Kind::Query | Kind::QueryPlan => self.query(call).await,
+            Kind::Query | Kind::QueryPlan => self.query(kind, call).await,
+            Kind::ReadFeed => {
+                let mut request = self.inner_request(call);
+                self.scope_prefix(call, &mut request).await;
+                self.emulator.call(&request).await.into()
+            }
+            Kind::Container if definitions::numbered_version(&call.body).is_some() => {
+                let mut request = self.inner_request(call);
+                if let Some(body) = definitions::numbered_version(&call.body) {
+                    request.set_body(body);
+                }
+                self.emulator.call(&request).await.into()
+            }
+            Kind::Offer => {
+                let mut request = self.inner_request(call);
+                if let Some(id) = call.path.get(1).and_then(|id| offers::inner_id(id)) {
+                    *request.url_mut() = self.emulator.url(&["offers", &id]);
+                }
+                if let Some(body) = offers::inner_query(&call.body) {
+                    request.set_body(body);
+                }
+                let mut reply: Reply = self.emulator.call(&request).await.into();
+                if let Some(body) = offers::outer(&reply.body) {
+                    reply.body = body;
+                }
+                reply
+            }
+            Kind::Database | Kind::Container if flag(&call.headers, "x-ms-documentdb-isquery") => {
+                self.query(kind, call).await
+            }
             Kind::Other => Reply::error(
                 501,
                 0,
@@ -732,16 +769,71 @@ impl Inner {
         self.emulator.call(&self.inner_request(call)).await
     }
 
-    /// A query, with string literals in the form that the emulator knows.
-    async fn query(&self, call: &Call) -> Reply {
+    /// A query or its plan, in the form that the emulator knows.
+    async fn query(&self, kind: Kind, call: &Call) -> Reply {
         let mut request = self.inner_request(call);
+        let (mut plan, mut rewritten) = (None, None);
         if let Ok(mut spec) = serde_json::from_slice::<serde_json::Value>(&call.body) {
-            if let Some(query) = spec["query"].as_str().and_then(single_quoted) {
-                spec["query"] = query.into();
+            if let Some(sql) = spec["query"].as_str() {
+                let mut sql = single_quoted(sql).unwrap_or_else(|| sql.to_owned());
+                if kind == Kind::QueryPlan {
+                    match query::plan(&sql) {
+                        Ok(planned) => {
+                            sql.clone_from(&planned.sql);
+                            plan = Some(planned);
+                        }
+                        Err((status, reason)) => return Reply::error(status, 0, &reason),
+                    }
+                } else if let Some(query) = query::rewrite(&sql) {
+                    sql.clone_from(&query.sql);
+                    rewritten = Some(query);
+                }
+                spec["query"] = sql.into();
                 request.set_body(spec.to_string());
             }
         }
-        self.emulator.call(&request).await.into()
+        if rewritten.is_some() {
+            // The rows are put together from text.
+            let formats = HeaderName::from_static("x-ms-cosmos-supported-serialization-formats");
+            request.headers_mut().remove(formats);
+        }
+        if kind == Kind::Query {
+            self.scope_prefix(call, &mut request).await;
+        }
+        let mut reply: Reply = self.emulator.call(&request).await.into();
+        if reply.status != 200 {
+            return reply;
+        }
+        if let Some(body) = plan.and_then(|plan| plan.complete(&reply.body)) {
+            reply.body = body;
+        }
+        if let Some((body, count)) = rewritten.and_then(|query| query.answer(&reply.body)) {
+            reply.body = body;
+            reply = reply.with("x-ms-item-count", count);
+        }
+        reply
+    }
+
+    /// Turns the first levels of a hierarchical key, which a read of many documents may name, into the range of hashed
+    /// keys below them: the emulator reads the whole container otherwise.
+    async fn scope_prefix(&self, call: &Call, request: &mut Request) {
+        let Some(key) = header(&call.headers, "x-ms-documentdb-partitionkey") else {
+            return;
+        };
+        let Some(container) = self.container(call).await else {
+            return;
+        };
+        if let Ok((min, max, false)) = container.hash(key) {
+            let headers = request.headers_mut();
+            if headers
+                .get_optional_str(&HeaderName::from_static("x-ms-start-epk"))
+                .is_none()
+            {
+                headers.insert("x-ms-start-epk", min.to_hex());
+                headers.insert("x-ms-end-epk", max.to_hex());
+                headers.insert("x-ms-read-key-type", "EffectivePartitionKeyRange");
+            }
+        }
     }
 
     /// The container of a request, or `None` if there is no such.
@@ -843,10 +935,13 @@ impl Inner {
         headers.remove(HeaderName::from_static(
             "x-ms-cosmos-supported-serialization-formats",
         ));
+        let mut patch = None;
         if kind == Kind::Patch {
-            match patch_body(&call.body) {
-                Ok(Some(body)) => request.set_body(body),
-                Ok(None) => {}
+            match Patch::parse(&call.body) {
+                Ok(parsed) => {
+                    request.set_body(parsed.body.clone());
+                    patch = Some(parsed);
+                }
                 Err((status, message)) => return Reply::error(status, 0, &message),
             }
         }
@@ -860,6 +955,14 @@ impl Inner {
             }
             let (key, scope) = written(&container, &call.headers);
             let mut feeds = layout.feeds(&scope).await;
+            if let Some(patch) = &patch {
+                let id = call.path.get(5).map_or("", String::as_str);
+                let key = patch::key_of(&call.headers);
+                let checked = patch::check(&self.scratch, &self.emulator, &container, patch, id, key).await;
+                if let Err((status, message)) = checked {
+                    return Reply::error(status, 0, &message);
+                }
+            }
             let answer = self.emulator.call(&request).await;
             if answer.ok() {
                 let key = key.unwrap_or_else(|| container.hash_document(&answer.body));
@@ -896,12 +999,9 @@ impl Inner {
             .headers_mut()
             .insert("x-ms-cosmos-populate-content-response-on-write", "true");
         let operations: Vec<serde_json::Value> = serde_json::from_slice(&call.body).unwrap_or_default();
-        if operations
+        let patches = operations
             .iter()
-            .any(|operation| operation["operationType"] == "Patch")
-        {
-            return Reply::error(501, 0, "Patch inside a transactional batch is not emulated.");
-        }
+            .any(|operation| operation["operationType"] == "Patch");
         loop {
             let Some(container) = self.container(call).await else {
                 return no_container(call);
@@ -912,10 +1012,23 @@ impl Inner {
             }
             let (key, scope) = written(&container, &call.headers);
             let mut feeds = layout.feeds(&scope).await;
+            let mut operations = Cow::Borrowed(&operations);
+            let mut batch = None;
+            if patches {
+                let key = patch::key_of(&call.headers);
+                let all = operations.into_owned();
+                let planned = Batch::plan(&self.scratch, &self.emulator, &container, all, key).await;
+                request.set_body(serde_json::Value::from(planned.operations.clone()).to_string());
+                operations = Cow::Owned(planned.operations.clone());
+                batch = Some(planned);
+            }
             let answer = self.emulator.call(&request).await;
             let mut reply: Reply = answer.into();
             if reply.status != 200 {
-                return reply;
+                return match batch {
+                    Some(batch) => batch.answer(reply),
+                    None => reply,
+                };
             }
             let mut results: Vec<serde_json::Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
             let key = key.unwrap_or_else(|| Err("it has no partition key".to_owned()));
@@ -1063,18 +1176,6 @@ fn no_container(call: &Call) -> Reply {
 fn expires(body: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(body)
         .is_ok_and(|container| container["defaultTtl"].as_i64().is_some_and(|ttl| ttl > 0))
-}
-
-/// The body to hand to the emulator in place of a patch's own, where they differ: some clients send the bare list.
-fn patch_body(body: &[u8]) -> Result<Option<Bytes>, (u16, String)> {
-    let patch: serde_json::Value =
-        serde_json::from_slice(body).map_err(|error| (400, format!("The patch is not JSON: {error}")))?;
-    if patch.get("condition").is_some() {
-        return Err((501, "A patch with a condition is not emulated.".to_owned()));
-    }
-    Ok(patch
-        .is_array()
-        .then(|| serde_json::json!({ "operations": patch }).to_string().into()))
 }
 
 /// The hashed partition key that a write names, if it does, and what it may touch: the partition of that key, or all of them.

@@ -148,6 +148,8 @@ impl Local {
         let segments: Vec<&str> = link.split('/').filter(|part| !part.is_empty()).collect();
         let (kind, link) = match segments.as_slice() {
             [] => ("", ""),
+            // An offer is signed over its bare id.
+            ["offers", id] => ("offers", *id),
             [.., last] if segments.len() % 2 == 1 => {
                 (*last, link.rsplit_once('/').map_or("", |(parent, _)| parent))
             }

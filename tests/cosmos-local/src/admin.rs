@@ -1,5 +1,6 @@
 //! Admin requests under `/_local/`: health, counts, requests, split and merge, faults.
 
+use crate::container::Container;
 use crate::emulator::Reply;
 use crate::faults::Fault;
 use crate::recreate;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A partition can be held locked this long at most.
@@ -155,9 +157,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 async fn stats(server: &Inner) -> serde_json::Value {
-    let known: Vec<_> = server.containers().values().cloned().collect();
     let mut containers = Vec::new();
-    for container in known {
+    for container in all_containers(server).await {
         let layout = container.layout.read().await;
         let counts = layout.counts().await.into_iter();
         let partitions: Vec<_> = counts
@@ -169,6 +170,34 @@ async fn stats(server: &Inner) -> serde_json::Value {
     let mut stats = serde_json::to_value(server.counts.snapshot()).unwrap_or_default();
     stats["containers"] = containers.into();
     stats
+}
+
+/// Every container of the account, by database and name, also those that no request has named yet.
+async fn all_containers(server: &Inner) -> Vec<Arc<Container>> {
+    let emulator = &server.emulator;
+    let mut all = Vec::new();
+    for db in names(emulator.read(&["dbs"]).await, "Databases") {
+        for coll in names(emulator.read(&["dbs", &db, "colls"]).await, "DocumentCollections") {
+            // None: it was deleted between the two reads.
+            all.extend(server.container_named(&db, &coll).await);
+        }
+    }
+    all
+}
+
+/// The ids in a list of the emulator's, in order.
+fn names(list: Option<serde_json::Value>, field: &str) -> Vec<String> {
+    let items = list
+        .as_ref()
+        .and_then(|list| list.get(field))
+        .and_then(serde_json::Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let mut names: Vec<_> = items
+        .iter()
+        .filter_map(|item| item["id"].as_str().map(str::to_owned))
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 /// The last requests, by `from=SEQUENCE` and `kind=KIND` in the query.

@@ -53,6 +53,21 @@ fn each_status_of_the_service_can_be_asked_for() {
 }
 
 #[test]
+fn counts_name_every_container_whether_it_was_asked_for_or_not() {
+    let local = Local::start(&["c:/pk:2", "other/d:/pk:1"]);
+    let containers = || local.stats()["containers"].clone();
+    let none = |id: &str| json!({ "id": id, "documents": 0 });
+    let d = json!({ "database": "other", "container": "d", "partitions": [none("0")] });
+    let c = json!({ "database": "db", "container": "c", "partitions": [none("0"), none("1")] });
+    assert_eq!(containers(), json!([c, d]));
+    assert_eq!(
+        local.send("DELETE", "dbs/db/colls/c", &[], b"").unwrap().status,
+        204
+    );
+    assert_eq!(containers(), json!([d]));
+}
+
+#[test]
 fn a_fault_of_one_partition_leaves_the_others_alone() {
     let local = Local::start(&["c:/pk:2"]);
     let (mut keys, mut n) = ([None, None], 0);

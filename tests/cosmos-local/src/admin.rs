@@ -52,6 +52,23 @@ struct Named {
 struct FeedSettings {
     /// A page ends once it has so many bytes.
     page_bytes: Option<usize>,
+    /// Whether pages of AllVersionsAndDeletes carry the document as it was before.
+    previous_images: Option<bool>,
+    /// The form of the partition key in the metadata of AllVersionsAndDeletes.
+    metadata_key: Option<KeyForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeyForm {
+    Array,
+    Object,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Advance {
+    advance_millis: u64,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +127,22 @@ pub(crate) async fn answer(
                 }
                 server.page_bytes.store(bytes, Relaxed);
             }
-            Ok(json!({ "pageBytes": server.page_bytes.load(Relaxed) }))
+            if let Some(on) = settings.previous_images {
+                server.previous_images.store(on, Relaxed);
+            }
+            if let Some(form) = settings.metadata_key {
+                server.key_as_object.store(matches!(form, KeyForm::Object), Relaxed);
+            }
+            let form = if server.key_as_object.load(Relaxed) { "object" } else { "array" };
+            Ok(json!({
+                "pageBytes": server.page_bytes.load(Relaxed),
+                "previousImages": server.previous_images.load(Relaxed),
+                "metadataKey": form,
+            }))
+        }),
+        ("POST", "clock") => parse::<Advance>(body).and_then(|request| {
+            server.clock.advance(request.advance_millis)?;
+            Ok(json!({ "offsetMillis": server.clock.offset() }))
         }),
         ("POST", "drop") => match parse::<Named>(body) {
             Ok(named) => recreate::replace(server, &named.database, &named.container, false).await,
@@ -140,7 +172,7 @@ pub(crate) async fn answer(
                 0,
                 &format!(
                 "There is no {method} /_local/{action}; there are GET health, stats, faults, requests \
-                     and regions, POST split, merge, faults, requests, regions, feed, drop and recreate, DELETE \
+                     and regions, POST split, merge, faults, requests, regions, feed, clock, drop and recreate, DELETE \
                      faults and requests."
             ),
             )

@@ -5,6 +5,7 @@ use crate::emulator::{Answer, Reply};
 use crate::faults::{Kind, Strike, Target};
 use crate::patch::{self, Patch};
 use crate::server::{header, Inner};
+use crate::ttl;
 use azure_core::http::headers::HeaderValue;
 use azure_core::http::{Method, Request, Url};
 use bytes::Bytes;
@@ -317,6 +318,12 @@ async fn execute(
         let body = operation
             .resource_body
             .ok_or_else(|| format!("The {} operation has no resourceBody.", operation.operation_type))?;
+        if let (true, Some(message)) = (
+            kind != Kind::Patch,
+            ttl::refuse_document(container, body.get().as_bytes()),
+        ) {
+            return Err(message);
+        }
         request.set_body(Bytes::copy_from_slice(body.get().as_bytes()));
         if kind == Kind::Patch {
             match Patch::parse(body.get().as_bytes()) {
@@ -335,6 +342,7 @@ async fn execute(
         return Ok(Outcome::error(410, RANGE_GONE, message));
     }
     let mut feeds = layout.feeds(&Scope::of_key(epk.clone())).await;
+    ttl::expire(server, container, &mut feeds).await;
     if let (Some(patch), Some(id)) = (&patch, id) {
         let checked = patch::check(&server.scratch, &server.emulator, container, patch, id, &key).await;
         if let Err((status, message)) = checked {
@@ -356,7 +364,7 @@ async fn execute(
 }
 
 /// A partition key in a form that is safe in a header: characters beyond ASCII as JSON escapes.
-fn ascii(json: Cow<str>) -> String {
+pub(crate) fn ascii(json: Cow<str>) -> String {
     if json.is_ascii() {
         return json.into_owned();
     }

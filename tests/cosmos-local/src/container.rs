@@ -6,20 +6,23 @@
 //! of the feed is the order of the writes, and a reader that has seen position `n` of a partition has seen all up to `n`.
 //! Partitions do not wait for each other, as those of the service do not.
 
+use crate::history::{Change as Kind, History, Version, VersionPage};
+use crate::ttl::{Clock, Ttl};
 use azure_data_cosmos_driver::in_memory_emulator::Epk;
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard, RwLock};
 
 /// A page ends near this size unless told otherwise, as the service's pages do.
 pub(crate) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Position in the feed: the write's number and, inside a transaction, the operation's.
-type Position = (u64, u32);
+pub(crate) type Position = (u64, u32);
 
 /// A container, by name.
 pub(crate) struct Container {
@@ -27,15 +30,24 @@ pub(crate) struct Container {
     pub coll: String,
     pub rid: String,
     pub definition: PartitionKeyDefinition,
+    pub rules: Arc<Rules>,
     /// Shared by all that read and write documents; taken alone by what changes the partitions.
     pub layout: RwLock<Layout>,
 }
 
+/// What is done beside the emulator's write of a document.
+pub(crate) struct Rules {
+    pub ttl: Ttl,
+    pub clock: Arc<Clock>,
+    /// Bytes of history that a partition keeps; none where the account keeps no history.
+    pub retention_bytes: Option<usize>,
+}
+
 /// The partitions of a container.
-#[derive(Default)]
 pub(crate) struct Layout {
     /// The container was deleted: look it up again by name.
     pub gone: bool,
+    rules: Arc<Rules>,
     partitions: Vec<Partition>,
     /// Number of the newest write. Counted up under the lock of the partition that is written.
     last: AtomicU64,
@@ -50,17 +62,25 @@ struct Partition {
 struct Feed {
     entries: BTreeMap<Position, Entry>,
     by_document: HashMap<(Epk, String), Position>,
+    /// Documents that expire, by their time in milliseconds since 1970.
+    deadlines: BTreeSet<(u64, Position)>,
+    history: History,
 }
 
 /// Partitions under their locks, in their order.
 pub(crate) struct Feeds<'a> {
     last: &'a AtomicU64,
+    rules: &'a Rules,
+    /// The write that was begun under these locks.
+    begun: Option<u64>,
     held: Vec<(&'a Range, MutexGuard<'a, Feed>)>,
 }
 
 struct Entry {
     epk: Epk,
-    ts: u64,
+    /// Time of the write, in milliseconds since 1970, by the clock of the server.
+    at: u64,
+    deadline: Option<u64>,
     body: Bytes,
 }
 
@@ -162,15 +182,28 @@ struct Stored {
 
 impl Container {
     /// Builds the server's view from the answers of the emulator to the container read and the range read.
-    pub fn new(db: &str, coll: &str, container: &Value, ranges: &Value) -> Option<Self> {
+    pub fn new(
+        db: &str,
+        coll: &str,
+        container: &Value,
+        ranges: &Value,
+        clock: &Arc<Clock>,
+        retention_bytes: Option<usize>,
+    ) -> Option<Self> {
         let definition = PartitionKeyDefinition::deserialize(container.get("partitionKey")?).ok()?;
-        let mut layout = Layout::default();
+        let rules = Arc::new(Rules {
+            ttl: Ttl::of(container),
+            clock: Arc::clone(clock),
+            retention_bytes,
+        });
+        let mut layout = Layout::new(Arc::clone(&rules));
         layout.lay_out(parse_ranges(ranges)?);
         Some(Self {
             db: db.to_owned(),
             coll: coll.to_owned(),
             rid: container.get("_rid")?.as_str()?.to_owned(),
             definition,
+            rules,
             layout: RwLock::new(layout),
         })
     }
@@ -190,14 +223,33 @@ impl Container {
     pub fn hash_document(&self, body: &[u8]) -> Result<Epk, String> {
         let document: Value =
             serde_json::from_slice(body).map_err(|e| format!("the document is not JSON: {e}"))?;
-        let values = self.definition.paths().iter().map(|path| {
+        self.hash_values(self.components(&document))
+            .map(|(epk, _, _)| epk)
+    }
+
+    /// The components of a document's partition key; `None` is undefined.
+    fn components<'a>(&'a self, document: &'a Value) -> impl Iterator<Item = Option<&'a Value>> {
+        self.definition.paths().iter().map(move |path| {
             let mut names = path
                 .trim_start_matches('/')
                 .split('/')
                 .map(|name| name.trim_matches(['"', '\'']));
-            names.try_fold(&document, |value, name| value.get(name))
-        });
-        self.hash_values(values).map(|(epk, _, _)| epk)
+            names.try_fold(document, |value, name| value.get(name))
+        })
+    }
+
+    /// The partition key of a document, as values; an undefined one is an empty object, as on the wire.
+    pub fn key_of_document(&self, document: &Value) -> Vec<Value> {
+        let values = self.components(document);
+        values
+            .map(|value| value.cloned().unwrap_or_else(|| serde_json::json!({})))
+            .collect()
+    }
+
+    /// The partition key of a stored document, as the JSON array of the wire.
+    pub fn key_of(&self, body: &[u8]) -> Result<Value, String> {
+        let document = serde_json::from_slice(body).map_err(|e| format!("the document is not JSON: {e}"))?;
+        Ok(self.key_of_document(&document).into())
     }
 
     fn hash_values<'a>(
@@ -255,6 +307,15 @@ pub(crate) fn parse_ranges(list: &Value) -> Option<Vec<Range>> {
 }
 
 impl Layout {
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Self {
+            gone: false,
+            rules,
+            partitions: Vec::new(),
+            last: AtomicU64::new(0),
+        }
+    }
+
     /// Takes over a new partition layout after a split or merge, and moves the entries to where they belong now.
     pub fn lay_out(&mut self, ranges: Vec<Range>) {
         let old = std::mem::take(&mut self.partitions);
@@ -269,6 +330,9 @@ impl Layout {
             let feed = before.feed.into_inner();
             for (position, entry) in feed.entries {
                 if let Some(feed) = self.feed_of(&entry.epk) {
+                    if let Some(deadline) = entry.deadline {
+                        feed.deadlines.insert((deadline, position));
+                    }
                     feed.entries.insert(position, entry);
                 }
             }
@@ -276,6 +340,31 @@ impl Layout {
                 if let Some(feed) = self.feed_of(&document.0) {
                     feed.by_document.insert(document, position);
                 }
+            }
+            for child in &mut self.partitions {
+                if child.range.min < before.range.max && before.range.min < child.range.max {
+                    child.feed.get_mut().history.starts_after(feed.history.gone());
+                }
+            }
+            for (position, version) in feed.history.into_versions() {
+                if let Some(feed) = self.feed_of(&version.epk) {
+                    // No more than there was: nothing has to go.
+                    feed.history.add(position, version, usize::MAX);
+                }
+            }
+        }
+    }
+
+    /// Works out anew when each document expires.
+    pub fn reckon_deadlines(&mut self) {
+        let rules = Arc::clone(&self.rules);
+        for partition in &mut self.partitions {
+            let feed = partition.feed.get_mut();
+            feed.deadlines.clear();
+            for (position, entry) in &mut feed.entries {
+                entry.deadline = rules.ttl.deadline(&entry.body, entry.at);
+                feed.deadlines
+                    .extend(entry.deadline.map(|deadline| (deadline, *position)));
             }
         }
     }
@@ -317,15 +406,30 @@ impl Layout {
         }
         Feeds {
             last: &self.last,
+            rules: &self.rules,
+            begun: None,
             held,
         }
+    }
+}
+
+impl Feed {
+    /// Takes an entry out: its position's number and its document.
+    fn take(&mut self, position: Position) -> Option<(u64, Bytes)> {
+        let entry = self.entries.remove(&position)?;
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, position));
+        }
+        Some((position.0, entry.body))
     }
 }
 
 impl Feeds<'_> {
     /// Starts the next write: all documents put under the returned number are one transaction.
     pub fn begin(&mut self) -> u64 {
-        self.last.fetch_add(1, Relaxed) + 1
+        let write = self.last.fetch_add(1, Relaxed) + 1;
+        self.begun = Some(write);
+        write
     }
 
     fn of(&mut self, epk: &Epk) -> Option<&mut Feed> {
@@ -338,6 +442,7 @@ impl Feeds<'_> {
         let stored: Stored = serde_json::from_slice(&body)
             .map_err(|e| format!("the stored document has no id or no time of its write: {e}"))?;
         let position = (write, operation);
+        let rules = self.rules;
         let Some(feed) = self.of(&epk) else {
             return Err(format!(
                 "no locked partition holds the hashed key {}",
@@ -345,14 +450,31 @@ impl Feeds<'_> {
             ));
         };
         let before = feed.by_document.insert((epk.clone(), stored.id), position);
-        if let Some(before) = before {
-            feed.entries.remove(&before);
+        let replaced = before.and_then(|before| feed.take(before));
+        let at = stored.ts * 1000 + rules.clock.offset();
+        if let Some(bytes) = rules.retention_bytes {
+            let version = Version {
+                epk: epk.clone(),
+                change: if replaced.is_some() {
+                    Kind::Replace
+                } else {
+                    Kind::Create
+                },
+                at,
+                current: body.clone(),
+                previous: replaced,
+            };
+            feed.history.add(position, version, bytes);
         }
+        let deadline = rules.ttl.deadline(&body, at);
+        feed.deadlines
+            .extend(deadline.map(|deadline| (deadline, position)));
         feed.entries.insert(
             position,
             Entry {
                 epk,
-                ts: stored.ts,
+                at,
+                deadline,
                 body,
             },
         );
@@ -361,11 +483,109 @@ impl Feeds<'_> {
 
     /// Takes a deleted document out.
     pub fn remove(&mut self, epk: Epk, id: &str) {
-        if let Some(feed) = self.of(&epk) {
-            if let Some(position) = feed.by_document.remove(&(epk, id.to_owned())) {
-                feed.entries.remove(&position);
+        let write = self.begun;
+        self.take_out(write, epk, id, false);
+    }
+
+    /// Takes a document out that expired.
+    pub fn expire(&mut self, epk: Epk, id: &str) {
+        self.take_out(None, epk, id, true);
+    }
+
+    fn take_out(&mut self, write: Option<u64>, epk: Epk, id: &str, expired: bool) {
+        let (rules, last) = (self.rules, self.last);
+        let Some(feed) = self.of(&epk) else { return };
+        let Some(position) = feed.by_document.remove(&(epk.clone(), id.to_owned())) else {
+            return;
+        };
+        let previous = feed.take(position);
+        if let Some(bytes) = rules.retention_bytes {
+            let write = write.unwrap_or_else(|| last.fetch_add(1, Relaxed) + 1);
+            let version = Version {
+                epk,
+                change: Kind::Delete { expired },
+                at: rules.clock.now(),
+                current: Bytes::new(),
+                previous,
+            };
+            let operation = feed.history.next_in(write);
+            feed.history.add((write, operation), version, bytes);
+        }
+    }
+
+    /// What has expired by now, in milliseconds since 1970: hashed key, id and document.
+    pub fn expired(&self, now: u64) -> Vec<(Epk, String, Bytes)> {
+        let mut expired = Vec::new();
+        for (_, feed) in &self.held {
+            for (_, position) in feed.deadlines.range(..=(now, (u64::MAX, u32::MAX))) {
+                let Some(entry) = feed.entries.get(position) else {
+                    continue;
+                };
+                if let Ok(stored) = serde_json::from_slice::<Stored>(&entry.body) {
+                    expired.push((entry.epk.clone(), stored.id, entry.body.clone()));
+                }
             }
         }
+        expired
+    }
+
+    /// Reads a page of at most `limit` versions of `scope` after a position; `None` stands for now.
+    ///
+    /// # Errors
+    /// The position of the oldest version that there is, where the history does not reach so far back.
+    pub fn read_versions(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+        most: usize,
+    ) -> Result<VersionPage, u64> {
+        let last = self.last.load(Relaxed);
+        let mut page = VersionPage {
+            versions: Vec::new(),
+            next: last,
+            last,
+            partition: match self.held.as_slice() {
+                [(range, _)] => Some(range.id.clone()),
+                _ => None,
+            },
+        };
+        let Some(after) = after else {
+            return Ok(page);
+        };
+        let gone = self.held.iter().map(|(_, feed)| feed.history.gone()).max();
+        if let Some(gone) = gone.filter(|gone| *gone > after) {
+            return Err(gone + 1);
+        }
+        let mut feeds: Vec<_> = self
+            .held
+            .iter()
+            .map(|(_, feed)| {
+                let versions = feed.history.after(after);
+                versions
+                    .filter(|(_, version)| scope.holds(&version.epk))
+                    .peekable()
+            })
+            .collect();
+        let mut bytes = 0;
+        loop {
+            let next = feeds
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
+                .min();
+            let Some((position, n)) = next else { break };
+            let full = page.versions.len() >= limit.max(1) || bytes >= most;
+            if full && page.versions.last().is_some_and(|(lsn, _)| *lsn != position.0) {
+                page.next = page.versions.last().map_or(page.next, |(lsn, _)| *lsn);
+                break;
+            }
+            if let Some((_, version)) = feeds[n].next() {
+                bytes += version.current.len();
+                page.versions.push((position.0, version.clone()));
+            }
+        }
+        Ok(page)
     }
 
     /// Reads a page of at most `limit` documents of `scope`, for which the feeds were locked; it ends once it has
@@ -386,7 +606,7 @@ impl Feeds<'_> {
         let (after, since) = match start {
             Start::Now => return page,
             Start::Beginning => (0, 0),
-            Start::Time(seconds) => (0, seconds),
+            Start::Time(seconds) => (0, seconds.saturating_mul(1000)),
             Start::After(position) => (position, 0),
         };
         let mut feeds: Vec<_> = self
@@ -395,7 +615,7 @@ impl Feeds<'_> {
             .map(|(_, feed)| {
                 feed.entries
                     .range((after + 1, 0)..)
-                    .filter(|(_, entry)| entry.ts >= since && scope.holds(&entry.epk))
+                    .filter(|(_, entry)| entry.at >= since && scope.holds(&entry.epk))
                     .peekable()
             })
             .collect();
@@ -417,7 +637,7 @@ impl Feeds<'_> {
                 bytes += entry.body.len();
                 page.changes.push(Change {
                     lsn: position.0,
-                    ts: entry.ts,
+                    ts: entry.at / 1000,
                     body: entry.body.clone(),
                 });
             }
@@ -476,7 +696,12 @@ mod tests {
     }
 
     fn two_partitions() -> Layout {
-        let mut layout = Layout::default();
+        let rules = Rules {
+            ttl: Ttl::of(&Value::Null),
+            clock: Arc::default(),
+            retention_bytes: None,
+        };
+        let mut layout = Layout::new(Arc::new(rules));
         layout.lay_out(vec![range("0", "", "80"), range("1", "80", "FF")]);
         layout
     }

@@ -12,6 +12,7 @@ mod definitions;
 mod emulator;
 mod faults;
 mod gateway_v2;
+mod history;
 mod key;
 mod listener;
 mod offers;
@@ -23,17 +24,18 @@ mod requests;
 mod server;
 mod sql;
 mod tls;
+mod ttl;
 
+pub use history::{AllVersions, MetadataKey};
 pub use key::AccountKey;
 pub use server::{Config, ContainerSpec, Server};
 pub use tls::Tls;
 
 /// What the server does not do; requests for most of it are answered with 501 and the reason.
 pub const NOT_EMULATED: &str = "\
-not emulated: persistence, replication between regions, Entra ID, resource tokens, the change feed mode
-AllVersionsAndDeletes, expiry of documents, stored procedures, triggers and functions, autoscale, aggregates with
-ORDER BY, DISTINCT or an expression around them over several partitions, binary JSON in answers to writes, indexing
-policies, and the service's real request charges and latencies";
+not emulated: persistence, replication between regions, Entra ID, resource tokens, stored procedures, triggers and
+functions, autoscale, aggregates with ORDER BY, DISTINCT or an expression around them over several partitions, binary
+JSON in answers to writes, indexing policies, and the service's real request charges and latencies";
 
 /// Keeps `RUST_BACKTRACE=1` in the environment from slowing the server down five times: the emulator looks absent
 /// headers up through errors, each of which would carry a backtrace. Panics keep theirs. A `RUST_LIB_BACKTRACE` that

@@ -1,7 +1,7 @@
 //! The command-line server.
 
 use clap::{Parser, ValueEnum};
-use cosmos_local::{AccountKey, Config, ContainerSpec, Server, Tls, NOT_EMULATED};
+use cosmos_local::{AccountKey, AllVersions, Config, ContainerSpec, MetadataKey, Server, Tls, NOT_EMULATED};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,6 +61,26 @@ struct Options {
     /// as gatewayV2Requests in GET /_local/stats.
     #[arg(long)]
     gateway_v2: bool,
+    /// Keep history, and serve the change feed mode AllVersionsAndDeletes.
+    #[arg(long)]
+    all_versions: bool,
+    /// Hand out the document as it was before in AllVersionsAndDeletes; off as on the service.
+    #[arg(long, requires = "all_versions")]
+    previous_images: bool,
+    /// Form of metadata.partitionKey in AllVersionsAndDeletes.
+    #[arg(long, value_enum, default_value_t = KeyForm::Array, requires = "all_versions")]
+    metadata_key: KeyForm,
+    /// Bytes of documents that each partition keeps in its history; the oldest versions go first.
+    #[arg(long, value_name = "BYTES", requires = "all_versions", default_value_t = AllVersions::default().retention_bytes)]
+    history_bytes: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyForm {
+    /// The values: ["a", 1].
+    Array,
+    /// The values by the paths of the key: {"tenant": "a", "user": 1}.
+    Object,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -112,6 +132,14 @@ async fn run(options: Options) -> Result<(), String> {
         }),
         regions: options.region,
         gateway_v2: options.gateway_v2,
+        all_versions: options.all_versions.then_some(AllVersions {
+            retention_bytes: options.history_bytes,
+            previous_images: options.previous_images,
+            metadata_key: match options.metadata_key {
+                KeyForm::Array => MetadataKey::Array,
+                KeyForm::Object => MetadataKey::Object,
+            },
+        }),
     })
     .await?;
     println!(

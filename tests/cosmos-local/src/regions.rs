@@ -171,8 +171,9 @@ impl Regions {
         endpoints.collect()
     }
 
-    /// Refuses a request that its region does not serve.
-    pub fn refuse(&self, role: Role, kind: Kind, method: &hyper::Method) -> Option<Reply> {
+    /// Refuses a request that its region does not serve. `reads` says that one for a database, a container or an offer
+    /// changes nothing.
+    pub fn refuse(&self, role: Role, kind: Kind, reads: bool) -> Option<Reply> {
         let Role::Region(region) = role else {
             return None;
         };
@@ -190,8 +191,7 @@ impl Regions {
             | Kind::Delete
             | Kind::Batch
             | Kind::Bulk => true,
-            Kind::Database | Kind::Container => *method != hyper::Method::GET,
-            Kind::Offer => *method == hyper::Method::PUT,
+            Kind::Database | Kind::Container | Kind::Offer => !reads,
             _ => false,
         };
         if writes && region != state.write {
@@ -201,8 +201,9 @@ impl Regions {
         None
     }
 
-    /// The account as the emulator describes it, with this server's regions in place of the emulator's.
-    pub fn describe(&self, account: &[u8], authority: &str) -> Option<Bytes> {
+    /// The account as the emulator describes it, with this server's regions in place of the emulator's; `backup` says
+    /// whether it has continuous backup.
+    pub fn describe(&self, account: &[u8], authority: &str, backup: bool) -> Option<Bytes> {
         let mut account: Value = serde_json::from_slice(account).ok()?;
         let state = lock(&self.state);
         let host = host(authority);
@@ -233,6 +234,7 @@ impl Regions {
             account["thinClientWritableLocations"] = gateways.iter().take(1).cloned().collect();
             account["thinClientReadableLocations"] = gateways.into();
         }
+        account["continuousBackupEnabled"] = backup.into();
         account["enablePerPartitionFailoverBehavior"] = state.per_partition_failover.into();
         Some(account.to_string().into())
     }

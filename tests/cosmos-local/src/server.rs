@@ -8,6 +8,7 @@ use crate::definitions;
 use crate::emulator::{Answer, Emulator, Reply};
 use crate::faults::{Counts, Faults, Kind, Strike, Target};
 use crate::gateway_v2;
+use crate::history::{self, AllVersions, MetadataKey};
 use crate::key::AccountKey;
 use crate::listener::Front;
 use crate::offers;
@@ -18,6 +19,7 @@ use crate::regions::{local_host, Regions, Role};
 use crate::requests::{operations, Entry, Requests};
 use crate::sql::single_quoted;
 use crate::tls::Tls;
+use crate::ttl::{self, Clock, Ttl};
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{Method, Request};
 use azure_data_cosmos_driver::in_memory_emulator::{ContainerConfig, Epk};
@@ -30,7 +32,7 @@ use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -40,6 +42,8 @@ use tokio::task::JoinSet;
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// `x-ms-substatus` of a change feed request on a range that was split or merged away.
 const RANGE_GONE: u32 = 1002;
+/// Marks a continuation of the mode AllVersionsAndDeletes: those of one mode are none of the other.
+const VERSIONS: &str = "av";
 
 /// A container to create at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,9 @@ pub struct Config {
     pub regions: Vec<String>,
     /// Advertise a Gateway 2.0 for each region. It loses headers that it does not know, as the service's does.
     pub gateway_v2: bool,
+    /// Keep history, and serve the change feed mode AllVersionsAndDeletes, as an account with continuous backup does;
+    /// refused if `None`.
+    pub all_versions: Option<AllVersions>,
 }
 
 impl Config {
@@ -141,6 +148,7 @@ impl Config {
             tls: None,
             regions: Vec::new(),
             gateway_v2: false,
+            all_versions: None,
         }
     }
 }
@@ -208,6 +216,15 @@ impl Server {
             admin_open: config.admin_open,
             regions,
             page_bytes: AtomicUsize::new(PAGE_BYTES),
+            previous_images: AtomicBool::new(config.all_versions.as_ref().is_some_and(|a| a.previous_images)),
+            key_as_object: AtomicBool::new(
+                config
+                    .all_versions
+                    .as_ref()
+                    .is_some_and(|a| a.metadata_key == MetadataKey::Object),
+            ),
+            retention_bytes: config.all_versions.as_ref().map(|a| a.retention_bytes),
+            clock: Arc::default(),
             emptied: AtomicU64::new(0),
             containers: Mutex::default(),
         });
@@ -325,6 +342,13 @@ pub(crate) struct Inner {
     pub regions: Regions,
     /// A page of the change feed ends once it has so many bytes.
     pub page_bytes: AtomicUsize,
+    /// Pages of history carry the document as it was before.
+    pub previous_images: AtomicBool,
+    /// The partition key in the metadata of history is an object.
+    pub key_as_object: AtomicBool,
+    /// History that a partition keeps; none where the account keeps none.
+    retention_bytes: Option<usize>,
+    pub clock: Arc<Clock>,
     /// Pages that were empty on request.
     emptied: AtomicU64,
     containers: Mutex<HashMap<(String, String), Arc<Container>>>,
@@ -521,7 +545,9 @@ impl Inner {
             }
             call.empty_page = strike.empty_page;
             if reply.is_none() {
-                reply = self.regions.refuse(role, kind, &call.method);
+                let reads =
+                    call.method == hyper::Method::GET || flag(&call.headers, "x-ms-documentdb-isquery");
+                reply = self.regions.refuse(role, kind, reads);
             }
         }
         let mut reply = match reply {
@@ -667,11 +693,17 @@ impl Inner {
                 }
             }
         }
+        if matches!(kind, Kind::Read | Kind::ReadFeed | Kind::Query | Kind::QueryPlan) {
+            self.before_read(call).await;
+        }
         match kind {
             Kind::Account => {
                 let mut reply: Reply = self.pass(call).await.into();
                 let authority = call.authority.as_deref().unwrap_or("localhost");
-                if let Some(body) = self.regions.describe(&reply.body, authority) {
+                if let Some(body) =
+                    self.regions
+                        .describe(&reply.body, authority, self.retention_bytes.is_some())
+                {
                     reply.body = body;
                 }
                 reply
@@ -679,11 +711,6 @@ impl Inner {
             Kind::Database | Kind::Container if call.method == hyper::Method::DELETE => {
                 self.delete(call).await
             }
-            Kind::Container if call.method == hyper::Method::POST && expires(&call.body) => Reply::error(
-                501,
-                0,
-                "Expiry of documents (a positive defaultTtl) is not emulated; leave it out here.",
-            ),
             Kind::ChangeFeed => self.change_feed(call).await,
             Kind::Create | Kind::Upsert | Kind::Replace | Kind::Patch | Kind::Delete => {
                 self.write(kind, call).await
@@ -697,13 +724,6 @@ impl Inner {
             Kind::ReadFeed => {
                 let mut request = self.inner_request(call);
                 self.scope_prefix(call, &mut request).await;
-                self.emulator.call(&request).await.into()
-            }
-            Kind::Container if definitions::numbered_version(&call.body).is_some() => {
-                let mut request = self.inner_request(call);
-                if let Some(body) = definitions::numbered_version(&call.body) {
-                    request.set_body(body);
-                }
                 self.emulator.call(&request).await.into()
             }
             Kind::Offer => {
@@ -723,6 +743,7 @@ impl Inner {
             Kind::Database | Kind::Container if flag(&call.headers, "x-ms-documentdb-isquery") => {
                 self.query(kind, call).await
             }
+            Kind::Container if call.method != hyper::Method::GET => self.settings(call).await,
             Kind::Other => Reply::error(
                 501,
                 0,
@@ -852,7 +873,8 @@ impl Inner {
             .emulator
             .read(&["dbs", db, "colls", coll, "pkranges"])
             .await?;
-        let container = Arc::new(Container::new(db, coll, &properties, &ranges)?);
+        let container = Container::new(db, coll, &properties, &ranges, &self.clock, self.retention_bytes)?;
+        let container = Arc::new(container);
         // Whoever was first stays: writes may have been entered there already.
         Some(Arc::clone(self.containers().entry(key).or_insert(container)))
     }
@@ -893,6 +915,43 @@ impl Inner {
                 call.path[3] = name;
             }
         }
+    }
+
+    /// Takes out of a container what has expired, before somebody reads it.
+    async fn before_read(&self, call: &Call) {
+        if let Some(container) = self.container(call).await {
+            ttl::expire_before_read(self, &container).await;
+        }
+    }
+
+    /// Creates a container, or changes its settings.
+    async fn settings(&self, call: &Call) -> Reply {
+        if let Some(message) = ttl::refuse_container(&call.body) {
+            return Reply::error(400, 0, &message);
+        }
+        let mut request = self.inner_request(call);
+        if let Some(body) = definitions::numbered_version(&call.body) {
+            request.set_body(body);
+        }
+        // One that is new to this server is read with its settings when it is first used.
+        let known = match call.container() {
+            Some((db, coll)) => self
+                .containers()
+                .get(&(db.to_owned(), coll.to_owned()))
+                .map(Arc::clone),
+            None => None,
+        };
+        let Some(container) = known else {
+            return self.emulator.call(&request).await.into();
+        };
+        let mut layout = container.layout.write().await;
+        let answer = self.emulator.call(&request).await;
+        if answer.ok() {
+            let settings = serde_json::from_slice(&answer.body).unwrap_or_default();
+            container.rules.ttl.set(&Ttl::of(&settings));
+            layout.reckon_deadlines();
+        }
+        answer.into()
     }
 
     /// Deletes a database or container, and forgets what the server knew about it.
@@ -954,7 +1013,13 @@ impl Inner {
                 continue;
             }
             let (key, scope) = written(&container, &call.headers);
+            if let (Kind::Create | Kind::Upsert | Kind::Replace, Some(message)) =
+                (kind, ttl::refuse_document(&container, &call.body))
+            {
+                return Reply::error(400, 0, &message);
+            }
             let mut feeds = layout.feeds(&scope).await;
+            ttl::expire(self, &container, &mut feeds).await;
             if let Some(patch) = &patch {
                 let id = call.path.get(5).map_or("", String::as_str);
                 let key = patch::key_of(&call.headers);
@@ -1012,6 +1077,7 @@ impl Inner {
             }
             let (key, scope) = written(&container, &call.headers);
             let mut feeds = layout.feeds(&scope).await;
+            ttl::expire(self, &container, &mut feeds).await;
             let mut operations = Cow::Borrowed(&operations);
             let mut batch = None;
             if patches {
@@ -1069,69 +1135,151 @@ impl Inner {
 
     /// The continuation after a page. That of a page which is empty on request differs from the one before, as if it
     /// had moved on: what stands behind the dash is not looked at.
-    fn etag(&self, page: &crate::container::Page, emptied: bool) -> String {
+    fn etag(&self, next: u64, versions: bool, emptied: bool) -> String {
+        let mode = if versions { VERSIONS } else { "" };
         if emptied {
             let number = self.emptied.fetch_add(1, Relaxed);
-            format!("\"{}-{number}\"", page.next)
+            format!("\"{mode}{next}-{number}\"")
         } else {
-            format!("\"{}\"", page.next)
+            format!("\"{mode}{next}\"")
         }
     }
 
-    /// A page of the change feed, LatestVersion.
+    /// A page of the change feed.
     async fn change_feed(&self, call: &Call) -> Reply {
         let headers = &call.headers;
         let mode = header(headers, "a-im").unwrap_or_default();
-        if !mode.eq_ignore_ascii_case("incremental feed") {
-            return Reply::error(501, 0, &format!("The change feed mode '{mode}' is not emulated."));
+        let versions = mode.eq_ignore_ascii_case("full-fidelity feed");
+        if !versions && !mode.eq_ignore_ascii_case("incremental feed") {
+            return Reply::error(400, 0, &format!("There is no change feed mode '{mode}'."));
         }
         let Some(container) = self.container(call).await else {
             return no_container(call);
         };
-        let (scope, start) = match feed_request(&container, headers) {
+        let (scope, start) = match feed_request(&container, headers, versions) {
             Ok(request) => request,
             Err(message) => return Reply::error(400, 0, &message),
         };
         let limit = header(headers, "x-ms-max-item-count").and_then(|count| count.parse::<usize>().ok());
-        let page = {
-            let layout = container.layout.read().await;
-            if let Some(range) = scope.partition.as_ref().filter(|id| layout.range(id).is_none()) {
-                return Reply::error(
-                    410,
-                    RANGE_GONE,
-                    &format!("The partition key range {range} is no more."),
-                );
+        let limit = limit.unwrap_or(usize::MAX);
+        let layout = container.layout.read().await;
+        if let Some(range) = scope.partition.as_ref().filter(|id| layout.range(id).is_none()) {
+            return Reply::error(
+                410,
+                RANGE_GONE,
+                &format!("The partition key range {range} is no more."),
+            );
+        }
+        let mut feeds = layout.feeds(&scope).await;
+        ttl::expire(self, &container, &mut feeds).await;
+        let (page, body) = if versions {
+            match self.versions(&container, &feeds, &scope, start, limit, call.empty_page) {
+                Ok(page) => page,
+                Err(message) => return Reply::error(400, 0, &message),
             }
-            let feeds = layout.feeds(&scope).await;
+        } else {
             let most = self.page_bytes.load(Relaxed);
-            if call.empty_page {
+            let page = if call.empty_page {
                 feeds.read(&scope, start, 1, most).emptied()
             } else {
-                feeds.read(&scope, start, limit.unwrap_or(usize::MAX), most)
-            }
+                feeds.read(&scope, start, limit, most)
+            };
+            drop(feeds);
+            let structured = headers.contains_key("x-ms-cosmos-changefeed-wire-format-version");
+            let body = feed_body(&container.rid, &page.changes, structured);
+            let page = FeedPage {
+                count: page.changes.len(),
+                next: page.next,
+                last: page.last,
+                partition: page.partition,
+            };
+            (page, body)
         };
         self.counts
-            .with(|stats| stats.feed_documents += page.changes.len() as u64);
-        let structured = headers.contains_key("x-ms-cosmos-changefeed-wire-format-version");
-        let empty = page.changes.is_empty() && !call.empty_page;
-        let status = if empty { 304 } else { 200 };
-        let body = if empty {
-            Vec::new()
-        } else {
-            feed_body(&container.rid, &page.changes, structured)
-        };
+            .with(|stats| stats.feed_documents += page.count as u64);
+        let empty = page.count == 0 && !call.empty_page;
+        let (status, body) = if empty { (304, Vec::new()) } else { (200, body) };
         // A charge by size, a request unit for each started 4 KiB, as reads cost on the service roughly.
         let charge = body.len().div_ceil(4096).max(1);
         let reply = Reply::new(status, body)
-            .with("etag", self.etag(&page, call.empty_page))
+            .with("etag", self.etag(page.next, versions, call.empty_page))
             .with("lsn", page.last)
-            .with("x-ms-item-count", page.changes.len())
+            .with("x-ms-item-count", page.count)
             .with("x-ms-request-charge", charge);
         match page.partition {
             Some(id) => reply.with("x-ms-documentdb-partitionkeyrangeid", id),
             None => reply,
         }
     }
+
+    /// A page of history, and its body.
+    ///
+    /// # Errors
+    /// Why the request is a bad one.
+    fn versions(
+        &self,
+        container: &Container,
+        feeds: &crate::container::Feeds<'_>,
+        scope: &Scope,
+        start: Start,
+        limit: usize,
+        emptied: bool,
+    ) -> Result<(FeedPage, Vec<u8>), String> {
+        let refused = |message: &str| Err(message.to_owned());
+        if self.retention_bytes.is_none() {
+            return refused(
+                "The change feed mode AllVersionsAndDeletes needs an account with continuous backup (--all-versions).",
+            );
+        }
+        let after = match start {
+            Start::Now => None,
+            Start::After(position) => Some(position),
+            Start::Beginning | Start::Time(_) => {
+                return refused(
+                    "The change feed mode AllVersionsAndDeletes starts from now or from a continuation.",
+                )
+            }
+        };
+        let (limit, most) = if emptied {
+            (1, 1)
+        } else {
+            (limit, self.page_bytes.load(Relaxed))
+        };
+        let mut page = match feeds.read_versions(scope, after, limit, most) {
+            Ok(page) => page,
+            Err(oldest) => {
+                return refused(&format!(
+                    "The history starts at {oldest}, after the continuation."
+                ));
+            }
+        };
+        if emptied {
+            page.next = page.versions.first().map_or(page.next, |(lsn, _)| lsn - 1);
+            page.versions.clear();
+        }
+        let key = match self.key_as_object.load(Relaxed) {
+            true => MetadataKey::Object,
+            false => MetadataKey::Array,
+        };
+        let body = history::body(container, &page, self.previous_images.load(Relaxed), key);
+        let page = FeedPage {
+            count: page.versions.len(),
+            next: page.next,
+            last: page.last,
+            partition: page.partition,
+        };
+        Ok((page, body))
+    }
+}
+
+/// What the answers of both modes of the change feed say about a page.
+struct FeedPage {
+    count: usize,
+    /// Where the next page starts.
+    next: u64,
+    /// The newest write of the container.
+    last: u64,
+    partition: Option<String>,
 }
 
 /// Ids of the documents that a request names, those of its operations too.
@@ -1172,12 +1320,6 @@ fn no_container(call: &Call) -> Reply {
     )
 }
 
-/// Whether a container's definition makes its documents expire.
-fn expires(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|container| container["defaultTtl"].as_i64().is_some_and(|ttl| ttl > 0))
-}
-
 /// The hashed partition key that a write names, if it does, and what it may touch: the partition of that key, or all of them.
 fn written(container: &Container, headers: &HeaderMap) -> (Option<Result<Epk, String>>, Scope) {
     let key = header(headers, "x-ms-documentdb-partitionkey").map(|json| container.hash(json));
@@ -1189,7 +1331,11 @@ fn written(container: &Container, headers: &HeaderMap) -> (Option<Result<Epk, St
 }
 
 /// What a change feed request covers, and where it starts.
-fn feed_request(container: &Container, headers: &HeaderMap) -> Result<(Scope, Start), String> {
+fn feed_request(
+    container: &Container,
+    headers: &HeaderMap,
+    versions: bool,
+) -> Result<(Scope, Start), String> {
     let epk = |name| {
         header(headers, name)
             .map(|hex| Epk::try_from(hex).map_err(|e| format!("{name} is '{hex}': {e}")))
@@ -1218,16 +1364,22 @@ fn feed_request(container: &Container, headers: &HeaderMap) -> Result<(Scope, St
         .filter(|token| !token.is_empty());
     let start = match (token, header(headers, "if-modified-since")) {
         (Some("*"), _) => Start::Now,
-        (Some(token), _) => Start::After(
-            token
-                .trim_start_matches("W/")
-                .trim_matches('"')
-                .split('-')
-                .next()
-                .unwrap_or_default()
-                .parse()
-                .map_err(|_| format!("The continuation '{token}' is not one of this server."))?,
-        ),
+        (Some(token), _) => {
+            let plain = token.trim_start_matches("W/").trim_matches('"');
+            let (of_versions, plain) = match plain.strip_prefix(VERSIONS) {
+                Some(plain) => (true, plain),
+                None => (false, plain),
+            };
+            let position = plain.split('-').next().unwrap_or_default().parse();
+            let position =
+                position.map_err(|_| format!("The continuation '{token}' is not one of this server."))?;
+            if of_versions != versions {
+                return Err(format!(
+                    "The continuation '{token}' is one of another change feed mode."
+                ));
+            }
+            Start::After(position)
+        }
         (None, Some(date)) => {
             let time = httpdate::parse_http_date(date)
                 .map_err(|_| format!("If-Modified-Since is '{date}', not an HTTP date."))?;

@@ -263,7 +263,7 @@ async fn databases_containers_and_documents_live_through_the_api() {
     assert_eq!(status_of(account.run(create).await), 201);
     let expiring = json!({ "id": "x", "defaultTtl": 5, "partitionKey": { "paths": ["/pk"], "kind": "Hash", "version": 2 } });
     let create = CosmosOperation::create_container(shop).with_body(body(expiring));
-    assert_eq!(status_of(account.run(create).await), 501);
+    assert_eq!(status_of(account.run(create).await), 201);
 
     let orders = account
         .driver

@@ -8,25 +8,25 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use azure_core::credentials::{Secret as AzureSecret, TokenCredential};
 use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
-use azure_data_cosmos_driver::models::{
-    AccountReference, ContainerReference, CosmosOperation, DatabaseReference,
-};
-use azure_data_cosmos_driver::options::DriverOptions;
+use azure_data_cosmos_driver::models::{ContainerReference, CosmosOperation, DatabaseReference};
 use azure_data_cosmos_driver::options::{
-    BinaryEncodingOptions, ContentResponseOnWrite, EndToEndOperationLatencyPolicy, OperationOptions,
-    OperationOptionsBuilder, Region, ThrottlingRetryOptionsBuilder,
+    AvailabilityStrategy, BinaryEncodingOptions, ConnectionPoolOptions, ConnectionPoolOptionsBuilder,
+    ContentResponseOnWrite, DriverOptions, EndToEndOperationLatencyPolicy, ExcludedRegions, HedgeThreshold,
+    HedgingOptionsBuilder, HedgingStrategy, OperationOptions, OperationOptionsBuilder,
+    ReadConsistencyStrategy, Region, ThrottlingRetryOptionsBuilder, ThroughputControlOptionsBuilder,
 };
 use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, CosmosError};
 use futures::future::{BoxFuture, WeakShared};
 use futures::FutureExt;
 
-use crate::config::{AccountConfig, Auth, Config, RetryConfig, Secret, SecretSource};
+use crate::config::{AccountConfig, Auth, Config, Proxy, RetryConfig, Secret, SecretSource};
+use crate::credentials;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::until_answered;
 use crate::status::{Asked, Fate};
+use crate::transport::{tls_advice, Clients};
 
 /// How long the runtime may take to stop when the last handle closes. Tasks are aborted at their next await point, so
 /// this is only reached when the operating system holds a thread up (name resolution).
@@ -99,6 +99,9 @@ pub struct Account {
     secret: Option<Secret>,
 }
 
+/// The driver takes no longer time for one request for metadata.
+const MAX_METADATA_TIMEOUT: Duration = Duration::from_secs(65);
+
 /// Longest time that the opening of a handle may take in all, whatever the options are: well within the 180 s after which Flink gives
 /// up a TaskManager whose task does not end (`task.cancellation.timeout`).
 pub const OPENING: Duration = Duration::from_secs(90);
@@ -164,13 +167,7 @@ impl Account {
 
     async fn connect(key: AccountKey, runtime: Arc<Runtime>, limit: Duration) -> Result<Arc<Account>> {
         let endpoint = key.0.endpoint.to_string();
-        let regions = key
-            .0
-            .preferred_regions
-            .iter()
-            .map(|r| Region::new(r.clone()))
-            .collect();
-        let driver = async { within(limit, connect(reference(&key.0, key.1.clone())?, regions)).await }.await;
+        let driver = within(limit, connect(&key.0, key.1.clone())).await;
         let account = driver
             .map(|driver| {
                 Arc::new(Account {
@@ -298,16 +295,61 @@ struct ContainerBody {
     rid: String,
 }
 
-async fn connect(reference: AccountReference, regions: Vec<Region>) -> Result<Arc<CosmosDriver>> {
-    let runtime = CosmosDriverRuntime::builder()
+async fn connect(config: &AccountConfig, secret: Option<Secret>) -> Result<Arc<CosmosDriver>> {
+    let reference = credentials::reference(config, secret)?;
+    let mut runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .await
-        .map_err(failed)?;
+        .with_connection_pool(connections(config).map_err(failed)?);
+    if let Some(clients) = Clients::of(config).await? {
+        runtime = runtime.with_mock_http_client_factory(Arc::new(clients));
+    }
+    let runtime = runtime.build().await.map_err(failed)?;
+    let hedging =
+        HedgingOptionsBuilder::new().with_max_concurrent_metadata_attempts(config.hedging_concurrency);
     let options = DriverOptions::builder(reference)
-        .with_preferred_regions(regions)
+        .with_preferred_regions(
+            config
+                .preferred_regions
+                .iter()
+                .cloned()
+                .map(Region::new)
+                .collect(),
+        )
+        // For what the driver asks by itself as well, such as the ranges of a container.
+        .with_operation_options(routing(config, OperationOptionsBuilder::new()).build())
+        .with_hedging_options(hedging.build())
         .build();
-    runtime.create_driver(options).await.map_err(failed)
+    runtime
+        .create_driver(options)
+        .await
+        .map_err(|e| tls_advice(&e, config, failed(e.clone())))
+}
+
+/// How the driver makes connections, and how long it waits on them.
+fn connections(config: &AccountConfig) -> azure_data_cosmos_driver::Result<ConnectionPoolOptions> {
+    ConnectionPoolOptionsBuilder::new()
+        // Gateway 2.0 forwards a list of headers that it knows: a bulk request would arrive as a plain create.
+        .with_gateway_v2_disabled(true)
+        .with_is_http2_allowed(config.http2)
+        .with_proxy_allowed(config.proxy == Proxy::Environment)
+        .with_max_connect_timeout(config.connect_timeout)
+        // The driver's own limit of 6 s would send a slow bulk request a second time.
+        .with_max_dataplane_request_timeout(config.request_timeout)
+        .with_max_metadata_request_timeout(config.request_timeout.min(MAX_METADATA_TIMEOUT))
+        .build()
+}
+
+/// Which regions a request goes to.
+fn routing(config: &AccountConfig, options: OperationOptionsBuilder) -> OperationOptionsBuilder {
+    let hedging = config.hedging_threshold.and_then(HedgeThreshold::new);
+    let hedging = hedging.map_or(AvailabilityStrategy::Disabled, |threshold| {
+        AvailabilityStrategy::Hedging(HedgingStrategy::new(threshold))
+    });
+    let excluded = config.excluded_regions.iter().cloned();
+    options
+        .with_excluded_regions(excluded.fold(ExcludedRegions::new(), ExcludedRegions::with_region))
+        .with_max_failover_retry_count(config.failover_retries)
+        .with_availability_strategy(hedging)
 }
 
 /// Runs the opening of a handle from a thread that may block.
@@ -372,76 +414,8 @@ async fn secret(auth: &Auth) -> Result<Option<Secret>> {
         .map(Some)
 }
 
-fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<AccountReference> {
-    let endpoint = config.endpoint.clone();
-    let credential = |result: azure_core::Result<Arc<dyn TokenCredential>>| {
-        result
-            .map(|c| AccountReference::with_credential(endpoint.clone(), c))
-            .map_err(|e| {
-                CoreError::config(format!(
-                    "the Entra ID credential cannot be built: {e}; check the cosmos.auth options"
-                ))
-            })
-    };
-    match (&config.auth, secret) {
-        (Auth::Key(_), Some(key)) => Ok(AccountReference::with_account_key(
-            endpoint,
-            AzureSecret::new(key.expose().to_owned()),
-        )),
-        (
-            Auth::ClientSecret {
-                tenant_id, client_id, ..
-            },
-            Some(secret),
-        ) => credential(
-            azure_identity::ClientSecretCredential::new(
-                tenant_id,
-                client_id.clone(),
-                AzureSecret::new(secret.expose().to_owned()),
-                None,
-            )
-            .map(|c| c as Arc<dyn TokenCredential>),
-        ),
-        (Auth::ManagedIdentity { client_id }, _) => {
-            let options = azure_identity::ManagedIdentityCredentialOptions {
-                user_assigned_id: client_id.clone().map(azure_identity::UserAssignedId::ClientId),
-                ..Default::default()
-            };
-            credential(
-                azure_identity::ManagedIdentityCredential::new(Some(options))
-                    .map(|c| c as Arc<dyn TokenCredential>),
-            )
-        }
-        (
-            Auth::WorkloadIdentity {
-                tenant_id,
-                client_id,
-                token_file,
-            },
-            _,
-        ) => {
-            let options = azure_identity::WorkloadIdentityCredentialOptions {
-                tenant_id: tenant_id.clone(),
-                client_id: client_id.clone(),
-                token_file_path: token_file.clone().map(Into::into),
-                ..Default::default()
-            };
-            credential(
-                azure_identity::WorkloadIdentityCredential::new(Some(options))
-                    .map(|c| c as Arc<dyn TokenCredential>),
-            )
-        }
-        (Auth::DeveloperTools, _) => credential(
-            azure_identity::DeveloperToolsCredential::new(None).map(|c| c as Arc<dyn TokenCredential>),
-        ),
-        (Auth::Key(_) | Auth::ClientSecret { .. }, None) => Err(CoreError::internal(
-            "the secret of this auth type was not resolved",
-        )),
-    }
-}
-
 fn base_options(config: &Config) -> OperationOptionsBuilder {
-    OperationOptionsBuilder::new()
+    let options = routing(&config.account, OperationOptionsBuilder::new())
         .with_end_to_end_latency_policy(EndToEndOperationLatencyPolicy::new(config.request_timeout))
         // A 429 comes back at once with what the service asks for; pacing and retries are then ours alone.
         .with_throttling_retry_options(
@@ -450,17 +424,32 @@ fn base_options(config: &Config) -> OperationOptionsBuilder {
                 .build(),
         )
         // The record must be the service's own text, byte for byte.
-        .with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))
+        .with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false));
+    let (priority, bucket) = (config.priority, config.throughput_bucket);
+    if priority.is_none() && bucket.is_none() {
+        return options;
+    }
+    let mut control = ThroughputControlOptionsBuilder::new();
+    if let Some(priority) = priority {
+        control = control.with_priority_level(priority);
+    }
+    if let Some(bucket) = bucket {
+        control = control.with_throughput_bucket(bucket);
+    }
+    options.with_throughput_control(control.build())
 }
 
-/// Options of every read.
+/// Options of every read. A reader does not read what it wrote: session tokens are kept only where the option asks for a session.
 pub fn read_options(config: &Config) -> OperationOptions {
     base_options(config)
         .with_read_consistency_strategy(config.consistency)
+        .with_session_capturing_disabled(config.consistency != ReadConsistencyStrategy::Session)
         .build()
 }
 
-/// Options of every write: the service need not send the document back.
+/// Options of every write: the service need not send the document back, and nobody reads it in the same session.
 pub fn write_options(config: &Config) -> OperationOptionsBuilder {
-    base_options(config).with_content_response_on_write(ContentResponseOnWrite::Disabled)
+    base_options(config)
+        .with_content_response_on_write(ContentResponseOnWrite::Disabled)
+        .with_session_capturing_disabled(true)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use azure_data_cosmos_driver::options::ReadConsistencyStrategy;
+use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
 use url::Url;
 
 use crate::error::{CoreError, Result};
@@ -25,6 +25,8 @@ pub enum Type {
     Start,
     /// Path of a file that the process can read when it opens its first handle.
     File,
+    /// `none`, `environment` or the URL of a proxy.
+    Proxy,
 }
 
 impl fmt::Display for Type {
@@ -38,6 +40,7 @@ impl fmt::Display for Type {
             Type::Choice(words) => f.write_str(&words.join(", ")),
             Type::Start => f.write_str("beginning, now or an RFC 3339 time"),
             Type::File => f.write_str("file path"),
+            Type::Proxy => f.write_str("none, environment or URL"),
         }
     }
 }
@@ -122,6 +125,7 @@ const CONSISTENCY: &[&str] = &[
     "latest-committed",
     "global-strong",
 ];
+const PRIORITY_LEVELS: &[&str] = &["default", "high", "low"];
 const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
 const MIB: u64 = 1024 * 1024;
 
@@ -138,9 +142,21 @@ pub const OPTIONS: &[OptionSpec] = &[
     secret(opt(C, "cosmos.auth.client-secret", "AZURE_CLIENT_SECRET", Type::Text, "", "Secret of the Entra ID application.")),
     opt(C, "cosmos.auth.client-secret-file", "AZURE_CLIENT_SECRET_FILE", Type::File, "", "File that holds the secret of the Entra ID application."),
     opt(C, "cosmos.auth.token-file", "AZURE_FEDERATED_TOKEN_FILE", Type::File, "", "Federated token of workload-identity."),
+    opt(C, "cosmos.auth.audience", "COSMOS_AUDIENCE", Type::Url, "https://cosmos.azure.com", "What Entra ID tokens are asked for. Sovereign clouds have their own, such as https://cosmos.azure.us or https://cosmos.azure.cn."),
+    opt(C, "cosmos.auth.authority-host", "AZURE_AUTHORITY_HOST", Type::Url, "https://login.microsoftonline.com", "Entra ID's own host, https only, for client-secret and workload-identity. Sovereign clouds have their own, such as https://login.microsoftonline.us or https://login.chinacloudapi.cn."),
     opt(C, "cosmos.preferred-regions", "COSMOS_PREFERRED_REGIONS", Type::Text, "", "Regions in order of preference, separated by commas. Empty: the account's own order."),
+    opt(C, "cosmos.excluded-regions", "COSMOS_EXCLUDED_REGIONS", Type::Text, "", "Regions that no request goes to, separated by commas, unless no other is left."),
     opt(C, "cosmos.consistency", "COSMOS_CONSISTENCY", Type::Choice(CONSISTENCY), "default", "Read consistency strategy. default is the account's own."),
     opt(C, "cosmos.request-timeout-ms", "COSMOS_REQUEST_TIMEOUT_MS", Type::Int(100, 600_000), "30000", "Longest time for one request, in milliseconds."),
+    opt(C, "cosmos.connect-timeout-ms", "COSMOS_CONNECT_TIMEOUT_MS", Type::Int(100, 6000), "5000", "Longest time for one connection to be made, in milliseconds."),
+    opt(C, "cosmos.proxy", "COSMOS_PROXY", Type::Proxy, "none", "The HTTP proxy that requests to the account go through: none, the one that HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the process name (environment), or a URL without user and password."),
+    opt(C, "cosmos.tls.ca-file", "COSMOS_CA_FILE", Type::File, "", "PEM file of certificate authorities that the account's connections trust besides those of the system."),
+    opt(C, "cosmos.http2", "COSMOS_HTTP2", Type::Bool, "true", "Whether HTTP/2 may be used where the endpoint offers it. The account is always reached in gateway mode."),
+    opt(C, "cosmos.failover.max-retries", "COSMOS_FAILOVER_MAX_RETRIES", Type::Int(0, 100), "3", "Other regions that one request is sent to after a region failed, before our own retries begin."),
+    opt(C, "cosmos.hedging.threshold-ms", "COSMOS_HEDGING_THRESHOLD_MS", Type::Int(0, 60_000), "1000", "Time after which a look-up of metadata is also sent to a second region, in milliseconds; 0 never does. Pages and writes are never sent twice for speed."),
+    opt(C, "cosmos.hedging.max-concurrency", "COSMOS_HEDGING_MAX_CONCURRENCY", Type::Int(0, 1024), "32", "Look-ups of metadata that may be with two regions at once."),
+    opt(C, "cosmos.priority-level", "COSMOS_PRIORITY_LEVEL", Type::Choice(PRIORITY_LEVELS), "default", "Which requests the service throttles first, where the account has priority-based execution: low goes before high. default sends no level."),
+    opt(C, "cosmos.throughput-bucket", "COSMOS_THROUGHPUT_BUCKET", Type::Int(0, 5), "0", "Throughput bucket of the container that the requests count against, 1 to 5; 0 is none."),
     opt(C, "cosmos.max-concurrency", "COSMOS_MAX_CONCURRENCY", Type::Int(1, 1024), "16", "Requests in flight of one reader or one writer."),
     opt(C, "cosmos.retry.max-attempts", "COSMOS_MAX_RETRY_ATTEMPTS", Type::Int(1, 10_000), "100", "Attempts for one operation, the first included, before it counts as failed. Throttled ones do not count."),
     opt(C, "cosmos.retry.backoff-ms", "COSMOS_BACKOFF_MS", Type::Int(1, 60_000), "50", "First wait before a retry, in milliseconds; it doubles with jitter. What the service asks for goes first."),
@@ -255,12 +271,37 @@ pub enum Auth {
     DeveloperTools,
 }
 
+/// Which proxy requests go through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Proxy {
+    None,
+    /// What HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the process say.
+    Environment,
+    Url(Url),
+}
+
 /// What identifies an account: handles with the same identity share one driver and its connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountConfig {
     pub endpoint: Url,
     pub auth: Auth,
+    /// What Entra ID tokens are asked for, such as `https://cosmos.azure.com`, without a slash at the end.
+    pub audience: String,
+    /// Entra ID's own host.
+    pub authority_host: Url,
     pub preferred_regions: Vec<String>,
+    pub excluded_regions: Vec<String>,
+    /// Bounds each attempt that the driver makes, as it bounds a request as a whole.
+    pub request_timeout: Duration,
+    pub connect_timeout: Duration,
+    pub proxy: Proxy,
+    /// PEM file of authorities that are trusted besides the system's.
+    pub ca_file: Option<String>,
+    pub http2: bool,
+    pub failover_retries: u32,
+    /// When a look-up of metadata is sent to a second region too; `None` never.
+    pub hedging_threshold: Option<Duration>,
+    pub hedging_concurrency: usize,
 }
 
 /// Where a new split begins.
@@ -297,6 +338,10 @@ pub struct Config {
     pub container: String,
     pub consistency: ReadConsistencyStrategy,
     pub request_timeout: Duration,
+    /// `None` sends no level.
+    pub priority: Option<PriorityLevel>,
+    /// `None` sends no bucket.
+    pub throughput_bucket: Option<u32>,
     pub max_concurrency: usize,
     pub retry: RetryConfig,
     pub start: Start,
@@ -345,36 +390,46 @@ fn shown(spec: &OptionSpec, value: &str) -> String {
     }
 }
 
+/// The error for a value that is not what its option takes; `why` is empty, or a reason in brackets behind a space.
+fn wrong(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
+    CoreError::config(format!(
+        "{}: {} is not valid{why}; expected: {}",
+        spec.name,
+        shown(spec, value),
+        spec.kind
+    ))
+}
+
+fn check_url(spec: &OptionSpec, value: &str) -> Result<()> {
+    match Url::parse(value) {
+        Err(e) => Err(wrong(spec, value, &format!(" ({e})"))),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(wrong(spec, value, " (the scheme must be https or http)"))
+        }
+        Ok(url) if url.host_str().is_none() => Err(wrong(spec, value, " (there is no host)")),
+        // A password in a URL would end up in logs.
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Err(CoreError::config(format!(
+            "{}: a URL must not hold a user or a password",
+            spec.name
+        ))),
+        Ok(_) => Ok(()),
+    }
+}
+
 fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
-    let wrong = |why: &str| {
-        Err(CoreError::config(format!(
-            "{}: {} is not valid{why}; expected: {}",
-            spec.name,
-            shown(spec, value),
-            spec.kind
-        )))
-    };
+    let wrong = |why: &str| Err(wrong(spec, value, why));
     match spec.kind {
         Type::Text | Type::File => {
             if value.is_empty() {
                 return wrong(" (it is empty)");
             }
         }
-        Type::Url => match Url::parse(value) {
-            Err(e) => return wrong(&format!(" ({e})")),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                return wrong(" (the scheme must be https or http)")
+        Type::Url => check_url(spec, value)?,
+        Type::Proxy => {
+            if !matches!(value, "none" | "environment") {
+                check_url(spec, value)?;
             }
-            Ok(url) if url.host_str().is_none() => return wrong(" (there is no host)"),
-            // A password in a URL would end up in logs.
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                return Err(CoreError::config(format!(
-                    "{}: a URL must not hold a user or a password",
-                    spec.name
-                )))
-            }
-            Ok(_) => {}
-        },
+        }
         Type::Bool => {
             if !matches!(value, "true" | "false") {
                 return wrong("");
@@ -530,7 +585,20 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
         }
     }
     auth(&out)?;
+    authority_host(&out)?;
     Ok(out)
+}
+
+/// Secrets travel to this host, so that plain http is refused.
+fn authority_host(options: &BTreeMap<String, String>) -> Result<Url> {
+    let name = "cosmos.auth.authority-host";
+    let text = options.get(name).map_or("", String::as_str);
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "https" => Ok(url),
+        _ => Err(CoreError::config(format!(
+            "{name}: '{text}' is not valid; expected: a URL with https"
+        ))),
+    }
 }
 
 fn missing(name: &str) -> CoreError {
@@ -589,19 +657,42 @@ impl Config {
         let text = |name: &str| options.get(name).cloned().unwrap_or_default();
         let number = |name: &str| -> u64 { text(name).parse().unwrap_or(0) };
         let millis = |name: &str| Duration::from_millis(number(name));
+        let list = |name: &str| -> Vec<String> {
+            let names = text(name);
+            let names = names.split(',').map(str::trim).filter(|r| !r.is_empty());
+            names.map(str::to_owned).collect()
+        };
         let endpoint = Url::parse(&text("cosmos.endpoint"))
             .map_err(|e| CoreError::config(format!("cosmos.endpoint: {e}")))?;
         Ok(Config {
             account: AccountConfig {
                 endpoint,
                 auth: auth(&options)?,
-                preferred_regions: text("cosmos.preferred-regions")
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|r| !r.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
+                audience: text("cosmos.auth.audience").trim_end_matches('/').to_owned(),
+                authority_host: authority_host(&options)?,
+                preferred_regions: list("cosmos.preferred-regions"),
+                excluded_regions: list("cosmos.excluded-regions"),
+                request_timeout: millis("cosmos.request-timeout-ms"),
+                connect_timeout: millis("cosmos.connect-timeout-ms"),
+                proxy: match text("cosmos.proxy").as_str() {
+                    "none" => Proxy::None,
+                    "environment" => Proxy::Environment,
+                    url => Proxy::Url(
+                        Url::parse(url).map_err(|e| CoreError::config(format!("cosmos.proxy: {e}")))?,
+                    ),
+                },
+                ca_file: options.get("cosmos.tls.ca-file").cloned(),
+                http2: text("cosmos.http2") == "true",
+                failover_retries: number("cosmos.failover.max-retries") as u32,
+                hedging_threshold: Some(millis("cosmos.hedging.threshold-ms")).filter(|t| !t.is_zero()),
+                hedging_concurrency: number("cosmos.hedging.max-concurrency") as usize,
             },
+            priority: match text("cosmos.priority-level").as_str() {
+                "high" => Some(PriorityLevel::High),
+                "low" => Some(PriorityLevel::Low),
+                _ => None,
+            },
+            throughput_bucket: Some(number("cosmos.throughput-bucket") as u32).filter(|b| *b > 0),
             database: text("cosmos.database"),
             container: text("cosmos.container"),
             consistency: match text("cosmos.consistency").as_str() {
@@ -754,6 +845,10 @@ mod tests {
             (("sink.bulk", "yes"), "'yes'"),
             (("cosmos.pagesize", "1"), "cosmos.pagesize"),
             (("cosmos.auth.type", "password"), "'password'"),
+            (("cosmos.auth.authority-host", "http://login.example"), "https"),
+            (("cosmos.proxy", "sometimes"), "'sometimes'"),
+            (("cosmos.proxy", "http://user:pw@proxy:3128"), "password"),
+            (("cosmos.throughput-bucket", "6"), "'6'"),
             (
                 ("cosmos.retry.backoff-ms", "60000"),
                 "cosmos.retry.max-backoff-ms",

@@ -6,6 +6,7 @@
 pub mod account;
 mod allocator;
 pub mod config;
+pub mod credentials;
 pub mod error;
 pub mod feed;
 pub mod frame;
@@ -21,3 +22,4 @@ pub mod sink;
 pub mod source;
 pub mod split;
 pub mod status;
+mod transport;

@@ -196,8 +196,9 @@ const TABLE: &[Row] = &[
     row(Status::Is(410), Sub::Any, For::All,
         (Kind::Transient, Reroute, Everybody, Refused), "", (410, 1002, Bulk)),
 
-    // -- 401: [http]; the driver's 20402 is a token that could not be had, 5006 a token that has just expired.
-    row(Status::Is(401), Sub::OneOf(&[20402, 5006]), For::All,
+    // -- 401: [http]; the driver's 20402 is a token that could not be had, and 20401 what it makes of that for a request; 5006 is a token
+    // that has just expired.
+    row(Status::Is(401), Sub::OneOf(&[20401, 20402, 5006]), For::All,
         (Kind::Transient, Retry, Everybody, Refused), "no token could be had from Entra ID; check the cosmos.auth.* options and the way to the token endpoint", (401, 20402, Feed)),
     row(Status::Is(401), Sub::Any, For::All,
         (Kind::Auth, End, Everybody, Refused), CHECK_CREDENTIALS, (401, 0, Bulk)),
@@ -372,6 +373,7 @@ mod tests {
             (410, 1002, Feed, (Kind::Transient, Retry, Everybody, Refused)),
             (410, 1007, Bulk, (Kind::Transient, Reroute, Everybody, Refused)),
             (410, 0, Upsert, (Kind::Transient, Reroute, Everybody, Refused)),
+            (401, 20401, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
             (401, 20402, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
             (401, 0, Bulk, (Kind::Auth, End, Everybody, Refused)),
             (403, 3, Bulk, (Kind::Transient, Retry, Everybody, Refused)),

@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -271,4 +272,276 @@ fn a_rotated_key_is_read_anew_by_the_enumerator() {
     assert!(!error.message.contains(&local.key), "the key shows");
     std::fs::write(&file.0, &fresh).unwrap();
     assert_eq!(enumerator.discover(&[]).unwrap().len(), 2);
+}
+
+#[test]
+fn a_private_authority_is_trusted_for_the_account_that_names_it() {
+    let local = Local::start_with(&["c:/pk:2"], |c| c.tls = Some(cosmos_local::Tls::default()));
+    let file = Scratch::new("authority.pem", local.ca_pem.as_deref().unwrap());
+    let foreign = Local::start_with(&["c:/pk:1"], |c| c.tls = Some(cosmos_local::Tls::default()));
+    let foreign = Scratch::new("foreign.pem", foreign.ca_pem.as_deref().unwrap());
+    for http2 in ["true", "false"] {
+        let trusted = [("cosmos.tls.ca-file", file.path()), ("cosmos.http2", http2)];
+        let prefix = format!("tls-{http2}");
+        let sink = local.sink("c", &trusted);
+        upserts(&sink, &prefix, 300, 20);
+        outcomes(&sink, 300);
+        assert!(sink.metrics().bulk_requests.load(Ordering::Relaxed) > 0);
+    }
+    let (source, _) = local.source_of_all("c", &[("cosmos.tls.ca-file", file.path())]);
+    assert_eq!(read(&source, 600).len(), 600);
+
+    let error = Source::open(config(&local, &[])).map(drop).unwrap_err();
+    assert!(
+        error.message.contains("not trusted")
+            && error
+                .message
+                .contains("name that authority's file in cosmos.tls.ca-file"),
+        "{error}"
+    );
+    let error = Source::open(config(&local, &[("cosmos.tls.ca-file", foreign.path())]))
+        .map(drop)
+        .unwrap_err();
+    assert!(error.message.contains(foreign.path()), "{error}");
+    let empty = Scratch::new("empty.pem", "no certificate");
+    for (path, why) in [
+        (empty.path(), "holds no certificates"),
+        ("/nowhere.pem", "cannot be read"),
+    ] {
+        let error = Source::open(config(&local, &[("cosmos.tls.ca-file", path)]))
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.kind, Kind::Config);
+        assert!(
+            error.message.contains(path) && error.message.contains(why),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn bulk_stays_bulk_where_the_account_advertises_gateway_2() {
+    let local = Local::start_with(&["c:/pk:2"], |c| c.gateway_v2 = true);
+    let sink = local.sink("c", &[]);
+    upserts(&sink, "a", 200, 20);
+    outcomes(&sink, 200);
+    let (source, _) = local.source_of_all("c", &[]);
+    assert_eq!(read(&source, 200).len(), 200);
+    let stats = local.stats();
+    assert_eq!(stats["gatewayV2Requests"], json!(0), "{stats}");
+    assert!(!local.requests("bulk").is_empty());
+    assert!(local.requests("create").is_empty());
+}
+
+#[test]
+fn priority_and_bucket_go_with_every_request_for_documents() {
+    let local = Local::start(&["c:/pk:1"]);
+    let headers = ["x-ms-cosmos-priority-level", "x-ms-cosmos-throughput-bucket"];
+    local.admin("requests", json!({ "headers": headers }));
+    let run = |prefix: &str, extra: &[(&str, &str)], kind: &str, seen: usize| {
+        let sink = local.sink("c", extra);
+        upserts(&sink, prefix, 50, 5);
+        outcomes(&sink, 50);
+        let (source, _) = local.source_of_all("c", extra);
+        read(&source, seen);
+        for kind in [kind, "changeFeed"] {
+            assert!(!local.requests(kind).is_empty(), "{kind}");
+        }
+        let mut all = local.requests(kind);
+        all.extend(local.requests("changeFeed"));
+        local.forget_requests();
+        all
+    };
+    let with = [
+        ("cosmos.priority-level", "low"),
+        ("cosmos.throughput-bucket", "3"),
+    ];
+    for request in run("low", &with, "bulk", 50) {
+        assert_eq!(request["headers"][headers[0]], json!("Low"), "{request}");
+        assert_eq!(request["headers"][headers[1]], json!("3"), "{request}");
+    }
+    let point = [("cosmos.priority-level", "high"), ("sink.bulk", "false")];
+    for request in run("high", &point, "upsert", 100) {
+        assert_eq!(request["headers"][headers[0]], json!("High"), "{request}");
+        assert_eq!(request["headers"].get(headers[1]), None, "{request}");
+    }
+    for request in run("none", &[], "bulk", 150) {
+        assert_eq!(request["headers"].get(headers[0]), None, "{request}");
+    }
+}
+
+/// A bulk request that takes longer than the driver's own limit of 6 s is not sent twice.
+#[test]
+fn an_attempt_may_take_as_long_as_the_option_says() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[]);
+    local.admin(
+        "faults",
+        json!({"operations": "bulk", "delayMillis": 7000, "count": 1}),
+    );
+    upserts(&sink, "slow", 10, 2);
+    outcomes(&sink, 10);
+    assert_eq!(local.requests("bulk").len(), 1, "{:?}", local.requests("bulk"));
+    assert_eq!(sink.metrics().retries.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn no_session_is_kept_for_a_connector_that_does_not_read_its_writes() {
+    let local = Local::start(&["c:/pk:1"]);
+    let header = "x-ms-session-token";
+    local.admin("requests", json!({ "headers": [header] }));
+    let bulk = local.sink("c", &[]);
+    let point = local.sink("c", &[("sink.bulk", "false")]);
+    let (source, _) = local.source_of_all("c", &[]);
+    for round in 0..3 {
+        for (sink, name) in [(&bulk, "bulk"), (&point, "point")] {
+            upserts(sink, &format!("{name}-{round}"), 10, 5);
+            outcomes(sink, 10);
+        }
+        read(&source, 20);
+    }
+    for kind in ["bulk", "upsert", "changeFeed"] {
+        let requests = local.requests(kind);
+        assert!(requests.len() > 1, "{kind}");
+        for request in requests {
+            assert_eq!(request["headers"].get(header), None, "{request}");
+        }
+    }
+}
+
+/// A proxy for plain HTTP: relays each request to the server that its request line names, and counts them.
+struct Forward {
+    port: u16,
+    requests: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Forward {
+    fn start() -> Forward {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (requests, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, end) = (requests.clone(), ended.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if end.load(Ordering::Relaxed) {
+                    break;
+                }
+                let count = count.clone();
+                thread::spawn(move || Self::serve(client, &count));
+            }
+        });
+        Forward {
+            port,
+            requests,
+            ended,
+        }
+    }
+
+    /// One connection with one request: it ends as the server's does.
+    fn serve(client: TcpStream, count: &AtomicUsize) -> Option<()> {
+        let mut from_client = BufReader::new(client.try_clone().ok()?);
+        let mut to_client = client;
+        let mut line = String::new();
+        from_client.read_line(&mut line).ok().filter(|n| *n > 0)?;
+        let url: url::Url = line.split(' ').nth(1)?.parse().ok()?;
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut server = TcpStream::connect((url.host_str()?, url.port()?)).ok()?;
+        let path = &url[url::Position::BeforePath..];
+        let (mut head, mut length) = (line.replacen(url.as_str(), path, 1), 0);
+        loop {
+            let mut header = String::new();
+            from_client.read_line(&mut header).ok()?;
+            if header == "\r\n" {
+                break;
+            }
+            if let Some(n) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = n.trim().parse().ok()?;
+            }
+            head.push_str(&header);
+        }
+        head.push_str("connection: close\r\n\r\n");
+        let mut body = vec![0; length];
+        from_client.read_exact(&mut body).ok()?;
+        server.write_all(head.as_bytes()).ok()?;
+        server.write_all(&body).ok()?;
+        std::io::copy(&mut server, &mut to_client).ok()?;
+        to_client.shutdown(std::net::Shutdown::Both).ok()
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+#[test]
+fn requests_go_through_the_proxy_that_the_option_names() {
+    let (local, proxy) = (Local::start(&["c:/pk:1"]), Forward::start());
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    let sink = local.sink("c", &[("cosmos.proxy", &url)]);
+    let opened = proxy.requests.load(Ordering::Relaxed);
+    assert!(opened > 0, "opened past the proxy");
+    upserts(&sink, "p", 20, 5);
+    outcomes(&sink, 20);
+    assert!(
+        proxy.requests.load(Ordering::Relaxed) > opened,
+        "written past the proxy"
+    );
+    // Another handle of this process that names none goes its own way.
+    let before = proxy.requests.load(Ordering::Relaxed);
+    let (source, _) = local.source_of_all("c", &[]);
+    read(&source, 20);
+    assert_eq!(proxy.requests.load(Ordering::Relaxed), before);
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let url = format!("http://127.0.0.1:{nobody}");
+    let extra = [
+        ("cosmos.proxy", url.as_str()),
+        ("cosmos.request-timeout-ms", "5000"),
+    ];
+    let error = Source::open(config(&local, &extra)).map(drop).unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+}
+
+#[test]
+fn excluded_regions_are_not_asked() {
+    let local = Local::start_with(&["c:/pk:1"], |c| {
+        c.regions = vec!["East US".to_owned(), "West US".to_owned()];
+    });
+    let sink = local.sink("c", &[]);
+    upserts(&sink, "r", 50, 5);
+    outcomes(&sink, 50);
+    // A final failure, so that a request that goes there cannot end well elsewhere.
+    local.admin(
+        "faults",
+        json!({"operations": "changeFeed", "region": "East US", "status": 400}),
+    );
+    let (source, _) = local.source_of_all("c", &[("cosmos.excluded-regions", "East US")]);
+    read(&source, 50);
+    let (source, _) = local.source_of_all("c", &[("cosmos.excluded-regions", "West US")]);
+    let error = loop {
+        if let Err(error) = source.next_page(WAIT) {
+            break error;
+        }
+    };
+    assert_eq!(error.status, 400, "{error}");
+}
+
+#[test]
+fn a_key_that_is_none_is_an_option_gone_wrong() {
+    let local = Local::start(&["c:/pk:1"]);
+    let error = Source::open(config(&local, &[("cosmos.auth.key", "not base64!")]))
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(error.kind, Kind::Config, "{error}");
+    assert!(
+        error.message.contains("base64") && !error.message.contains("not base64!"),
+        "{error}"
+    );
 }

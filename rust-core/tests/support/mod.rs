@@ -20,6 +20,8 @@ pub struct Local {
     _server: Server,
     _runtime: tokio::runtime::Runtime,
     pub endpoint: String,
+    /// The authority of a server with TLS.
+    pub ca_pem: Option<String>,
     pub key: String,
     /// The key as the server holds it: to regenerate it, or to issue tokens.
     pub account: AccountKey,
@@ -28,6 +30,11 @@ pub struct Local {
 impl Local {
     /// Starts a server with these containers (`NAME:/path:PARTITIONS[:RU]`).
     pub fn start(containers: &[&str]) -> Local {
+        Self::start_with(containers, |_| {})
+    }
+
+    /// The same with what `change` makes of the server's configuration.
+    pub fn start_with(containers: &[&str], change: impl FnOnce(&mut cosmos_local::Config)) -> Local {
         std::env::set_var("COSMOS_DISABLE_IMDS", "1");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -37,15 +44,17 @@ impl Local {
         let key = AccountKey::random();
         let secret = key.secret().to_owned();
         let specs: Vec<ContainerSpec> = containers.iter().map(|c| c.parse().unwrap()).collect();
-        let config = cosmos_local::Config {
+        let mut config = cosmos_local::Config {
             databases: vec!["orders".into()],
             throttling: containers.iter().any(|c| c.matches(':').count() == 3),
             containers: specs,
             ..cosmos_local::Config::new(key.clone())
         };
+        change(&mut config);
         let server = runtime.block_on(Server::start(config)).unwrap();
         Local {
             endpoint: server.endpoint(),
+            ca_pem: server.ca_pem().map(str::to_owned),
             key: secret,
             account: key,
             _server: server,
@@ -106,6 +115,23 @@ impl Local {
             .body_mut()
             .read_json()
             .unwrap()
+    }
+
+    /// The server's log of requests of this kind.
+    pub fn requests(&self, kind: &str) -> Vec<serde_json::Value> {
+        let log: serde_json::Value = ureq::get(format!("{}_local/requests?kind={kind}", self.endpoint))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_json()
+            .unwrap();
+        log["requests"].as_array().unwrap().clone()
+    }
+
+    pub fn forget_requests(&self) {
+        ureq::delete(format!("{}_local/requests", self.endpoint))
+            .call()
+            .unwrap();
     }
 
     pub fn clear_faults(&self) {

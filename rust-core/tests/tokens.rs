@@ -1,0 +1,254 @@
+//! Entra ID tokens from a token server to the account, over a real wire. Alone in its process, since the place of the token server is
+//! an environment variable (that of App Service's managed identity).
+
+mod support;
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cosmos_local::AccountKey;
+use cosmosflink_core::account::open_blocking;
+use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::error::Kind;
+use cosmosflink_core::sink::Sink;
+use support::*;
+
+/// What the token server does about one identity.
+#[derive(Clone)]
+enum Answer {
+    /// A token of this life.
+    Token(Duration),
+    /// The same, after a while.
+    Slow(Duration, Duration),
+    Fail(u16),
+    Hang,
+}
+
+struct Identity {
+    name: String,
+    account: AccountKey,
+    /// The answers to come; the last one stays.
+    answers: VecDeque<Answer>,
+    asked: Vec<Instant>,
+    under_way: usize,
+    most_at_once: usize,
+    resources: Vec<String>,
+}
+
+/// A token server in the form of App Service's.
+struct TokenServer {
+    identities: Mutex<Vec<Identity>>,
+}
+
+impl TokenServer {
+    /// The one of this process.
+    fn get() -> &'static TokenServer {
+        static SERVER: OnceLock<TokenServer> = OnceLock::new();
+        SERVER.get_or_init(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
+            std::env::set_var("IDENTITY_ENDPOINT", url);
+            std::env::set_var("IDENTITY_HEADER", "header");
+            thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    thread::spawn(move || TokenServer::get().serve(stream));
+                }
+            });
+            TokenServer {
+                identities: Mutex::default(),
+            }
+        })
+    }
+
+    fn identities(&self) -> MutexGuard<'_, Vec<Identity>> {
+        self.identities.lock().unwrap()
+    }
+
+    fn with<T>(&self, name: &str, act: impl FnOnce(&mut Identity) -> T) -> T {
+        act(self.identities().iter_mut().find(|i| i.name == name).unwrap())
+    }
+
+    /// An identity of the account; its name is for `cosmos.auth.client-id`.
+    fn add(&self, name: &str, local: &Local, answers: &[Answer]) {
+        self.identities().push(Identity {
+            name: name.to_owned(),
+            account: local.account.clone(),
+            answers: answers.iter().cloned().collect(),
+            asked: Vec::new(),
+            under_way: 0,
+            most_at_once: 0,
+            resources: Vec::new(),
+        });
+    }
+
+    fn serve(&self, stream: std::net::TcpStream) -> Option<()> {
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
+            let mut header = String::from("-");
+            while !header.trim().is_empty() {
+                header.clear();
+                reader.read_line(&mut header).ok()?;
+            }
+            let url: url::Url = format!("http://x{}", line.split(' ').nth(1)?).parse().ok()?;
+            let value = |key: &str| {
+                url.query_pairs()
+                    .find(|(k, _)| k == key)
+                    .map(|(_, v)| v.into_owned())
+            };
+            let (name, resource) = (value("client_id")?, value("resource")?);
+            let (answer, account) = self.with(&name, |i| {
+                i.asked.push(Instant::now());
+                i.resources.push(resource.clone());
+                i.under_way += 1;
+                i.most_at_once = i.most_at_once.max(i.under_way);
+                let next = match i.answers.len() {
+                    1 => i.answers[0].clone(),
+                    _ => i.answers.pop_front().unwrap(),
+                };
+                (next, i.account.clone())
+            });
+            let token = |life: Duration| {
+                let expires = SystemTime::now() + life;
+                let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
+                let token = account.token(UNIX_EPOCH + Duration::from_secs(seconds));
+                let body = format!(
+                    r#"{{"access_token":"{token}","expires_on":"{seconds}","token_type":"Bearer","resource":"{resource}"}}"#
+                );
+                (200, body)
+            };
+            let (status, body) = match answer {
+                Answer::Token(life) => token(life),
+                Answer::Slow(wait, life) => {
+                    // The server's own slowness, not a wait for something.
+                    thread::sleep(wait);
+                    token(life)
+                }
+                Answer::Fail(status) => (status, "{}".to_owned()),
+                Answer::Hang => {
+                    // Until the client has gone.
+                    while reader.read_line(&mut line).ok()? > 0 {}
+                    return None;
+                }
+            };
+            self.with(&name, |i| i.under_way -= 1);
+            let length = body.len();
+            write!(
+                &stream,
+                "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+            .ok()?;
+        }
+    }
+}
+
+fn config(local: &Local, identity: &str, extra: &[(&str, &str)]) -> Config {
+    let mut options: Vec<_> = local
+        .options("c", extra)
+        .into_iter()
+        .filter(|(name, _)| name != "cosmos.auth.key")
+        .collect();
+    options.push(("cosmos.auth.type".into(), "managed-identity".into()));
+    options.push(("cosmos.auth.client-id".into(), identity.into()));
+    Config::parse(Role::Sink, &options).unwrap()
+}
+
+const LIFE: Duration = Duration::from_secs(8);
+
+/// Writes rounds of 40 documents until `until`; returns the longest round.
+fn write_until(sink: &Sink, prefix: &str, until: Instant) -> Duration {
+    let (mut round, mut longest) = (0, Duration::ZERO);
+    while Instant::now() < until {
+        let started = Instant::now();
+        upserts(sink, &format!("{prefix}-{round}"), 40, 10);
+        for outcome in outcomes(sink, 40) {
+            assert!(outcome.error.is_none(), "{outcome:?}");
+        }
+        longest = longest.max(started.elapsed());
+        round += 1;
+    }
+    assert!(round > 3);
+    longest
+}
+
+#[test]
+fn tokens_are_asked_for_once_and_renewed_in_the_background() {
+    let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
+    let slow = Answer::Slow(Duration::from_secs(2), LIFE);
+    server.add("renewed", &local, &[Answer::Token(LIFE), slow]);
+    let audience = [("cosmos.auth.audience", "https://cosmos.sovereign.example/")];
+    let sink = Sink::open(config(&local, "renewed", &audience)).unwrap();
+    // Three lives of a token, each renewed slowly.
+    let longest = write_until(&sink, "renewed", Instant::now() + LIFE * 2);
+    assert!(
+        longest < Duration::from_secs(1),
+        "a request waited {longest:?} for a renewal"
+    );
+    server.with("renewed", |i| {
+        assert!((3..=12).contains(&i.asked.len()), "asked {} times", i.asked.len());
+        assert_eq!(i.most_at_once, 1);
+        assert!(
+            i.resources
+                .iter()
+                .all(|r| r == "https://cosmos.sovereign.example"),
+            "{:?}",
+            i.resources
+        );
+    });
+    assert_eq!(
+        sink.metrics().failed.load(std::sync::atomic::Ordering::Relaxed),
+        0
+    );
+}
+
+#[test]
+fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_afterwards() {
+    let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
+    server.add("failing", &local, &[Answer::Token(LIFE), Answer::Fail(403)]);
+    let sink = Sink::open(config(&local, "failing", &[])).unwrap();
+    let started = Instant::now();
+    let longest = write_until(&sink, "failing", started + LIFE - Duration::from_secs(3));
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    let asked = server.with("failing", |i| i.asked.len());
+    assert!((2..=12).contains(&asked), "asked {asked} times");
+    // Beyond the expiry nothing is lost: what is written waits for a token.
+    let mut waiting = 0;
+    while started.elapsed() < LIFE + Duration::from_secs(2) {
+        upserts(&sink, &format!("late-{waiting}"), 1, 1);
+        waiting += 1;
+        for outcome in sink.poll(1, Duration::from_millis(100)).unwrap() {
+            assert!(outcome.error.is_none(), "{outcome:?}");
+            waiting -= 1;
+        }
+    }
+    assert!(waiting > 3, "something was written without a token");
+    server.with("failing", |i| i.answers = [Answer::Token(LIFE * 100)].into());
+    while waiting > 0 {
+        let outcomes = sink.poll(waiting, WAIT).unwrap();
+        assert!(!outcomes.is_empty(), "{waiting} are still waiting");
+        waiting -= outcomes.len();
+        assert!(outcomes.iter().all(|o| o.error.is_none()), "{outcomes:?}");
+    }
+    let asked = server.with("failing", |i| i.asked.len());
+    assert!(asked <= 30, "asked {asked} times");
+}
+
+#[test]
+fn a_token_server_that_never_answers_ends_the_opening_in_time() {
+    let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:1"]));
+    server.add("hanging", &local, &[Answer::Hang]);
+    let config = config(&local, "hanging", &[("cosmos.request-timeout-ms", "1500")]);
+    let started = Instant::now();
+    let error = open_blocking(Sink::connect(config)).map(drop).unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+}

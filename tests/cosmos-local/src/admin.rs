@@ -6,6 +6,7 @@ use crate::faults::Fault;
 use crate::recreate;
 use crate::regions::Change;
 use crate::server::Inner;
+use crate::ttl;
 use hyper::Method;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
@@ -191,6 +192,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 async fn stats(server: &Inner) -> serde_json::Value {
     let mut containers = Vec::new();
     for container in all_containers(server).await {
+        ttl::expire_before_read(server, &container).await;
         let layout = container.layout.read().await;
         let counts = layout.counts().await.into_iter();
         let partitions: Vec<_> = counts

@@ -2,7 +2,9 @@
 //!
 //! The emulator is an internal part of the vendor's Rust driver and answers most requests as it is. In front of it
 //! this crate checks signatures, carries out the non-atomic bulk form, serves the change feed from an index of its
-//! own, and injects faults, splits and merges on request. Nothing is stored on disk.
+//! own (with history and deletions, if asked to: [`AllVersions`]), lets documents expire, and injects faults, splits
+//! and merges on request. It serves https ([`Tls`]) and several regions ([`Config::regions`]). Nothing is stored on
+//! disk. The README lists the options of the command and the admin requests.
 
 mod admin;
 mod answer;

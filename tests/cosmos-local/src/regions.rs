@@ -7,7 +7,9 @@ use crate::faults::{lock, Kind};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{json, Value};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -52,6 +54,8 @@ struct State {
     /// The regions that are part of the account.
     members: Vec<bool>,
     per_partition_failover: bool,
+    /// The regions that take the writes of single partitions, by container and id of the partition key range.
+    failed_over: HashMap<(String, String), usize>,
 }
 
 /// The regions of the account.
@@ -59,6 +63,8 @@ pub(crate) struct Regions {
     scheme: &'static str,
     list: Vec<Region>,
     state: Mutex<State>,
+    /// Whether a partition failed over alone. Read on each request without the lock.
+    any_failed_over: AtomicBool,
 }
 
 /// A change of the regions; each part names one of them.
@@ -77,6 +83,19 @@ pub(crate) struct Change {
     online: Option<String>,
     /// Whether the account says that single partitions fail over.
     per_partition_failover: Option<bool>,
+    /// Let another region take the writes of one partition.
+    fail_over: Option<FailOver>,
+}
+
+/// A partition that fails over alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailOver {
+    container: String,
+    /// Id of the partition key range.
+    partition: String,
+    /// The region that takes its writes; without one, that of the account does again.
+    to: Option<String>,
 }
 
 impl Regions {
@@ -88,7 +107,9 @@ impl Regions {
                 write: 0,
                 members: Vec::new(),
                 per_partition_failover: false,
+                failed_over: HashMap::new(),
             }),
+            any_failed_over: AtomicBool::new(false),
         }
     }
 
@@ -171,9 +192,20 @@ impl Regions {
         endpoints.collect()
     }
 
+    /// Whether the partition of a request matters to [`Self::refuse`].
+    pub fn look_at_partitions(&self) -> bool {
+        self.any_failed_over.load(Relaxed)
+    }
+
     /// Refuses a request that its region does not serve. `reads` says that one for a database, a container or an offer
-    /// changes nothing.
-    pub fn refuse(&self, role: Role, kind: Kind, reads: bool) -> Option<Reply> {
+    /// changes nothing; `partition` is the container and the partition key range that it goes to.
+    pub fn refuse(
+        &self,
+        role: Role,
+        kind: Kind,
+        reads: bool,
+        partition: Option<(String, String)>,
+    ) -> Option<Reply> {
         let Role::Region(region) = role else {
             return None;
         };
@@ -194,7 +226,8 @@ impl Regions {
             Kind::Database | Kind::Container | Kind::Offer => !reads,
             _ => false,
         };
-        if writes && region != state.write {
+        let takes = partition.and_then(|partition| state.failed_over.get(&partition).copied());
+        if writes && region != takes.unwrap_or(state.write) {
             let message = format!("The requested operation cannot be performed at this region ({name}).");
             return Some(Reply::error(403, 3, &message));
         }
@@ -258,7 +291,18 @@ impl Regions {
                 })
             })
             .collect();
-        json!({ "regions": regions, "perPartitionFailover": state.per_partition_failover })
+        let failed_over: Vec<_> = state
+            .failed_over
+            .iter()
+            .map(|((container, partition), to)| {
+                json!({ "container": container, "partition": partition, "to": self.list[*to].name })
+            })
+            .collect();
+        json!({
+            "regions": regions,
+            "perPartitionFailover": state.per_partition_failover,
+            "failedOver": failed_over,
+        })
     }
 
     /// Carries out a change; a listener that is to close or open has done so when this returns.
@@ -273,6 +317,10 @@ impl Regions {
             index(&change.offline)?,
             index(&change.online)?,
         );
+        let fail_over = match &change.fail_over {
+            Some(over) => Some((over, index(&over.to)?)),
+            None => None,
+        };
         if !self.declared() && (remove.is_some() || offline.is_some()) {
             return Err("the account has no regions; start it with --region NAME for each".to_owned());
         }
@@ -293,6 +341,14 @@ impl Regions {
             }
             state.members = members;
             state.write = write;
+            if let Some((over, to)) = fail_over {
+                let partition = (over.container.clone(), over.partition.clone());
+                match to {
+                    Some(to) => state.failed_over.insert(partition, to),
+                    None => state.failed_over.remove(&partition),
+                };
+                self.any_failed_over.store(!state.failed_over.is_empty(), Relaxed);
+            }
             if let Some(on) = change.per_partition_failover {
                 state.per_partition_failover = on;
             }

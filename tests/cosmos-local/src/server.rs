@@ -547,7 +547,14 @@ impl Inner {
             if reply.is_none() {
                 let reads =
                     call.method == hyper::Method::GET || flag(&call.headers, "x-ms-documentdb-isquery");
-                reply = self.regions.refuse(role, kind, reads);
+                let partition = match (self.regions.look_at_partitions(), call.container()) {
+                    (true, Some((_, coll))) => {
+                        let coll = coll.to_owned();
+                        self.partition_of(&call).await.map(|id| (coll, id))
+                    }
+                    _ => None,
+                };
+                reply = self.regions.refuse(role, kind, reads, partition);
             }
         }
         let mut reply = match reply {

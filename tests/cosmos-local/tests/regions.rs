@@ -15,7 +15,8 @@ use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, Result};
 use serde_json::{json, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use support::{bulk_headers, keyed, upsert, Local};
+use std::time::Instant;
+use support::{bulk_headers, keyed, upsert, Local, LIMIT};
 
 const REGIONS: [&str; 2] = ["West US", "East US"];
 
@@ -225,6 +226,94 @@ fn the_driver_follows_the_region_that_takes_writes() {
     assert_eq!(outcomes.first(), Some(&(json!("West US"), json!(201))));
     assert!(outcomes.contains(&(json!("West US"), json!(403))), "{outcomes:?}");
     assert_eq!(outcomes.last(), Some(&(json!("East US"), json!(201))));
+}
+
+#[test]
+fn a_partition_that_failed_over_alone_is_written_elsewhere() {
+    let (local, [west, east]) = two_regions();
+    let range = local.range_of("k");
+    let other = if range == "0" { "1" } else { "0" };
+    let over = |partition: &str, to: Value| {
+        let over = json!({ "container": "c", "partition": partition, "to": to });
+        local.admin(
+            "POST",
+            "regions",
+            json!({ "perPartitionFailover": true, "failOver": over }),
+        )
+    };
+    let told = over(&range, json!("East US"));
+    assert_eq!(told["failedOver"][0]["to"], "East US");
+    assert_eq!(put(&local, &west, "a").outcome(), (403, 3));
+    assert_eq!(put(&local, &east, "a").status, 201);
+    let bulk = |endpoint: &str, range: &str| {
+        let body = json!([upsert("b", "k")]).to_string();
+        local
+            .send_to(
+                endpoint,
+                "POST",
+                "dbs/db/colls/c/docs",
+                &bulk_headers(range),
+                body.as_bytes(),
+            )
+            .unwrap()
+            .outcome()
+    };
+    assert_eq!((bulk(&west, &range), bulk(&east, &range)), ((403, 3), (200, 0)));
+    assert_eq!(bulk(&east, other), (403, 3), "the other partition stays");
+    assert_eq!(get(&local, &west, "a").unwrap().status, 200);
+
+    let client = tokio::runtime::Runtime::new().unwrap();
+    client.block_on(async {
+        let driver = driver(&local, false).await.unwrap();
+        let container = driver
+            .resolve_container("db", "c", options().build())
+            .await
+            .unwrap();
+        assert!(write(&driver, &container, "c").await < 300);
+    });
+    let last = local.requests("upsert").pop().unwrap();
+    assert_eq!(
+        (&last["region"], &last["status"]),
+        (&json!("East US"), &json!(201)),
+        "{last}"
+    );
+    over(&range, Value::Null);
+    assert_eq!(put(&local, &west, "a").status, 200);
+    let unknown = json!({ "failOver": { "container": "c", "partition": "0", "to": "North" } });
+    assert_eq!(local.try_admin("POST", "regions", unknown).0, 400);
+}
+
+#[test]
+fn the_driver_reads_elsewhere_while_a_region_is_down() {
+    let (local, _) = two_regions();
+    let client = tokio::runtime::Runtime::new().unwrap();
+    client.block_on(async {
+        let driver = driver(&local, false).await.unwrap();
+        let container = driver
+            .resolve_container("db", "c", options().build())
+            .await
+            .unwrap();
+        assert_eq!(write(&driver, &container, "a").await, 201);
+        let outage = json!({ "offline": "West US", "write": "East US" });
+        tokio::task::block_in_place(|| local.admin("POST", "regions", outage));
+        let item = ItemReference::from_name(&container, PartitionKey::from("k"), "a");
+        let read = CosmosOperation::read_item(item);
+        let read = driver
+            .execute_singleton_operation(read, options().build())
+            .await
+            .unwrap();
+        assert_eq!(u16::from(read.status().status_code()), 200);
+        // Of another region for writes it hears from one that takes none: until then its writes fail.
+        assert_eq!(write(&driver, &container, "b").await, 503);
+        tokio::task::block_in_place(|| local.admin("POST", "regions", json!({ "online": "West US" })));
+        let limit = Instant::now() + LIMIT;
+        while write(&driver, &container, "b").await != 201 {
+            assert!(Instant::now() < limit, "{:?}", local.requests("upsert"));
+        }
+    });
+    for kind in ["read", "upsert"] {
+        assert_eq!(local.requests(kind).pop().unwrap()["region"], "East US", "{kind}");
+    }
 }
 
 #[test]

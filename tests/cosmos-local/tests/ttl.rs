@@ -161,6 +161,37 @@ fn bulk_and_the_feed_see_expiry_without_a_read_before() {
 }
 
 #[test]
+fn expiry_goes_with_the_documents_through_a_split_and_a_merge() {
+    let local = Local::start(&[]);
+    assert_eq!(container(&local, json!(50)), 201);
+    for n in 0..20 {
+        assert_eq!(
+            local
+                .upsert(&json!({ "id": format!("d{n}"), "pk": format!("k{n}") }))
+                .unwrap()
+                .status,
+            201
+        );
+    }
+    let place = json!({ "database": "db", "container": "c", "partition": "0" });
+    let children = local.admin("POST", "split", place)["partitions"].clone();
+    let merge = json!({ "database": "db", "container": "c", "partitions": children });
+    local.admin("POST", "merge", merge);
+    let documents = || {
+        let stats = local.stats();
+        let partitions = stats["containers"][0]["partitions"].as_array().unwrap().clone();
+        partitions
+            .iter()
+            .map(|partition| partition["documents"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(documents(), 20);
+    advance(&local, 51);
+    assert_eq!(documents(), 0);
+    assert_eq!(local.read("d0", "k0").status, 404);
+}
+
+#[test]
 fn times_that_the_service_refuses_are_refused() {
     let local = Local::start(&[]);
     for bad in [json!(0), json!(-5), json!("1")] {

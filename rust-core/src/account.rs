@@ -3,7 +3,7 @@
 //! Both are counted by their users and go when the last one closes. Where several class loaders share one copy of the
 //! library (see `docs/adr`), "process" is meant literally: the jobs of a TaskManager share them too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -97,6 +97,8 @@ pub struct Account {
     pub runtime: Arc<Runtime>,
     /// What it was opened with.
     secret: Option<Secret>,
+    /// Containers (database and name) that were looked up before: the driver answers for them from its cache.
+    looked_up: Mutex<HashSet<(String, String)>>,
 }
 
 /// The driver takes no longer time for one request for metadata.
@@ -174,6 +176,7 @@ impl Account {
                     driver,
                     runtime,
                     secret: key.1.clone(),
+                    looked_up: Mutex::default(),
                 })
             })
             .map_err(|e| e.while_doing(format!("cannot connect to {endpoint}")));
@@ -267,20 +270,34 @@ impl Account {
         Ok(())
     }
 
-    /// Looks a container up.
+    /// Looks a container up, past the driver's cache: a handle that is opened after the container was created anew must
+    /// get the new one, also while others hold the account open.
     ///
     /// # Errors
     /// NotFound names database and container.
     pub async fn container(&self, config: &Config, container: &str) -> Result<ContainerReference> {
-        self.driver
-            .resolve_container(&config.database, container, read_options(config))
-            .await
-            .map_err(|e| {
-                failed(e).while_doing(format!(
-                    "cannot look up container '{container}' of database '{}'",
-                    config.database
-                ))
-            })
+        let (driver, database) = (&self.driver, config.database.as_str());
+        let look_up = async {
+            let found = driver
+                .resolve_container(database, container, read_options(config))
+                .await?;
+            let name = (database.to_owned(), container.to_owned());
+            let fresh = self
+                .looked_up
+                .lock()
+                .unwrap_or_else(|e| e.into_inner())
+                .insert(name);
+            if fresh {
+                return Ok(found);
+            }
+            let anew = driver.refresh_container_if_recreated(&found, read_options(config));
+            Ok(anew.await?.unwrap_or(found))
+        };
+        look_up.await.map_err(|e: CosmosError| {
+            failed(e).while_doing(format!(
+                "cannot look up container '{container}' of database '{database}'"
+            ))
+        })
     }
 }
 

@@ -136,14 +136,14 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt(C, "cosmos.container", "", Type::Text, "", "Container of the source or of the sink. The jobs set it from the job.*-container options."),
     opt(C, "cosmos.auth.type", "COSMOS_AUTH", Type::Choice(AUTH_TYPES), "key", "How to sign requests: with the account key, or with Entra ID as a client secret, managed identity, workload identity or the developer's own tools."),
     secret(opt(C, "cosmos.auth.key", "COSMOS_KEY", Type::Text, "", "Account key. Prefer cosmos.auth.key-file: the value then stays out of the job graph.")),
-    opt(C, "cosmos.auth.key-file", "COSMOS_KEY_FILE", Type::File, "", "File that holds the account key, on each process that connects. It is read again whenever a connection is opened."),
+    opt(C, "cosmos.auth.key-file", "COSMOS_KEY_FILE", Type::File, "", "File that holds the account key, on each process that connects. It is read again whenever a connection is opened, and by the enumerator when the key is refused."),
     opt(C, "cosmos.auth.tenant-id", "AZURE_TENANT_ID", Type::Text, "", "Entra ID tenant, for client-secret and workload-identity."),
     opt(C, "cosmos.auth.client-id", "AZURE_CLIENT_ID", Type::Text, "", "Entra ID application, or the user-assigned managed identity."),
     secret(opt(C, "cosmos.auth.client-secret", "AZURE_CLIENT_SECRET", Type::Text, "", "Secret of the Entra ID application.")),
     opt(C, "cosmos.auth.client-secret-file", "AZURE_CLIENT_SECRET_FILE", Type::File, "", "File that holds the secret of the Entra ID application."),
     opt(C, "cosmos.auth.token-file", "AZURE_FEDERATED_TOKEN_FILE", Type::File, "", "Federated token of workload-identity."),
     opt(C, "cosmos.auth.audience", "COSMOS_AUDIENCE", Type::Url, "https://cosmos.azure.com", "What Entra ID tokens are asked for. Sovereign clouds have their own, such as https://cosmos.azure.us or https://cosmos.azure.cn."),
-    opt(C, "cosmos.auth.authority-host", "AZURE_AUTHORITY_HOST", Type::Url, "https://login.microsoftonline.com", "Entra ID's own host, https only, for client-secret and workload-identity. Sovereign clouds have their own, such as https://login.microsoftonline.us or https://login.chinacloudapi.cn."),
+    opt(C, "cosmos.auth.authority-host", "AZURE_AUTHORITY_HOST", Type::Url, "", "Entra ID's own host, https only, for client-secret and workload-identity. Sovereign clouds have their own, such as https://login.microsoftonline.us or https://login.chinacloudapi.cn. Empty: what the variable says in the process that connects, else https://login.microsoftonline.com."),
     opt(C, "cosmos.preferred-regions", "COSMOS_PREFERRED_REGIONS", Type::Text, "", "Regions in order of preference, separated by commas. Empty: the account's own order."),
     opt(C, "cosmos.excluded-regions", "COSMOS_EXCLUDED_REGIONS", Type::Text, "", "Regions that no request goes to, separated by commas, unless no other is left."),
     opt(C, "cosmos.consistency", "COSMOS_CONSISTENCY", Type::Choice(CONSISTENCY), "default", "Read consistency strategy. default is the account's own."),
@@ -287,8 +287,8 @@ pub struct AccountConfig {
     pub auth: Auth,
     /// What Entra ID tokens are asked for, such as `https://cosmos.azure.com`, without a slash at the end.
     pub audience: String,
-    /// Entra ID's own host.
-    pub authority_host: Url,
+    /// Entra ID's own host; `None` leaves it to `AZURE_AUTHORITY_HOST` of the process, which a cluster may set for its workloads.
+    pub authority_host: Option<Url>,
     pub preferred_regions: Vec<String>,
     pub excluded_regions: Vec<String>,
     /// Bounds each attempt that the driver makes, as it bounds a request as a whole.
@@ -590,11 +590,13 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
 }
 
 /// Secrets travel to this host, so that plain http is refused.
-fn authority_host(options: &BTreeMap<String, String>) -> Result<Url> {
+fn authority_host(options: &BTreeMap<String, String>) -> Result<Option<Url>> {
     let name = "cosmos.auth.authority-host";
-    let text = options.get(name).map_or("", String::as_str);
+    let Some(text) = options.get(name) else {
+        return Ok(None);
+    };
     match Url::parse(text) {
-        Ok(url) if url.scheme() == "https" => Ok(url),
+        Ok(url) if url.scheme() == "https" => Ok(Some(url)),
         _ => Err(CoreError::config(format!(
             "{name}: '{text}' is not valid; expected: a URL with https"
         ))),

@@ -256,10 +256,13 @@ pub fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<Accou
 }
 
 fn client_options(config: &AccountConfig) -> ClientOptions {
-    let mut cloud = CustomConfiguration::default();
-    cloud.authority_host = config.authority_host.to_string();
+    let cloud = config.authority_host.as_ref().map(|host| {
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = host.to_string();
+        Arc::new(CloudConfiguration::Custom(cloud))
+    });
     ClientOptions {
-        cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
+        cloud,
         ..Default::default()
     }
 }

@@ -100,6 +100,13 @@ impl<T: Connector> Opening<T> {
     /// # Errors
     /// Internal when the runtime's threads cannot be started; all else comes from [`Lifecycle::await_open`].
     pub fn start(opening: impl Future<Output = Result<T>> + Send + 'static) -> Result<Opening<T>> {
+        Self::start_within(OPENING, opening)
+    }
+
+    fn start_within(
+        limit: Duration,
+        opening: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<Opening<T>> {
         let runtime = Runtime::shared()?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -110,7 +117,7 @@ impl<T: Connector> Opening<T> {
         });
         let result = shared.clone();
         let task = async move {
-            let opened = AssertUnwindSafe(within(OPENING, opening))
+            let opened = AssertUnwindSafe(within(limit, opening))
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| {
@@ -216,5 +223,39 @@ impl<T> Drop for Opening<T> {
     fn drop(&mut self) {
         // A handle that was forgotten must not go on opening.
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_opening_that_never_ends_is_ended() {
+        let opening =
+            Opening::<Sink>::start_within(Duration::from_millis(50), std::future::pending()).unwrap();
+        assert_eq!(opening.await_open(LONG).unwrap_err().kind, Kind::Transient);
+        assert!(OPENING < Duration::from_secs(180), "beyond Flink's own limit");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_of_the_opening() {
+        let opening = Opening::<Sink>::start(async { panic!("at once") }).unwrap();
+        let error = opening.await_open(LONG).unwrap_err();
+        assert_eq!(error.kind, Kind::Internal);
+        assert!(error.message.contains("at once"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_called_yet_says_so_and_metrics_do_not_wait() {
+        let opening = Opening::<Sink>::start(std::future::pending()).unwrap();
+        let error = opening.ready(Duration::from_millis(1)).map(drop).unwrap_err();
+        assert_eq!(error.kind, Kind::Transient);
+        assert_eq!(Lifecycle::metrics(&opening), Metrics::default().encode());
+        // Woken before it waits: the next wait ends at once, and only that.
+        opening.wake_up();
+        assert!(!opening.await_open(LONG).unwrap());
     }
 }

@@ -545,3 +545,25 @@ fn a_key_that_is_none_is_an_option_gone_wrong() {
         "{error}"
     );
 }
+
+#[test]
+fn a_handle_that_is_opened_after_a_container_was_recreated_gets_the_new_one() {
+    let local = Local::start(&["c:/pk:1"]);
+    // Holds the account open, and with it what the driver remembers.
+    let held = local.source("c", &[]);
+    let before = local.enumerator("c", &[]).discover(&[]).unwrap();
+    local.admin("recreate", json!({"database": "orders", "container": "c"}));
+    let after = local.enumerator("c", &[]).discover(&[]).unwrap();
+    assert_ne!(after[0].split.container_rid, before[0].split.container_rid);
+    let error = local.enumerator("c", &[]).discover(&before).unwrap_err();
+    assert_eq!(error.kind, Kind::State, "{error}");
+    let sink = local.sink("c", &[]);
+    upserts(&sink, "new", 20, 5);
+    outcomes(&sink, 20);
+    let (source, _) = local.source_of_all("c", &[]);
+    read(&source, 20);
+    drop(held);
+    local.admin("drop", json!({"database": "orders", "container": "c"}));
+    let error = Source::open(config(&local, &[])).map(drop).unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+}

@@ -6,6 +6,8 @@ mod support;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -53,6 +55,9 @@ impl TokenServer {
             let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
             std::env::set_var("IDENTITY_ENDPOINT", url);
             std::env::set_var("IDENTITY_HEADER", "header");
+            // For what this test calls the developer's tool.
+            let path = std::env::var("PATH").unwrap();
+            std::env::set_var("PATH", format!("{}:{path}", tools().display()));
             thread::spawn(move || {
                 for stream in listener.incoming().map_while(Result::ok) {
                     thread::spawn(move || TokenServer::get().serve(stream));
@@ -145,6 +150,11 @@ impl TokenServer {
             .ok()?;
         }
     }
+}
+
+/// The folder of this process's own `az`.
+fn tools() -> PathBuf {
+    std::env::temp_dir().join(format!("cosmosflink-tools-{}", std::process::id()))
 }
 
 fn config(local: &Local, identity: &str, extra: &[(&str, &str)]) -> Config {
@@ -251,4 +261,36 @@ fn a_token_server_that_never_answers_ends_the_opening_in_time() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn the_developers_tool_is_not_started_for_each_request() {
+    let (_, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
+    let folder = tools();
+    std::fs::create_dir_all(&folder).unwrap();
+    let expires = SystemTime::now() + Duration::from_secs(3600);
+    let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}/calls\necho '{{\"accessToken\": \"{}\", \"expires_on\": {seconds}, \"tokenType\": \"Bearer\"}}'\n",
+        folder.display(),
+        local.account.token(expires)
+    );
+    std::fs::write(folder.join("az"), script).unwrap();
+    std::fs::set_permissions(folder.join("az"), PermissionsExt::from_mode(0o755)).unwrap();
+    let options: Vec<_> = local
+        .options("c", &[("cosmos.auth.type", "developer-tools")])
+        .into_iter()
+        .filter(|(name, _)| name != "cosmos.auth.key")
+        .collect();
+    let sink = Sink::open(Config::parse(Role::Sink, &options).unwrap()).unwrap();
+    for round in 0..5 {
+        upserts(&sink, &format!("az-{round}"), 40, 10);
+        for outcome in outcomes(&sink, 40) {
+            assert!(outcome.error.is_none(), "{outcome:?}");
+        }
+    }
+    let calls = std::fs::read_to_string(folder.join("calls")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(calls.lines().count(), 1, "{calls}");
+    assert!(calls.contains("https://cosmos.azure.com"), "{calls}");
 }

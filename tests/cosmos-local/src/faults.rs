@@ -542,6 +542,11 @@ impl Faults {
         (self.looks_at(PARTITION), self.looks_at(BODY))
     }
 
+    /// Whether a rule for connections is active.
+    pub fn for_connections(&self) -> bool {
+        self.looks_at(CONNECTIONS)
+    }
+
     /// The fault of a connection that was just accepted.
     pub fn of_connection(&self, region: Option<&str>) -> Option<Strike> {
         if !self.looks_at(CONNECTIONS) {

@@ -145,8 +145,14 @@ async fn serve(
 
 /// A connection while there are faults: one may be for it.
 async fn faulty(tls: Option<TlsAcceptor>, mut stream: tokio::net::TcpStream, mut origin: Origin) {
+    // A connection of an admin request is spared: the fault could not be taken back otherwise.
+    let spared = tls.is_none() && origin.inner.faults.for_connections() && asks_admin(&stream).await;
     let region = origin.inner.regions.name(origin.role);
-    if let Some(strike) = origin.inner.faults.of_connection(Some(region)) {
+    let strike = match spared {
+        true => None,
+        false => origin.inner.faults.of_connection(Some(region)),
+    };
+    if let Some(strike) = strike {
         origin.inner.counts.with(|stats| stats.connections_struck += 1);
         tokio::time::sleep(strike.delay).await;
         if strike.refuse {
@@ -165,6 +171,15 @@ async fn faulty(tls: Option<TlsAcceptor>, mut stream: tokio::net::TcpStream, mut
     match tls {
         None => connection(stream, origin).await,
         Some(tls) => secured(tls, stream, origin).await,
+    }
+}
+
+/// Whether what a client says first is an admin request by HTTP/1.1.
+async fn asks_admin(stream: &tokio::net::TcpStream) -> bool {
+    let mut start = [0; 16];
+    match stream.peek(&mut start).await {
+        Ok(length) => start[..length].windows(9).any(|part| part == b" /_local/"),
+        Err(_) => false,
     }
 }
 

@@ -172,6 +172,11 @@ fn wrong_arguments_are_named() {
         ),
         (vec!["--key", "a2V5", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
         (vec!["--key", "a2V5", "--tls-ca", "ca.pem"], "--tls"),
+        (vec!["--key", "a2V5", "--previous-images"], "--all-versions"),
+        (
+            vec!["--key", "a2V5", "--region", "West", "--region", "West"],
+            "'West'",
+        ),
         (
             vec!["--key", "a2V5", "--tls", "--tls-name", "two words"],
             "two words",

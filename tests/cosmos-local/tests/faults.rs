@@ -2,6 +2,11 @@
 
 mod support;
 
+use azure_core::credentials::Secret;
+use azure_core::http::Url;
+use azure_data_cosmos_driver::models::{AccountReference, CosmosOperation, ItemReference, PartitionKey};
+use azure_data_cosmos_driver::options::{BinaryEncodingOptions, DriverOptions, OperationOptionsBuilder};
+use azure_data_cosmos_driver::CosmosDriverRuntime;
 use serde_json::{json, Value};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -196,16 +201,15 @@ fn answers_are_lost_in_each_way_that_a_network_has() {
         .unwrap();
     assert!(entry["answerBytes"].as_u64().unwrap() > 100_000, "{entry}");
 
-    // Connections: closed as they come, or never spoken to.
-    local.fault(json!({ "operations": "connection", "refuse": true, "count": 1 }));
+    // Connections: closed before anything is read, or never spoken to. Admin requests are spared.
+    local.fault(json!({ "operations": "connection", "refuse": true }));
     let closed = local.send("GET", "", &[], b"");
     assert!(closed.is_err());
+    local.no_faults();
     assert_eq!(local.send("GET", "", &[], b"").unwrap().status, 200);
     local.fault(json!({ "operations": "connection", "hang": true, "count": 1 }));
     let mut stream = std::net::TcpStream::connect(local.address).unwrap();
-    stream
-        .write_all(b"GET /_local/health HTTP/1.1\r\nhost: x\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let silent = stream.read(&mut [0; 1]).unwrap_err();
     assert!(matches!(
@@ -217,6 +221,48 @@ fn answers_are_lost_in_each_way_that_a_network_has() {
         (&stats["connectionsStruck"], &stats["unanswered"]),
         (&json!(2), &json!(1))
     );
+}
+
+#[test]
+fn the_driver_does_not_take_a_part_for_the_whole() {
+    let local = Local::start(&["c:/pk:1"]);
+    let text = "x".repeat(100_000);
+    local
+        .upsert(&json!({ "id": "large", "pk": "k", "text": text }))
+        .unwrap();
+    let client = tokio::runtime::Runtime::new().unwrap();
+    let account = AccountReference::with_account_key(
+        Url::parse(&local.endpoint).unwrap(),
+        Secret::new(local.key.clone()),
+    );
+    let binary = BinaryEncodingOptions::new().with_enabled(false);
+    let options = OperationOptionsBuilder::new()
+        .with_binary_encoding(binary)
+        .build();
+    let body = client.block_on(async {
+        let runtime = CosmosDriverRuntime::builder().build().await.unwrap();
+        let driver = runtime
+            .create_driver(DriverOptions::builder(account).build())
+            .await
+            .unwrap();
+        let container = driver
+            .resolve_container("db", "c", options.clone())
+            .await
+            .unwrap();
+        let cut = json!({ "cutAfterBytes": 70_000, "operations": "pointRead", "count": 1 });
+        tokio::task::block_in_place(|| local.fault(cut));
+        let item = ItemReference::from_name(&container, PartitionKey::from("k"), "large");
+        let read = CosmosOperation::read_item(item);
+        let read = driver.execute_singleton_operation(read, options).await.unwrap();
+        read.into_body().single().unwrap()
+    });
+    assert!(body.len() > 100_000, "{} bytes", body.len());
+    let reads = local.requests("read");
+    assert_eq!(
+        (&reads[0]["lost"], &reads[0]["http"]),
+        (&json!("cut"), &json!("2"))
+    );
+    assert_eq!(reads.len(), 2, "it asked again");
 }
 
 #[test]

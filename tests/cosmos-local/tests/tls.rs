@@ -13,10 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{client::TlsStream, TlsConnector};
 
-async fn start(key: AccountKey, names: &[&str]) -> Server {
+async fn start(key: AccountKey, names: &[&str], regions: &[&str]) -> Server {
     let mut config = Config::new(key);
     config.databases = vec!["db".to_owned()];
     config.containers = vec!["c:/pk:2".parse().unwrap()];
+    config.regions = regions.iter().map(|name| (*name).to_owned()).collect();
     config.tls = Some(Tls {
         names: names.iter().map(|name| (*name).to_owned()).collect(),
     });
@@ -48,7 +49,7 @@ async fn handshake(
 
 #[tokio::test]
 async fn the_certificate_is_for_its_names_and_both_protocols_are_offered() {
-    let server = start(AccountKey::random(), &["cosmos-local", "10.1.2.3"]).await;
+    let server = start(AccountKey::random(), &["cosmos-local", "10.1.2.3"], &[]).await;
     assert!(
         server.endpoint().starts_with("https://127.0.0.1:"),
         "{}",
@@ -62,7 +63,7 @@ async fn the_certificate_is_for_its_names_and_both_protocols_are_offered() {
     for name in ["example.com", "10.1.2.4"] {
         assert!(handshake(&server, ca, name, &["h2"]).await.is_err(), "{name}");
     }
-    let other = start(AccountKey::random(), &[]).await;
+    let other = start(AccountKey::random(), &[], &[]).await;
     let refused = handshake(&server, other.ca_pem().unwrap(), "localhost", &["h2"]).await;
     assert!(refused.is_err(), "the authority of another server was enough");
 
@@ -99,7 +100,14 @@ async fn the_certificate_is_for_its_names_and_both_protocols_are_offered() {
 async fn the_driver_trusts_the_server_by_its_authority_alone() {
     std::env::set_var("COSMOS_DISABLE_IMDS", "1");
     let key = AccountKey::random();
-    let server = start(key.clone(), &[]).await;
+    let server = start(key.clone(), &[], &["West", "East"]).await;
+    let endpoints = server.regions();
+    assert!(
+        endpoints
+            .iter()
+            .all(|(_, endpoint)| endpoint.starts_with("https://127.0.0.1:")),
+        "{endpoints:?}"
+    );
     let options = || {
         OperationOptionsBuilder::new()
             .with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))

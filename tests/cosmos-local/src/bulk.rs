@@ -10,6 +10,7 @@ use azure_core::http::headers::HeaderValue;
 use azure_core::http::{Method, Request, Url};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
+use percent_encoding::{utf8_percent_encode, NON_ALPHANUMERIC};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -295,9 +296,12 @@ async fn execute(
     let mut url = documents.clone();
     if with_id {
         let id = id.ok_or_else(|| format!("The {} operation has no id.", operation.operation_type))?;
-        url.path_segments_mut()
-            .map_err(|()| "The address takes no path.")?
-            .push(id);
+        if matches!(id, "." | "..") {
+            return Err(format!("The emulator has no address for the document '{id}'."));
+        }
+        // Each character as it is: a URL's own segments lose tabs and line ends.
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        url.set_path(&format!("{}/{id}", documents.path()));
     }
     let mut request = Request::new(url, method);
     let key = ascii(key);

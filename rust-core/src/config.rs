@@ -172,6 +172,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt(K, "sink.max-operations-per-request", "COSMOS_SINK_MAX_OPERATIONS", Type::Int(1, 100), "100", "Most operations in one bulk request; the service takes 100."),
     opt(K, "sink.max-request-bytes", "COSMOS_SINK_MAX_REQUEST_BYTES", Type::Int(1024, 2 * MIB), "220201", "Most bytes in one bulk request. An operation that is larger goes alone."),
     opt(K, "sink.partition-concurrency", "COSMOS_SINK_PARTITION_CONCURRENCY", Type::Int(1, 64), "2", "Bulk requests in flight for one physical partition."),
+    opt(K, "sink.bulk-probe-interval-ms", "COSMOS_SINK_BULK_PROBE_INTERVAL_MS", Type::Int(100, 3_600_000), "10000", "Pause before bulk requests are tried again where the service does not take them, in milliseconds; it doubles up to 32 times as long."),
     opt(K, "sink.failure-mode", "COSMOS_SINK_FAILURE_MODE", Type::Choice(FAILURE_MODES), "fail", "What becomes of an operation that the service refuses for good: fail the job, skip and count it, or store it in the dead-letter container."),
     opt(K, "sink.dead-letter-container", "COSMOS_SINK_DEAD_LETTER_CONTAINER", Type::Text, "", "Container for refused operations, in the same database; its partition key path is /container, /id, /operation or /reason."),
     opt(K, "sink.max-batch-size", "COSMOS_SINK_MAX_BATCH_SIZE", Type::Int(1, 100_000), "500", "Most records that the writer hands to the core at once."),
@@ -352,6 +353,7 @@ pub struct Config {
     pub max_operations: usize,
     pub max_request_bytes: usize,
     pub partition_concurrency: usize,
+    pub bulk_probe_interval: Duration,
     pub failure_mode: FailureMode,
     pub dead_letter_container: String,
 }
@@ -722,6 +724,7 @@ impl Config {
             max_operations: number("sink.max-operations-per-request") as usize,
             max_request_bytes: number("sink.max-request-bytes") as usize,
             partition_concurrency: number("sink.partition-concurrency") as usize,
+            bulk_probe_interval: Duration::from_millis(number("sink.bulk-probe-interval-ms")),
             failure_mode: match text("sink.failure-mode").as_str() {
                 "skip" => FailureMode::Skip,
                 "dead-letter" => FailureMode::DeadLetter,

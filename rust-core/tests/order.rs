@@ -1,71 +1,142 @@
-//! Laws of the sink's engine over a service that fails at random, without a network: each operation comes back exactly once, and
-//! what is carried out on a document never goes back to an older operation.
+//! Laws of the sink's engine over a service that fails at random, without a network: each operation comes back exactly once, what is
+//! carried out on a document never goes back to an older operation, and what a create says of itself is true.
+//!
+//! The service of the model refuses bulk requests as a whole for the sake of some documents, or refuses the form for a while; it loses
+//! answers; its partitions split; and they are locked one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::config::{Config, Role};
-use cosmosflink_core::error::{CoreError, Result};
+use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::sink::{
     encode_operations, NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink,
 };
-use cosmosflink_core::status::{Asked, Fate};
+use cosmosflink_core::status::{Asked, Fate, Next};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 
 /// What was carried out, in order: document and token.
 type Log = Arc<Mutex<Vec<(String, u64)>>>;
 
-/// Decides by a linear congruential generator, so that a seed gives the same run.
+/// What the account holds.
+#[derive(Default)]
+struct Account {
+    /// Decides by a linear congruential generator, so that a seed gives the same run.
+    state: u64,
+    /// Documents that are there, with the token that made them.
+    documents: HashMap<String, u64>,
+    /// How often a partition was split so far.
+    splits: u64,
+    /// Requests so far.
+    requests: u64,
+    /// Operations with an attempt of which no answer says what became of it.
+    unclear: HashSet<u64>,
+}
+
 struct Flaky {
     definition: PartitionKeyDefinition,
-    state: Mutex<u64>,
+    account: Arc<Mutex<Account>>,
     /// Share of answers that are failures, in per cent.
     failing: u64,
     log: Log,
 }
 
+/// Bulk requests with this document are refused as a whole.
+const SPOILS: &str = "d3";
+/// This one is refused alone too.
+const BAD: &str = "d7";
+
 impl Flaky {
     fn chance(&self) -> u64 {
-        let mut state = self.state.lock().unwrap();
+        let state = &mut self.account.lock().unwrap().state;
         *state = state
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
         (*state >> 33) % 100
     }
 
-    fn error(&self, status: u16) -> CoreError {
+    fn error(&self, (status, sub): (u16, u32), asked: Asked, before: Fate) -> CoreError {
         CoreError {
             retry_after_ms: Some(1),
-            ..CoreError::answered((status, 0), Asked::Upsert, Fate::NotCarriedOut, "asked for")
+            ..CoreError::answered((status, sub), asked, before, "asked for")
         }
     }
 
-    fn carry_out(&self, op: &Operation) {
-        self.log
-            .lock()
-            .unwrap()
-            .push((op.id_text().into_owned(), op.token));
+    /// Carries an operation out, and says with which status.
+    fn carry_out(&self, op: &Operation) -> u16 {
+        let id = op.id_text().into_owned();
+        let mut account = self.account.lock().unwrap();
+        if op.kind == OperationKind::Create {
+            if account.documents.contains_key(&id) {
+                return 409;
+            }
+            account.documents.insert(id.clone(), op.token);
+        }
+        self.log.lock().unwrap().push((id, op.token));
+        201
     }
 
     fn one(&self, op: &Operation) -> OperationResult {
+        let failed = |status| OperationResult::failed(self.error((status, 0), op.kind.asked(), op.fate));
+        if op.id_text() == BAD {
+            return failed(400);
+        }
         if self.chance() < self.failing {
             let status = [429, 449, 410, 503, 408][(self.chance() % 5) as usize];
             // A time-out or a 503 may come after the work was done.
             if status >= 500 || status == 408 {
-                self.carry_out(op);
+                self.account.lock().unwrap().unclear.insert(op.token);
+                if self.chance() < 50 {
+                    self.carry_out(op);
+                }
             }
-            return OperationResult::failed(self.error(status));
+            return failed(status);
         }
-        self.carry_out(op);
-        OperationResult {
-            status: 200,
-            request_charge: 1.0,
-            error: None,
+        match self.carry_out(op) {
+            201 => OperationResult {
+                status: 201,
+                request_charge: 1.0,
+                error: None,
+            },
+            status => {
+                let error = self.error((status, 0), op.kind.asked(), op.fate);
+                // As the wire does: the echo of one's own success is no failure.
+                match error.next {
+                    Next::Done => OperationResult {
+                        status,
+                        request_charge: 1.0,
+                        error: None,
+                    },
+                    _ => OperationResult::failed(error),
+                }
+            }
         }
+    }
+
+    /// The partitions, of which one more is split every so many requests.
+    fn ranges(&self) -> Vec<(String, EffectivePartitionKey)> {
+        let splits = self.account.lock().unwrap().splits;
+        let mut ranges = vec![("0".to_owned(), String::new())];
+        for (n, at) in ["10", "28", "08", "20", "30", "04"]
+            .iter()
+            .take(2 + splits as usize)
+            .enumerate()
+        {
+            let bound = format!("{at}{}", "0".repeat(30));
+            let parent = ranges.iter().rposition(|(_, min)| *min < bound).unwrap();
+            // Both children have new ids.
+            ranges[parent].0 = (2 * n + 1).to_string();
+            ranges.insert(parent + 1, ((2 * n + 2).to_string(), bound));
+        }
+        ranges
+            .into_iter()
+            .map(|(id, min)| (id, EffectivePartitionKey::try_from(min).unwrap()))
+            .collect()
     }
 }
 
@@ -74,29 +145,53 @@ impl Service for Flaky {
         &self.definition
     }
 
-    fn partitions(&self, _refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
-        let bounds = [
-            "",
-            "10000000000000000000000000000000",
-            "28000000000000000000000000000000",
-        ];
-        let ranges = bounds
-            .iter()
-            .enumerate()
-            .map(|(i, min)| (i.to_string(), EffectivePartitionKey::try_from(*min).unwrap()));
-        let ranges = ranges.collect();
-        Box::pin(async move { Ok(ranges) })
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if refresh && self.chance() < self.failing {
+                return Err(self.error((503, 0), Asked::Metadata, Fate::NotCarriedOut));
+            }
+            Ok(self.ranges())
+        })
     }
 
     fn bulk<'a>(
         &'a self,
         operations: &'a [Operation],
-        _range: &'a str,
+        range: &'a str,
     ) -> BoxFuture<'a, Result<Vec<OperationResult>>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            let requests = {
+                let mut account = self.account.lock().unwrap();
+                account.requests += 1;
+                if account.requests % 16 == 0 && account.splits < 4 {
+                    account.splits += 1;
+                }
+                account.requests
+            };
+            let refused = |status, sub| Err(self.error((status, sub), Asked::Bulk, Fate::NotCarriedOut));
+            if !self.ranges().iter().any(|(id, _)| id == range) {
+                return refused(410, 1002);
+            }
+            // Each partition is locked at times.
+            if self.failing > 0 && (requests / 8) % 11 == range.parse::<u64>().unwrap() {
+                return refused(410, 1007);
+            }
+            if operations.iter().any(|op| matches!(&*op.id_text(), SPOILS | BAD)) {
+                return refused(400, 0);
+            }
+            // The form is not taken for a while.
+            if self.failing > 25 && (requests / 20) % 3 == 1 {
+                return refused(405, 0);
+            }
             if self.chance() < self.failing / 2 {
-                return Err(self.error([429, 503][(self.chance() % 2) as usize]));
+                let status = [429, 503, 413][(self.chance() % 3) as usize];
+                if status == 503 {
+                    let mut account = self.account.lock().unwrap();
+                    account.unclear.extend(operations.iter().map(|op| op.token));
+                }
+                return refused(status, 0);
             }
             Ok(operations.iter().map(|op| self.one(op)).collect())
         })
@@ -107,6 +202,11 @@ impl Service for Flaky {
     }
 }
 
+/// Documents that are created, in place of upserted.
+fn creates(id: &str) -> bool {
+    matches!(id, "d1" | "d5" | "d9")
+}
+
 fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -114,9 +214,13 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         .build()
         .unwrap();
     let log = Log::default();
+    let account = Arc::new(Mutex::new(Account {
+        state: seed,
+        ..Account::default()
+    }));
     let service = Flaky {
         definition: PartitionKeyDefinition::from("/pk"),
-        state: Mutex::new(seed),
+        account: account.clone(),
         failing,
         log: log.clone(),
     };
@@ -128,7 +232,9 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         ("cosmos.retry.backoff-ms", "1"),
         ("cosmos.retry.max-backoff-ms", "2"),
         ("cosmos.max-concurrency", concurrency),
+        ("cosmos.retry.max-attempts", "10000"),
         ("sink.max-operations-per-request", "7"),
+        ("sink.bulk-probe-interval-ms", "100"),
     ];
     let options: Vec<_> = options
         .iter()
@@ -150,7 +256,10 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
             .enumerate()
             .map(|(i, (id, key))| NewOperation {
                 token: (chunk * 11 + i) as u64,
-                kind: OperationKind::Upsert,
+                kind: match creates(id) {
+                    true => OperationKind::Create,
+                    false => OperationKind::Upsert,
+                },
                 id,
                 partition_key: key,
                 if_match: "",
@@ -160,16 +269,27 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         sink.submit(encode_operations(&operations)).unwrap();
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut tokens = Vec::new();
+    let (mut tokens, mut created) = (Vec::new(), HashMap::<String, Vec<u64>>::new());
     while tokens.len() < documents.len() {
         assert!(
             Instant::now() < deadline,
-            "{} of {} outcomes",
+            "{} of {} outcomes; {:?}",
             tokens.len(),
-            documents.len()
+            documents.len(),
+            sink.metrics()
         );
         for outcome in sink.poll(100, Duration::from_millis(50)).unwrap() {
-            assert_eq!(outcome.result, OutcomeResult::Ok, "{:?}", outcome.error);
+            let id = &rows[outcome.token as usize].0;
+            let kind = outcome.error.as_ref().map(|e| e.kind);
+            match outcome.result {
+                OutcomeResult::Ok if creates(id) => {
+                    created.entry(id.clone()).or_default().push(outcome.token)
+                }
+                OutcomeResult::Ok => {}
+                OutcomeResult::Failed if id == BAD => assert_eq!(kind, Some(Kind::BadRequest)),
+                OutcomeResult::Failed if creates(id) => assert_eq!(kind, Some(Kind::Conflict)),
+                other => panic!("{id}: {other:?} {:?}", outcome.error),
+            }
             tokens.push(outcome.token);
         }
     }
@@ -177,6 +297,14 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         sink.poll(1, Duration::ZERO).unwrap().is_empty(),
         "more outcomes than operations"
     );
+    let metrics = sink.metrics();
+    for (what, counter) in [
+        ("waiting", &metrics.operations_waiting),
+        ("bytes", &metrics.bytes_buffered),
+        ("held", &metrics.held_millis),
+    ] {
+        assert_eq!(counter.load(Relaxed), 0, "{what} at the end");
+    }
     tokens.sort_unstable();
     assert!(
         tokens.iter().copied().eq(0..documents.len() as u64),
@@ -192,11 +320,20 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         );
     }
     for (token, d) in documents.iter().enumerate() {
-        let id = format!("d{d}");
-        assert!(
-            log.contains(&(id, token as u64)),
-            "operation {token} was never carried out"
-        );
+        let (id, token) = (format!("d{d}"), token as u64);
+        let expected =
+            id != BAD && (!creates(&id) || log.iter().find(|(i, _)| *i == id) == Some(&(id.clone(), token)));
+        assert_eq!(log.contains(&(id, token)), expected, "operation {token}");
+    }
+    // A create that says that it was done did it: a conflict is the echo of one's own success only after an attempt of unknown fate.
+    let unclear = std::mem::take(&mut account.lock().unwrap().unclear);
+    for (id, tokens) in created {
+        for token in tokens {
+            assert!(
+                log.contains(&(id.clone(), token)) || unclear.contains(&token),
+                "{id}: the create {token} says that it was done"
+            );
+        }
     }
 }
 

@@ -1,14 +1,20 @@
 //! The sink: bulk writes by physical partition, in an order that keeps the operations on one document apart.
 //!
 //! * An operation is routed by the hash of its partition key to the physical partition that owns it, and travels with up to
-//!   99 others of that partition in one non-atomic bulk request; it goes alone when it is too large for one, or where
-//!   the service refuses the form. While a request of a partition is under way, the next one waits until it is full or the
-//!   first is back: an idle sink answers at once, a busy one sends full requests.
-//! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried.
+//!   99 others of that partition in one non-atomic bulk request. While a request of a partition is under way, the next one waits until
+//!   it is full or the first is back: an idle sink answers at once, a busy one sends full requests. What is too large for a bulk request
+//!   goes alone; such requests are bounded by the writer's concurrency, not by that of the partition.
+//! * A bulk request that is refused as a whole is cut into halves until the operation that spoils it is alone; it then goes alone, and
+//!   has a verdict of its own. Where every operation of a refused request is taken alone and none in bulk, the form itself is the matter:
+//!   the partition's operations go one by one, and the form is tried again after a while.
+//! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried. A partition's
+//!   operations wait in the order in which they came, whatever happened to them before.
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
-//!   back for as long as the service asks. A 410 has the partition's ranges read again and the operation routed anew.
+//!   back for as long as the service asks, a 410 holds it until its next try is due or a new map of the partitions is there, which is
+//!   read meanwhile. The other partitions go on.
 //! * Every submitted operation comes back exactly once, whatever happens, as an [`Outcome`]. The good outcomes of one submission
 //!   come together, when its last operation has ended; a failure comes at once.
+//! * Refused operations that become dead letters are stored a few at a time. While many wait for that, no new requests are sent.
 
 mod dead_letter;
 mod operation;
@@ -35,12 +41,12 @@ use crate::config::{Config, FailureMode};
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 use crate::metrics::Metrics;
-use crate::retry::{until_answered, Attempts};
+use crate::retry::Attempts;
 use crate::source::panic_text;
 use crate::status::{Blame, Next};
 
 use dead_letter::DeadLetters;
-use operation::canonical_key;
+use operation::{canonical_key, Refusal};
 use wire::Container;
 
 pub use wire::{bulk_body, bulk_results, OperationResult, Service};
@@ -50,6 +56,19 @@ pub use operation::{decode_operations, encode_operations, NewOperation, Operatio
 /// Partition keys whose place is remembered. Beyond it the memory begins anew, since a job with that many keys
 /// gains nothing from it.
 const KEY_CACHE: usize = 65_536;
+
+/// Operations of the request that tries the form again. With two, a document that spoils it does not pass for the form.
+const PROBE: usize = 2;
+
+/// The pause between two tries of the form doubles up to this many times the option's value.
+const MAX_PROBE_STEPS: u32 = 32;
+
+/// Dead letters that are stored at the same time: more would take the account's throughput from the records that are good.
+const LETTERS: usize = 4;
+
+/// Refused operations that may wait for their dead letters before nothing else is sent: what is refused faster than it can be stored must
+/// not fill the memory.
+const MAX_WAITING_LETTERS: usize = 100;
 
 /// How long `close` waits for requests to end.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -101,14 +120,35 @@ impl Hasher for Identity {
     }
 }
 
+/// Whether a partition's operations travel in bulk.
+#[derive(Debug)]
+enum Form {
+    /// They do. A single operation that was refused in bulk and taken alone may have been the matter, a second one in a row proves
+    /// that it is the form.
+    Bulk { suspicions: u32 },
+    /// The service does not take it now.
+    OneByOne {
+        /// When it is tried again.
+        until: Instant,
+        pause: Duration,
+        /// The try is under way.
+        probing: bool,
+    },
+}
+
 struct Partition {
     /// The service's id of the range, for the bulk request's header.
-    id: String,
+    id: Arc<str>,
     min: EffectivePartitionKey,
+    /// In the order in which they came.
     queue: VecDeque<Operation>,
+    /// Parts of refused bulk requests, which go before the queue.
+    parts: VecDeque<Vec<Operation>>,
+    /// Bulk requests.
     in_flight: usize,
-    /// Set by a 429: nothing is sent before.
+    /// Set by a 429 or a 410: nothing is sent before.
     not_before: Option<Instant>,
+    form: Form,
 }
 
 /// What has not come back of a submission, and the outcomes that wait for the last of it.
@@ -121,23 +161,54 @@ struct Engine {
     partitions: Vec<Partition>,
     /// By number.
     submissions: HashMap<u64, Submission, BuildHasherDefault<Identity>>,
-    /// Counts how often `partitions` was made anew; a request that was sent under an older number must not touch them.
-    generation: u64,
-    /// Partition key text to partition and hash of the key's canonical text.
-    places: HashMap<Box<[u8]>, (usize, u64)>,
+    /// Partition key text to its place.
+    places: HashMap<Box<[u8]>, Place>,
     /// Documents with an operation under way, and the operations that wait behind it: seldom any, so that an entry stays small.
     #[expect(
         clippy::box_collection,
         reason = "a pointer in place of four words, in a map that is looked up twice for each operation"
     )]
     busy: HashMap<u64, Option<Box<VecDeque<Operation>>>, BuildHasherDefault<Identity>>,
+    /// Documents whose operation under way has failed, and since when.
+    held: HashMap<u64, Instant, BuildHasherDefault<Identity>>,
     in_flight: usize,
+    /// Operations so far, by which they are put in order.
+    turns: u64,
     /// Where the search for the next request begins, so that no partition starves when requests are scarce.
     turn: usize,
+    /// The partitions are being read.
     refreshing: bool,
-    /// Operations that wait for the ranges to be read again.
-    stranded: Vec<Operation>,
-    bulk: bool,
+    /// Refused operations that wait for their dead letters.
+    letters: VecDeque<(Operation, CoreError)>,
+    /// Dead letters that are being stored.
+    storing: usize,
+}
+
+/// Where a partition key belongs.
+#[derive(Clone)]
+struct Place {
+    partition: usize,
+    /// Hash of the key's canonical text.
+    hash: u64,
+    /// The canonical text, where it differs from the one that was asked for.
+    canonical: Option<Arc<str>>,
+}
+
+/// What is sent.
+struct Request {
+    operations: Vec<Operation>,
+    /// `None`: one operation alone.
+    bulk_range: Option<Arc<str>>,
+    /// The partition that it was taken from.
+    partition: Arc<str>,
+}
+
+/// What came back.
+enum Answer {
+    /// One result per operation, in order.
+    Each(Results),
+    /// The bulk request failed as a whole.
+    Whole(CoreError),
 }
 
 struct Inner {
@@ -222,14 +293,15 @@ impl Sink {
         let engine = Engine {
             partitions: partitions.into_iter().map(Partition::new).collect(),
             submissions: HashMap::default(),
-            generation: 0,
             places: HashMap::new(),
             busy: HashMap::default(),
+            held: HashMap::default(),
             in_flight: 0,
+            turns: 0,
             turn: 0,
             refreshing: false,
-            stranded: Vec::new(),
-            bulk: config.bulk,
+            letters: VecDeque::new(),
+            storing: 0,
         };
         let inner = Arc::new(Inner {
             service,
@@ -253,8 +325,20 @@ impl Sink {
         Ok(())
     }
 
+    /// The counters, those among them that depend on the time brought up to date.
     pub fn metrics(&self) -> &Metrics {
-        &self.inner.metrics
+        let (now, metrics) = (Instant::now(), &self.inner.metrics);
+        let engine = self.inner.lock();
+        let held = engine.held.values().min().map(|since| now.duration_since(*since));
+        // A failure is held up from its first moment on.
+        let held = held.map_or(0, |h| (h.as_millis() as u64).max(1));
+        metrics.held_millis.store(held, Relaxed);
+        let off = engine
+            .partitions
+            .iter()
+            .filter(|p| matches!(p.form, Form::OneByOne { .. }));
+        metrics.bulk_off.store(off.count() as u64, Relaxed);
+        metrics
     }
 
     /// Takes a frame of operations. An operation that cannot be sent at all (no JSON object, bad id or key, too large)
@@ -334,36 +418,157 @@ pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
 impl Partition {
     fn new((id, min): (String, EffectivePartitionKey)) -> Self {
         Partition {
-            id,
+            id: id.into(),
             min,
             queue: VecDeque::new(),
+            parts: VecDeque::new(),
             in_flight: 0,
             not_before: None,
+            form: Form::Bulk { suspicions: 0 },
+        }
+    }
+
+    /// Puts an operation where it belongs by the time at which it came.
+    fn enqueue(&mut self, op: Operation) {
+        if self.queue.back().is_none_or(|last| last.turn < op.turn) {
+            return self.queue.push_back(op);
+        }
+        let at = self.queue.partition_point(|other| other.turn < op.turn);
+        self.queue.insert(at, op);
+    }
+
+    fn hold(&mut self, wait: Duration) {
+        self.not_before = self.not_before.max(Some(Instant::now() + wait));
+    }
+
+    /// The next request, if there is one that may be sent now.
+    fn next(&mut self, now: Instant, config: &Config) -> Option<Request> {
+        if self.not_before.is_some_and(|t| t > now) {
+            return None;
+        }
+        let request = |operations, bulk: Option<&Arc<str>>, partition: &Arc<str>| {
+            Some(Request {
+                operations,
+                bulk_range: bulk.cloned(),
+                partition: partition.clone(),
+            })
+        };
+        let free = self.in_flight < config.partition_concurrency;
+        if let Some(mut part) = self.parts.pop_front() {
+            let exhausted =
+                |op: &Operation| op.refusal.as_ref().is_some_and(|r| r.note(|_| ()).is_exhausted());
+            if part.first().is_some_and(exhausted) {
+                for mut op in part.drain(1..).rev() {
+                    op.alone = true;
+                    self.parts.push_front(vec![op]);
+                }
+                part[0].alone = true;
+            }
+            if part[0].alone {
+                return request(part, None, &self.id);
+            }
+            if free {
+                self.in_flight += 1;
+                return request(part, Some(&self.id), &self.id);
+            }
+            self.parts.push_front(part);
+        }
+        let first = self.queue.front()?;
+        let probe = match &mut self.form {
+            Form::Bulk { .. } => false,
+            Form::OneByOne { until, probing, .. } if *until <= now && !*probing && !first.alone => {
+                *probing = true;
+                true
+            }
+            Form::OneByOne { .. } => return request(vec![self.queue.pop_front()?], None, &self.id),
+        };
+        if first.alone || !config.bulk {
+            return request(vec![self.queue.pop_front()?], None, &self.id);
+        }
+        let most = if probe { PROBE } else { config.max_operations };
+        if !probe && self.in_flight > 0 && !(free && fills_request(&self.queue, config)) {
+            return None;
+        }
+        let operations = take_batch(&mut self.queue, most, config.max_request_bytes);
+        self.in_flight += 1;
+        request(operations, Some(&self.id), &self.id)
+    }
+
+    /// The form was refused and every operation of the request taken alone.
+    fn form_is_refused(&mut self, operations: usize, first_pause: Duration) {
+        let pause = match &mut self.form {
+            // One operation proves nothing: it may be the one that cannot travel in bulk.
+            Form::Bulk { suspicions } if operations == 1 && *suspicions == 0 => {
+                *suspicions += 1;
+                return;
+            }
+            Form::Bulk { .. } => {
+                tracing::warn!(target: "cosmosflink::sink",
+                    "the service refuses bulk requests for partition {}; its operations go one by one, and bulk is tried again in {first_pause:?}",
+                    self.id);
+                first_pause
+            }
+            Form::OneByOne {
+                pause, probing: true, ..
+            } => (*pause * 2).min(first_pause * MAX_PROBE_STEPS),
+            // Another request that was refused at the same time.
+            Form::OneByOne { .. } => return,
+        };
+        self.form = Form::OneByOne {
+            until: Instant::now() + pause,
+            pause,
+            probing: false,
+        };
+    }
+
+    /// A bulk request was taken.
+    fn form_is_taken(&mut self) {
+        if matches!(self.form, Form::OneByOne { .. }) {
+            tracing::info!(target: "cosmosflink::sink", "the service takes bulk requests for partition {} again", self.id);
+        }
+        self.form = Form::Bulk { suspicions: 0 };
+    }
+
+    /// The try of the form has shown nothing: there may be another one at once.
+    fn probe_is_over(&mut self) {
+        if let Form::OneByOne { probing, .. } = &mut self.form {
+            *probing = false;
         }
     }
 }
 
 impl Engine {
     /// Where an operation belongs: the partition, and the hash of its document.
-    fn place(&mut self, op: &Operation, definition: &PartitionKeyDefinition) -> Result<(usize, u64)> {
-        let (partition, key_hash) = match self.places.get(op.partition_key()) {
-            Some(place) => *place,
+    fn place(&mut self, op: &Operation, definition: &PartitionKeyDefinition) -> Result<(Place, u64)> {
+        let place = match self.places.get(op.partition_key()) {
+            Some(place) => place.clone(),
             None => {
-                let (key, key_hash) = canonical_key(op.partition_key(), definition.paths())?;
-                let range = FeedRange::for_partition(key, definition);
+                let key = canonical_key(op.partition_key(), definition.paths())?;
+                let range = FeedRange::for_partition(key.key, definition);
                 let after = self
                     .partitions
                     .partition_point(|p| &p.min <= range.min_inclusive());
-                let place = (after.saturating_sub(1), key_hash);
+                let canonical = (key.text.as_bytes() != op.partition_key()).then(|| key.text.into());
+                let place = Place {
+                    partition: after.saturating_sub(1),
+                    hash: key.hash,
+                    canonical,
+                };
                 if self.places.len() >= KEY_CACHE {
                     self.places.clear();
                 }
                 // A copy: a part of the frame would keep all of it.
-                self.places.insert(op.partition_key().into(), place);
+                self.places.insert(op.partition_key().into(), place.clone());
                 place
             }
         };
-        Ok((partition, op.document_hash(key_hash)))
+        let document = op.document_hash(place.hash);
+        Ok((place, document))
+    }
+
+    /// The partition of this id, if it is still there.
+    fn partition(&mut self, id: &str) -> Option<&mut Partition> {
+        self.partitions.iter_mut().find(|p| &*p.id == id)
     }
 }
 
@@ -401,15 +606,19 @@ impl Inner {
         engine.submissions.insert(submission, Submission { open, good });
         for mut op in fit {
             match engine.place(&op, this.service.key_definition()) {
-                Ok((partition, document)) => {
+                Ok((place, document)) => {
                     op.document = document;
+                    op.canonical_key = place.canonical;
+                    op.alone = 2 + wire::bulk_size(&op) > this.config.max_request_bytes;
+                    op.turn = engine.turns;
+                    engine.turns += 1;
                     match engine.busy.entry(document) {
                         Entry::Occupied(mut waiting) => {
                             waiting.get_mut().get_or_insert_default().push_back(op);
                         }
                         Entry::Vacant(free) => {
                             free.insert(None);
-                            engine.partitions[partition].queue.push_back(op);
+                            engine.partitions[place.partition].enqueue(op);
                         }
                     }
                 }
@@ -424,50 +633,48 @@ impl Inner {
         }
     }
 
-    /// Puts an operation whose document it already holds into its partition's queue, in front.
+    /// Puts an operation whose document it already holds into its partition's queue, at its place in time.
     fn enqueue_again(&self, engine: &mut Engine, op: Operation) {
-        match engine.place(&op, self.service.key_definition()) {
-            Ok((partition, _)) => engine.partitions[partition].queue.push_front(op),
+        let partition = match engine.place(&op, self.service.key_definition()) {
+            Ok((place, _)) => place.partition,
             // It was placed before, with the same key.
-            Err(_) => engine.partitions[0].queue.push_front(op),
-        }
+            Err(_) => 0,
+        };
+        engine.partitions[partition].enqueue(op);
         self.metrics.operations_waiting.fetch_add(1, Relaxed);
     }
 
     /// Sends what may be sent now.
     fn pump(this: &Arc<Self>, engine: &mut Engine) {
+        if engine.letters.len() >= MAX_WAITING_LETTERS {
+            return;
+        }
         let n = engine.partitions.len();
-        let mut idle = 0;
-        while idle < n && engine.in_flight < this.config.max_concurrency && !engine.refreshing {
+        let (mut idle, now) = (0, Instant::now());
+        while idle < n && engine.in_flight < this.config.max_concurrency {
             let at = engine.turn % n;
             engine.turn = engine.turn.wrapping_add(1);
-            let bulk = engine.bulk;
-            let partition = &mut engine.partitions[at];
-            let held = partition.not_before.is_some_and(|t| t > Instant::now());
-            let may = match partition.in_flight {
-                0 => !partition.queue.is_empty(),
-                n => {
-                    n < this.config.partition_concurrency
-                        && fills_request(&partition.queue, bulk, &this.config)
-                }
-            };
-            if held || !may {
+            let Some(request) = engine.partitions[at].next(now, &this.config) else {
                 idle += 1;
                 continue;
-            }
+            };
             idle = 0;
-            let batch = take_batch(&mut partition.queue, bulk, &this.config);
-            partition.in_flight += 1;
             engine.in_flight += 1;
             this.metrics
                 .operations_waiting
-                .fetch_sub(batch.len() as u64, Relaxed);
-            let (me, generation, range) = (this.clone(), engine.generation, partition.id.clone());
-            Self::spawn(
-                this,
-                async move { Self::send(me, batch, range, at, generation).await },
-            );
+                .fetch_sub(request.operations.len() as u64, Relaxed);
+            let me = this.clone();
+            Self::spawn(this, async move { Self::send(me, request).await });
         }
+    }
+
+    /// Looks again what may be sent, after a wait.
+    fn pump_after(this: &Arc<Self>, wait: Duration) {
+        let me = this.clone();
+        Self::spawn(this, async move {
+            tokio::time::sleep(wait).await;
+            Self::pump(&me, &mut me.lock());
+        });
     }
 
     fn spawn(this: &Arc<Self>, task: impl std::future::Future<Output = ()> + Send + 'static) {
@@ -478,56 +685,164 @@ impl Inner {
         this.tasks.spawn_on(guarded, &this.runtime);
     }
 
-    /// Sends one batch and deals with what comes back.
-    async fn send(this: Arc<Self>, batch: Vec<Operation>, range: String, at: usize, generation: u64) {
+    /// Sends one request and deals with what comes back.
+    async fn send(this: Arc<Self>, request: Request) {
         // The operations stay outside of what may panic: each must come back whatever happens.
-        let attempt = std::panic::AssertUnwindSafe(Self::perform(&this, &batch, &range))
+        let attempt = std::panic::AssertUnwindSafe(Self::perform(&this, &request))
             .catch_unwind()
             .await;
-        let results = attempt.unwrap_or_else(|panic| {
-            let error = CoreError::internal(format!("panic while writing: {}", panic_text(&*panic)));
-            batch
-                .iter()
-                .map(|_| OperationResult::failed(error.clone()))
-                .collect()
+        let answer = attempt.unwrap_or_else(|panic| {
+            Answer::Whole(CoreError::internal(format!(
+                "panic while writing: {}",
+                panic_text(&*panic)
+            )))
         });
-        Self::conclude(&this, batch, results, at, generation);
+        Self::conclude(&this, request, answer);
     }
 
-    async fn perform(this: &Arc<Self>, batch: &[Operation], range: &str) -> Results {
-        if let [single] = batch {
-            if single.alone || !this.config.bulk || !this.lock().bulk {
-                return vec![this.service.point(single).await];
-            }
-        }
-        match this.service.bulk(batch, range).await {
-            Ok(results) => results,
-            // The request as a whole was not understood: either one document spoils it, or the service does not take the form.
-            // Sent one by one, each operation gets an answer of its own.
-            Err(e) if e.next == Next::Halve => {
-                let mut results = Vec::with_capacity(batch.len());
-                for op in batch {
-                    results.push(this.service.point(op).await);
-                }
-                if e.kind != Kind::TooLarge && results.iter().all(|r| r.error.is_none()) {
-                    tracing::warn!(target: "cosmosflink::sink",
-                        "the service refuses bulk requests ({e}); this writer sends its operations one by one from now on");
-                    this.lock().bulk = false;
-                }
-                results
-            }
-            Err(e) => batch.iter().map(|_| OperationResult::failed(e.clone())).collect(),
+    async fn perform(this: &Arc<Self>, request: &Request) -> Answer {
+        match (&request.bulk_range, request.operations.as_slice()) {
+            (None, [single]) => Answer::Each(vec![this.service.point(single).await]),
+            (Some(range), batch) => match this.service.bulk(batch, range).await {
+                Ok(results) => Answer::Each(results),
+                Err(e) => Answer::Whole(e),
+            },
+            (None, batch) => Answer::Whole(CoreError::internal(format!(
+                "{} operations in a request for one",
+                batch.len()
+            ))),
         }
     }
 
-    /// Settles, retries or routes anew each operation of a request.
-    fn conclude(this: &Arc<Self>, batch: Vec<Operation>, results: Results, at: usize, generation: u64) {
-        let mut good = Vec::with_capacity(batch.len());
+    /// Settles, retries, halves or routes anew what a request was about.
+    fn conclude(this: &Arc<Self>, request: Request, answer: Answer) {
+        let Request {
+            operations,
+            bulk_range,
+            partition,
+        } = request;
+        let in_bulk = bulk_range.is_some();
+        let results = match answer {
+            Answer::Each(results) => results,
+            Answer::Whole(e) if e.next == Next::Halve && in_bulk => {
+                return Self::halve(this, operations, &partition, &e);
+            }
+            Answer::Whole(mut e) => {
+                if in_bulk && e.next == Next::End {
+                    this.metrics.bulk_refused.fetch_add(1, Relaxed);
+                }
+                // Each bears its share.
+                e.request_charge /= operations.len().max(1) as f64;
+                let each = operations.into_iter().map(|op| {
+                    let result = OperationResult::failed(e.clone());
+                    (op, result)
+                });
+                return Self::settle(this, each.collect(), &partition, in_bulk.then_some(false));
+            }
+        };
+        let each = operations.into_iter().zip(results).map(|(mut op, result)| {
+            if let Some(refusal) = op.refusal.take_if(|_| in_bulk) {
+                refusal.note(|s| s.form_is_taken = true);
+            }
+            (op, result)
+        });
+        Self::settle(this, each.collect(), &partition, in_bulk.then_some(true));
+    }
+
+    /// Cuts a bulk request that was refused as a whole.
+    fn halve(this: &Arc<Self>, mut operations: Vec<Operation>, partition: &Arc<str>, error: &CoreError) {
+        this.metrics.bulk_refused.fetch_add(1, Relaxed);
+        this.metrics.retries.fetch_add(1, Relaxed);
+        tracing::debug!(target: "cosmosflink::sink", "a bulk request of {} operations for partition {partition} was refused: {error}", operations.len());
+        let count = operations.len();
+        let share = error.request_charge / count.max(1) as f64;
+        // Operations of another search that were retried meanwhile may be among them: then this one begins anew.
+        let first = operations.first().and_then(|op| op.refusal.clone());
+        let one_search = |r: &Arc<Refusal>| {
+            let same = |op: &Operation| op.refusal.as_ref().is_some_and(|other| Arc::ptr_eq(other, r));
+            operations.iter().all(same)
+        };
+        let refusal = first.filter(one_search).unwrap_or_else(|| Refusal::new(count));
+        refusal.note(|s| {
+            s.refused += 1;
+            // Too many bytes say nothing about the form.
+            s.form_is_taken |= error.kind == Kind::TooLarge;
+        });
+        for op in &mut operations {
+            op.request_charge += share;
+            op.fate = op.fate.max(error.fate);
+            op.refusal = Some(refusal.clone());
+        }
+        let second = operations.split_off(count / 2);
+        let parts = match operations.is_empty() {
+            true => {
+                let mut culprit = second;
+                culprit.iter_mut().for_each(|op| op.alone = true);
+                vec![culprit]
+            }
+            false => vec![operations, second],
+        };
+        let mut engine = this.lock();
+        engine.in_flight -= 1;
+        this.metrics.operations_waiting.fetch_add(count as u64, Relaxed);
+        match engine.partition(partition) {
+            Some(p) => {
+                p.in_flight -= 1;
+                p.parts.extend(parts);
+            }
+            // It was split meanwhile.
+            None => {
+                for op in parts.into_iter().flatten() {
+                    this.metrics.operations_waiting.fetch_sub(1, Relaxed);
+                    this.enqueue_again(&mut engine, op);
+                }
+            }
+        }
+        Self::pump(this, &mut engine);
+    }
+
+    /// Notes that an operation of a refused bulk request has ended, and draws the conclusion when it was the last.
+    fn ended_alone(
+        &self,
+        engine: &mut Engine,
+        refusal: &Refusal,
+        partition: &str,
+        failure: Option<&CoreError>,
+    ) {
+        // A conflict and the like is an answer that it would have had in bulk too.
+        let culprit =
+            failure.is_some_and(|e| !matches!(e.kind, Kind::Conflict | Kind::NotFound | Kind::Precondition));
+        let search = refusal.note(|s| {
+            s.open = s.open.saturating_sub(1);
+            *(if culprit { &mut s.culprits } else { &mut s.taken }) += 1;
+        });
+        if search.open > 0 {
+            return;
+        }
+        let pause = self.config.bulk_probe_interval;
+        if let Some(p) = engine.partition(partition) {
+            match search.is_about_the_form() {
+                true => p.form_is_refused(search.of, pause),
+                false => p.probe_is_over(),
+            }
+        }
+    }
+
+    /// Settles, retries or routes anew each operation of a request. `bulk`: whether it was taken as a bulk request; `None` where it was
+    /// one operation alone.
+    fn settle(
+        this: &Arc<Self>,
+        each: Vec<(Operation, OperationResult)>,
+        partition: &Arc<str>,
+        bulk: Option<bool>,
+    ) {
+        let mut good = Vec::with_capacity(each.len());
         let mut failures = Vec::new();
         let (mut again, mut again_after) = (Vec::new(), Duration::ZERO);
-        let (mut stale, mut stale_after) = (Vec::new(), Duration::ZERO);
-        let mut hold = None;
-        for (mut op, result) in batch.into_iter().zip(results) {
+        let (mut held, mut hold) = (Vec::new(), None);
+        let mut moved = false;
+        let now = tokio::time::Instant::now();
+        for (mut op, result) in each {
             op.request_charge += result.request_charge;
             let Some(error) = result.error.filter(|e| e.next != Next::Done) else {
                 good.push((op, result.status));
@@ -538,16 +853,15 @@ impl Inner {
             let attempts = op
                 .attempts
                 .get_or_insert_with(|| Box::new(Attempts::new(&this.config.retry)));
-            match attempts.next(&error, tokio::time::Instant::now()) {
+            match attempts.next(&error, now) {
                 None => failures.push((op, error)),
                 Some(wait) => {
                     this.metrics.retries.fetch_add(1, Relaxed);
-                    if error.kind == Kind::Throttled {
+                    // What holds the whole partition waits in its queue, for its wait or for a new map; the rest waits for itself.
+                    if matches!(error.next, Next::Wait | Next::Reroute) {
+                        moved |= error.next == Next::Reroute;
                         hold = hold.max(Some(wait));
-                    }
-                    if error.next == Next::Reroute {
-                        stale_after = stale_after.max(wait);
-                        stale.push(op);
+                        held.push(op);
                     } else {
                         again_after = again_after.max(wait);
                         again.push(op);
@@ -558,42 +872,51 @@ impl Inner {
         this.metrics.records.fetch_add(good.len() as u64, Relaxed);
         let mut engine = this.lock();
         engine.in_flight -= 1;
-        if generation == engine.generation {
-            let partition = &mut engine.partitions[at];
-            partition.in_flight -= 1;
-            if let Some(wait) = hold {
-                partition.not_before = partition.not_before.max(Some(Instant::now() + wait));
+        let still_there = match engine.partition(partition) {
+            Some(p) => {
+                if let Some(taken) = bulk {
+                    p.in_flight -= 1;
+                    match taken {
+                        true => p.form_is_taken(),
+                        false => p.probe_is_over(),
+                    }
+                }
+                if let Some(wait) = hold {
+                    p.hold(wait);
+                }
+                true
             }
-        }
-        for (op, _) in &good {
+            None => false,
+        };
+        let ended = good.iter_mut().map(|(op, _)| (op, None));
+        for (op, failure) in ended.chain(failures.iter_mut().map(|(op, e)| (op, Some(&**e)))) {
+            if let Some(refusal) = op.refusal.take() {
+                this.ended_alone(&mut engine, &refusal, partition, failure);
+            }
+            engine.held.remove(&op.document);
             this.release(&mut engine, op.document);
         }
-        for (op, _) in &failures {
-            this.release(&mut engine, op.document);
+        for op in held.iter().chain(&again) {
+            engine.held.entry(op.document).or_insert_with(|| now.into_std());
         }
-        if !stale.is_empty() {
-            engine.stranded.append(&mut stale);
-            if !std::mem::replace(&mut engine.refreshing, true) {
-                let me = this.clone();
-                Self::spawn(this, async move { Self::refresh(me, stale_after).await });
-            }
+        for op in held {
+            this.enqueue_again(&mut engine, op);
+        }
+        // What was routed by an older map is routed by the new one already.
+        if moved && still_there && !std::mem::replace(&mut engine.refreshing, true) {
+            let me = this.clone();
+            Self::spawn(this, async move { Self::refresh(me).await });
+        }
+        if let Some(wait) = hold {
+            Self::pump_after(this, wait);
         }
         if !again.is_empty() {
             let me = this.clone();
             Self::spawn(this, async move {
                 tokio::time::sleep(again_after).await;
                 let mut engine = me.lock();
-                again
-                    .into_iter()
-                    .rev()
-                    .for_each(|op| me.enqueue_again(&mut engine, op));
+                again.into_iter().for_each(|op| me.enqueue_again(&mut engine, op));
                 Self::pump(&me, &mut engine);
-            });
-        } else if let Some(wait) = hold {
-            let me = this.clone();
-            Self::spawn(this, async move {
-                tokio::time::sleep(wait).await;
-                Self::pump(&me, &mut me.lock());
             });
         }
         Self::pump(this, &mut engine);
@@ -629,34 +952,47 @@ impl Inner {
         }
     }
 
-    /// Reads the physical partitions again and routes everything anew. Nothing is sent meanwhile.
-    async fn refresh(this: Arc<Self>, wait: Duration) {
-        tracing::info!(target: "cosmosflink::sink", "the partitions of '{}' have changed; reading them again", this.config.container);
-        tokio::time::sleep(wait).await;
-        let ask = || this.service.partitions(true);
-        let partitions = until_answered(&this.config.retry, &this.metrics, "reading the partitions", ask)
+    /// Reads the physical partitions again, while everybody goes on, and puts the new map in place of the old one. There is one attempt: the
+    /// operations that asked for it have their own, and ask again.
+    async fn refresh(this: Arc<Self>) {
+        tracing::info!(target: "cosmosflink::sink", "partitions of '{}' have moved; reading them again", this.config.container);
+        let read = std::panic::AssertUnwindSafe(this.service.partitions(true))
+            .catch_unwind()
             .await
-            // The operations go on with what is known; their own attempts end them if that does not help.
-            .inspect_err(
-                |e| tracing::error!(target: "cosmosflink::sink", "reading the partitions failed: {e}"),
-            )
-            .ok();
+            .unwrap_or_else(|panic| Err(CoreError::internal(panic_text(&*panic))));
         let mut engine = this.lock();
         engine.refreshing = false;
-        if let Some(partitions) = partitions {
-            let partitions = partitions.into_iter().map(Partition::new).collect();
-            let old = std::mem::replace(&mut engine.partitions, partitions);
-            engine.generation += 1;
-            engine.places.clear();
-            for op in old.into_iter().flat_map(|p| p.queue.into_iter().rev()) {
-                this.metrics.operations_waiting.fetch_sub(1, Relaxed);
-                this.enqueue_again(&mut engine, op);
+        match read {
+            Ok(partitions) if !partitions.is_empty() => this.install(&mut engine, partitions),
+            Ok(_) => {
+                tracing::warn!(target: "cosmosflink::sink", "the service names no partitions; going on with those that are known");
+            }
+            Err(e) => {
+                tracing::warn!(target: "cosmosflink::sink", "reading the partitions failed, going on with those that are known: {e}");
             }
         }
-        for op in std::mem::take(&mut engine.stranded).into_iter().rev() {
-            this.enqueue_again(&mut engine, op);
-        }
         Self::pump(&this, &mut engine);
+    }
+
+    /// Replaces the map. A partition that is in both keeps what it knows; what waits in one that is gone is routed anew.
+    fn install(&self, engine: &mut Engine, partitions: Vec<(String, EffectivePartitionKey)>) {
+        let mut old: HashMap<Arc<str>, Partition> = std::mem::take(&mut engine.partitions)
+            .into_iter()
+            .map(|p| (p.id.clone(), p))
+            .collect();
+        for (id, min) in partitions {
+            let partition = match old.remove(id.as_str()) {
+                Some(known) => Partition { min, ..known },
+                None => Partition::new((id, min)),
+            };
+            engine.partitions.push(partition);
+        }
+        engine.places.clear();
+        let gone = old.into_values();
+        for op in gone.flat_map(|p| p.queue.into_iter().chain(p.parts.into_iter().flatten())) {
+            self.metrics.operations_waiting.fetch_sub(1, Relaxed);
+            self.enqueue_again(engine, op);
+        }
     }
 
     /// Ends an operation that failed for good, in the way that the options ask for.
@@ -670,25 +1006,46 @@ impl Inner {
                 this.deliver_one(op, OutcomeResult::Skipped, error);
             }
             (FailureMode::DeadLetter, Some(_)) => {
-                let me = this.clone();
-                Self::spawn(this, async move {
-                    let letters = me.dead_letters.as_ref().expect("checked above");
-                    let stored = std::panic::AssertUnwindSafe(letters.store(&op, &error))
-                        .catch_unwind()
-                        .await;
-                    match stored.unwrap_or_else(|p| Err(CoreError::internal(panic_text(&*p)))) {
-                        Ok(()) => me.deliver_one(op, OutcomeResult::DeadLettered, error),
-                        Err(e) => {
-                            let message = format!(
-                                "{}; and storing it in the dead-letter container failed: {}",
-                                error.message, e.message
-                            );
-                            me.deliver_one(op, OutcomeResult::Failed, CoreError { message, ..error });
-                        }
-                    }
-                });
+                let mut engine = this.lock();
+                engine.letters.push_back((op, error));
+                Self::store_letters(this, &mut engine);
             }
             _ => this.deliver_one(op, OutcomeResult::Failed, error),
+        }
+    }
+
+    /// Stores dead letters that wait, as many at a time as may be.
+    fn store_letters(this: &Arc<Self>, engine: &mut Engine) {
+        while engine.storing < LETTERS {
+            let Some((op, error)) = engine.letters.pop_front() else {
+                return;
+            };
+            engine.storing += 1;
+            let me = this.clone();
+            Self::spawn(this, async move {
+                let store = async {
+                    match &me.dead_letters {
+                        Some(letters) => letters.store(&op, &error).await,
+                        None => Err(CoreError::internal("there is no dead-letter container")),
+                    }
+                };
+                let stored = std::panic::AssertUnwindSafe(store).catch_unwind().await;
+                match stored.unwrap_or_else(|p| Err(CoreError::internal(panic_text(&*p)))) {
+                    Ok(()) => me.deliver_one(op, OutcomeResult::DeadLettered, error),
+                    Err(e) => {
+                        let message = format!(
+                            "{}; and storing it in the dead-letter container failed: {}",
+                            error.message, e.message
+                        );
+                        me.deliver_one(op, OutcomeResult::Failed, CoreError { message, ..error });
+                    }
+                }
+                let mut engine = me.lock();
+                engine.storing -= 1;
+                Self::store_letters(&me, &mut engine);
+                // What was held back by letters that wait.
+                Self::pump(&me, &mut engine);
+            });
         }
     }
 
@@ -743,38 +1100,173 @@ fn outcome(op: Operation, result: OutcomeResult, error: Option<Box<CoreError>>, 
     }
 }
 
-/// Whether the next request would be as large as it may be.
-fn fills_request(queue: &VecDeque<Operation>, bulk: bool, config: &Config) -> bool {
-    if !bulk {
-        return !queue.is_empty();
-    }
+/// Whether the next bulk request would be as large as it may be.
+fn fills_request(queue: &VecDeque<Operation>, config: &Config) -> bool {
     let mut bytes = 2;
     queue.len() >= config.max_operations
         || queue.iter().any(|op| {
             bytes += wire::bulk_size(op);
-            bytes > config.max_request_bytes
+            op.alone || bytes > config.max_request_bytes
         })
 }
 
-/// The next request's operations: as many as the limits allow, and an operation that is too large alone.
-fn take_batch(queue: &mut VecDeque<Operation>, bulk: bool, config: &Config) -> Vec<Operation> {
+/// The next bulk request's operations: as many as the limits allow, up to one that goes alone.
+fn take_batch(queue: &mut VecDeque<Operation>, most: usize, max_bytes: usize) -> Vec<Operation> {
     let mut batch = Vec::new();
     let mut bytes = 2;
-    while let Some(op) = queue.front() {
-        let size = wire::bulk_size(op);
-        let too_large = !bulk || 2 + size > config.max_request_bytes;
-        if !batch.is_empty()
-            && (too_large || batch.len() >= config.max_operations || bytes + size > config.max_request_bytes)
-        {
-            break;
-        }
-        bytes += size;
-        let mut op = queue.pop_front().expect("there is a front");
-        op.alone = too_large;
-        batch.push(op);
-        if too_large {
-            break;
+    while batch.len() < most {
+        let fits = |op: &mut Operation| {
+            bytes += wire::bulk_size(op);
+            !op.alone && (batch.is_empty() || bytes <= max_bytes)
+        };
+        match queue.pop_front_if(fits) {
+            Some(op) => batch.push(op),
+            None => break,
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+    use proptest::prelude::*;
+
+    fn config(extra: &[(&str, &str)]) -> Config {
+        let options = [
+            ("cosmos.endpoint", "http://localhost"),
+            ("cosmos.database", "d"),
+            ("cosmos.container", "c"),
+            ("cosmos.auth.key", "aw=="),
+        ];
+        let options: Vec<_> = options
+            .iter()
+            .chain(extra)
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Config::parse(Role::Sink, &options).unwrap()
+    }
+
+    fn operations(count: u64) -> Vec<Operation> {
+        let new = |token| NewOperation {
+            token,
+            kind: OperationKind::Upsert,
+            id: "d",
+            partition_key: "[1]",
+            if_match: "",
+            document: b"{}",
+        };
+        let mut all = decode_operations(encode_operations(&(0..count).map(new).collect::<Vec<_>>())).unwrap();
+        all.iter_mut().for_each(|op| op.turn = op.token);
+        all
+    }
+
+    fn partition(operations: Vec<Operation>) -> Partition {
+        let mut partition = Partition::new(("0".into(), EffectivePartitionKey::try_from("").unwrap()));
+        operations.into_iter().for_each(|op| partition.enqueue(op));
+        partition
+    }
+
+    fn take_all(partition: &mut Partition, config: &Config) -> Vec<u64> {
+        let mut turns = Vec::new();
+        while let Some(request) = partition.next(Instant::now(), config) {
+            partition.in_flight = 0;
+            turns.extend(request.operations.iter().map(|op| op.turn));
+        }
+        turns
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_back_waits_where_it_waited_before(
+            count in 1u64..80,
+            size in 1usize..9,
+            sent in 0usize..12,
+            back in any::<proptest::sample::Index>(),
+            shuffle: u64,
+        ) {
+            let config = config(&[("sink.max-operations-per-request", &size.to_string())]);
+            let mut partition = partition(operations(count));
+            let mut under_way = Vec::new();
+            for _ in 0..sent {
+                under_way.extend(partition.next(Instant::now(), &config));
+                partition.in_flight = 0;
+            }
+            // Some fail wholly, and come back in any order.
+            let failed = under_way.split_off(back.index(under_way.len() + 1));
+            let taken: Vec<u64> = under_way.iter().flat_map(|r| r.operations.iter().map(|op| op.turn)).collect();
+            let mut failed: Vec<Operation> = failed.into_iter().flat_map(|r| r.operations).collect();
+            failed.sort_by_key(|op| (op.turn + 1).wrapping_mul(shuffle | 1).rotate_left(17));
+            failed.into_iter().for_each(|op| partition.enqueue(op));
+            let rest = take_all(&mut partition, &config);
+            prop_assert!(rest.is_sorted(), "{:?}", rest);
+            let mut all = [taken, rest].concat();
+            all.sort_unstable();
+            prop_assert!(all.into_iter().eq(0..count));
+        }
+    }
+
+    #[test]
+    fn a_form_that_stays_refused_is_tried_at_growing_pauses() {
+        let config = config(&[]);
+        let mut partition = partition(operations(200));
+        let first = config.bulk_probe_interval;
+        partition.form_is_refused(100, first);
+        let pause = |partition: &Partition| match partition.form {
+            Form::OneByOne { pause, .. } => pause,
+            Form::Bulk { .. } => Duration::ZERO,
+        };
+        let mut expected = first;
+        for _ in 0..8 {
+            assert_eq!(pause(&partition), expected);
+            let now = Instant::now();
+            let alone = partition.next(now, &config).unwrap();
+            assert!(alone.bulk_range.is_none(), "before the pause is over");
+            // Another request that was refused at the same time changes nothing.
+            partition.form_is_refused(100, first);
+            assert_eq!(pause(&partition), expected);
+            let later = now + expected + Duration::from_secs(1);
+            let probe = partition.next(later, &config).unwrap();
+            assert_eq!(
+                (probe.bulk_range.is_some(), probe.operations.len()),
+                (true, PROBE)
+            );
+            let beside = partition.next(later, &config).unwrap();
+            assert!(beside.bulk_range.is_none(), "one try at a time");
+            partition.form_is_refused(PROBE, first);
+            expected = (expected * 2).min(first * MAX_PROBE_STEPS);
+        }
+        partition.form_is_taken();
+        partition.in_flight = 0;
+        assert_eq!(
+            partition.next(Instant::now(), &config).unwrap().operations.len(),
+            100
+        );
+    }
+
+    #[test]
+    fn one_operation_alone_does_not_prove_that_the_form_is_the_matter() {
+        let config = config(&[]);
+        let mut partition = partition(operations(3));
+        partition.form_is_refused(1, Duration::from_secs(1));
+        assert!(matches!(partition.form, Form::Bulk { suspicions: 1 }));
+        partition.form_is_taken();
+        partition.form_is_refused(1, Duration::from_secs(1));
+        assert!(partition
+            .next(Instant::now(), &config)
+            .unwrap()
+            .bulk_range
+            .is_some());
+        partition.form_is_refused(1, Duration::from_secs(1));
+        assert!(matches!(partition.form, Form::OneByOne { .. }));
+    }
+
+    #[test]
+    fn what_goes_alone_is_not_bounded_by_the_partitions_concurrency() {
+        let config = config(&[("sink.bulk", "false")]);
+        let mut partition = partition(operations(50));
+        let taken = std::iter::from_fn(|| partition.next(Instant::now(), &config)).count();
+        assert_eq!((taken, partition.in_flight), (50, 0));
+    }
 }

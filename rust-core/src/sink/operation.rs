@@ -1,11 +1,12 @@
 //! Operations: their frames, their checks and their identity.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyValue};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
@@ -23,6 +24,8 @@ const MAX_DOCUMENT_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OperationKind {
+    /// No write at all: the shim could not make one of a record, and says why in place of the ETag. Ends at once, as the failure mode asks.
+    Refused = 0,
     Upsert = 1,
     Create = 2,
     Replace = 3,
@@ -33,7 +36,8 @@ impl OperationKind {
     /// What is asked of the service.
     pub fn asked(self) -> Asked {
         match self {
-            OperationKind::Upsert => Asked::Upsert,
+            // Never sent.
+            OperationKind::Refused | OperationKind::Upsert => Asked::Upsert,
             OperationKind::Create => Asked::Create,
             OperationKind::Replace => Asked::Replace,
             OperationKind::Delete => Asked::Delete,
@@ -43,6 +47,7 @@ impl OperationKind {
     /// The name in a bulk request.
     pub fn name(self) -> &'static str {
         match self {
+            OperationKind::Refused => "Write",
             OperationKind::Upsert => "Upsert",
             OperationKind::Create => "Create",
             OperationKind::Replace => "Replace",
@@ -61,8 +66,12 @@ pub struct Operation {
     partition_key: (u32, u32),
     if_match: (u32, u32),
     body: (u32, u32),
+    /// The key as it is sent, where the frame spells it in another way.
+    pub canonical_key: Option<Arc<str>>,
     /// The submission that it came with.
     pub submission: u64,
+    /// Where it stands among all operations of the sink, by when they came.
+    pub turn: u64,
     /// Hash of partition key and id: what is under way for one document, is found by it. That two documents share
     /// one is harmless: they then wait for each other.
     pub document: u64,
@@ -70,8 +79,10 @@ pub struct Operation {
     pub attempts: Option<Box<Attempts>>,
     /// The worst fate of the attempts so far: whether one may have been carried out although it failed.
     pub fate: Fate,
-    /// Does not fit into a bulk request.
+    /// Goes as a request of its own: it does not fit into a bulk request, or one was refused on its account.
     pub alone: bool,
+    /// The bulk request that was refused with it, until it is known on whose account.
+    pub refusal: Option<Arc<Refusal>>,
     pub request_charge: f64,
 }
 
@@ -84,12 +95,19 @@ impl Operation {
         self.part(self.id)
     }
 
-    /// JSON array of the key's components.
+    /// JSON array of the key's components, as it was submitted.
     pub fn partition_key(&self) -> &[u8] {
         self.part(self.partition_key)
     }
 
-    /// ETag, or empty.
+    /// The key as it is sent: one text for all spellings of it.
+    pub fn sent_key(&self) -> &[u8] {
+        self.canonical_key
+            .as_ref()
+            .map_or_else(|| self.partition_key(), |k| k.as_bytes())
+    }
+
+    /// ETag, or empty; of a refused one, the reason.
     pub fn if_match(&self) -> &[u8] {
         self.part(self.if_match)
     }
@@ -121,17 +139,39 @@ impl Operation {
     }
 
     /// What can be told to be wrong without asking the service.
+    ///
+    /// # Errors
+    /// BadRequest or TooLarge: the record's own failure.
     pub fn check(&self) -> Result<()> {
         let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
         let (id, body) = (self.id(), self.body());
+        if self.kind == OperationKind::Refused {
+            let reason = String::from_utf8_lossy(self.if_match());
+            let too_large =
+                body.len() > MAX_DOCUMENT_BYTES || reason.to_ascii_lowercase().contains("too large");
+            return Err(CoreError::new(
+                if too_large {
+                    Kind::TooLarge
+                } else {
+                    Kind::BadRequest
+                },
+                match reason.trim() {
+                    "" => "no write could be made of the record; no reason was given",
+                    reason => reason,
+                },
+            ));
+        }
         if id.is_empty() || id.len() > MAX_ID_BYTES {
             return bad(format!(
                 "the id has {} bytes; it must have 1 to {MAX_ID_BYTES}",
                 id.len()
             ));
         }
-        if id.iter().any(|b| matches!(b, b'/' | b'\\' | b'?' | b'#')) {
-            return bad("the id holds one of / \\ ? #, which the service does not take".to_owned());
+        if id.iter().any(|b| matches!(b, b'/' | b'\\')) {
+            return bad(format!(
+                "the id '{}' holds / or \\, which the service does not take in one",
+                self.id_text().escape_debug()
+            ));
         }
         if self.kind == OperationKind::Delete {
             return Ok(());
@@ -160,22 +200,100 @@ impl Operation {
     }
 }
 
-/// The driver's form of a partition key, and a hash that is the same for every way of writing the same key.
+/// A bulk request that was refused as a whole, and what the search for the reason has shown so far.
+#[derive(Debug, Default)]
+pub struct Refusal {
+    state: Mutex<Search>,
+}
+
+/// Refused parts of one bulk request after which, with none that was taken, the rest goes one by one: with this many there are
+/// culprits everywhere, or the form is the matter.
+const MAX_REFUSED: usize = 15;
+
+/// How far the search for the reason of a refusal has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search {
+    /// Operations of the request.
+    pub of: usize,
+    /// Operations of the request that have not ended alone.
+    pub open: usize,
+    /// Requests that were refused, the first included.
+    pub refused: usize,
+    /// A part of it was taken as a bulk request, or it was too large: the form is not the matter.
+    pub form_is_taken: bool,
+    /// Operations that were understood when they went alone.
+    pub taken: usize,
+    /// Operations that were refused alone too.
+    pub culprits: usize,
+}
+
+impl Search {
+    /// Nothing more is to be learnt from smaller parts.
+    pub fn is_exhausted(&self) -> bool {
+        self.refused >= MAX_REFUSED && !self.form_is_taken
+    }
+
+    /// Whether the form itself is the matter, when all operations have ended: something was refused in bulk that has no culprit in it.
+    pub fn is_about_the_form(&self) -> bool {
+        // The last parts that were refused lie side by side: each has a culprit of its own, or none.
+        let parts = MAX_REFUSED.div_ceil(2);
+        !self.form_is_taken && self.taken > 0 && (!self.is_exhausted() || self.culprits < parts)
+    }
+}
+
+impl Refusal {
+    pub fn new(of: usize) -> Arc<Refusal> {
+        let state = Mutex::new(Search {
+            open: of,
+            of,
+            ..Search::default()
+        });
+        Arc::new(Refusal { state })
+    }
+
+    /// Notes something, and says what is known then.
+    pub fn note(&self, what: impl FnOnce(&mut Search)) -> Search {
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        what(&mut state);
+        *state
+    }
+}
+
+/// A partition key in all the forms that are needed of it. They are the same for every way of writing the same key.
+#[derive(Debug)]
+pub struct CanonicalKey {
+    /// The driver's form.
+    pub key: PartitionKey,
+    /// The JSON text that is sent.
+    pub text: String,
+    pub hash: u64,
+}
+
+/// Path of the key that the service makes up for containers from the time before partition keys; their documents have none.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/migrate-containers-partitioned-to-nonpartitioned>
+const NO_KEY_PATH: &str = "/_partitionKey";
+
+/// Reads a partition key. Numbers are doubles, as for the service: 1, 1.0 and 1e0 are one key, and so are -0 and 0. `{}` is a value that is
+/// missing, which is not null. A container without key paths takes `[]`.
 ///
 /// # Errors
 /// BadRequest when it is not a JSON array with one component per path of the container.
-pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<(PartitionKey, u64)> {
+pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<CanonicalKey> {
     let bad = |why: String| {
         CoreError::new(
             Kind::BadRequest,
             format!("partition key {} {why}", String::from_utf8_lossy(text)),
         )
     };
-    let components: Vec<Value> = serde_json::from_slice(text).map_err(|e| {
+    let components: Vec<&RawValue> = serde_json::from_slice(text).map_err(|e| {
         bad(format!(
             "is not a JSON array ({e}); give one component per path, such as [\"eu\"]"
         ))
     })?;
+    let components = match components.as_slice() {
+        [] if matches!(paths, [path] if path == NO_KEY_PATH) => vec!["{}"],
+        some => some.iter().map(|c| c.get()).collect(),
+    };
     if components.len() != paths.len() {
         return Err(bad(format!(
             "has {} components; the container has the paths {}",
@@ -183,30 +301,78 @@ pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<(Partit
             paths.join(", ")
         )));
     }
-    let mut hasher = DefaultHasher::new();
+    let mut canonical = String::with_capacity(text.len());
     let mut values = Vec::with_capacity(components.len());
     for component in components {
-        component.to_string().hash(&mut hasher);
-        values.push(match component {
-            Value::Null => PartitionKeyValue::NULL,
-            Value::Bool(b) => PartitionKeyValue::from(b),
-            Value::String(s) => PartitionKeyValue::from(s),
-            Value::Object(o) if o.is_empty() => PartitionKeyValue::UNDEFINED,
-            Value::Number(n) => match (n.as_i64(), n.as_f64()) {
-                (Some(i), _) => PartitionKeyValue::from(i),
-                (None, Some(f)) => PartitionKeyValue::try_from(f)
-                    .map_err(|e| bad(format!("has a number out of range: {e}")))?,
-                (None, None) => return Err(bad("has a number out of range".to_owned())),
-            },
-            Value::Object(_) | Value::Array(_) => {
+        canonical.push(if canonical.is_empty() { '[' } else { ',' });
+        values.push(match component.as_bytes()[0] {
+            b'n' => {
+                canonical.push_str("null");
+                PartitionKeyValue::NULL
+            }
+            b't' | b'f' => {
+                canonical.push_str(component);
+                PartitionKeyValue::from(component == "true")
+            }
+            b'"' => {
+                let value: String = serde_json::from_str(component)
+                    .map_err(|e| bad(format!("has text that cannot be decoded: {e}")))?;
+                push_json_string(&mut canonical, &value);
+                PartitionKeyValue::from(value)
+            }
+            b'{' if component[1..].trim_start() == "}" => {
+                canonical.push_str("{}");
+                PartitionKeyValue::UNDEFINED
+            }
+            b'{' | b'[' => {
                 return Err(bad(
                     "has a component that is neither text, number, boolean nor null".to_owned(),
                 ))
             }
+            // Not by serde_json, which may be off by the last bit.
+            _ => match component.parse::<f64>() {
+                Ok(number) if number.is_finite() => {
+                    // Minus zero and zero are one key.
+                    let number = number + 0.0;
+                    push_number(&mut canonical, number);
+                    PartitionKeyValue::try_from(number)
+                        .map_err(|e| bad(format!("has a number out of range: {e}")))?
+                }
+                _ => {
+                    return Err(bad(format!(
+                        "has the number {component}, which no double can hold"
+                    )))
+                }
+            },
         });
     }
+    if canonical.is_empty() {
+        canonical.push('[');
+    }
+    canonical.push(']');
     let key = PartitionKey::try_from(values).map_err(|e| bad(e.to_string()))?;
-    Ok((key, hasher.finish()))
+    let mut hasher = DefaultHasher::new();
+    canonical.hash(&mut hasher);
+    Ok(CanonicalKey {
+        key,
+        hash: hasher.finish(),
+        text: canonical,
+    })
+}
+
+/// Appends a finite number in as many digits as tell it apart from its neighbours, with an exponent where JavaScript uses one.
+fn push_number(out: &mut String, number: f64) {
+    // Writing into a String cannot fail.
+    let _ = match number.abs() {
+        0.0 | 1e-6..1e21 => write!(out, "{number}"),
+        _ => write!(out, "{number:e}"),
+    };
+}
+
+/// Appends `text` as a JSON string.
+fn push_json_string(out: &mut String, text: &str) {
+    // A text has a JSON form.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 /// Decodes an OPERATIONS frame.
@@ -221,13 +387,14 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
     for _ in 0..n {
         let token = r.u64()?;
         let kind = match r.u8()? {
+            0 => OperationKind::Refused,
             1 => OperationKind::Upsert,
             2 => OperationKind::Create,
             3 => OperationKind::Replace,
             4 => OperationKind::Delete,
             other => {
                 return Err(CoreError::state(format!(
-                    "operation {other} is unknown; 1 upsert, 2 create, 3 replace, 4 delete"
+                    "operation {other} is unknown; 0 refused, 1 upsert, 2 create, 3 replace, 4 delete"
                 )))
             }
         };
@@ -246,11 +413,14 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             partition_key,
             if_match,
             body,
+            canonical_key: None,
             submission: 0,
+            turn: 0,
             document: 0,
             attempts: None,
             fate: Fate::NotCarriedOut,
             alone: false,
+            refusal: None,
             request_charge: 0.0,
         });
     }
@@ -332,10 +502,13 @@ mod tests {
                 .check()
                 .map_err(|e| e.kind)
         };
-        assert_eq!(check("a", b"{\"id\":\"a\"}"), Ok(()));
+        for id in ["a", "a?b#c", "a\tb", "..", "%2F", &"x".repeat(1023)] {
+            assert_eq!(check(id, b"{\"id\":\"a\"}"), Ok(()), "{id:?}");
+        }
         for (id, doc) in [
             ("", &b"{}"[..]),
             ("a/b", b"{}"),
+            ("a\\b", b"{}"),
             ("a", b"[]"),
             ("a", b"{}},{\"operationType\":\"Delete\"}"),
             ("a", b"{\"x\":\"}"),
@@ -351,18 +524,113 @@ mod tests {
     #[test]
     fn equal_keys_hash_alike_however_they_are_written() {
         let hash =
-            |text: &str, paths: &[Cow<'static, str>]| canonical_key(text.as_bytes(), paths).map(|(_, h)| h);
+            |text: &str, paths: &[Cow<'static, str>]| canonical_key(text.as_bytes(), paths).map(|k| k.hash);
         let one: &[Cow<'static, str>] = &["/pk".into()];
         let two: &[Cow<'static, str>] = &["/a".into(), "/b".into()];
-        assert_eq!(
-            hash("[\"\\u0065u\"]", one).unwrap(),
-            hash("[ \"eu\" ]", one).unwrap()
-        );
+        for (canonical, spellings) in [
+            ("[\"eu\"]", &["[\"\\u0065u\"]", "[ \"eu\" ]"][..]),
+            ("[1]", &["[1]", "[1.0]", "[1e0]", "[0.1e1]", "[100e-2]"]),
+            ("[0]", &["[0]", "[-0]", "[-0.0]", "[0e9]", "[1e-400]"]),
+            (
+                "[9007199254740991]",
+                &["[9007199254740991]", "[9007199254740991.0]"],
+            ),
+            (
+                "[9007199254740992]",
+                &["[9007199254740992]", "[9007199254740993]", "[9007199254740992.9]"],
+            ),
+            (
+                "[-18446744073709552000]",
+                &["[-18446744073709551615]", "[-18446744073709551616]"],
+            ),
+            ("[1e300]", &["[1e300]", "[10E+299]"]),
+            (
+                "[0.1]",
+                &["[0.1]", "[1E-1]", "[0.1000000000000000055511151231257827]"],
+            ),
+            ("[{}]", &["[{}]", "[ { } ]"]),
+            ("[null]", &["[null]"]),
+            ("[true]", &["[true]"]),
+            (
+                "[\"a\\\"\\\\/\\n\"]",
+                &["[\"a\\\"\\\\\\/\\n\"]", "[\"a\\u0022\\u005c/\\u000a\"]"],
+            ),
+        ] {
+            for text in spellings {
+                let key = canonical_key(text.as_bytes(), one).unwrap();
+                assert_eq!(key.text, canonical, "{text}");
+                assert_eq!(key.hash, hash(canonical, one).unwrap(), "{text}");
+                assert_eq!(
+                    key.key,
+                    canonical_key(canonical.as_bytes(), one).unwrap().key,
+                    "{text}"
+                );
+            }
+        }
         assert_ne!(hash("[\"1\"]", one).unwrap(), hash("[1]", one).unwrap());
+        assert_ne!(hash("[null]", one).unwrap(), hash("[{}]", one).unwrap());
         assert!(hash("[\"a\",7]", two).is_ok());
-        for (text, paths) in [("[\"a\"]", two), ("\"a\"", one), ("[[1]]", one), ("[", one)] {
+        for (text, paths) in [
+            ("[\"a\"]", two),
+            ("\"a\"", one),
+            ("[[1]]", one),
+            ("[", one),
+            ("[]", one),
+            ("[1e400]", one),
+            ("[\"\\ud800\"]", one),
+            ("[{\"a\":1}]", one),
+            ("[01]", one),
+        ] {
             assert_eq!(hash(text, paths).unwrap_err().kind, Kind::BadRequest, "{text}");
         }
-        assert!(hash("[{}]", one).is_ok() && hash("[null]", one).is_ok() && hash("[1.5]", one).is_ok());
+    }
+
+    #[test]
+    fn containers_without_key_paths_take_an_empty_key() {
+        let none = canonical_key(b"[ ]", &[]).unwrap();
+        assert_eq!((none.text.as_str(), none.key.len()), ("[]", 0));
+        let made_up: &[Cow<'static, str>] = &[NO_KEY_PATH.into()];
+        let missing = canonical_key(b"[]", made_up).unwrap();
+        assert_eq!(missing.text, "[{}]");
+        assert_eq!(missing.key, canonical_key(b"[{}]", made_up).unwrap().key);
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_sent_as_the_double_that_it_is(number in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
+            let one: &[Cow<'static, str>] = &["/pk".into()];
+            let key = canonical_key(format!("[{number:?}]").as_bytes(), one).unwrap();
+            let sent: f64 = key.text[1..key.text.len() - 1].parse().unwrap();
+            prop_assert_eq!(sent.to_bits(), (number + 0.0).to_bits());
+            let long = canonical_key(format!("[{number}]").as_bytes(), one).unwrap();
+            prop_assert_eq!(long.hash, key.hash);
+        }
+    }
+
+    #[test]
+    fn a_refused_record_carries_its_reason() {
+        let refused = |reason: &str, document: &[u8]| {
+            let new = NewOperation {
+                token: 1,
+                kind: OperationKind::Refused,
+                id: "",
+                partition_key: "",
+                if_match: reason,
+                document,
+            };
+            let op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+            op.check().unwrap_err()
+        };
+        let error = refused("the converter threw: no key", b"{");
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (Kind::BadRequest, "the converter threw: no key")
+        );
+        assert_eq!(refused("the record is too large", b"").kind, Kind::TooLarge);
+        assert_eq!(
+            refused("x", &vec![b'x'; MAX_DOCUMENT_BYTES + 1]).kind,
+            Kind::TooLarge
+        );
+        assert!(!refused("", b"").message.is_empty());
     }
 }

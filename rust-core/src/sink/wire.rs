@@ -74,11 +74,24 @@ impl OperationResult {
     }
 }
 
-/// Bytes of an operation in a bulk request, at most (the escapes of the partition key counted as if each byte had one).
+/// Bytes of an operation in a bulk request, at most (the escapes of the partition key counted as if each byte had one, which is so at
+/// worst for JSON).
 pub fn bulk_size(op: &Operation) -> usize {
     const FIXED: usize =
-        r#"{"operationType":"Replace","partitionKey":"","id":"","ifMatch":"","resourceBody":},"#.len();
-    FIXED + op.body().len() + 2 * (op.partition_key().len() + op.id().len() + op.if_match().len())
+        r#"{"operationType":"Replace","partitionKey":"","id":"","resourceBody":,"ifMatch":"","minimalReturnPreference":true},"#
+            .len();
+    FIXED + op.body().len() + 2 * op.sent_key().len() + escaped_len(op.if_match()) + escaped_len(op.id())
+}
+
+/// Bytes of `text` in a JSON string, without its quotes.
+fn escaped_len(text: &[u8]) -> usize {
+    text.iter()
+        .map(|b| match b {
+            b'"' | b'\\' => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum()
 }
 
 /// Appends `text` as a JSON string.
@@ -104,7 +117,8 @@ fn push_string(out: &mut Vec<u8>, text: &[u8]) {
 
 /// The body of a bulk request.
 ///
-/// Its form is that of Microsoft's own SDKs in gateway mode (npm `@azure/cosmos`, Java v4); `partitionKey` is the key's JSON as a string.
+/// Its form is that of Microsoft's own SDKs in gateway mode (npm `@azure/cosmos`, Java v4), its order of fields Java's; `partitionKey` is the
+/// key's JSON as a string. Each operation asks for an answer without the document, beside the header that asks the same of the request.
 pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + operations.iter().map(bulk_size).sum::<usize>());
     out.push(b'[');
@@ -116,20 +130,20 @@ pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
         });
         out.extend_from_slice(op.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"partitionKey\":");
-        push_string(&mut out, op.partition_key());
+        push_string(&mut out, op.sent_key());
         if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
             out.extend_from_slice(b",\"id\":");
             push_string(&mut out, op.id());
-        }
-        if !op.if_match().is_empty() {
-            out.extend_from_slice(b",\"ifMatch\":");
-            push_string(&mut out, op.if_match());
         }
         if op.kind != OperationKind::Delete {
             out.extend_from_slice(b",\"resourceBody\":");
             out.extend_from_slice(op.body());
         }
-        out.push(b'}');
+        if !op.if_match().is_empty() {
+            out.extend_from_slice(b",\"ifMatch\":");
+            push_string(&mut out, op.if_match());
+        }
+        out.extend_from_slice(b",\"minimalReturnPreference\":true}");
     }
     out.push(b']');
     out
@@ -191,6 +205,7 @@ pub fn bulk_results(
                 error.activity_id = activity_id.to_owned();
                 error.retry_after_ms = r.retry_after_milliseconds;
                 error.fate = error.fate.max(resent);
+                error.request_charge = r.request_charge.unwrap_or(0.0);
                 Box::new(error)
             });
             OperationResult {
@@ -200,6 +215,29 @@ pub fn bulk_results(
             }
         })
         .collect())
+}
+
+/// Whether an id can stand in the address of its document and still mean that document.
+///
+/// The driver puts it there as it is, with `%` as `%25`. The `url` crate then drops tabs and line ends and takes `.` and `..` for steps in the
+/// path, as the URL standard says; servers refuse other control characters in a path, and a space at its end may be cut off on the way. A bulk
+/// request has the id in its body, where nothing happens to it.
+///
+/// # Errors
+/// BadRequest, the record's own: the request would be about another document.
+fn check_address(id: &str) -> Result<()> {
+    if !id.contains(|c: char| c.is_ascii_control()) && !matches!(id, "." | "..") && !id.ends_with(' ') {
+        return Ok(());
+    }
+    Err(CoreError::new(
+        Kind::BadRequest,
+        format!(
+            "the id '{}' cannot be part of an address, which a replace or a delete that goes alone needs: control characters, '.' and '..' and \
+             a space at the end do not survive there; choose another id, or let it travel in bulk (sink.bulk=true, and no more than \
+             sink.max-request-bytes)",
+            id.escape_debug()
+        ),
+    ))
 }
 
 impl Container {
@@ -234,9 +272,13 @@ impl Container {
     }
 
     async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
-        let (key, _) = canonical_key(op.partition_key(), self.key_definition().paths())?;
+        let key = canonical_key(op.partition_key(), self.key_definition().paths())?.key;
+        if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
+            check_address(&op.id_text())?;
+        }
         let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
         let mut operation = match op.kind {
+            OperationKind::Refused => return Err(CoreError::internal("a refused record is no write")),
             OperationKind::Upsert => CosmosOperation::upsert_item(item),
             OperationKind::Create => CosmosOperation::create_item(item),
             OperationKind::Replace => CosmosOperation::replace_item(item),
@@ -276,14 +318,18 @@ impl Container {
             .as_ref()
             .map_or("", |a| a.as_str())
             .to_owned();
-        let resent = resent(&response.diagnostics(), Asked::Bulk);
+        let (resent, charge) = (resent(&response.diagnostics(), Asked::Bulk), charge(&response));
+        let costly = |mut e: CoreError| {
+            e.request_charge = charge;
+            e
+        };
         let body: Bytes = response
             .into_body()
             .single()
-            .map_err(|e| CoreError::from_driver(&e, Asked::Bulk, resent))?;
+            .map_err(|e| costly(CoreError::from_driver(&e, Asked::Bulk, resent)))?;
         self.metrics.bytes_received.fetch_add(body.len() as u64, Relaxed);
         let asked = operations.iter().map(|op| (op.kind.asked(), op.fate));
-        bulk_results(&body, asked, &activity_id, resent)
+        bulk_results(&body, asked, &activity_id, resent).map_err(costly)
     }
 }
 
@@ -373,15 +419,47 @@ mod tests {
         assert!(body.len() <= 2 + ops.iter().map(bulk_size).sum::<usize>() + 8);
         let text = String::from_utf8(body).unwrap();
         assert!(text.contains(r#""resourceBody":{"id":"a","n":1.10}"#), "{text}");
+        // The order of Java's fields.
+        assert!(
+            text.contains(r#","id":"b\u0001\"","resourceBody":{"id":"b"},"ifMatch":"\"etag\"","minimalReturnPreference":true}"#),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             json,
             serde_json::json!([
-                {"operationType": "Upsert", "partitionKey": "[\"eu\"]", "resourceBody": {"id": "a", "n": 1.10}},
-                {"operationType": "Replace", "partitionKey": "[\"q\\\"x\",1]", "id": "b\u{1}\"", "ifMatch": "\"etag\"", "resourceBody": {"id": "b"}},
-                {"operationType": "Delete", "partitionKey": "[null]", "id": "c"},
+                {"operationType": "Upsert", "partitionKey": "[\"eu\"]", "resourceBody": {"id": "a", "n": 1.10}, "minimalReturnPreference": true},
+                {"operationType": "Replace", "partitionKey": "[\"q\\\"x\",1]", "id": "b\u{1}\"", "ifMatch": "\"etag\"", "resourceBody": {"id": "b"}, "minimalReturnPreference": true},
+                {"operationType": "Delete", "partitionKey": "[null]", "id": "c", "minimalReturnPreference": true},
             ])
         );
+    }
+
+    #[test]
+    fn an_id_that_an_address_changes_is_told_apart() {
+        for id in ["a", "a b", " a", "a?b", "a#b", "%2F", "..a", "a.", "...", "ö"] {
+            assert!(check_address(id).is_ok(), "{id:?}");
+            // What the driver and the `url` crate make of it is the same id again.
+            let mut url = url::Url::parse("http://localhost/").unwrap();
+            url.set_path(&format!("/dbs/d/colls/c/docs/{id}").replace('%', "%25"));
+            let sent = url.path().strip_prefix("/dbs/d/colls/c/docs/").unwrap();
+            let mut back = Vec::new();
+            let mut bytes = sent.bytes();
+            while let Some(b) = bytes.next() {
+                back.push(match b {
+                    b'%' => {
+                        let hex = [bytes.next().unwrap(), bytes.next().unwrap()];
+                        u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap()
+                    }
+                    b => b,
+                });
+            }
+            assert_eq!(String::from_utf8(back).unwrap(), id);
+        }
+        for id in ["a\tb", "\n", "a\r", "\0", "\u{7f}", ".", "..", "a "] {
+            let error = check_address(id).unwrap_err();
+            assert_eq!((error.kind, error.next), (Kind::BadRequest, Next::End), "{id:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,589 @@
+//! The sink against a local account, over HTTP: refused bulk requests, partitions that stand still, keys and ids, dead letters.
+
+mod support;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use cosmosflink_core::error::Kind;
+use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Outcome, OutcomeResult, Sink};
+use serde_json::{json, Value};
+use support::*;
+
+fn assert_all_ok(outcomes: &[Outcome]) {
+    for o in outcomes {
+        assert_eq!(o.result, OutcomeResult::Ok, "{:?}", o.error);
+    }
+}
+
+/// Outcomes until `enough` says so; fails after [`WAIT`].
+fn until(sink: &Sink, mut enough: impl FnMut(&[Outcome]) -> bool) -> Vec<Outcome> {
+    let deadline = Instant::now() + WAIT;
+    let mut all = Vec::new();
+    while !enough(&all) {
+        assert!(
+            Instant::now() < deadline,
+            "{} outcomes; {:?}",
+            all.len(),
+            sink.metrics()
+        );
+        all.extend(sink.poll(1000, Duration::from_millis(10)).unwrap());
+    }
+    all
+}
+
+/// Requests of a kind that the server answered since it started.
+fn requests(local: &Local, kind: &str) -> Vec<Value> {
+    let answer = ureq::get(format!("{}_local/requests?kind={kind}", local.endpoint))
+        .call()
+        .unwrap();
+    let listed: Value = answer.into_body().read_json().unwrap();
+    listed["requests"].as_array().unwrap().clone()
+}
+
+fn bulk_refused(sink: &Sink) -> u64 {
+    sink.metrics().bulk_refused.load(Relaxed)
+}
+
+fn points(sink: &Sink) -> u64 {
+    sink.metrics().point_requests.load(Relaxed)
+}
+
+/// Upserts of `count` documents in one submission; key and id follow from `name`.
+fn upsert_all(sink: &Sink, rows: &[(String, String)]) {
+    let documents: Vec<_> = rows.iter().map(|(id, key)| document(id, key, 1)).collect();
+    let keys: Vec<_> = rows.iter().map(|(_, key)| json!([key]).to_string()).collect();
+    let operations: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, (id, _))| NewOperation {
+            token: i as u64,
+            kind: OperationKind::Upsert,
+            id,
+            partition_key: &keys[i],
+            if_match: "",
+            document: documents[i].as_bytes(),
+        })
+        .collect();
+    sink.submit(encode_operations(&operations)).unwrap();
+}
+
+fn rows(prefix: &str, count: usize, keys: usize) -> Vec<(String, String)> {
+    (0..count)
+        .map(|i| (format!("{prefix}-{i}"), format!("k{}", i % keys)))
+        .collect()
+}
+
+#[test]
+fn a_document_that_spoils_its_bulk_request_is_found_and_the_others_stay_in_bulk() {
+    let local = Local::start(&["c:/pk:1"]);
+    // Taken alone, refused in company.
+    local.admin(
+        "faults",
+        json!({"status": 400, "operations": "bulk", "documentId": "a-37"}),
+    );
+    let sink = local.sink("c", &[]);
+    upsert_all(&sink, &rows("a", 300, 10));
+    assert_all_ok(&outcomes(&sink, 300));
+    assert_eq!(points(&sink), 1, "only the culprit goes alone");
+    // 100, 50, 25, 13, 7, 4, 2.
+    assert!((1..=8).contains(&bulk_refused(&sink)), "{}", bulk_refused(&sink));
+    assert_eq!(sink.metrics().bulk_off.load(Relaxed), 0);
+    upsert_all(&sink, &rows("b", 300, 10));
+    assert_all_ok(&outcomes(&sink, 300));
+    assert_eq!(points(&sink), 1, "bulk went off");
+    let (source, _) = local.source_of_all("c", &[]);
+    assert_eq!(read(&source, 600).len(), 600);
+}
+
+#[test]
+fn culprits_get_their_own_verdict_and_nobody_else_a_failure() {
+    let local = Local::start(&["c:/pk:1"]);
+    for id in ["a-3", "a-64", "a-65"] {
+        local.admin(
+            "faults",
+            json!({"status": 400, "operations": ["bulk", "upsert"], "documentId": id, "message": "spoilt"}),
+        );
+    }
+    let sink = local.sink("c", &[]);
+    upsert_all(&sink, &rows("a", 100, 10));
+    let mut done = outcomes(&sink, 100);
+    done.sort_by_key(|o| o.token);
+    for o in &done {
+        if [3, 64, 65].contains(&o.token) {
+            let error = o.error.as_ref().unwrap();
+            assert_eq!(
+                (o.result, error.kind, error.status),
+                (OutcomeResult::Failed, Kind::BadRequest, 400)
+            );
+        } else {
+            assert_eq!(o.result, OutcomeResult::Ok, "{:?}", o.error);
+        }
+    }
+    assert_eq!(points(&sink), 3);
+    assert_eq!(sink.metrics().bulk_off.load(Relaxed), 0);
+}
+
+#[test]
+fn a_request_that_is_too_large_is_halved_and_stays_in_bulk() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin(
+        "faults",
+        json!({"status": 413, "operations": "bulk", "minBytes": 10_000}),
+    );
+    let sink = local.sink("c", &[]);
+    upsert_all(&sink, &rows("a", 200, 10));
+    assert_all_ok(&outcomes(&sink, 200));
+    assert_eq!((points(&sink), sink.metrics().bulk_off.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn a_form_that_is_not_taken_goes_off_and_comes_back_by_itself() {
+    for status in [400, 404, 405, 501] {
+        let local = Local::start(&["c:/pk:2"]);
+        local.admin("faults", json!({"status": status, "operations": "bulk"}));
+        let sink = local.sink("c", &[("sink.bulk-probe-interval-ms", "300")]);
+        upsert_all(&sink, &rows("a", 400, 20));
+        assert_all_ok(&outcomes(&sink, 400));
+        assert_eq!(sink.metrics().bulk_off.load(Relaxed), 2, "{status}");
+        assert!(points(&sink) >= 400);
+        // Each of the two requests of each partition finds out, and not with a request for each operation.
+        assert!(
+            bulk_refused(&sink) <= 2 * 2 * 16,
+            "{status}: {}",
+            bulk_refused(&sink)
+        );
+        local.clear_faults();
+        let deadline = Instant::now() + WAIT;
+        let mut n = 0;
+        while sink.metrics().bulk_off.load(Relaxed) > 0 {
+            assert!(Instant::now() < deadline, "{status}: bulk stays off");
+            n += 1;
+            upsert_all(&sink, &rows(&format!("b{n}"), 20, 20));
+            assert_all_ok(&outcomes(&sink, 20));
+        }
+        let alone = points(&sink);
+        upsert_all(&sink, &rows("c", 400, 20));
+        assert_all_ok(&outcomes(&sink, 400));
+        assert_eq!(points(&sink), alone, "{status}: back in bulk");
+    }
+}
+
+#[test]
+fn a_form_that_stays_refused_is_asked_for_seldom() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin("faults", json!({"status": 405, "operations": "bulk"}));
+    let sink = local.sink("c", &[("sink.bulk-probe-interval-ms", "600000")]);
+    upsert_all(&sink, &rows("a", 300, 20));
+    assert_all_ok(&outcomes(&sink, 300));
+    let before = requests(&local, "bulk").len();
+    upsert_all(&sink, &rows("b", 300, 20));
+    assert_all_ok(&outcomes(&sink, 300));
+    assert_eq!(requests(&local, "bulk").len(), before);
+}
+
+#[test]
+fn a_recreated_container_ends_the_job_with_the_reason() {
+    for (status, sub) in [(400, 1024), (410, 1000)] {
+        let local = Local::start(&["c:/pk:1"]);
+        local.admin(
+            "faults",
+            json!({"status": status, "subStatus": sub, "operations": ["bulk", "write"]}),
+        );
+        let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
+        upsert_all(&sink, &rows("a", 50, 5));
+        for o in outcomes(&sink, 50) {
+            let error = o.error.unwrap();
+            assert_eq!(o.result, OutcomeResult::Failed, "{error}");
+            assert!(error.message.contains("created anew"), "{error}");
+        }
+        assert_eq!(points(&sink), 0, "{status}/{sub}");
+        // The driver looks for itself whether it knows an old container, but nobody halves.
+        let sent = requests(&local, "bulk");
+        assert!(
+            sent.len() <= 5 && sent.iter().all(|r| r["operations"] == 50),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn a_403_for_the_bulk_form_says_what_to_try() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin("faults", json!({"status": 403, "operations": "bulk"}));
+    let sink = local.sink("c", &[]);
+    upsert_all(&sink, &rows("a", 3, 1));
+    for o in outcomes(&sink, 3) {
+        let error = o.error.unwrap();
+        assert_eq!(error.kind, Kind::Auth);
+        assert!(error.message.contains("sink.bulk"), "{error}");
+    }
+}
+
+#[test]
+fn keys_in_different_spelling_are_one_document() {
+    let local = Local::start(&["c:/pk:1"]);
+    for (spellings, in_document) in [
+        (&["[1]", "[1.0]", "[1e0]", "[ 10e-1 ]"][..], "1"),
+        (
+            &["[9007199254740993]", "[9007199254740992]", "[9007199254740992.0]"],
+            "9007199254740992",
+        ),
+        (&["[-0]", "[0]", "[-0.0]", "[0e5]"], "0"),
+        (
+            &["[\"\\u00e9\\/\"]", "[\"é/\"]", "[\"\\u00E9\\u002f\"]"],
+            "\"é/\"",
+        ),
+        (&["[1e300]", "[10e299]"], "1e300"),
+        (
+            &["[0.1]", "[1e-1]", "[0.1000000000000000055511151231257827]"],
+            "0.1",
+        ),
+    ] {
+        for bulk in ["true", "false"] {
+            let sink = local.sink(
+                "c",
+                &[("sink.max-operations-per-request", "1"), ("sink.bulk", bulk)],
+            );
+            let id = format!("d{bulk}");
+            // The first is slow: what overtakes it is carried out before.
+            local.admin(
+                "faults",
+                json!({"operations": ["bulk", "upsert"], "delayMillis": 300, "count": 1}),
+            );
+            let last = spellings.len() * 2 - 1;
+            for (n, key) in spellings.iter().chain(spellings).enumerate() {
+                let document = format!(r#"{{"id":"{id}","pk":{in_document},"n":{n}}}"#);
+                submit(&sink, n as u64, OperationKind::Upsert, &id, key, &document);
+            }
+            let done = outcomes(&sink, last + 1);
+            assert_all_ok(&done);
+            let order: Vec<_> = done.iter().map(|o| o.token as usize).collect();
+            assert!(
+                order.iter().copied().eq(0..=last),
+                "{spellings:?} in bulk {bulk}: {order:?}"
+            );
+            // One document, which is there once.
+            for (spelling, status) in [(spellings[1], 204), (spellings[0], 404)] {
+                submit(&sink, 0, OperationKind::Delete, &id, spelling, "");
+                assert_eq!(outcomes(&sink, 1)[0].status, status, "{spelling}");
+            }
+        }
+    }
+}
+
+#[test]
+fn null_and_undefined_are_different_keys() {
+    let local = Local::start(&["c:/pk:2"]);
+    for bulk in ["true", "false"] {
+        let sink = local.sink("c", &[("sink.bulk", bulk)]);
+        for (n, (key, part)) in [("[null]", r#","pk":null"#), ("[{}]", "")]
+            .into_iter()
+            .enumerate()
+        {
+            let document = format!(r#"{{"id":"d{bulk}"{part},"n":{n}}}"#);
+            submit(
+                &sink,
+                n as u64,
+                OperationKind::Create,
+                &format!("d{bulk}"),
+                key,
+                &document,
+            );
+        }
+        assert_all_ok(&outcomes(&sink, 2));
+        submit(
+            &sink,
+            0,
+            OperationKind::Delete,
+            &format!("d{bulk}"),
+            "[ { } ]",
+            "",
+        );
+        assert_all_ok(&outcomes(&sink, 1));
+        submit(
+            &sink,
+            0,
+            OperationKind::Replace,
+            &format!("d{bulk}"),
+            "[null]",
+            &format!(r#"{{"id":"d{bulk}","pk":null}}"#),
+        );
+        assert_all_ok(&outcomes(&sink, 1));
+    }
+}
+
+#[test]
+fn point_writes_use_the_whole_concurrency() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin("faults", json!({"operations": "write", "delayMillis": 20}));
+    let sink = local.sink("c", &[("sink.bulk", "false")]);
+    let started = Instant::now();
+    upsert_all(&sink, &rows("a", 320, 320));
+    assert_all_ok(&outcomes(&sink, 320));
+    // 20 rounds of 16 requests of 20 ms, with much room for a busy machine; two at a time take 3.2 s.
+    assert!(
+        started.elapsed() < Duration::from_millis(1600),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+/// Documents by the partition that they lie in, as the local account routes them.
+fn by_partition(local: &Local, count: usize) -> Vec<Vec<(String, String)>> {
+    let sink = local.sink("c", &[("sink.max-operations-per-request", "1")]);
+    let rows = rows("probe", count, count);
+    let mut out = vec![Vec::new(); 4];
+    for row in rows {
+        upsert_all(&sink, std::slice::from_ref(&row));
+        assert_all_ok(&outcomes(&sink, 1));
+        let partition = requests(local, "bulk").last().unwrap()["partition"]
+            .as_str()
+            .unwrap()
+            .parse::<usize>();
+        out[partition.unwrap()].push(row);
+    }
+    out
+}
+
+#[test]
+fn a_locked_partition_stops_itself_alone() {
+    let local = Local::start(&["c:/pk:4"]);
+    let parts = by_partition(&local, 40);
+    local.admin(
+        "faults",
+        json!({"status": 410, "subStatus": 1007, "operations": "bulk", "partition": "0", "retryAfterMillis": 2000}),
+    );
+    let sink = local.sink("c", &[]);
+    let locked = parts[0].len();
+    assert!(locked > 0 && locked < 40);
+    let started = Instant::now();
+    upsert_all(&sink, &parts.concat());
+    // The rest of the submission waits for its last operation, so that the counts tell.
+    while sink.metrics().records.load(Relaxed) < 40 - locked as u64 {
+        assert!(started.elapsed() < WAIT);
+        std::thread::yield_now();
+    }
+    // A second submission for the others alone, while the first hangs.
+    for _ in 0..5 {
+        upsert_all(&sink, &parts[1..].concat());
+        let done = until(&sink, |o| o.len() == 40 - locked);
+        assert_all_ok(&done);
+    }
+    assert!(
+        started.elapsed() < Duration::from_millis(1400),
+        "{:?}",
+        started.elapsed()
+    );
+    local.clear_faults();
+    assert_all_ok(&until(&sink, |o| o.len() == 40));
+}
+
+#[test]
+fn a_partition_that_was_split_is_written_as_soon_as_its_map_is_there() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink(
+        "c",
+        &[
+            ("cosmos.retry.backoff-ms", "2000"),
+            ("cosmos.retry.max-backoff-ms", "30000"),
+        ],
+    );
+    upsert_all(&sink, &rows("a", 10, 10));
+    assert_all_ok(&outcomes(&sink, 10));
+    local.admin(
+        "split",
+        json!({"database": "orders", "container": "c", "partition": "0"}),
+    );
+    let started = Instant::now();
+    upsert_all(&sink, &rows("b", 100, 10));
+    assert_all_ok(&outcomes(&sink, 100));
+    assert!(
+        started.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn a_throttled_partition_is_waited_for_and_holds_nobody_else_up() {
+    let local = Local::start(&["c:/pk:4"]);
+    let parts = by_partition(&local, 40);
+    local.admin(
+        "faults",
+        json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 50}),
+    );
+    let sink = local.sink(
+        "c",
+        &[
+            ("cosmos.retry.deadline-ms", "300"),
+            ("cosmos.retry.max-attempts", "3"),
+        ],
+    );
+    upsert_all(&sink, &parts[0]);
+    let held = Instant::now();
+    while sink.metrics().held_millis.load(Relaxed) < 1000 {
+        upsert_all(&sink, &parts[1..].concat());
+        assert_all_ok(&outcomes(&sink, 40 - parts[0].len()));
+        assert!(held.elapsed() < WAIT, "nothing is said to be held up");
+    }
+    local.clear_faults();
+    assert_all_ok(&outcomes(&sink, parts[0].len()));
+    assert_eq!(sink.metrics().held_millis.load(Relaxed), 0);
+}
+
+#[test]
+fn ids_that_the_service_takes_are_taken() {
+    let local = Local::start(&["c:/pk:1"]);
+    let ids = [
+        "a?b",
+        "a#b",
+        "a%2Fb",
+        "a b",
+        "%20",
+        "ö€😀",
+        "a&b=c",
+        "a+b",
+        "%",
+        "..a",
+        "a;b",
+        "\"'",
+        "~",
+        "[x]",
+        "{x}",
+        "|",
+    ];
+    for bulk in ["true", "false"] {
+        let sink = local.sink("c", &[("sink.bulk", bulk)]);
+        for kind in [
+            OperationKind::Create,
+            OperationKind::Replace,
+            OperationKind::Delete,
+        ] {
+            for id in ids {
+                let document = json!({"id": id, "pk": "k"}).to_string();
+                let document = if kind == OperationKind::Delete {
+                    ""
+                } else {
+                    &document
+                };
+                submit(&sink, 0, kind, id, "[\"k\"]", document);
+                let done = outcomes(&sink, 1);
+                assert_eq!(
+                    done[0].result,
+                    OutcomeResult::Ok,
+                    "{kind:?} of {id} in bulk {bulk}: {:?}",
+                    done[0].error
+                );
+                // A delete of another document would be done too, with 404.
+                assert!(
+                    done[0].status < 300,
+                    "{kind:?} of {id} in bulk {bulk}: {}",
+                    done[0].status
+                );
+            }
+        }
+    }
+    let sink = local.sink("c", &[]);
+    for id in ["a/b", "a\\b", ""] {
+        submit(&sink, 0, OperationKind::Upsert, id, "[\"k\"]", "{}");
+        assert_eq!(
+            outcomes(&sink, 1)[0].error.as_ref().unwrap().kind,
+            Kind::BadRequest,
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn an_id_that_an_address_would_change_never_reaches_another_document() {
+    let local = Local::start(&["c:/pk:1"]);
+    let bulk = local.sink("c", &[]);
+    for id in ["ab", "a"] {
+        submit(
+            &bulk,
+            0,
+            OperationKind::Create,
+            id,
+            "[\"k\"]",
+            &document(id, "k", 0),
+        );
+        assert_all_ok(&outcomes(&bulk, 1));
+    }
+    let point = local.sink("c", &[("sink.bulk", "false")]);
+    // Refused as a bulk request, so that the operation goes alone in the end.
+    let refused = local.sink("c", &[("sink.bulk-probe-interval-ms", "600000")]);
+    local.admin("faults", json!({"status": 400, "operations": "bulk"}));
+    for sink in [&point, &refused] {
+        for id in [
+            "a\tb", "a\nb", "a\rb", "\ta", "a\u{0}", "a\u{7f}", ".", "..", "a ",
+        ] {
+            for kind in [OperationKind::Delete, OperationKind::Replace] {
+                let document = if kind == OperationKind::Delete {
+                    String::new()
+                } else {
+                    json!({"id": id, "pk": "k"}).to_string()
+                };
+                submit(sink, 0, kind, id, "[\"k\"]", &document);
+                let done = outcomes(sink, 1);
+                let error = done[0]
+                    .error
+                    .as_ref()
+                    .unwrap_or_else(|| panic!("{kind:?} of {id:?} went through"));
+                assert_eq!((error.kind, error.status), (Kind::BadRequest, 0), "{error}");
+                assert!(error.message.contains("sink.bulk"), "{error}");
+            }
+        }
+    }
+    local.clear_faults();
+    // In bulk the id is data, and the document is found.
+    for id in ["a\tb", "a\nb", "a\u{1}", "a "] {
+        submit(
+            &bulk,
+            0,
+            OperationKind::Create,
+            id,
+            "[\"k\"]",
+            &json!({"id": id, "pk": "k"}).to_string(),
+        );
+        assert_all_ok(&outcomes(&bulk, 1));
+        submit(&bulk, 0, OperationKind::Delete, id, "[\"k\"]", "");
+        let done = outcomes(&bulk, 1);
+        assert_eq!(
+            (done[0].result, done[0].status),
+            (OutcomeResult::Ok, 204),
+            "{id:?}: {:?}",
+            done[0].error
+        );
+    }
+    for id in ["ab", "a"] {
+        submit(
+            &bulk,
+            0,
+            OperationKind::Replace,
+            id,
+            "[\"k\"]",
+            &document(id, "k", 1),
+        );
+        assert_all_ok(&outcomes(&bulk, 1));
+    }
+}
+
+#[test]
+fn failed_attempts_are_part_of_an_outcomes_charge() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin(
+        "faults",
+        json!({"status": 503, "operations": "bulk", "count": 4, "requestCharge": 100.0}),
+    );
+    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "1")]);
+    upsert_all(&sink, &rows("a", 10, 1));
+    let done = outcomes(&sink, 10);
+    assert_all_ok(&done);
+    let spent: f64 = done.iter().map(|o| o.request_charge).sum();
+    let counted = sink.metrics().request_charge_milli.load(Relaxed) as f64 / 1000.0;
+    assert!(
+        spent >= 100.0 && (spent - counted).abs() < 1.0,
+        "outcomes {spent}, requests {counted}"
+    );
+}

@@ -167,24 +167,32 @@ fn java_major() -> Option<u32> {
 /// Builds the shipped crates. Apart from the local account, so that the emulator's feature of the driver never gets into them.
 pub fn cargo() -> Result<()> {
     println!("building the core, the producer, the consumer and the initializer");
-    let build = |packages: &[&str]| {
-        let mut command = Command::new("cargo");
-        command
-            .args(["build", "--quiet", "--release"])
-            .current_dir(root());
-        for package in packages {
-            command.args(["-p", package]);
-        }
-        run(&mut command)
-    };
-    build(&[
+    packages(&[
         "cosmosflink-core",
         "cosmosflink-producer",
         "cosmosflink-consumer",
         "cosmosflink-init",
     ])?;
     println!("building the local account");
-    build(&["cosmos-local"])
+    packages(&["cosmos-local"])
+}
+
+/// Builds what tests of the Java connector need: the library, and apart from it, as above, the local account.
+pub fn account_and_library() -> Result<()> {
+    println!("building the core and the local account");
+    packages(&["cosmosflink-core"])?;
+    packages(&["cosmos-local"])
+}
+
+fn packages(names: &[&str]) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["build", "--quiet", "--release"])
+        .current_dir(root());
+    for name in names {
+        command.args(["-p", name]);
+    }
+    run(&mut command)
 }
 
 /// The library that the jars carry.

@@ -8,6 +8,7 @@ use anyhow::{bail, Result};
 use crate::build;
 use crate::build::Variant;
 use crate::demo::{self, Choice};
+use crate::docker;
 use crate::leaks;
 use crate::mistakes;
 use crate::process::run as run_command;
@@ -17,9 +18,12 @@ use crate::savepoints;
 /// What to leave out.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Leave out what needs a running cluster: end to end, faults, leaks.
+    /// Leave out what needs a running cluster or a container engine: end to end, faults, leaks.
     #[arg(long)]
     pub fast: bool,
+    /// Where no Docker engine answers, start Debian's for the check on a container, and stop it afterwards.
+    #[arg(long)]
+    pub docker: bool,
     /// Only the checks whose names contain this text.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -28,7 +32,7 @@ pub struct Options {
 /// Why a check cannot be made here. It counts as neither passed nor failed.
 #[derive(Debug, thiserror::Error)]
 #[error("skipped: {0}")]
-struct Skipped(&'static str);
+pub struct Skipped(pub &'static str);
 
 /// A check: its name and what it does.
 type Step = (&'static str, fn() -> Result<()>);
@@ -132,6 +136,13 @@ const CHECKS: &[Step] = &[
     }),
 ];
 
+/// Its name, and what it does without and with an engine of our own.
+const ON_AN_ENGINE: [&[Step]; 2] = [
+    &[(ON_A_CONTAINER, || docker::connector(false))],
+    &[(ON_A_CONTAINER, || docker::connector(true))],
+];
+const ON_A_CONTAINER: &str = "the connector on a container";
+
 const ON_A_CLUSTER: &[Step] = &[
     ("Java end to end over HTTP, with invalid orders", || {
         pipeline(|o| o.invalid_share = 0.02)
@@ -194,9 +205,17 @@ const ON_A_CLUSTER: &[Step] = &[
 /// Runs the checks in order and stops at the first that fails. What the runners print is shown as it is.
 pub fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
-    let on_a_cluster = if options.fast { &[] } else { ON_A_CLUSTER };
+    let (on_an_engine, on_a_cluster) = match options.fast {
+        true => (&[][..], &[][..]),
+        false => (ON_AN_ENGINE[usize::from(options.docker)], ON_A_CLUSTER),
+    };
     let wanted = |step: &&Step| options.only.as_deref().is_none_or(|text| step.0.contains(text));
-    let checks: Vec<_> = CHECKS.iter().chain(on_a_cluster).filter(wanted).collect();
+    let checks: Vec<_> = CHECKS
+        .iter()
+        .chain(on_an_engine)
+        .chain(on_a_cluster)
+        .filter(wanted)
+        .collect();
     if checks.is_empty() {
         bail!(
             "no check is called {:?}",
@@ -236,14 +255,31 @@ pub fn run(options: &Options) -> Result<()> {
 mod tests {
     use crate::root;
 
+    fn read(file: &str) -> String {
+        std::fs::read_to_string(root().join(file)).unwrap()
+    }
+
+    /// The lines between two marks.
+    fn between(text: &str, begin: &str, end: &str) -> Vec<String> {
+        let (_, rest) = text.split_once(begin).unwrap();
+        let lines = rest.split_once(end).unwrap().0.trim_end().lines().skip(1);
+        lines.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_test_of_the_local_accounts_readme_is_the_one_that_runs() {
+        let shown = between(&read("tests/cosmos-local/README.md"), "```java", "```");
+        let run = between(
+            &read("java-shim/testcontainers/src/test/java/io/cosmosflink/testcontainers/OrdersITCase.java"),
+            "// readme:begin",
+            "// readme:end",
+        );
+        assert!(shown.len() > 10);
+        assert_eq!(shown, run);
+    }
+
     #[test]
     fn the_job_of_the_readme_is_the_one_that_is_compiled() {
-        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
-        let between = |text: &str, begin: &str, end: &str| -> Vec<String> {
-            let (_, rest) = text.split_once(begin).unwrap();
-            let lines = rest.split_once(end).unwrap().0.trim_end().lines().skip(1);
-            lines.map(str::to_owned).collect()
-        };
         let shown = between(&read("README.md"), "```scala", "```");
         let compiled = between(
             &read("tests/readme/OrdersJob.scala"),

@@ -11,16 +11,23 @@ use anyhow::{anyhow, bail, Context, Result};
 use comfy_table::Table;
 use serde_json::{json, Value};
 
-use crate::build::{artifacts, Variant};
+use crate::build::{self, artifacts, Variant};
+use crate::checks::Skipped;
 use crate::demo::Options;
 use crate::pipeline::get;
-use crate::process::{free_port, interrupted, output, sleep};
+use crate::process::{free_port, interrupted, output, run, sleep};
 use crate::root;
 
 /// What a Flink image made here is called.
 const LOCAL_FLINK: &str = "flink:2.3.0-local";
 /// What the project's own images stand on.
 const BASE_IMAGE: &str = "debian:bookworm-slim";
+/// The variable that names the local account's image.
+const LOCAL_ACCOUNT: &str = "COSMOS_LOCAL_IMAGE";
+/// What Testcontainers 1.21.4 removes the containers of tests with, should these be killed.
+const REAPER: &str = "testcontainers/ryuk:0.12.0";
+/// Marks the containers of one run of the tests.
+const RUN_LABEL: &str = "io.cosmosflink.test-run";
 /// Variables that a caller's environment may override: everything else in it is not meant for this run.
 const IMAGES: [&str; 5] = [
     "FLINK_IMAGE",
@@ -41,27 +48,28 @@ struct Engine {
 }
 
 impl Engine {
-    /// The engine of the environment if it answers, else one of our own from the machine's packages.
+    /// The engine of the environment, or one that was started in our folder earlier, if it answers.
+    fn answering() -> Option<Engine> {
+        let socket = format!("unix://{}/docker.sock", Engine::folder().display());
+        [None, Some(socket)]
+            .map(|host| Engine { host, started: None })
+            .into_iter()
+            .find(Engine::answers)
+    }
+
+    fn folder() -> PathBuf {
+        root().join("target/docker")
+    }
+
+    /// The engine that answers, else one of our own from the machine's packages.
     fn find() -> Result<Engine> {
         if output(Command::new("docker").arg("--version")).is_err() {
             bail!("docker is missing (Debian: apt-get install -y --no-install-recommends docker.io iptables debootstrap docker-compose)");
         }
-        let found = Engine {
-            host: None,
-            started: None,
-        };
-        if found.answers() {
-            return Ok(found);
+        if let Some(engine) = Engine::answering() {
+            return Ok(engine);
         }
-        let folder = root().join("target/docker");
-        let socket = format!("unix://{}/docker.sock", folder.display());
-        let earlier = Engine {
-            host: Some(socket),
-            started: None,
-        };
-        if earlier.answers() {
-            return Ok(earlier);
-        }
+        let folder = Engine::folder();
         println!("no Docker engine answers; starting one in {}", folder.display());
         let host = output(script("engine.sh").arg("start").arg(&folder))?;
         Ok(Engine {
@@ -110,10 +118,7 @@ impl Engine {
                 ((*name).to_owned(), value)
             })
             .collect();
-        if !self.has(BASE_IMAGE) {
-            println!("no registry has {BASE_IMAGE}; making it from Debian's packages");
-            output(&mut self.script("local-images/base.sh"))?;
-        }
+        self.base()?;
         if !self.has(&names[0].1) {
             println!(
                 "no registry has {}; making {LOCAL_FLINK} from Flink's jars",
@@ -129,6 +134,49 @@ impl Engine {
                 .envs(names.clone()),
         )?;
         Ok(names)
+    }
+
+    /// Sees to it that what our own images stand on is there.
+    fn base(&self) -> Result<()> {
+        if !self.has(BASE_IMAGE) {
+            println!("no registry has {BASE_IMAGE}; making it from Debian's packages");
+            output(&mut self.script("local-images/base.sh"))?;
+        }
+        Ok(())
+    }
+
+    /// The image of the local account: the one that the environment names, as it is, else ours, from what was just built.
+    fn local_account(&self) -> Result<String> {
+        if let Some(given) = std::env::var(LOCAL_ACCOUNT).ok().filter(|name| !name.is_empty()) {
+            if !self.has(&given) {
+                bail!("{LOCAL_ACCOUNT} is {given}, which is neither here nor can be pulled");
+            }
+            return Ok(given);
+        }
+        let example = std::fs::read_to_string(root().join("infra/.env.example"))?;
+        let name = assignments(&example)
+            .remove(LOCAL_ACCOUNT)
+            .with_context(|| format!(".env.example does not name {LOCAL_ACCOUNT}"))?;
+        self.base()?;
+        println!("building {name}");
+        output(
+            self.script("images/prebuilt.sh")
+                .arg("cosmos-local")
+                .env("BASE_IMAGE", BASE_IMAGE)
+                .env(LOCAL_ACCOUNT, &name),
+        )?;
+        Ok(name)
+    }
+
+    /// Where it listens, for clients that know `DOCKER_HOST` and no contexts; `None`: at the default address.
+    fn address(&self) -> Option<String> {
+        let given = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        self.host.clone().or(given).or_else(|| {
+            let host = self
+                .docker(&["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
+                .ok()?;
+            Some(host.trim().to_owned()).filter(|host| !host.is_empty())
+        })
     }
 
     fn script(&self, path: &str) -> Command {
@@ -511,6 +559,54 @@ fn variables(compose: &str) -> Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
+/// Runs the tests of the Java connector on a local account in a container, and sees to it that no container stays behind.
+///
+/// # Errors
+/// [`Skipped`] where no engine answers and none shall be started; a test that failed; a container that was left.
+pub fn connector(start_an_engine: bool) -> Result<()> {
+    let engine = if start_an_engine {
+        Engine::find()?
+    } else {
+        Engine::answering().ok_or(Skipped(
+            "no Docker engine answers; with --docker one is started from Debian's packages",
+        ))?
+    };
+    let _lock = build::lock()?;
+    build::account_and_library()?;
+    let image = engine.local_account()?;
+    let run_id = format!("{}", std::process::id());
+    let mut maven = build::maven(&["verify", "-Pcontainer", "-pl", "testcontainers", "-am"]);
+    maven
+        .env(LOCAL_ACCOUNT, &image)
+        .env("COSMOSFLINK_TEST_RUN", &run_id);
+    if let Some(address) = engine.address() {
+        maven.env("DOCKER_HOST", address);
+    }
+    if engine.host.is_some() {
+        // Our own engine is on this machine, even where this machine looks to Testcontainers like a container beside the engine.
+        maven.env("TESTCONTAINERS_HOST_OVERRIDE", "localhost");
+    }
+    if !engine.has(REAPER) {
+        println!("no registry has {REAPER}; the tests stop their containers themselves");
+        maven.env("TESTCONTAINERS_RYUK_DISABLED", "true");
+    }
+    let result = run(&mut maven);
+    let filter = format!("label={RUN_LABEL}={run_id}");
+    let left = engine.docker(&["ps", "-aq", "--filter", &filter])?;
+    let left: Vec<_> = left.split_whitespace().collect();
+    if !left.is_empty() {
+        engine.docker(&[&["rm", "--force", "--volumes"][..], &left].concat())?;
+    }
+    result?;
+    if !left.is_empty() {
+        bail!(
+            "the tests left {} containers behind; they are removed now",
+            left.len()
+        );
+    }
+    Ok(())
+}
+
 /// Compares a compose file with the example of its environment: same variables, same defaults.
 fn check_variables(compose: &str, example: &str) -> Result<()> {
     let (used, mut explained) = (variables(compose)?, assignments(example));
@@ -650,6 +746,24 @@ mod tests {
         let compose = "  dockerfile: infra/images/Dockerfile\n  target: nobody\n";
         let error = check_builds(compose, &root()).unwrap_err().to_string();
         assert!(error.contains("nobody"), "{error}");
+    }
+
+    #[test]
+    fn the_local_account_has_one_name() {
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+        let name = assignments(&read("infra/.env.example"))[LOCAL_ACCOUNT].clone();
+        for (file, text) in [
+            (
+                "java-shim/testcontainers/src/main/java/io/cosmosflink/testcontainers/CosmosLocalContainer.java",
+                format!("DEFAULT_IMAGE = DockerImageName.parse(\"{name}\")"),
+            ),
+            (
+                "infra/images/prebuilt.sh",
+                format!("${{{LOCAL_ACCOUNT}:-{name}}}"),
+            ),
+        ] {
+            assert!(read(file).contains(&text), "{file} does not say {text}");
+        }
     }
 
     #[test]

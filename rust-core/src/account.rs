@@ -313,11 +313,12 @@ struct ContainerBody {
 }
 
 async fn connect(config: &AccountConfig, secret: Option<Secret>) -> Result<Arc<CosmosDriver>> {
-    let reference = credentials::reference(config, secret)?;
+    let clients = Clients::of(config).await?;
+    let reference = credentials::reference(config, secret, clients.as_ref())?;
     let mut runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
         .with_connection_pool(connections(config).map_err(failed)?);
-    if let Some(clients) = Clients::of(config).await? {
+    if let Some(clients) = clients {
         runtime = runtime.with_mock_http_client_factory(Arc::new(clients));
     }
     let runtime = runtime.build().await.map_err(failed)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{AccessToken, Secret as AzureSecret, TokenCredential, TokenRequestOptions};
 use azure_core::error::ErrorKind;
-use azure_core::http::ClientOptions;
+use azure_core::http::{ClientOptions, Transport};
 use azure_core::time::OffsetDateTime;
 use azure_data_cosmos_driver::models::AccountReference;
 use futures::future::{BoxFuture, Shared};
@@ -24,6 +24,7 @@ use crate::config::{AccountConfig, Auth, RetryConfig, Secret};
 use crate::error::{CoreError, Kind, Result};
 use crate::retry::Attempts;
 use crate::source::panic_text;
+use crate::transport::Clients;
 
 /// Longest time for one request for a token. The slowest is a developer's tool, which starts an interpreter first.
 const REQUEST: Duration = Duration::from_secs(20);
@@ -228,11 +229,15 @@ impl TokenCredential for Tokens {
     }
 }
 
-/// The account with what signs its requests.
+/// The account with what signs its requests. `clients` are the account's own, if it has any.
 ///
 /// # Errors
 /// Config when a credential cannot be built from the options.
-pub fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<AccountReference> {
+pub(crate) fn reference(
+    config: &AccountConfig,
+    secret: Option<Secret>,
+    clients: Option<&Clients>,
+) -> Result<AccountReference> {
     let endpoint = config.endpoint.clone();
     let source = match (&config.auth, secret) {
         (Auth::Key(_), Some(key)) => {
@@ -245,7 +250,7 @@ pub fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<Accou
             })?;
             return Ok(AccountReference::with_account_key(endpoint, key));
         }
-        (auth, secret) => source(auth, secret, client_options(config)).map_err(|e| {
+        (auth, secret) => source(auth, secret, client_options(config, clients)?).map_err(|e| {
             CoreError::config(format!(
                 "the Entra ID credential cannot be built: {e}; check the cosmos.auth options"
             ))
@@ -255,16 +260,22 @@ pub fn reference(config: &AccountConfig, secret: Option<Secret>) -> Result<Accou
     Ok(AccountReference::with_credential(endpoint, tokens))
 }
 
-fn client_options(config: &AccountConfig) -> ClientOptions {
+fn client_options(config: &AccountConfig, clients: Option<&Clients>) -> Result<ClientOptions> {
     let cloud = config.authority_host.as_ref().map(|host| {
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = host.to_string();
         Arc::new(CloudConfiguration::Custom(cloud))
     });
-    ClientOptions {
+    // A managed identity's tokens come from this machine, past any proxy.
+    let clients = clients.filter(|_| !matches!(config.auth, Auth::ManagedIdentity { .. }));
+    let client = clients
+        .map(|c| c.for_tokens(config.connect_timeout))
+        .transpose()?;
+    Ok(ClientOptions {
         cloud,
+        transport: client.map(|client| Transport::new(Arc::new(client))),
         ..Default::default()
-    }
+    })
 }
 
 fn source(

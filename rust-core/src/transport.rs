@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
 use azure_data_cosmos_driver::diagnostics::RequestSentStatus;
@@ -17,7 +18,8 @@ use azure_data_cosmos_driver::test::{
     TransportError,
 };
 use azure_data_cosmos_driver::CosmosError;
-use reqwest::{Certificate, Client};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder};
 
 use crate::config::{AccountConfig, Proxy};
 use crate::error::{CoreError, Result};
@@ -65,9 +67,40 @@ impl Clients {
         }))
     }
 
-    fn client(&self, pool: &ConnectionPoolOptions) -> reqwest::Result<Client> {
+    /// For requests for tokens, which take the same way out as those to the account.
+    ///
+    /// # Errors
+    /// Config when it cannot be made.
+    pub fn for_tokens(&self, connect_timeout: Duration) -> Result<Client> {
+        let builder = self
+            .builder()
+            .connect_timeout(connect_timeout)
+            .redirect(Policy::none());
+        builder.build().map_err(|e| {
+            CoreError::config(format!(
+                "the HTTP client for tokens cannot be made: {}",
+                chain(&e)
+            ))
+        })
+    }
+
+    /// What every client has: whom it trusts, and the way out.
+    fn builder(&self) -> ClientBuilder {
         let mut builder = Client::builder()
             .tls_backend_rustls()
+            .tls_certs_merge(self.authorities.iter().cloned());
+        if !self.environment {
+            builder = builder.no_proxy();
+        }
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        builder
+    }
+
+    fn client(&self, pool: &ConnectionPoolOptions) -> reqwest::Result<Client> {
+        let mut builder = self
+            .builder()
             .pool_max_idle_per_host(pool.max_idle_connections_per_endpoint())
             .connect_timeout(pool.max_connect_timeout())
             .timeout(pool.max_dataplane_request_timeout())
@@ -75,19 +108,12 @@ impl Clients {
             .http2_keep_alive_timeout(pool.http2_keep_alive_timeout())
             .http2_keep_alive_while_idle(true)
             .tcp_keepalive(pool.tcp_keepalive_time())
-            .tcp_keepalive_interval(pool.tcp_keepalive_interval())
-            .tls_certs_merge(self.authorities.iter().cloned());
+            .tcp_keepalive_interval(pool.tcp_keepalive_interval());
         if let Some(idle) = pool.idle_connection_timeout() {
             builder = builder.pool_idle_timeout(idle);
         }
         if !self.http2 {
             builder = builder.http1_only();
-        }
-        if !self.environment {
-            builder = builder.no_proxy();
-        }
-        if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(proxy.clone());
         }
         builder.build()
     }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -413,6 +413,8 @@ fn no_session_is_kept_for_a_connector_that_does_not_read_its_writes() {
 struct Forward {
     port: u16,
     requests: Arc<AtomicUsize>,
+    /// Where tunnels were asked for; none is given.
+    tunnels: Arc<Mutex<Vec<String>>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -421,29 +423,37 @@ impl Forward {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (requests, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, end) = (requests.clone(), ended.clone());
+        let tunnels: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (count, asked, end) = (requests.clone(), tunnels.clone(), ended.clone());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if end.load(Ordering::Relaxed) {
                     break;
                 }
-                let count = count.clone();
-                thread::spawn(move || Self::serve(client, &count));
+                let (count, asked) = (count.clone(), asked.clone());
+                thread::spawn(move || Self::serve(client, &count, &asked));
             }
         });
         Forward {
             port,
             requests,
+            tunnels,
             ended,
         }
     }
 
     /// One connection with one request: it ends as the server's does.
-    fn serve(client: TcpStream, count: &AtomicUsize) -> Option<()> {
+    fn serve(client: TcpStream, count: &AtomicUsize, tunnels: &Mutex<Vec<String>>) -> Option<()> {
         let mut from_client = BufReader::new(client.try_clone().ok()?);
         let mut to_client = client;
         let mut line = String::new();
         from_client.read_line(&mut line).ok().filter(|n| *n > 0)?;
+        if let Some(tunnel) = line.strip_prefix("CONNECT ") {
+            tunnels.lock().unwrap().push(tunnel.split(' ').next()?.to_owned());
+            return to_client
+                .write_all(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n")
+                .ok();
+        }
         let url: url::Url = line.split(' ').nth(1)?.parse().ok()?;
         count.fetch_add(1, Ordering::Relaxed);
         let mut server = TcpStream::connect((url.host_str()?, url.port()?)).ok()?;
@@ -566,4 +576,131 @@ fn a_handle_that_is_opened_after_a_container_was_recreated_gets_the_new_one() {
     local.admin("drop", json!({"database": "orders", "container": "c"}));
     let error = Source::open(config(&local, &[])).map(drop).unwrap_err();
     assert_eq!(error.kind, Kind::NotFound, "{error}");
+}
+
+/// A request for a token goes the way of the account's own, and tells in the end that it could not.
+#[test]
+fn tokens_are_asked_for_through_the_proxy() {
+    let (local, proxy) = (Local::start(&["c:/pk:1"]), Forward::start());
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    let extra = [
+        ("cosmos.proxy", url.as_str()),
+        ("cosmos.auth.type", "client-secret"),
+        ("cosmos.auth.tenant-id", "tenant"),
+        ("cosmos.auth.client-id", "client"),
+        ("cosmos.auth.client-secret", "VerySecret"),
+        ("cosmos.auth.authority-host", "https://login.sovereign.invalid"),
+        ("cosmos.request-timeout-ms", "8000"),
+    ];
+    let error = Source::open(config(&local, &extra)).map(drop).unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+    assert!(!error.message.contains("VerySecret"), "{error}");
+    let tunnels = proxy.tunnels.lock().unwrap();
+    assert!(!tunnels.is_empty(), "{error}");
+    assert!(
+        tunnels.iter().all(|t| t == "login.sovereign.invalid:443"),
+        "{tunnels:?}"
+    );
+}
+
+#[test]
+fn http_2_can_be_switched_off() {
+    for (http2, version) in [("true", "2"), ("false", "1.1")] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("cosmos.http2", http2)]);
+        upserts(&sink, "h", 10, 2);
+        outcomes(&sink, 10);
+        for request in local.requests("bulk") {
+            assert_eq!(request["http"], json!(version), "{request}");
+        }
+        assert!(!local.requests("bulk").is_empty());
+    }
+}
+
+/// A listener whose queue is full drops what comes: a connection is neither made nor refused.
+#[test]
+fn a_connection_is_waited_for_as_long_as_the_option_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(queued) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(queued);
+    }
+    let endpoint = format!("http://{address}/");
+    let open = |limit: &str| {
+        let options = [
+            ("cosmos.endpoint", endpoint.as_str()),
+            ("cosmos.database", "orders"),
+            ("cosmos.container", "c"),
+            ("cosmos.auth.key", "c2VjcmV0"),
+            ("cosmos.connect-timeout-ms", limit),
+        ];
+        let options = options.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let started = Instant::now();
+        let error = Source::open(Config::parse(Role::Source, &options).unwrap())
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.kind, Kind::Transient, "{error}");
+        started.elapsed()
+    };
+    let (short, long) = (open("100"), open("2000"));
+    assert!(short + Duration::from_secs(1) < long, "{short:?}, {long:?}");
+}
+
+fn two_regions() -> Local {
+    Local::start_with(&["c:/pk:1"], |c| {
+        c.regions = vec!["East US".to_owned(), "West US".to_owned()];
+    })
+}
+
+#[test]
+fn a_request_fails_over_as_often_as_the_option_says() {
+    let local = two_regions();
+    let sink = local.sink("c", &[]);
+    upserts(&sink, "f", 20, 5);
+    outcomes(&sink, 20);
+    local.admin(
+        "faults",
+        json!({"operations": "changeFeed", "region": "East US", "status": 503}),
+    );
+    let (source, _) = local.source_of_all("c", &[]);
+    read(&source, 20);
+    assert_eq!(source.metrics().retries.load(Ordering::Relaxed), 0);
+    let (source, _) = local.source_of_all("c", &[("cosmos.failover.max-retries", "0")]);
+    let started = Instant::now();
+    while source.metrics().retries.load(Ordering::Relaxed) < 3 {
+        assert!(started.elapsed() < WAIT);
+        assert_eq!(
+            source.next_page(Duration::from_millis(50)).unwrap(),
+            0,
+            "it failed over"
+        );
+    }
+    local.clear_faults();
+    read(&source, 20);
+}
+
+#[test]
+fn slow_metadata_is_asked_for_in_a_second_region_unless_switched_off() {
+    let look_up = |threshold: &str| {
+        let local = two_regions();
+        let config = config(&local, &[("cosmos.hedging.threshold-ms", threshold)]);
+        let (account, container) = open_blocking(async {
+            let (account, _, container) = Account::open_with_container(config).await?;
+            account.partition_ranges(&container, false).await?;
+            Ok((account, container))
+        })
+        .unwrap();
+        local.admin(
+            "faults",
+            json!({"operations": "container", "region": "East US", "delayMillis": 4000}),
+        );
+        let config = self::config(&local, &[("cosmos.hedging.threshold-ms", threshold)]);
+        let started = Instant::now();
+        open_blocking(async move { account.check_container(&config, &container).await }).unwrap();
+        started.elapsed()
+    };
+    let limit = Duration::from_millis(3500);
+    assert!(look_up("200") < limit);
+    assert!(look_up("0") > limit);
 }

@@ -127,6 +127,7 @@ const CONSISTENCY: &[&str] = &[
 ];
 const PRIORITY_LEVELS: &[&str] = &["default", "high", "low"];
 const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
+const ON_DECODE_ERROR: &[&str] = &["fail", "skip", "raw"];
 const MIB: u64 = 1024 * 1024;
 
 /// Every option of the connectors and the jobs.
@@ -166,7 +167,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt(S, "source.start", "COSMOS_SOURCE_START", Type::Start, "beginning", "Where a job without a savepoint begins to read the change feed."),
     opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
     opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes of pages that one reader holds ahead of the job."),
-    opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at an idle feed range, in milliseconds; it grows from 50."),
+    opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at a feed range that has been read to its end, in milliseconds. Where it is set, each pause is as long, unless source.min-poll-interval-ms is set too."),
+    opt(S, "source.min-poll-interval-ms", "COSMOS_SOURCE_MIN_POLL_INTERVAL_MS", Type::Int(10, 3_600_000), "50", "Pause after a look that found changes, in milliseconds; it doubles up to source.poll-interval-ms while there are none. Where only source.poll-interval-ms is set, it is that."),
+    opt(S, "source.on-decode-error", "COSMOS_SOURCE_ON_DECODE_ERROR", Type::Choice(ON_DECODE_ERROR), "fail", "What becomes of a document that cannot be decoded (bytes that are no UTF-8, an id that is no text, a deserializer that refuses it): fail the job, skip and count it, or hand it over raw."),
     opt(S, "source.discovery-interval-ms", "COSMOS_SOURCE_DISCOVERY_INTERVAL_MS", Type::Int(0, 86_400_000), "60000", "Pause between two looks for new feed ranges, in milliseconds; 0 looks only once."),
     opt(K, "sink.bulk", "COSMOS_SINK_BULK", Type::Bool, "true", "Whether operations travel in bulk requests by physical partition. false sends each alone."),
     opt(K, "sink.max-operations-per-request", "COSMOS_SINK_MAX_OPERATIONS", Type::Int(1, 100), "100", "Most operations in one bulk request; the service takes 100."),
@@ -314,6 +317,16 @@ pub enum Start {
     PointInTime(i64),
 }
 
+/// What becomes of a document that cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDecodeError {
+    Fail,
+    /// Count it and leave it out.
+    Skip,
+    /// Count it and hand it over, marked.
+    Raw,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureMode {
     Fail,
@@ -348,7 +361,11 @@ pub struct Config {
     pub start: Start,
     pub page_size: u32,
     pub prefetch_bytes: u64,
+    /// Longest pause between two looks at a feed range that has been read to its end.
     pub poll_interval: Duration,
+    /// Pause after a look that found changes.
+    pub min_poll_interval: Duration,
+    pub on_decode_error: OnDecodeError,
     pub bulk: bool,
     pub max_operations: usize,
     pub max_request_bytes: usize,
@@ -550,6 +567,12 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
         check_value(spec, value)?;
         out.insert(name.clone(), value.clone());
     }
+    if !out.contains_key("source.min-poll-interval-ms") {
+        // An interval that was asked for is meant as it stands; only the default starts below it.
+        if let Some(interval) = out.get("source.poll-interval-ms").cloned() {
+            out.insert("source.min-poll-interval-ms".to_owned(), interval);
+        }
+    }
     for o in OPTIONS {
         if !o.default.is_empty() {
             out.entry(o.name.to_owned())
@@ -573,6 +596,7 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
         Ok(())
     };
     at_most("cosmos.retry.backoff-ms", "cosmos.retry.max-backoff-ms")?;
+    at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
     if role == Role::Sink {
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
         if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {
@@ -720,6 +744,12 @@ impl Config {
             page_size: number("source.page-size") as u32,
             prefetch_bytes: number("source.prefetch-bytes"),
             poll_interval: millis("source.poll-interval-ms"),
+            min_poll_interval: millis("source.min-poll-interval-ms"),
+            on_decode_error: match text("source.on-decode-error").as_str() {
+                "skip" => OnDecodeError::Skip,
+                "raw" => OnDecodeError::Raw,
+                _ => OnDecodeError::Fail,
+            },
             bulk: text("sink.bulk") == "true",
             max_operations: number("sink.max-operations-per-request") as usize,
             max_request_bytes: number("sink.max-request-bytes") as usize,
@@ -912,6 +942,29 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let error = source.resolve("cosmos.auth.key-file").unwrap_err();
         assert!(error.message.contains("cosmosflink-key-"), "{error}");
+    }
+
+    #[test]
+    fn a_poll_interval_that_is_set_is_each_pause() {
+        let pauses = |extra: &[(&str, &str)]| {
+            let filled = validate(Role::Source, &with(extra)).unwrap();
+            // What was filled in once is given again by the shims.
+            let config = Config::parse(Role::Source, &filled.into_iter().collect::<Vec<_>>()).unwrap();
+            (
+                config.min_poll_interval.as_millis(),
+                config.poll_interval.as_millis(),
+            )
+        };
+        let (poll, min) = ("source.poll-interval-ms", "source.min-poll-interval-ms");
+        assert_eq!(pauses(&[]), (50, 1000));
+        assert_eq!(pauses(&[(poll, "5000")]), (5000, 5000));
+        assert_eq!(pauses(&[(poll, "5000"), (min, "20")]), (20, 5000));
+        assert_eq!(pauses(&[(min, "20")]), (20, 1000));
+        let error = Config::parse(Role::Source, &with(&[(min, "2000")])).unwrap_err();
+        assert!(
+            error.message.contains(min) && error.message.contains(poll),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use azure_core::base64;
 use azure_data_cosmos_driver::models::{
     ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, MaxItemCountHint,
     ResponseBody,
@@ -11,17 +12,18 @@ use azure_data_cosmos_driver::models::{
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use futures::{stream, StreamExt, TryStreamExt};
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{open_blocking, read_options, within, Account};
-use crate::config::{Config, Start};
+use crate::config::{Config, OnDecodeError, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::{build, Items, KeyPaths, PageHead};
 use crate::retry::until_answered;
 use crate::split::{uncovered, Split, SplitEntry};
-use crate::status::{Asked, Fate};
+use crate::status::{nothing_new, Asked, Fate};
 
 /// A page as it came: its items, and the position after it.
 pub struct RawPage {
@@ -29,23 +31,83 @@ pub struct RawPage {
     /// Bytes received.
     pub bytes: u64,
     pub continuation: String,
+    /// The service said that there is nothing new. An empty page without that may have moved the position on.
+    pub unchanged: bool,
+    /// Number of the last write in the partition that answered, where the service gave it.
+    pub lsn: Option<i64>,
+    /// Feed ranges that the cursor asks in turn, one for each page: several after a partition was split.
+    pub ranges: usize,
+}
+
+/// In front of a continuation token of the driver's first version.
+const TOKEN_PREFIX: &str = "c1.";
+
+/// What is read in the driver's continuation token, behind its prefix JSON in base64url. All else in it is the driver's own affair, and so is
+/// the meaning of a token that looks different.
+#[derive(Deserialize)]
+struct Token {
+    /// Resource id of the container.
+    rid: String,
+    root: TokenRoot,
+}
+
+#[derive(Deserialize)]
+struct TokenRoot {
+    /// The feed ranges that have been asked at least once, in order and without overlap.
+    #[serde(default)]
+    active_tokens: Vec<TokenRange>,
+}
+
+#[derive(Deserialize)]
+struct TokenRange {
+    min_epk: String,
+    max_epk: String,
+}
+
+impl Token {
+    fn read(text: &str) -> Option<Token> {
+        let json = base64::decode_url_safe(text.strip_prefix(TOKEN_PREFIX)?).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// How many ranges the feed range `[min, max)` is read in. A gap that was never asked is at least one.
+    fn ranges(&self, min: &str, max: &str) -> usize {
+        let (mut at, mut count) = (min, 0);
+        for range in &self.root.active_tokens {
+            count += 1 + usize::from(range.min_epk.as_str() > at);
+            at = at.max(range.max_epk.as_str());
+        }
+        count + usize::from(at < max)
+    }
 }
 
 /// Reads one feed range from a position on.
+///
+/// The driver asks the ranges of a partition that was split in turn, one for each page, and stays with a range that failed. So the
+/// cursor may be used again after a failed request, and its last [`RawPage::ranges`] pages came from all of its ranges.
 pub struct FeedCursor {
     account: Arc<Account>,
     container: ContainerReference,
     options: OperationOptions,
     plan: OperationPlan,
+    name: String,
+    min: String,
+    max: String,
+    /// The last position that is known.
+    continuation: Option<String>,
 }
 
 impl FeedCursor {
-    /// Plans the reading of `split` from its position.
+    /// Plans the reading of `split` from its position, in pages of at most `limit` documents.
+    ///
+    /// # Errors
+    /// State when the position is that of another container, or damaged.
     pub async fn open(
         account: &Arc<Account>,
         container: &ContainerReference,
         config: &Config,
         split: &Split,
+        limit: u32,
     ) -> Result<FeedCursor> {
         let start = match split.start {
             Start::Beginning => ChangeFeedStartFrom::Beginning,
@@ -56,8 +118,23 @@ impl FeedCursor {
                 })?,
             ),
         };
-        let limit = NonZeroU32::new(config.page_size)
-            .ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+        if let Some(text) = split
+            .continuation
+            .as_deref()
+            .filter(|text| text.starts_with(TOKEN_PREFIX))
+        {
+            let token = Token::read(text).ok_or_else(|| {
+                CoreError::state(format!(
+                    "the position of split {} is damaged; restore from another savepoint or start without state",
+                    split.id()
+                ))
+            })?;
+            if token.rid != container.rid() {
+                return Err(recreated(&config.container, &token.rid, container.rid()));
+            }
+        }
+        let limit =
+            NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
         let operation = CosmosOperation::change_feed(container.clone(), Some(split.feed_range()?))
             .with_change_feed_start(start)
             .with_max_item_count(MaxItemCountHint::Limit(limit));
@@ -67,18 +144,34 @@ impl FeedCursor {
             .driver
             .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
             .await
-            .map_err(failed)?;
+            .map_err(|e| {
+                let mut error = failed(e);
+                if token.is_some() && error.kind == Kind::BadRequest {
+                    // Nothing was asked but partition ranges: it is the position that the driver refuses.
+                    error = CoreError::state(format!(
+                        "the position of split {} does not fit container '{}': {error}; restore from another savepoint or start without state",
+                        split.id(),
+                        config.container
+                    ));
+                }
+                error
+            })?;
         Ok(FeedCursor {
             account: account.clone(),
             container: container.clone(),
             options,
             plan,
+            name: config.container.clone(),
+            min: split.min.clone(),
+            max: split.max.clone(),
+            continuation: split.continuation.clone(),
         })
     }
 
     /// The next page; it has no records when there are no changes now.
     ///
-    /// After an error the cursor must be opened again from the last position.
+    /// # Errors
+    /// Those of a request; State when the container is another one than when the split was made.
     pub async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
         use std::sync::atomic::Ordering::Relaxed;
         let started = Instant::now();
@@ -103,6 +196,8 @@ impl FeedCursor {
             // With what the driver's own attempts before it cost.
             response.diagnostics_ref().total_request_charge().value(),
         );
+        let mut unchanged = nothing_new(u16::from(response.status().status_code()));
+        let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         let (items, bytes) = match response.into_body() {
             ResponseBody::NoPayload => (Items::None, 0),
             ResponseBody::Items(items) => {
@@ -121,10 +216,21 @@ impl FeedCursor {
             .map_err(failed)?
             .as_str()
             .to_owned();
+        let token = Token::read(&continuation);
+        if let Some(token) = token.as_ref().filter(|t| t.rid != self.container.rid()) {
+            // A plan that has no position yet is carried over to the new container by the driver.
+            return Err(recreated(&self.name, self.container.rid(), &token.rid));
+        }
+        // A page that leaves the position where it was is another way to say that there is nothing new.
+        unchanged |= self.continuation.as_deref() == Some(&continuation);
+        self.continuation = Some(continuation.clone());
         Ok(RawPage {
             items,
             bytes,
             continuation,
+            unchanged,
+            lsn,
+            ranges: token.map_or(1, |t| t.ranges(&self.min, &self.max)),
         })
     }
 }
@@ -297,13 +403,13 @@ async fn fix_now(
     };
     while split.start == Start::Now && split.continuation.is_none() {
         let ask = || async {
-            let mut cursor = FeedCursor::open(account, container, config, &split).await?;
+            let mut cursor = FeedCursor::open(account, container, config, &split, config.page_size).await?;
             cursor.next(metrics).await
         };
         let page = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
         // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked for again: only
         // an empty page fixes the position.
-        if build(&head, &page.items, &paths)?.records == 0 {
+        if page.unchanged || build(&head, &page.items, &paths, OnDecodeError::Raw)?.documents == 0 {
             split.continuation = Some(page.continuation);
         }
     }
@@ -318,4 +424,43 @@ pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
     CoreError::state(format!(
         "container '{container}' was recreated (resource id {now}, the state has {in_state}); start the job without that state"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(json: &str) -> Option<Token> {
+        Token::read(&format!("c1.{}", base64::encode_url_safe(json)))
+    }
+
+    #[test]
+    fn ranges_are_counted_with_those_that_were_never_asked() {
+        let ranges = |list: &[(&str, &str)]| {
+            let list: Vec<_> = list
+                .iter()
+                .map(|(a, b)| format!(r#"{{"min_epk":"{a}","max_epk":"{b}","server_continuation":"7"}}"#))
+                .collect();
+            let root = format!(
+                r#"{{"kind":"unordered_merge","active_tokens":[{}]}}"#,
+                list.join(",")
+            );
+            let json = format!(r#"{{"op":"ChangeFeed","rid":"r","root":{root}}}"#);
+            token(&json).unwrap().ranges("10", "80")
+        };
+        assert_eq!(ranges(&[]), 1);
+        assert_eq!(ranges(&[("10", "80")]), 1);
+        assert_eq!(ranges(&[("10", "40"), ("40", "80")]), 2);
+        assert_eq!(ranges(&[("10", "40")]), 2);
+        assert_eq!(ranges(&[("20", "40"), ("60", "80")]), 4);
+    }
+
+    #[test]
+    fn a_token_of_another_shape_is_left_to_the_driver() {
+        let token = token(r#"{"op":"ChangeFeed","rid":"r","cfm":true,"root":{"kind":"request"}}"#).unwrap();
+        assert_eq!((token.rid.as_str(), token.ranges("", "FF")), ("r", 1));
+        for text in ["", "c1.", "c1.!", "c2.e30", "\"7\"", "c1.e30"] {
+            assert!(Token::read(text).is_none(), "{text}");
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use azure_core::Bytes;
 use memchr::{memchr, memchr2};
 
-use crate::error::{CoreError, Result};
+use crate::config::OnDecodeError;
+use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 
 /// Size of one row of the record table.
@@ -11,6 +12,9 @@ pub const RECORD_BYTES: usize = 56;
 
 /// Flag of a page that reached the end of the feed.
 pub const FLAG_CAUGHT_UP: u32 = 1;
+
+/// Flag of a record whose document could not be decoded.
+pub const RECORD_UNDECODABLE: u8 = 1;
 
 /// Text for a partition key component that the document does not have, as the service writes it in its own headers.
 const UNDEFINED: &[u8] = b"{}";
@@ -60,7 +64,7 @@ struct Found<'a> {
     deleted_key: &'a [u8],
 }
 
-/// Walks JSON text that a parser has already accepted, or finds out that it is cut off; never reads out of bounds.
+/// Walks JSON text, or finds out that it is broken; never reads out of bounds.
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -71,12 +75,17 @@ struct Broken(&'static str);
 
 type Scan<T> = std::result::Result<T, Broken>;
 
+/// A page whose own structure is broken. No document can do that, since the service puts the page together: it is an answer that was
+/// cut off or spoilt on its way, and the next one is whole.
 impl From<Broken> for CoreError {
     fn from(broken: Broken) -> Self {
-        CoreError::internal(format!(
-            "a change feed item is not the JSON that was expected: {}",
-            broken.0
-        ))
+        CoreError::new(
+            Kind::Transient,
+            format!(
+                "a page of the change feed is not the JSON that was expected: {}",
+                broken.0
+            ),
+        )
     }
 }
 
@@ -322,40 +331,17 @@ fn nested<'a>(text: &'a [u8], path: &[String]) -> Scan<&'a [u8]> {
 
 /// An item is `{"current":{..},"metadata":{..}}`, for a delete without or with an empty `current`. The scanner stands before it
 /// and is left behind it.
-fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Scan<Found<'a>> {
-    let mut found = Found {
-        lsn: -1,
-        crts: -1,
-        ..Found::default()
-    };
+fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
     let mut enveloped = false;
     let start = scanner.at;
     scanner.object(|key, s| match key.text() {
         b"current" if s.peek()? == b'{' => {
             enveloped = true;
-            document(s, paths, &mut found)
+            document(s, paths, found)
         }
         b"metadata" if s.peek()? == b'{' => {
             enveloped = true;
-            s.object(|key, s| {
-                let value = s.value()?;
-                match key.text() {
-                    b"lsn" => found.lsn = integer(value).unwrap_or(-1),
-                    b"crts" => found.crts = integer(value).unwrap_or(-1),
-                    b"id" => found.deleted_id = value,
-                    b"partitionKey" => found.deleted_key = value,
-                    b"operationType" => {
-                        found.operation = match value {
-                            b"\"create\"" => 1,
-                            b"\"replace\"" => 2,
-                            b"\"delete\"" => 3,
-                            _ => 0,
-                        }
-                    }
-                    _ => {}
-                }
-                Ok::<_, Broken>(())
-            })
+            metadata(s, found)
         }
         _ => s.value().map(drop),
     })?;
@@ -364,13 +350,135 @@ fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths) -> Scan<Found<'a>> {
             bytes: scanner.bytes,
             at: start,
         };
-        document(&mut again, paths, &mut found)?;
+        document(&mut again, paths, found)?;
     }
     if found.id.is_empty() && !found.deleted_id.is_empty() {
         // A delete comes with an empty `current`: there is no document.
         found.document = b"";
     }
-    Ok(found)
+    Ok(())
+}
+
+fn metadata<'a>(scanner: &mut Scanner<'a>, found: &mut Found<'a>) -> Scan<()> {
+    scanner.object(|key, s| {
+        let value = s.value()?;
+        match key.text() {
+            b"lsn" => found.lsn = integer(value).unwrap_or(-1),
+            b"crts" => found.crts = integer(value).unwrap_or(-1),
+            b"id" => found.deleted_id = value,
+            b"partitionKey" => found.deleted_key = value,
+            b"operationType" => {
+                found.operation = match value {
+                    b"\"create\"" => 1,
+                    b"\"replace\"" => 2,
+                    b"\"delete\"" => 3,
+                    _ => 0,
+                }
+            }
+            _ => {}
+        }
+        Ok::<_, Broken>(())
+    })
+}
+
+/// What can be known of an item whose document cannot be read: the document's bytes, what the service says about it, and what was read of
+/// it before the fault.
+fn salvage<'a>(raw: &'a [u8], paths: &KeyPaths) -> Found<'a> {
+    let mut found = Found {
+        lsn: -1,
+        crts: -1,
+        ..Found::default()
+    };
+    let mut current: &[u8] = b"";
+    let walked = Scanner { bytes: raw, at: 0 }.object(|key, s| {
+        match key.text() {
+            b"current" => current = s.value()?,
+            b"metadata" if s.peek()? == b'{' => metadata(s, &mut found)?,
+            _ => drop(s.value()?),
+        }
+        Ok::<_, Broken>(())
+    });
+    if walked.is_err() || current.is_empty() {
+        current = raw;
+    }
+    // Fails at the fault; what came before it is kept.
+    let _ = document(
+        &mut Scanner {
+            bytes: current,
+            at: 0,
+        },
+        paths,
+        &mut found,
+    );
+    found.document = current;
+    found
+}
+
+/// Why an item that was walked through cannot be decoded. `utf8` says that the whole page is known to be UTF-8.
+fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static str> {
+    let texts = [found.document, found.deleted_id, found.deleted_key];
+    if !utf8 && texts.into_iter().any(|t| std::str::from_utf8(t).is_err()) {
+        return Some("it is not UTF-8");
+    }
+    let is_text = |quoted: &[u8]| match quoted {
+        [b'"', inner @ .., b'"'] => {
+            memchr(b'\\', inner).is_none() || serde_json::from_slice::<String>(quoted).is_ok()
+        }
+        _ => false,
+    };
+    match id_of(found) {
+        b"" => return Some("it has no id"),
+        id if !is_text(id) => return Some("its id is not text"),
+        _ => {}
+    }
+    let mut keys = found.keys[..paths.len()].iter();
+    let deleted_key = found.deleted_key;
+    if keys.any(|key| key.first() == Some(&b'"') && !is_text(key))
+        || (memchr(b'\\', deleted_key).is_some()
+            && serde_json::from_slice::<serde_json::Value>(deleted_key).is_err())
+    {
+        return Some("its partition key is not text");
+    }
+    None
+}
+
+/// JSON text of the id; empty when there is none.
+fn id_of<'a>(found: &Found<'a>) -> &'a [u8] {
+    match found.id {
+        b"" => found.deleted_id,
+        id => id,
+    }
+}
+
+/// The text of a JSON string of whatever bytes, with U+FFFD in place of what is no text; anything else as it stands.
+fn lossy(json: &[u8]) -> String {
+    const REPLACEMENT: &str = "\\ufffd";
+    let text = String::from_utf8_lossy(json);
+    let unit = |at: usize| {
+        let hex = text.get(at + 2..at + 6)?;
+        let escape = text.as_bytes()[at..].starts_with(b"\\u");
+        let hex = escape.then_some(hex)?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let (mut out, mut rest) = (String::with_capacity(text.len()), 0);
+    while let Some(at) = memchr(b'\\', &text.as_bytes()[rest..]).map(|i| rest + i) {
+        out.push_str(&text[rest..at]);
+        let (kept, next) = match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => {
+                (&text[at..at + 12], at + 12)
+            }
+            Some(0xD800..=0xDFFF) => (REPLACEMENT, at + 6),
+            Some(_) => (&text[at..at + 6], at + 6),
+            None => {
+                let next = at + 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8);
+                (&text[at..next], next)
+            }
+        };
+        out.push_str(kept);
+        rest = next;
+    }
+    out.push_str(&text[rest..]);
+    serde_json::from_str(&out).unwrap_or_else(|_| out.trim_matches('"').to_owned())
 }
 
 /// Whether these bytes are one JSON object by its brackets and strings, from the first byte to the last. What stands between
@@ -396,6 +504,12 @@ pub struct PageHead<'a> {
 pub struct Page {
     pub frame: Vec<u8>,
     pub records: usize,
+    /// Documents that came, those that were skipped included.
+    pub documents: usize,
+    /// Documents that could not be decoded, skipped or handed over raw.
+    pub undecodable: u64,
+    /// Number of the newest write in the page; -1 without records.
+    pub newest_lsn: i64,
     /// Newest `_ts`, epoch seconds; 0 without records.
     pub newest_ts: i64,
 }
@@ -420,8 +534,14 @@ pub enum Items {
 /// Builds the frame of a page from its items, in one pass.
 ///
 /// # Errors
-/// Internal when the bytes are not the service's; the page must then not count as read.
-pub fn build(head: &PageHead<'_>, items: &Items, paths: &KeyPaths) -> Result<Page> {
+/// BadRequest for a document that cannot be decoded, when that is to fail; Transient when the page itself is broken. In both cases it
+/// must not count as read.
+pub fn build(
+    head: &PageHead<'_>,
+    items: &Items,
+    paths: &KeyPaths,
+    on_decode_error: OnDecodeError,
+) -> Result<Page> {
     if paths.len() > MAX_KEY_PATHS {
         return Err(CoreError::internal(format!(
             "{} partition key paths; at most {MAX_KEY_PATHS} are known",
@@ -433,8 +553,8 @@ pub fn build(head: &PageHead<'_>, items: &Items, paths: &KeyPaths) -> Result<Pag
         Items::Envelope(body) => body.len(),
         Items::Apart(items) => items.iter().map(Bytes::len).sum(),
     };
-    // What is added to documents of 200 bytes and more fits into the half.
-    let capacity = 48 + head.split_id.len() + head.split.len() + size + size / 2;
+    // With the service's own fields an item has 300 bytes and more: what is added to it fits into a quarter.
+    let capacity = 64 + head.split_id.len() + head.split.len() + size + size / 4;
     let mut out = FrameWriter::with_capacity(FrameKind::Page, capacity);
     out.u32(0);
     out.u32(0);
@@ -447,14 +567,24 @@ pub fn build(head: &PageHead<'_>, items: &Items, paths: &KeyPaths) -> Result<Pag
         out: out.0,
         table: Vec::with_capacity(size / 8),
         newest_ts: 0,
+        newest_lsn: -1,
+        undecodable: 0,
+        skipped: 0,
         paths,
+        split_id: head.split_id,
+        on_decode_error,
     };
     match items {
         Items::None => {}
         Items::Envelope(body) => builder.envelope(body)?,
         Items::Apart(items) => {
             for bytes in items {
-                builder.record(&item(&mut Scanner { bytes, at: 0 }, paths)?)?;
+                let utf8 = std::str::from_utf8(bytes).is_ok();
+                let mut scanner = Scanner { bytes, at: 0 };
+                builder.item(&mut scanner, utf8)?;
+                if scanner.peek().is_ok() {
+                    return Err(Broken("there is something behind an item").into());
+                }
             }
         }
     }
@@ -468,6 +598,9 @@ pub fn build(head: &PageHead<'_>, items: &Items, paths: &KeyPaths) -> Result<Pag
     Ok(Page {
         frame: out.0,
         records,
+        documents: records + builder.skipped,
+        undecodable: builder.undecodable,
+        newest_lsn: builder.newest_lsn,
         newest_ts: builder.newest_ts,
     })
 }
@@ -481,11 +614,17 @@ struct Builder<'p> {
     out: Vec<u8>,
     table: Vec<u8>,
     newest_ts: i64,
+    newest_lsn: i64,
+    undecodable: u64,
+    skipped: usize,
     paths: &'p KeyPaths,
+    split_id: &'p str,
+    on_decode_error: OnDecodeError,
 }
 
 impl Builder<'_> {
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
+        let utf8 = std::str::from_utf8(body).is_ok();
         let mut seen = false;
         let mut scanner = Scanner { bytes: body, at: 0 };
         scanner.object(|key, s| -> Result<()> {
@@ -500,9 +639,7 @@ impl Builder<'_> {
                 return Ok(());
             }
             loop {
-                s.peek()?;
-                let found = item(s, self.paths)?;
-                self.record(&found)?;
+                self.item(s, utf8)?;
                 match s.peek()? {
                     b',' => s.at += 1,
                     b']' => {
@@ -519,47 +656,111 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn record(&mut self, found: &Found<'_>) -> Result<()> {
-        let out = &mut self.out;
+    /// The item before which the scanner stands; it is left behind it.
+    fn item(&mut self, scanner: &mut Scanner<'_>, utf8: bool) -> Result<()> {
+        if scanner.peek()? != b'{' {
+            return Err(Broken("an item is not an object").into());
+        }
+        let start = scanner.at;
+        let mut found = Found {
+            lsn: -1,
+            crts: -1,
+            ..Found::default()
+        };
+        match item(scanner, self.paths, &mut found) {
+            Ok(()) => match flaw(&found, self.paths, utf8) {
+                None => self.record(&found, 0),
+                Some(why) => self.undecodable(&found, why),
+            },
+            Err(Broken(why)) => {
+                // Its own fault alone if the page goes on behind its last bracket.
+                scanner.at = start;
+                let raw = scanner.value()?;
+                if !matches!(scanner.peek(), Ok(b',' | b']')) && scanner.at < scanner.bytes.len() {
+                    return Err(Broken(why).into());
+                }
+                self.undecodable(&salvage(raw, self.paths), why)
+            }
+        }
+    }
+
+    /// A document that cannot be decoded.
+    fn undecodable(&mut self, found: &Found<'_>, why: &str) -> Result<()> {
+        self.undecodable += 1;
+        match self.on_decode_error {
+            OnDecodeError::Raw => self.record(found, RECORD_UNDECODABLE),
+            OnDecodeError::Skip => {
+                self.skipped += 1;
+                self.newest_ts = self.newest_ts.max(found.ts);
+                self.newest_lsn = self.newest_lsn.max(found.lsn);
+                Ok(())
+            }
+            OnDecodeError::Fail => {
+                let mut key = Vec::new();
+                self.key(found, &mut key);
+                Err(CoreError::new(
+                    Kind::BadRequest,
+                    format!(
+                        "the document with id '{}' and partition key {}, write {} of split {}, cannot be decoded: {why}; correct or delete it, or set source.on-decode-error to skip or raw",
+                        lossy(id_of(found)),
+                        String::from_utf8_lossy(&key),
+                        found.lsn,
+                        self.split_id,
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Writes the partition key as a JSON array.
+    fn key(&self, found: &Found<'_>, out: &mut Vec<u8>) {
+        if found.document.is_empty() && found.deleted_key.first() == Some(&b'[') {
+            out.extend_from_slice(found.deleted_key);
+            return;
+        }
+        out.push(b'[');
+        for (n, key) in found.keys[..self.paths.len()].iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(if key.is_empty() { UNDEFINED } else { key });
+        }
+        out.push(b']');
+    }
+
+    fn record(&mut self, found: &Found<'_>, flags: u8) -> Result<()> {
+        let mut out = std::mem::take(&mut self.out);
         let doc_at = out.len();
         out.extend_from_slice(found.document);
-        let id_text = if found.id.is_empty() {
-            found.deleted_id
-        } else {
-            found.id
-        };
-        let (id_at, id_len) = match id_text {
+        let (id_at, id_len) = match id_of(found) {
+            id if flags != 0 => append(&mut out, lossy(id).as_bytes()),
             [b'"', inner @ .., b'"'] if memchr(b'\\', inner).is_none() => {
                 // The id stands in the document: point at it. That of a delete without a document is copied.
                 let inside = (inner.as_ptr() as usize).wrapping_sub(found.document.as_ptr() as usize);
                 if inside < found.document.len() {
                     (doc_at + inside, inner.len())
                 } else {
-                    append(out, inner)
+                    append(&mut out, inner)
                 }
             }
             escaped => {
                 let id: String =
                     serde_json::from_slice(escaped).map_err(|_| Broken("the id is not a string"))?;
-                append(out, id.as_bytes())
+                append(&mut out, id.as_bytes())
             }
         };
         let key_at = out.len();
-        if found.document.is_empty() && found.deleted_key.first() == Some(&b'[') {
-            out.extend_from_slice(found.deleted_key);
-        } else {
-            out.push(b'[');
-            for (n, key) in found.keys[..self.paths.len()].iter().enumerate() {
-                if n > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(if key.is_empty() { UNDEFINED } else { key });
-            }
-            out.push(b']');
+        self.key(found, &mut out);
+        if flags != 0 {
+            let text = String::from_utf8_lossy(&out[key_at..]).into_owned();
+            out.truncate(key_at);
+            out.extend_from_slice(text.as_bytes());
         }
         let key_len = out.len() - key_at;
         u32::try_from(out.len()).map_err(|_| too_large())?;
+        self.out = out;
         self.newest_ts = self.newest_ts.max(found.ts);
+        self.newest_lsn = self.newest_lsn.max(found.lsn);
         let mut row = [0u8; RECORD_BYTES];
         let words = [doc_at, found.document.len(), id_at, id_len, key_at, key_len];
         for (slot, v) in words.into_iter().enumerate() {
@@ -569,6 +770,7 @@ impl Builder<'_> {
             row[24 + slot * 8..32 + slot * 8].copy_from_slice(&v.to_le_bytes());
         }
         row[48] = found.operation;
+        row[49] = flags;
         self.table.extend_from_slice(&row);
         Ok(())
     }
@@ -595,6 +797,7 @@ pub(crate) mod tests {
         pub ts: i64,
         pub lsn: i64,
         pub operation: u8,
+        pub flags: u8,
     }
 
     /// Reads a PAGE frame by the letter of `docs/boundary.md`: split id, split bytes, flags, records.
@@ -610,15 +813,16 @@ pub(crate) mod tests {
                 let row = &frame[table + i * RECORD_BYTES..][..RECORD_BYTES];
                 let word = |s: usize| u32::from_le_bytes(row[s * 4..s * 4 + 4].try_into().unwrap()) as usize;
                 let long = |s: usize| i64::from_le_bytes(row[24 + s * 8..32 + s * 8].try_into().unwrap());
-                let text =
-                    |s: usize| String::from_utf8(frame[word(s)..word(s) + word(s + 1)].to_vec()).unwrap();
+                let bytes = |s: usize| frame[word(s)..word(s) + word(s + 1)].to_vec();
+                let text = |s: usize| String::from_utf8(bytes(s)).unwrap();
                 Record {
-                    document: text(0),
+                    document: String::from_utf8_lossy(&bytes(0)).into_owned(),
                     id: text(2),
                     key: text(4),
                     ts: long(0),
                     lsn: long(1),
                     operation: row[48],
+                    flags: row[49],
                 }
             })
             .collect();
@@ -634,7 +838,7 @@ pub(crate) mod tests {
     /// The records of a page, which must be the same however the driver hands it over.
     fn page(items: &[&str], paths: &[&str]) -> Result<Vec<Record>> {
         let records = |items: Items| {
-            let mut page = build(&HEAD, &items, &KeyPaths::new(paths))?;
+            let mut page = build(&HEAD, &items, &KeyPaths::new(paths), OnDecodeError::Fail)?;
             page.caught_up();
             let (id, split, flags, records) = read(&page.frame);
             assert_eq!(
@@ -673,7 +877,8 @@ pub(crate) mod tests {
                 key: r#"["eu"]"#.into(),
                 ts: 1_700_000_000,
                 lsn: 42,
-                operation: 0
+                operation: 0,
+                flags: 0,
             }]
         );
     }
@@ -733,6 +938,122 @@ pub(crate) mod tests {
         assert_eq!((record.key.as_str(), record.lsn), ("[null]", 7));
     }
 
+    /// Pages of a good document, an item of these bytes and another good document, cut apart and in an envelope.
+    fn with_item(item: &[u8], policy: OnDecodeError) -> [Result<Page>; 2] {
+        let good = |id: &str, lsn: usize| {
+            let text =
+                format!(r#"{{"current":{{"id":"{id}","pk":"é","_ts":5}},"metadata":{{"lsn":{lsn}}}}}"#);
+            text.into_bytes()
+        };
+        let items = [good("before", 1), item.to_vec(), good("behind", 3)];
+        let mut envelope = br#"{"_rid":"x","Documents":["#.to_vec();
+        envelope.extend(items.join(&b","[..]));
+        envelope.extend(br#"],"_count":3}"#);
+        let apart = items.into_iter().map(Bytes::from).collect();
+        [Items::Apart(apart), Items::Envelope(envelope.into())]
+            .map(|items| build(&HEAD, &items, &KeyPaths::new(&["/pk"]), policy))
+    }
+
+    /// What stands in `current` and cannot be decoded, with the id and key that are known of it and why.
+    const UNDECODABLE: &[(&[u8], &str, &str, &str)] = &[
+        (
+            b"{\"id\":\"a\xff\",\"pk\":\"k\"}",
+            "a\u{fffd}",
+            r#"["k"]"#,
+            "UTF-8",
+        ),
+        (
+            b"{\"id\":\"a\",\"pk\":\"k\",\"x\":\"\xc3\"}",
+            "a",
+            r#"["k"]"#,
+            "UTF-8",
+        ),
+        (b"{\"id\":\"a\",\"pk\":\"\xff\"}", "a", "[\"\u{fffd}\"]", "UTF-8"),
+        (
+            br#"{"id":"a\ud800b","pk":"k"}"#,
+            "a\u{fffd}b",
+            r#"["k"]"#,
+            "id is not text",
+        ),
+        (
+            br#"{"id":"\udc00\ud83d\ude00","pk":"k"}"#,
+            "\u{fffd}\u{1f600}",
+            r#"["k"]"#,
+            "id is not text",
+        ),
+        (
+            br#"{"id":"a","pk":"\ud800"}"#,
+            "a",
+            r#"["\ud800"]"#,
+            "partition key is not text",
+        ),
+        (br#"{"id":7,"pk":"k"}"#, "7", r#"["k"]"#, "id is not text"),
+        (br#"{"pk":"k"}"#, "", r#"["k"]"#, "no id"),
+        (br#"{"id":"a" "pk":"k"}"#, "a", "[{}]", "no comma"),
+        (br#"{"id":"a",7:"k"}"#, "a", "[{}]", "string is missing"),
+    ];
+
+    #[test]
+    fn a_document_that_cannot_be_decoded_fails_with_all_that_is_known_of_it() {
+        for (current, id, key, why) in UNDECODABLE {
+            let item = [br#"{"current":"#, *current, br#","metadata":{"lsn":2}}"#].concat();
+            for outcome in with_item(&item, OnDecodeError::Fail) {
+                let error = outcome.err().unwrap();
+                assert_eq!(error.kind, Kind::BadRequest, "{error}");
+                let (id, key) = (format!("id '{id}'"), format!("key {key},"));
+                for part in [id.as_str(), &key, "write 2", "split 00-FF", why] {
+                    assert!(error.message.contains(part), "{part} is missing: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_decoded_is_skipped_and_counted() {
+        for (current, ..) in UNDECODABLE {
+            let item = [br#"{"current":"#, *current, br#","metadata":{"lsn":2}}"#].concat();
+            for outcome in with_item(&item, OnDecodeError::Skip) {
+                let page = outcome.unwrap();
+                let ids: Vec<_> = read(&page.frame).3.into_iter().map(|r| r.id).collect();
+                assert_eq!(ids, ["before", "behind"]);
+                assert_eq!((page.documents, page.undecodable), (3, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_decoded_is_handed_over_raw_and_marked() {
+        for (current, id, key, _) in UNDECODABLE {
+            let item = [br#"{"current":"#, *current, br#","metadata":{"lsn":2}}"#].concat();
+            for outcome in with_item(&item, OnDecodeError::Raw) {
+                let page = outcome.unwrap();
+                let records = read(&page.frame).3;
+                let record = &records[1];
+                assert_eq!(
+                    (record.id.as_str(), record.key.as_str(), record.lsn),
+                    (*id, *key, 2)
+                );
+                let flags: Vec<_> = records.iter().map(|r| r.flags).collect();
+                assert_eq!(flags, [0, RECORD_UNDECODABLE, 0]);
+                let at = page.frame.windows(current.len()).any(|w| w == *current);
+                assert!(at, "the bytes are not handed over as they are");
+                assert_eq!((page.documents, page.undecodable), (3, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_nobodys_document() {
+        let whole = br#"{"_rid":"x","Documents":[{"current":{"id":"a","pk":"k"},"metadata":{"lsn":1}},{"current":{"id":"b","pk":"k"},"metadata":{"lsn":2}}],"_count":2}"#;
+        for policy in [OnDecodeError::Fail, OnDecodeError::Skip, OnDecodeError::Raw] {
+            for cut in 0..whole.len() {
+                let items = Items::Envelope(Bytes::copy_from_slice(&whole[..cut]));
+                let outcome = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), policy);
+                assert_eq!(outcome.err().map(|e| e.kind), Some(Kind::Transient), "{cut}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_envelope_is_refused() {
         let broken = [
@@ -742,7 +1063,8 @@ pub(crate) mod tests {
         ];
         for text in ["[]", "{}", ""].into_iter().chain(broken) {
             let items = Items::Envelope(Bytes::copy_from_slice(text.as_bytes()));
-            assert!(build(&HEAD, &items, &KeyPaths::new(&["/a"])).is_err(), "{text}");
+            let outcome = build(&HEAD, &items, &KeyPaths::new(&["/a"]), OnDecodeError::Skip);
+            assert_eq!(outcome.err().map(|e| e.kind), Some(Kind::Transient), "{text}");
         }
         assert_eq!(page(&[], &["/a"]).unwrap(), []);
     }
@@ -784,7 +1106,13 @@ pub(crate) mod tests {
         #[test]
         fn any_bytes_give_a_page_or_an_error(text in "[{}\\[\\]\":,a-c\\\\ 0-9]{0,60}") {
             for items in [Items::Apart(vec![text.clone().into()]), Items::Envelope(text.into())] {
-                let _ = build(&HEAD, &items, &KeyPaths::new(&["/a", "/b/c"]));
+                let paths = KeyPaths::new(&["/a", "/b/c"]);
+                for policy in [OnDecodeError::Fail, OnDecodeError::Skip] {
+                    let _ = build(&HEAD, &items, &paths, policy);
+                }
+                if let Ok(page) = build(&HEAD, &items, &paths, OnDecodeError::Raw) {
+                    assert_eq!(read(&page.frame).3.len(), page.documents);
+                }
             }
         }
     }

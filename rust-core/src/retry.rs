@@ -57,6 +57,13 @@ impl Attempts {
         self.held_since
     }
 
+    /// Leaves time out of the clocks in which nothing was asked, since the caller was held back.
+    pub fn leave_out(&mut self, time: Duration) {
+        for since in [&mut self.failing_since, &mut self.throttled_since] {
+            *since = since.map(|since| since + time);
+        }
+    }
+
     /// How long to wait before the next attempt, after one that failed at `now`; `None` when the failure is final, the attempts are
     /// used up or the wait would pass the deadline.
     pub fn next(&mut self, error: &CoreError, now: Instant) -> Option<Duration> {
@@ -228,6 +235,20 @@ mod tests {
             .is_some());
         assert!(attempts
             .next(&error(Kind::Transient, None), again + 61 * SECOND)
+            .is_none());
+    }
+
+    #[test]
+    fn time_in_which_nothing_was_asked_does_not_count() {
+        let (mut attempts, start) = (Attempts::new(&config()), Instant::now());
+        assert!(attempts.next(&error(Kind::Transient, None), start).is_some());
+        attempts.leave_out(3600 * SECOND);
+        let resumed = start + 3600 * SECOND;
+        assert!(attempts
+            .next(&error(Kind::Transient, None), resumed + 59 * SECOND)
+            .is_some());
+        assert!(attempts
+            .next(&error(Kind::Transient, None), resumed + 60 * SECOND)
             .is_none());
     }
 

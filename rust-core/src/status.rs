@@ -315,6 +315,12 @@ pub fn judge(status: u16, sub_status: u32, asked: Asked, before: Fate) -> Verdic
         .map_or(UNHEARD_OF, |row| row.verdict)
 }
 
+/// Whether the change feed has nothing new (304). An empty page with another status only means that there was nothing on this stretch.
+/// Source: <https://learn.microsoft.com/rest/api/cosmos-db/list-documents>, incremental feed.
+pub fn nothing_new(status: u16) -> bool {
+    status == 304
+}
+
 /// The verdict on a failure that no answer of the service came with: a time-out of our own, a refused input, a bug.
 pub fn of_kind(kind: Kind) -> Verdict {
     let (next, blame, fate) = match kind {

@@ -223,6 +223,7 @@ pub fn outcomes(sink: &Sink, count: usize) -> Vec<Outcome> {
 /// A page taken from a source: split id, split after it, and `(id, document)` of each record.
 pub struct Taken {
     pub split: Split,
+    pub caught_up: bool,
     pub records: Vec<(String, String)>,
 }
 
@@ -246,7 +247,12 @@ pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
             )
         })
         .collect();
-    Some(Taken { split, records })
+    let caught_up = u32_at(12) & 1 == 1;
+    Some(Taken {
+        split,
+        caught_up,
+        records,
+    })
 }
 
 /// Reads until `count` records are there; returns id to document. Fails when an id comes twice.
@@ -267,4 +273,13 @@ pub fn read(source: &Source, count: usize) -> BTreeMap<String, String> {
         }
     }
     all
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use azure_core::Bytes;
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
+use cosmosflink_core::config::OnDecodeError;
 use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::error::Result;
 use cosmosflink_core::page::{build, Items, KeyPaths, PageHead};
@@ -56,7 +57,12 @@ fn page(c: &mut Criterion) {
                 split: &split,
                 arrived_epoch_millis: 1,
             };
-            black_box(build(&head, black_box(&items), &paths).unwrap().frame.len())
+            black_box(
+                build(&head, black_box(&items), &paths, OnDecodeError::Fail)
+                    .unwrap()
+                    .frame
+                    .len(),
+            )
         })
     });
     group.finish();

@@ -1,0 +1,520 @@
+//! The source's pace, its budget and its failures, over HTTP.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use cosmosflink_core::error::Kind;
+use cosmosflink_core::source::Source;
+use serde_json::json;
+use support::*;
+
+const FEED: &str = "changeFeed";
+
+fn fill(local: &Local, prefix: &str, count: usize, keys: usize) {
+    let sink = local.sink("c", &[]);
+    upserts(&sink, prefix, count, keys);
+    outcomes(&sink, count);
+    sink.close();
+}
+
+/// Waits until the source has sent no request for a while.
+fn quiet(local: &Local) {
+    let (mut seen, mut since) = (usize::MAX, Instant::now());
+    until("no request comes", || {
+        let now = local.requests(FEED).len();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(300)
+    });
+}
+
+/// Documents that the server has sent in pages of the feed.
+fn documents_sent(local: &Local) -> u64 {
+    let sent = |r: &serde_json::Value| r["documents"].as_u64().unwrap();
+    local.requests(FEED).iter().map(sent).sum()
+}
+
+fn lag(source: &Source) -> u64 {
+    source.metrics().lag_millis.load(Relaxed)
+}
+
+fn held(source: &Source) -> u64 {
+    source.metrics().held_millis.load(Relaxed)
+}
+
+/// What ends the source, and how many pages came before.
+fn pages_until_failure(source: &Source) -> (Vec<Taken>, cosmosflink_core::error::CoreError) {
+    let (deadline, mut pages) = (Instant::now() + WAIT, Vec::new());
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "no failure behind {} pages",
+            pages.len()
+        );
+        match source.next_page(Duration::from_millis(100)) {
+            Err(error) => return (pages, error),
+            Ok(0) => {}
+            Ok(_) => pages.extend(take(source, Duration::ZERO)),
+        }
+    }
+}
+
+#[test]
+fn a_split_that_failed_is_heard_of_behind_its_own_pages_however_busy_the_others_are() {
+    let local = Local::start(&["c:/pk:4"]);
+    fill(&local, "a", 8000, 80);
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "partition": "1", "skip": 3, "status": 400, "message": "no more"}),
+    );
+    local.admin("faults", json!({"operations": "feed", "delayMillis": 10}));
+    let (source, splits) = local.source_of_all("c", &[("source.page-size", "10")]);
+    until("the split has failed", || {
+        let failed = |r: &serde_json::Value| r["status"] == 400;
+        local.requests(FEED).iter().any(failed)
+    });
+    quiet(&local);
+    let asked = local.requests(FEED).len();
+    assert!(asked < 100, "{asked} requests: the others went on to read");
+    let (pages, error) = pages_until_failure(&source);
+    assert_eq!(error.kind, Kind::BadRequest);
+    let failed: Vec<_> = splits
+        .iter()
+        .map(|e| e.split.id())
+        .filter(|id| error.message.contains(id.as_str()))
+        .collect();
+    assert_eq!(failed.len(), 1, "{error}");
+    let own: Vec<_> = pages.iter().map(|p| p.split.id()).collect();
+    assert_eq!(own, vec![failed[0].clone(); 3], "its own pages, and no others");
+    assert_eq!(source.next_page(WAIT).unwrap_err().kind, Kind::BadRequest);
+}
+
+#[test]
+fn the_poll_interval_bounds_what_a_trickling_feed_costs() {
+    let local = Local::start(&["c:/pk:1"]);
+    let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "1000")]);
+    let sink = local.sink("c", &[]);
+    let started = Instant::now();
+    let mut written = 0;
+    while started.elapsed() < Duration::from_secs(4) {
+        upserts(&sink, &format!("w{written}"), 1, 1);
+        outcomes(&sink, 1);
+        written += 1;
+        while take(&source, Duration::from_millis(50)).is_some() {}
+    }
+    let asked = local.requests(FEED).len();
+    assert!(
+        (3..=7).contains(&asked),
+        "{asked} requests in 4 s, {written} writes"
+    );
+}
+
+#[test]
+fn by_default_a_feed_that_moves_is_looked_at_sooner() {
+    let local = Local::start(&["c:/pk:1"]);
+    let (source, _) = local.source_of_all("c", &[]);
+    // Until its pauses are long.
+    until("the feed counts as idle", || local.requests(FEED).len() >= 6);
+    let sink = local.sink("c", &[]);
+    let before = local.requests(FEED).len();
+    for i in 0..20 {
+        upserts(&sink, &format!("w{i}"), 1, 1);
+        outcomes(&sink, 1);
+        until("it is read", || {
+            take(&source, Duration::from_millis(100)).is_some_and(|p| p.records.len() == 1)
+        });
+    }
+    // A second for the first at most, then some 50 ms for each.
+    let asked = local.requests(FEED).len() - before;
+    assert!(asked >= 20, "{asked}");
+    let millis: Vec<_> = local
+        .requests(FEED)
+        .iter()
+        .map(|r| r["millis"].as_u64().unwrap())
+        .collect();
+    let shortest = millis.windows(2).skip(2).map(|w| w[1] - w[0]).min().unwrap();
+    assert!(shortest >= 45, "{shortest} ms between two looks");
+}
+
+#[test]
+fn full_pages_and_empty_ones_that_move_on_are_followed_at_once() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 1000, 10);
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "emptyPages": true, "share": 0.5, "count": 20}),
+    );
+    // Any pause would be longer than the test waits.
+    let (source, _) = local.source_of_all(
+        "c",
+        &[("source.poll-interval-ms", "600000"), ("source.page-size", "50")],
+    );
+    assert_eq!(read(&source, 1000).len(), 1000);
+}
+
+#[test]
+fn pages_that_end_early_do_not_slow_a_backlog_down() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 1000, 10);
+    // Pages of some 20 documents where 1000 are asked for.
+    local.admin("feed", json!({"pageBytes": 10000}));
+    let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "600000")]);
+    assert_eq!(read(&source, 1000).len(), 1000);
+}
+
+#[test]
+fn idle_children_of_a_split_partition_do_not_slow_the_busy_one() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[]);
+    // One key: all of it in one child.
+    upserts(&sink, "a", 100, 1);
+    outcomes(&sink, 100);
+    let options = [("source.page-size", "10"), ("source.poll-interval-ms", "600000")];
+    let (source, splits) = local.source_of_all("c", &options);
+    let mut position = splits[0].split.clone();
+    let mut seen = 0;
+    while seen < 50 {
+        let page = take(&source, WAIT).unwrap();
+        seen += page.records.len();
+        position = page.split;
+    }
+    source.close();
+    local.admin(
+        "split",
+        json!({"database": "orders", "container": "c", "partition": "0"}),
+    );
+    upserts(&sink, "b", 900, 1);
+    outcomes(&sink, 900);
+    let source = local.source("c", &options);
+    source.add_splits(vec![position]).unwrap();
+    let mut last = None;
+    let mut records = BTreeMap::new();
+    while records.len() < 950 {
+        let page = take(&source, WAIT).unwrap();
+        assert!(!last.unwrap_or(false), "caught up before the last page");
+        last = Some(page.caught_up);
+        records.extend(page.records);
+    }
+    if last == Some(false) {
+        // The last page was full: the end is told by an empty one.
+        let end = take(&source, WAIT).unwrap();
+        assert!(end.caught_up && end.records.is_empty());
+    }
+    // A page of each child at the end of all, and then silence.
+    quiet(&local);
+    let asked = local.requests(FEED);
+    let unchanged = asked.iter().rev().take_while(|r| r["status"] == 304).count();
+    assert!((2..=3).contains(&unchanged), "{unchanged} looks at the end");
+}
+
+#[test]
+fn lag_grows_while_the_feed_is_throttled_and_is_gone_behind_it() {
+    let local = Local::start(&["c:/pk:2"]);
+    fill(&local, "a", 100, 10);
+    let (source, _) = local.source_of_all("c", &[]);
+    read(&source, 100);
+    until("it is caught up", || lag(&source) == 0);
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "status": 429, "retryAfterMillis": 50}),
+    );
+    until("it shows", || lag(&source) >= 3000 && held(&source) >= 2000);
+    local.clear_faults();
+    until("it is over", || lag(&source) == 0 && held(&source) == 0);
+}
+
+#[test]
+fn lag_grows_from_the_first_request_on_that_fails() {
+    let local = Local::start(&["c:/pk:1"]);
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    local.admin("faults", json!({"operations": "feed", "status": 503}));
+    let source = local.source("c", &[]);
+    source
+        .add_splits(splits.into_iter().map(|e| e.split).collect())
+        .unwrap();
+    until("it shows", || lag(&source) >= 1500 && held(&source) >= 1000);
+}
+
+#[test]
+fn lag_is_that_of_the_slowest_child() {
+    let local = Local::start(&["c:/pk:1"]);
+    let (source, splits) = local.source_of_all("c", &[]);
+    let position = take(&source, WAIT).unwrap().split;
+    assert_eq!(position.id(), splits[0].split.id());
+    source.close();
+    local.admin(
+        "split",
+        json!({"database": "orders", "container": "c", "partition": "0"}),
+    );
+    let source = local.source("c", &[]);
+    source.add_splits(vec![position]).unwrap();
+    until("both children were asked", || {
+        let asked = local.requests(FEED);
+        let partition = |r: &serde_json::Value| r["partition"].as_str().map(str::to_owned);
+        let children: std::collections::BTreeSet<_> = asked
+            .iter()
+            .filter(|r| r["status"] == 304)
+            .filter_map(partition)
+            .filter(|p| p != "0")
+            .collect();
+        children.len() == 2
+    });
+    until("it is caught up", || lag(&source) == 0);
+    let child = local
+        .requests(FEED)
+        .iter()
+        .filter_map(|r| r["partition"].as_str().map(str::to_owned))
+        .find(|p| p != "0")
+        .unwrap();
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "partition": child, "status": 429, "retryAfterMillis": 20}),
+    );
+    until("it shows", || lag(&source) >= 3000);
+}
+
+#[test]
+fn lag_grows_while_a_split_is_paused_or_the_budget_is_used_up() {
+    let local = Local::start(&["c:/pk:1"]);
+    let (source, splits) = local.source_of_all("c", &[]);
+    let id = splits[0].split.id();
+    until("it is caught up", || lag(&source) == 0);
+    source.pause_or_resume(std::slice::from_ref(&id), &[]).unwrap();
+    until("the pause shows", || lag(&source) >= 1500);
+    assert_eq!(held(&source), 0);
+    source.pause_or_resume(&[], &[id]).unwrap();
+    until("it is over", || lag(&source) == 0);
+    source.close();
+
+    fill(&local, "a", 4000, 10);
+    let (source, _) = local.source_of_all(
+        "c",
+        &[("source.prefetch-bytes", "1048576"), ("source.page-size", "200")],
+    );
+    until("pages wait", || source.metrics().bytes_buffered.load(Relaxed) > 0);
+    quiet(&local);
+    until("it shows", || lag(&source) >= 3000);
+}
+
+#[test]
+fn a_pause_keeps_what_was_prefetched() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 2000, 10);
+    let (source, splits) = local.source_of_all(
+        "c",
+        &[("source.page-size", "100"), ("source.poll-interval-ms", "600000")],
+    );
+    until("all is prefetched", || documents_sent(&local) == 2000);
+    quiet(&local);
+    let buffered = source.metrics().bytes_buffered.load(Relaxed);
+    let id = splits[0].split.id();
+    source.pause_or_resume(std::slice::from_ref(&id), &[]).unwrap();
+    assert!(take(&source, Duration::from_millis(100)).is_none());
+    assert_eq!(source.metrics().bytes_buffered.load(Relaxed), buffered);
+    source.pause_or_resume(&[], &[id]).unwrap();
+    assert_eq!(read(&source, 2000).len(), 2000);
+    // The end is told by an empty page, since the last one was full.
+    while take(&source, Duration::from_millis(100)).is_some() {}
+    assert_eq!(documents_sent(&local), 2000, "pages were fetched again");
+    assert_eq!(source.metrics().bytes_buffered.load(Relaxed), 0);
+}
+
+#[test]
+fn a_paused_split_does_not_starve_the_others() {
+    let local = Local::start(&["c:/pk:2"]);
+    fill(&local, "a", 4000, 40);
+    let options = [("source.prefetch-bytes", "1048576"), ("source.page-size", "100")];
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    let source = local.source("c", &options);
+    // The first fills the budget alone, and is paused then.
+    let (first, other) = (splits[0].split.clone(), splits[1].split.clone());
+    source.add_splits(vec![first.clone()]).unwrap();
+    until("pages wait", || source.metrics().bytes_buffered.load(Relaxed) > 0);
+    quiet(&local);
+    source.pause_or_resume(&[first.id()], &[]).unwrap();
+    source.add_splits(vec![other.clone()]).unwrap();
+    let mut seen = BTreeMap::new();
+    let mut take_new = |page: Taken| {
+        for (id, document) in page.records {
+            assert!(seen.insert(id.clone(), document).is_none(), "{id} came twice");
+        }
+        seen.len()
+    };
+    loop {
+        let page = take(&source, WAIT).unwrap();
+        assert_eq!(page.split.id(), other.id());
+        let end = page.caught_up;
+        take_new(page);
+        if end {
+            break;
+        }
+    }
+    source.pause_or_resume(&[], &[first.id()]).unwrap();
+    while take_new(take(&source, WAIT).unwrap()) < 4000 {}
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_asked_for_in_smaller_pages() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 2000, 10);
+    local.admin("requests", json!({"headers": ["x-ms-max-item-count"]}));
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "status": 413, "subStatus": 3402, "count": 3}),
+    );
+    let (source, _) = local.source_of_all("c", &[("source.page-size", "160")]);
+    assert_eq!(read(&source, 2000).len(), 2000);
+    let sizes: Vec<u64> = local
+        .requests(FEED)
+        .iter()
+        .map(|r| {
+            r["headers"]["x-ms-max-item-count"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(sizes[..4], [160, 80, 40, 20]);
+    assert_eq!(sizes.iter().max(), Some(&160));
+    assert!(sizes[4..].contains(&40) && sizes[4..].contains(&80), "{sizes:?}");
+}
+
+#[test]
+fn a_recreated_container_ends_the_source_for_good() {
+    for unread in [false, true] {
+        let local = Local::start(&["c:/pk:1"]);
+        fill(&local, "a", 10, 1);
+        let recreate = || local.admin("recreate", json!({"database": "orders", "container": "c"}));
+        let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+        let source = local.source("c", &[]);
+        let mut position = splits[0].split.clone();
+        if unread {
+            // The first request already meets the new container.
+            recreate();
+            source.add_splits(vec![position.clone()]).unwrap();
+        } else {
+            source.add_splits(vec![position.clone()]).unwrap();
+            position = take(&source, WAIT).unwrap().split;
+            recreate();
+        }
+        fill(&local, "b", 10, 1);
+        let (pages, error) = pages_until_failure(&source);
+        assert!(
+            pages.iter().all(|p| p.records.is_empty()),
+            "documents of the new container"
+        );
+        assert_eq!(error.kind, Kind::State, "{error}");
+        assert!(
+            error.message.contains("without"),
+            "what to do is missing: {error}"
+        );
+        source.close();
+
+        // The restart: the position is refused at once or at the first request, again with the reason.
+        let source = local.source("c", &[]);
+        let error = match source.add_splits(vec![position]) {
+            Err(error) => error,
+            Ok(()) => pages_until_failure(&source).1,
+        };
+        assert_eq!(error.kind, Kind::State, "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_position_is_final() {
+    let local = Local::start(&["c:/pk:1"]);
+    let mut split = local.enumerator("c", &[]).discover(&[]).unwrap()[0].split.clone();
+    for token in ["c1.!!", "c1.e30", "c9.e30", "\"7\""] {
+        split.continuation = Some(token.to_owned());
+        let source = local.source("c", &[("cosmos.retry.deadline-ms", "1000")]);
+        source.add_splits(vec![split.clone()]).unwrap();
+        let (_, error) = pages_until_failure(&source);
+        assert_eq!(error.kind, Kind::State, "{token}: {error}");
+    }
+}
+
+#[test]
+fn idling_does_not_count_towards_the_deadline() {
+    let local = Local::start(&["c:/pk:1"]);
+    let options = [
+        ("cosmos.retry.deadline-ms", "500"),
+        ("cosmos.retry.backoff-ms", "10"),
+        ("cosmos.retry.max-backoff-ms", "50"),
+    ];
+    let (source, _) = local.source_of_all("c", &options);
+    until("it has idled for longer than the deadline", || {
+        let millis = |r: &serde_json::Value| r["millis"].as_u64().unwrap();
+        let asked = local.requests(FEED);
+        asked.len() > 2 && millis(asked.last().unwrap()) - millis(&asked[0]) > 1000
+    });
+    local.admin("faults", json!({"operations": "feed", "status": 503, "count": 3}));
+    until("it failed", || local.faults() == 0);
+    fill(&local, "a", 10, 1);
+    assert_eq!(read(&source, 10).len(), 10);
+}
+
+#[test]
+fn a_pause_between_two_failures_does_not_count_towards_the_deadline() {
+    let local = Local::start(&["c:/pk:1"]);
+    let options = [
+        ("cosmos.retry.deadline-ms", "1000"),
+        ("cosmos.retry.backoff-ms", "100"),
+        ("cosmos.retry.max-backoff-ms", "200"),
+    ];
+    let (source, splits) = local.source_of_all("c", &options);
+    let id = splits[0].split.id();
+    until("it runs", || !local.requests(FEED).is_empty());
+    local.admin("faults", json!({"operations": "feed", "status": 503}));
+    let retries = || source.metrics().retries.load(Relaxed);
+    until("it failed", || retries() > 0);
+    source.pause_or_resume(std::slice::from_ref(&id), &[]).unwrap();
+    until("the pause is longer than the deadline", || lag(&source) > 3000);
+    let before = retries();
+    source.pause_or_resume(&[], &[id]).unwrap();
+    until("it failed again", || retries() > before);
+    local.clear_faults();
+    fill(&local, "a", 10, 1);
+    assert_eq!(read(&source, 10).len(), 10);
+}
+
+#[test]
+fn a_source_whose_requests_hang_is_woken_and_closed_in_time() {
+    let local = Local::start(&["c:/pk:2"]);
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    local.admin("faults", json!({"operations": "feed", "hang": true}));
+    let source = local.source("c", &[]);
+    source
+        .add_splits(splits.into_iter().map(|e| e.split).collect())
+        .unwrap();
+    until("requests hang", || {
+        source.metrics().requests_in_flight.load(Relaxed) == 2
+    });
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| source.next_page(WAIT));
+        source.wake_up();
+        assert_eq!(waiting.join().unwrap().unwrap(), 0);
+        let waiting = scope.spawn(|| source.next_page(WAIT));
+        let started = Instant::now();
+        source.close();
+        assert!(started.elapsed() < Duration::from_secs(3));
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind, Kind::Closed);
+    });
+    assert_eq!(source.add_splits(Vec::new()).unwrap_err().kind, Kind::Closed);
+}
+
+#[test]
+fn an_answer_that_is_cut_off_is_asked_for_again() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 500, 10);
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "cutAfterBytes": 5000, "count": 3}),
+    );
+    let (source, _) = local.source_of_all("c", &[("source.page-size", "100")]);
+    assert_eq!(read(&source, 500).len(), 500);
+}

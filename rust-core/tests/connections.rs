@@ -149,7 +149,7 @@ fn an_endpoint_that_never_answers_delays_nobody_else() {
     let stuck: Vec<_> = silent
         .iter()
         .map(|s| {
-            let config = s.config(&[("cosmos.request-timeout-ms", "5000")]);
+            let config = s.config(&[("cosmos.request-timeout-ms", "8000")]);
             let (begun, has_begun) = mpsc::channel();
             let thread = thread::spawn(move || {
                 begun.send(()).unwrap();
@@ -163,7 +163,7 @@ fn an_endpoint_that_never_answers_delays_nobody_else() {
     let started = Instant::now();
     drop(local.source("c", &[]));
     assert!(
-        started.elapsed() < Duration::from_secs(3),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );

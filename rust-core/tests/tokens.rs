@@ -170,6 +170,9 @@ fn config(local: &Local, identity: &str, extra: &[(&str, &str)]) -> Config {
 
 const LIFE: Duration = Duration::from_secs(8);
 
+/// A round that took less did not wait for a token, however busy the machine is.
+const NO_WAIT: Duration = Duration::from_millis(1800);
+
 /// Writes rounds of 40 documents until `until`; returns the longest round.
 fn write_until(sink: &Sink, prefix: &str, until: Instant) -> Duration {
     let (mut round, mut longest) = (0, Duration::ZERO);
@@ -195,10 +198,7 @@ fn tokens_are_asked_for_once_and_renewed_in_the_background() {
     let sink = Sink::open(config(&local, "renewed", &audience)).unwrap();
     // Three lives of a token, each renewed slowly.
     let longest = write_until(&sink, "renewed", Instant::now() + LIFE * 2);
-    assert!(
-        longest < Duration::from_secs(1),
-        "a request waited {longest:?} for a renewal"
-    );
+    assert!(longest < NO_WAIT, "a request waited {longest:?} for a renewal");
     server.with("renewed", |i| {
         assert!((3..=12).contains(&i.asked.len()), "asked {} times", i.asked.len());
         assert_eq!(i.most_at_once, 1);
@@ -223,7 +223,7 @@ fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_a
     let sink = Sink::open(config(&local, "failing", &[])).unwrap();
     let started = Instant::now();
     let longest = write_until(&sink, "failing", started + LIFE - Duration::from_secs(3));
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    assert!(longest < NO_WAIT, "{longest:?}");
     let asked = server.with("failing", |i| i.asked.len());
     assert!((2..=12).contains(&asked), "asked {asked} times");
     // Beyond the expiry nothing is lost: what is written waits for a token.

@@ -570,6 +570,7 @@ pub fn build(
         newest_lsn: -1,
         undecodable: 0,
         skipped: 0,
+        salvaged: false,
         paths,
         split_id: head.split_id,
         on_decode_error,
@@ -617,6 +618,8 @@ struct Builder<'p> {
     newest_lsn: i64,
     undecodable: u64,
     skipped: usize,
+    /// The end of a document was found by its brackets alone.
+    salvaged: bool,
     paths: &'p KeyPaths,
     split_id: &'p str,
     on_decode_error: OnDecodeError,
@@ -625,11 +628,14 @@ struct Builder<'p> {
 impl Builder<'_> {
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
         let utf8 = std::str::from_utf8(body).is_ok();
-        let mut seen = false;
+        let (mut seen, mut count) = (false, None);
         let mut scanner = Scanner { bytes: body, at: 0 };
         scanner.object(|key, s| -> Result<()> {
             if key.text() != b"Documents" {
-                s.value()?;
+                let value = s.value()?;
+                if key.text() == b"_count" {
+                    count = integer(value);
+                }
                 return Ok(());
             }
             seen = true;
@@ -652,6 +658,11 @@ impl Builder<'_> {
         })?;
         if !seen {
             return Err(Broken("the page has no Documents array").into());
+        }
+        let items = self.table.len() / RECORD_BYTES + self.skipped;
+        if self.salvaged && count.is_some_and(|count| count != items as i64) {
+            // What was taken for one broken document was more than that.
+            return Err(Broken("it has another number of documents than it says").into());
         }
         Ok(())
     }
@@ -679,6 +690,7 @@ impl Builder<'_> {
                 if !matches!(scanner.peek(), Ok(b',' | b']')) && scanner.at < scanner.bytes.len() {
                     return Err(Broken(why).into());
                 }
+                self.salvaged = true;
                 self.undecodable(&salvage(raw, self.paths), why)
             }
         }
@@ -1051,6 +1063,18 @@ pub(crate) mod tests {
                 let outcome = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), policy);
                 assert_eq!(outcome.err().map(|e| e.kind), Some(Kind::Transient), "{cut}");
             }
+        }
+    }
+
+    #[test]
+    fn a_broken_document_never_takes_others_with_it() {
+        // Quotes are missing, so that the brackets of the first end with the second.
+        let body =
+            br#"{"Documents":[{"current":{"id":"a}},{"current":{"id":b"}},{"current":{"id":"c"}}],"_count":3}"#;
+        for policy in [OnDecodeError::Skip, OnDecodeError::Raw] {
+            let items = Items::Envelope(Bytes::from_static(body));
+            let outcome = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), policy);
+            assert_eq!(outcome.err().map(|e| e.kind), Some(Kind::Transient));
         }
     }
 

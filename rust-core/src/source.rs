@@ -622,7 +622,6 @@ impl Fetcher {
             reading.rounds.asked = epoch_millis();
             cursor.next(&self.shared.metrics).await?
         };
-        reading.attempts = Attempts::new(&self.config.retry);
         let after = Split {
             continuation: Some(page.continuation),
             ..reading.split.clone()
@@ -641,6 +640,7 @@ impl Fetcher {
                 return Err(error);
             }
         };
+        reading.attempts = Attempts::new(&self.config.retry);
         drop(page.items);
         self.shared
             .metrics
@@ -837,4 +837,164 @@ pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
         .cloned()
         .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
         .unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(documents: usize, ranges: usize) -> Answer {
+        Answer {
+            documents,
+            full: false,
+            unchanged: documents == 0,
+            newest: if documents == 0 { 0 } else { NOW },
+            behind: false,
+            ranges,
+        }
+    }
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn rounds(min: u64, max: u64) -> Rounds {
+        Rounds::new(Duration::from_millis(min), Duration::from_millis(max), NOW)
+    }
+
+    fn millis(pause: Option<Duration>) -> Option<u128> {
+        pause.map(|pause| pause.as_millis())
+    }
+
+    #[test]
+    fn pauses_grow_while_nothing_comes() {
+        let mut r = rounds(50, 300);
+        let pauses: Vec<_> = [5, 0, 0, 0, 0, 7, 0]
+            .map(|documents| millis(r.take(&answer(documents, 1))))
+            .into();
+        let expected = [50, 100, 200, 300, 300, 50, 100].map(Some);
+        assert_eq!(pauses, expected);
+    }
+
+    #[test]
+    fn full_pages_and_stretches_without_documents_are_followed_at_once() {
+        let mut r = rounds(50, 50);
+        let full = Answer {
+            full: true,
+            ..answer(100, 1)
+        };
+        let nothing_here = Answer {
+            unchanged: false,
+            ..answer(0, 1)
+        };
+        assert_eq!(r.take(&full), None);
+        assert_eq!(r.take(&nothing_here), None);
+        assert_eq!(millis(r.take(&answer(0, 1))), Some(50));
+    }
+
+    #[test]
+    fn all_ranges_must_be_at_their_end() {
+        let mut r = rounds(50, 1000);
+        assert!(r.take(&answer(0, 1)).is_some());
+        // The partition was split: one child is busy, two are idle.
+        let busy = Answer {
+            full: true,
+            newest: NOW - 60_000,
+            ..answer(100, 3)
+        };
+        for _ in 0..5 {
+            r.asked += 1000;
+            assert_eq!(r.take(&busy), None);
+            assert_eq!(r.take(&answer(0, 3)), None);
+            assert_eq!(r.take(&answer(0, 3)), None);
+            assert_eq!(r.reached(), NOW - 60_000, "as far as the busy one");
+        }
+        r.asked += 1000;
+        let last = Answer {
+            newest: r.asked,
+            ..answer(3, 3)
+        };
+        // The two others were at their end just before.
+        assert_eq!(millis(r.take(&last)), Some(50));
+        assert_eq!(r.reached(), r.asked - 1000);
+    }
+
+    #[test]
+    fn a_page_that_ends_early_is_doubted_until_that_was_in_vain() {
+        let mut r = rounds(1000, 1000);
+        let early = Answer {
+            behind: true,
+            ..answer(5, 1)
+        };
+        assert_eq!((r.take(&early), r.take(&early)), (None, None));
+        assert!(r.take(&answer(0, 1)).is_some());
+        for _ in 0..TRUSTED_PAGES {
+            assert!(r.take(&early).is_some());
+        }
+        assert_eq!(r.take(&early), None);
+    }
+
+    fn split(id: &str) -> Split {
+        Split {
+            ordinal: 0,
+            container_rid: "r".to_owned(),
+            min: id.to_owned(),
+            max: "FF".to_owned(),
+            start: crate::config::Start::Beginning,
+            continuation: None,
+        }
+    }
+
+    /// A state with splits `a`, `b`, .. whose queues hold so many pages of 100 bytes.
+    fn state(queues: &[(&str, usize)]) -> State {
+        let mut state = State::default();
+        for (id, pages) in queues {
+            let mut s = SplitState::new(&split("00"));
+            for _ in 0..*pages {
+                s.queue.push_back(ReadyPage {
+                    frame: Vec::with_capacity(100),
+                    records: 1,
+                    after: split("00"),
+                });
+            }
+            state.held += s.queued_bytes();
+            state.splits.push(((*id).to_owned(), s));
+        }
+        state
+    }
+
+    #[test]
+    fn room_is_given_in_the_order_in_which_it_was_asked_for() {
+        let mut s = state(&[("a", 0), ("b", 0), ("c", 9)]);
+        assert!(!s.admit("a", 400, 1000));
+        assert!(!s.admit("b", 100, 1000), "it would fit, but is not its turn");
+        s.release(300);
+        assert!(!s.admit("b", 100, 1000));
+        assert!(s.admit("a", 400, 1000));
+        assert!(!s.admit("b", 100, 1000));
+        // Who is paused does not stand in the way.
+        s.split("b").unwrap().paused = true;
+        assert!(!s.admit("b", 100, 1000));
+        s.release(400);
+        assert!(s.admit("c", 100, 1000));
+    }
+
+    #[test]
+    fn paused_splits_give_back_what_is_over_half_and_only_to_who_waits() {
+        let mut s = state(&[("a", 7), ("b", 0), ("c", 1)]);
+        s.split("a").unwrap().paused = true;
+        assert_eq!(s.held, 800);
+        assert!(s.admit("b", 200, 1000), "nothing need be given back");
+        assert_eq!(s.split("a").unwrap().queue.len(), 7);
+        assert!(s.admit("b", 200, 1000));
+        let a = s.split("a").unwrap();
+        assert_eq!((a.queue.len(), a.rewound), (5, true));
+        // Its half is safe as long as others can go on.
+        assert!(!s.admit("b", 200, 1000));
+        assert_eq!(s.split("a").unwrap().queue.len(), 5);
+        // All that is held is its own: nothing else would ever make room.
+        s.splits[2].1.queue.clear();
+        s.release(500);
+        assert_eq!(s.held, 500);
+        assert!(s.admit("b", 900, 1000));
+        assert_eq!(s.split("a").unwrap().queue.len(), 1);
+    }
 }

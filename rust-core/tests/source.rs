@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use cosmosflink_core::error::Kind;
+use cosmosflink_core::page::{RECORD_BYTES, RECORD_UNDECODABLE};
+use cosmosflink_core::sink::OperationKind;
 use cosmosflink_core::source::Source;
 use serde_json::json;
 use support::*;
@@ -517,4 +519,77 @@ fn an_answer_that_is_cut_off_is_asked_for_again() {
     );
     let (source, _) = local.source_of_all("c", &[("source.page-size", "100")]);
     assert_eq!(read(&source, 500).len(), 500);
+}
+
+#[test]
+fn a_document_that_cannot_be_decoded_follows_the_option() {
+    // Half a surrogate pair, and bytes that are no UTF-8.
+    for (with, shown) in [
+        (r"half \ud800", "half \u{fffd}"),
+        ("half \u{ff}", "half \u{fffd}"),
+    ] {
+        let local = Local::start(&["c:/pk:1"]);
+        fill(&local, "good", 3, 1);
+        let sink = local.sink("c", &[]);
+        submit(
+            &sink,
+            1,
+            OperationKind::Upsert,
+            "whole",
+            "[\"k\"]",
+            r#"{"id":"whole","pk":"k"}"#,
+        );
+        outcomes(&sink, 1);
+        local.admin(
+            "faults",
+            json!({"operations": "feed", "replace": {"text": "whole", "with": with}}),
+        );
+        let open = |policy| local.source_of_all("c", &[("source.on-decode-error", policy)]).0;
+
+        let error = pages_until_failure(&open("fail")).1;
+        assert_eq!(error.kind, Kind::BadRequest);
+        for part in [shown, "[\"k\"]", "split 00-FF", "write "] {
+            assert!(error.message.contains(part), "{part} is missing: {error}");
+        }
+
+        let source = open("skip");
+        assert_eq!(read(&source, 3).len(), 3);
+        assert_eq!(source.metrics().undecodable.load(Relaxed), 1);
+
+        let source = open("raw");
+        assert!(source.next_page(WAIT).unwrap() > 0);
+        let frame = source.take_page().unwrap();
+        let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+        let flags: Vec<_> = (0..word(4))
+            .map(|i| frame[word(8) + i * RECORD_BYTES + 49])
+            .collect();
+        assert_eq!(flags, [0, 0, 0, RECORD_UNDECODABLE]);
+        let bytes: Vec<u8> = with.chars().map(|c| c as u32 as u8).collect();
+        assert!(frame.windows(bytes.len()).any(|w| w == bytes), "its own bytes");
+        assert_eq!(source.metrics().undecodable.load(Relaxed), 1);
+    }
+}
+
+#[test]
+fn a_page_that_is_broken_itself_is_asked_for_again_and_fails_at_the_deadline() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 10, 1);
+    let fault = |count: u64| {
+        local.admin(
+            "faults",
+            json!({"operations": "feed", "count": count, "replace": {"text": "\"Documents\"", "with": "Documents"}}),
+        );
+    };
+    let options = [
+        ("source.on-decode-error", "skip"),
+        ("cosmos.retry.deadline-ms", "1500"),
+    ];
+    fault(2);
+    let (source, _) = local.source_of_all("c", &options);
+    assert_eq!(read(&source, 10).len(), 10);
+    fault(1_000_000);
+    let (source, _) = local.source_of_all("c", &options);
+    let (pages, error) = pages_until_failure(&source);
+    assert!(pages.is_empty());
+    assert_eq!(error.kind, Kind::Transient, "{error}");
 }

@@ -254,6 +254,32 @@ pub(crate) struct Fault {
     /// Answer a request of the change feed with an empty page whose ETag has moved on, past nothing.
     #[serde(default)]
     empty_pages: bool,
+    /// Carry the request out, and put other bytes in place of a text of the answer.
+    replace: Option<Replace>,
+}
+
+/// What the answer says in place of a text, wherever it stands.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Replace {
+    text: String,
+    /// Each character up to U+00FF stands for the byte of its number, so that bytes can be given which are no text.
+    with: String,
+}
+
+impl Replace {
+    pub fn apply(&self, body: &[u8]) -> Vec<u8> {
+        let (text, mut rest) = (self.text.as_bytes(), body);
+        let with: Vec<u8> = self.with.chars().map(|c| c as u32 as u8).collect();
+        let mut out = Vec::with_capacity(body.len());
+        while let Some(at) = rest.windows(text.len()).position(|window| window == text) {
+            out.extend_from_slice(&rest[..at]);
+            out.extend_from_slice(&with);
+            rest = &rest[at + text.len()..];
+        }
+        out.extend_from_slice(rest);
+        out
+    }
 }
 
 fn always() -> f64 {
@@ -280,6 +306,16 @@ impl Fault {
         {
             return Err(format!("requestCharge is {charge}, it must be 0 or more"));
         }
+        if let Some(Replace { text, with }) = &self.replace {
+            if text.is_empty() {
+                return Err("replace.text is empty: say which text of the answer to replace".to_owned());
+            }
+            if let Some(other) = with.chars().find(|c| *c > '\u{ff}') {
+                return Err(format!(
+                    "replace.with has '{other}': its characters stand for bytes, up to U+00FF"
+                ));
+            }
+        }
         if self.delay_millis > 600_000 {
             return Err(format!(
                 "delayMillis is {}, at most 600000 are allowed",
@@ -292,6 +328,7 @@ impl Fault {
             (self.refuse, "refuse"),
             (self.cut_after_bytes.is_some(), "cutAfterBytes"),
             (self.empty_pages, "emptyPages"),
+            (self.replace.is_some(), "replace"),
         ]
         .into_iter()
         .filter_map(|(given, name)| given.then_some(name))
@@ -333,12 +370,12 @@ impl Fault {
             }
             if self.delay_millis == 0 && ends.is_empty() {
                 return Err(
-                    "the fault does nothing: give status, delayMillis, dropResponse, hang, refuse, cutAfterBytes \
-                     or emptyPages"
+                    "the fault does nothing: give status, delayMillis, dropResponse, hang, refuse, cutAfterBytes, \
+                     emptyPages or replace"
                         .to_owned(),
                 );
             }
-        } else if self.refuse || self.hang || self.empty_pages {
+        } else if self.refuse || self.hang || self.empty_pages || self.replace.is_some() {
             return Err(format!("a status does not go with {}", ends.join("")));
         }
         let connection = Operations::One(Kind::Connection);
@@ -349,6 +386,7 @@ impl Fault {
                 || self.drop_response
                 || self.cut_after_bytes.is_some()
                 || self.empty_pages
+                || self.replace.is_some()
                 || self.container.is_some()
                 || self.partition.is_some()
                 || self.document_id.is_some()
@@ -403,6 +441,7 @@ impl Fault {
             refuse: self.refuse,
             cut: self.cut_after_bytes,
             empty_page: self.empty_pages,
+            replace: self.replace.clone(),
         }
     }
 }
@@ -440,6 +479,7 @@ pub(crate) struct Strike {
     pub refuse: bool,
     pub cut: Option<usize>,
     pub empty_page: bool,
+    pub replace: Option<Replace>,
 }
 
 impl Strike {
@@ -740,6 +780,8 @@ mod tests {
         assert!(refused(serde_json::json!({ "hang": true, "refuse": true })).contains("hang and refuse"));
         assert!(refused(serde_json::json!({ "hang": true, "status": 500 })).contains("hang"));
         assert!(refused(serde_json::json!({ "emptyPages": true, "status": 500 })).contains("emptyPages"));
+        assert!(refused(serde_json::json!({ "replace": {"text": "", "with": "x"} })).contains("empty"));
+        assert!(refused(serde_json::json!({ "replace": {"text": "a", "with": "€"} })).contains("€"));
         assert!(refused(serde_json::json!({ "delayMillis": 1, "after": true })).contains("after"));
         assert!(
             refused(serde_json::json!({ "delayMillis": 1, "requestCharge": 2 })).contains("requestCharge")
@@ -754,5 +796,15 @@ mod tests {
         );
         let both = serde_json::json!({ "status": 500, "perOperation": true, "wholeRequest": true });
         assert!(refused(both).contains("wholeRequest"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_can_stand_in_an_answer() {
+        let replace = Replace {
+            text: "half".to_owned(),
+            with: "\u{ff}x".to_owned(),
+        };
+        assert_eq!(replace.apply(b"a half, half"), b"a \xffx, \xffx");
+        assert_eq!(replace.apply(b"hal"), b"hal");
     }
 }

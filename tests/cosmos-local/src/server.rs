@@ -567,6 +567,9 @@ impl Inner {
             }
             reply = strike.reply().unwrap_or(reply);
         }
+        if let Some(replace) = &strike.replace {
+            reply.body = replace.apply(&reply.body).into();
+        }
         if let Some(activity) = header(&call.headers, "x-ms-activity-id") {
             reply = reply.with("x-ms-activity-id", activity);
         }

@@ -590,6 +590,9 @@ pub fn connector(start_an_engine: bool) -> Result<()> {
         println!("no registry has {REAPER}; the tests stop their containers themselves");
         maven.env("TESTCONTAINERS_RYUK_DISABLED", "true");
     }
+    let summary = root().join("java-shim/testcontainers/target/failsafe-reports/failsafe-summary.xml");
+    // Maven leaves an earlier one as it is when it finds no test, and calls that a success.
+    let _ = std::fs::remove_file(&summary);
     let result = run(&mut maven);
     let filter = format!("label={RUN_LABEL}={run_id}");
     let left = engine.docker(&["ps", "-aq", "--filter", &filter])?;
@@ -598,6 +601,10 @@ pub fn connector(start_an_engine: bool) -> Result<()> {
         engine.docker(&[&["rm", "--force", "--volumes"][..], &left].concat())?;
     }
     result?;
+    match completed(&std::fs::read_to_string(&summary).unwrap_or_default()) {
+        Some(tests) if tests > 0 => println!("{tests} tests on containers of {image}"),
+        _ => bail!("Maven has run no test on a container; see {}", summary.display()),
+    }
     if !left.is_empty() {
         bail!(
             "the tests left {} containers behind; they are removed now",
@@ -605,6 +612,12 @@ pub fn connector(start_an_engine: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Tests that were run to their end, by a summary of Maven's.
+fn completed(summary: &str) -> Option<u32> {
+    let (_, rest) = summary.split_once("<completed>")?;
+    rest.split_once("</completed>")?.0.trim().parse().ok()
 }
 
 /// Compares a compose file with the example of its environment: same variables, same defaults.
@@ -764,6 +777,14 @@ mod tests {
         ] {
             assert!(read(file).contains(&text), "{file} does not say {text}");
         }
+    }
+
+    #[test]
+    fn a_run_without_tests_is_told_from_one_with_some() {
+        let summary = "<failsafe-summary result=\"null\">\n  <completed>9</completed>\n  <errors>0</errors>";
+        assert_eq!(completed(summary), Some(9));
+        assert_eq!(completed("<completed>0</completed>"), Some(0));
+        assert_eq!(completed(""), None);
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Service for Flaky {
             let requests = {
                 let mut account = self.account.lock().unwrap();
                 account.requests += 1;
-                if account.requests % 16 == 0 && account.splits < 4 {
+                if account.requests.is_multiple_of(16) && account.splits < 4 {
                     account.splits += 1;
                 }
                 account.requests

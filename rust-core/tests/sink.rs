@@ -587,3 +587,188 @@ fn failed_attempts_are_part_of_an_outcomes_charge() {
         "outcomes {spent}, requests {counted}"
     );
 }
+
+/// A record that the shim refused, with what it knew of it.
+fn refuse(sink: &Sink, token: u64, reason: &str, document: &[u8]) {
+    let op = NewOperation {
+        token,
+        kind: OperationKind::Refused,
+        id: &format!("r{token}"),
+        partition_key: "[\"k\"]",
+        if_match: reason,
+        document,
+    };
+    sink.submit(encode_operations(&[op])).unwrap();
+}
+
+const LETTERS: [(&str, &str); 2] = [
+    ("sink.failure-mode", "dead-letter"),
+    ("sink.dead-letter-container", "dead"),
+];
+
+/// The letters by the id of what was refused.
+fn letters(local: &Local, count: usize) -> std::collections::BTreeMap<String, Value> {
+    let (source, _) = local.source_of_all("dead", &[]);
+    let parsed = |text: &String| {
+        // Without a limit of depth, as far as the local account takes it.
+        let letter: Value = serde_json::from_str(text).unwrap();
+        (letter["documentId"].as_str().unwrap().to_owned(), letter)
+    };
+    read(&source, count).values().map(parsed).collect()
+}
+
+#[test]
+fn a_refused_record_takes_the_way_of_the_failure_mode() {
+    let local = Local::start(&["c:/pk:1", "dead:/id:1"]);
+    for (mode, expected) in [
+        ("fail", OutcomeResult::Failed),
+        ("skip", OutcomeResult::Skipped),
+        ("dead-letter", OutcomeResult::DeadLettered),
+    ] {
+        let sink = local.sink(
+            "c",
+            &[
+                ("sink.failure-mode", mode),
+                ("sink.dead-letter-container", "dead"),
+            ],
+        );
+        refuse(&sink, 1, "the converter threw: no key", b"{\"raw\":1}");
+        refuse(&sink, 2, "the record is too large: 3000000 bytes", b"");
+        submit(
+            &sink,
+            3,
+            OperationKind::Upsert,
+            "good",
+            "[\"k\"]",
+            &document("good", "k", 1),
+        );
+        let mut done = outcomes(&sink, 3);
+        done.sort_by_key(|o| o.token);
+        assert_eq!(
+            (done[0].result, done[1].result, done[2].result),
+            (expected, expected, OutcomeResult::Ok)
+        );
+        let kinds = [0, 1].map(|n| done[n].error.as_ref().unwrap().kind);
+        assert_eq!(kinds, [Kind::BadRequest, Kind::TooLarge]);
+        assert!(
+            done[0].error.as_ref().unwrap().message.contains("no key"),
+            "{:?}",
+            done[0].error
+        );
+    }
+    let letters = letters(&local, 2);
+    assert_eq!(letters["r1"]["document"], json!({"raw": 1}));
+    assert_eq!(
+        (
+            &letters["r2"]["reason"],
+            &letters["r2"]["document"],
+            &letters["r2"]["operation"]
+        ),
+        (&json!("TooLarge"), &json!(""), &json!("write"))
+    );
+}
+
+#[test]
+fn letters_hold_what_was_refused_whatever_it_is() {
+    let local = Local::start(&["c:/pk:1", "dead:/reason:1"]);
+    let sink = local.sink("c", &LETTERS);
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let (deep, shallow) = (nested(130), nested(60));
+    let large = "\u{1}ö\"".repeat(500_000);
+    let documents: [(&str, &[u8]); 6] = [
+        ("deep", deep.as_bytes()),
+        ("shallow", shallow.as_bytes()),
+        // JSON, but no double: the container may not take it as a value.
+        ("huge", b"{\"n\":1e400}"),
+        ("broken", b"{\"n\":"),
+        ("bytes", b"\xff\xfe"),
+        ("large", large.as_bytes()),
+    ];
+    for (n, (_, document)) in documents.iter().enumerate() {
+        refuse(&sink, n as u64, "no", document);
+    }
+    let done = outcomes(&sink, documents.len());
+    assert!(
+        done.iter().all(|o| o.result == OutcomeResult::DeadLettered),
+        "{done:?}"
+    );
+    let letters = letters(&local, documents.len());
+    let kept = |name: &str| {
+        let n = documents.iter().position(|(d, _)| *d == name).unwrap();
+        let letter = &letters[&format!("r{n}")];
+        assert_eq!(letter["documentBytes"], documents[n].1.len());
+        assert_eq!(letter["truncated"], name == "large", "{name}");
+        letter["document"].clone()
+    };
+    assert_eq!(kept("deep"), deep);
+    assert_eq!(kept("shallow").to_string(), shallow);
+    assert_eq!(kept("huge"), "{\"n\":1e400}");
+    assert_eq!(kept("broken"), "{\"n\":");
+    assert_eq!(kept("bytes"), "\u{fffd}\u{fffd}");
+    let part = kept("large");
+    let part = part.as_str().unwrap();
+    assert!(part.len() > 500_000 && large.starts_with(part));
+}
+
+#[test]
+fn a_letter_that_is_too_large_for_its_container_is_cut_further() {
+    let local = Local::start(&["c:/pk:1", "dead:/container:1"]);
+    local.admin(
+        "faults",
+        json!({"status": 413, "container": "dead", "operations": "write", "minBytes": 100_000}),
+    );
+    let sink = local.sink("c", &LETTERS);
+    refuse(
+        &sink,
+        0,
+        "no",
+        format!("\"{}\"", "x".repeat(1_000_000)).as_bytes(),
+    );
+    let done = outcomes(&sink, 1);
+    assert_eq!(done[0].result, OutcomeResult::DeadLettered, "{:?}", done[0].error);
+    let letter = &letters(&local, 1)["r0"];
+    assert_eq!(
+        (&letter["truncated"], &letter["documentBytes"]),
+        (&json!(true), &json!(1_000_002))
+    );
+    assert!(letter["document"].as_str().unwrap().len() > 40_000);
+}
+
+#[test]
+fn letters_are_stored_a_few_at_a_time_and_waited_for() {
+    let local = Local::start(&["c:/pk:1", "dead:/container:1"]);
+    local.admin(
+        "faults",
+        json!({"container": "dead", "operations": "write", "delayMillis": 10}),
+    );
+    local.admin(
+        "faults",
+        json!({"status": 429, "container": "dead", "operations": "write", "share": 0.2, "count": 40, "retryAfterMillis": 5}),
+    );
+    let sink = local.sink("c", &LETTERS);
+    for n in 0..200 {
+        refuse(&sink, n, "no", b"{}");
+    }
+    let done = outcomes(&sink, 200);
+    assert!(done.iter().all(|o| o.result == OutcomeResult::DeadLettered));
+    let spans: Vec<(u64, u64)> = requests(&local, "upsert")
+        .iter()
+        .map(|r| {
+            let from = r["millis"].as_u64().unwrap() * 1000;
+            (from, from + r["micros"].as_u64().unwrap())
+        })
+        .collect();
+    // Arrivals are counted in whole milliseconds: what overlaps by less does not count.
+    let most = spans.iter().map(|(at, _)| {
+        spans
+            .iter()
+            .filter(|(from, to)| from <= at && at + 2000 < *to)
+            .count()
+    });
+    let most = most.max().unwrap();
+    assert!(
+        (1..=8).contains(&most),
+        "{most} letters were stored at the same time"
+    );
+    assert_eq!(letters(&local, 200).len(), 200);
+}

@@ -1,24 +1,37 @@
-//! What the service refuses for good, kept with its reason in a container of its own.
+//! What the service refuses for good, kept with its reason in a container of its own. `docs/dead-letters.md` describes a letter.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use azure_core::time::{to_rfc3339, OffsetDateTime};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
 
 use crate::account::Account;
 use crate::config::Config;
-use crate::error::{CoreError, Result};
+use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::until_answered;
+use crate::status::Blame;
 
 use super::operation::Operation;
 use super::wire::{Container, Service};
 use super::{decode_operations, encode_operations, NewOperation, OperationKind};
 
-/// Most bytes of a refused document that are kept; the rest of the letter and its escapes must fit into 2 MiB too.
-const MAX_KEPT: usize = 900 * 1024;
+/// Most bytes that a refused document takes in its letter: what is beside it must fit into the 2 MiB of a document too.
+const MAX_KEPT: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// Fewest bytes of a document that are tried when the container finds the letter too large.
+const MIN_KEPT: usize = 1024;
+
+/// Most bytes of the other texts that a record brings along: its id, its key and the reason.
+const MAX_TEXT: usize = 8 * 1024;
+
+/// Levels of nesting that the service takes in a document, of which the letter is one.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits> (per-item limits).
+const MAX_DEPTH: usize = 128;
 
 /// Fields of a letter that its container may be partitioned by.
 const KEY_FIELDS: [&str; 4] = ["/container", "/id", "/operation", "/reason"];
@@ -62,19 +75,43 @@ impl DeadLetters {
     }
 
     /// Stores a refused operation; tries again like any other write. Its id follows from its content, so that a replay after
-    /// a restore writes the same letter.
+    /// a restore writes the same letter. What the container does not take as JSON is stored as text, what is too large is cut.
+    ///
+    /// # Errors
+    /// The failure of the last attempt.
     pub async fn store(&self, op: &Operation, error: &CoreError) -> Result<()> {
-        let letter = letter(&self.letters.config.container, op, error);
-        let key = json!([letter[self.key_field]]).to_string();
-        let id = letter["id"].as_str().unwrap_or_default();
-        let document = letter.to_string();
+        let container = &self.letters.config.container;
+        let mut kept = match embeds(op.body()) {
+            true => Kept::Json,
+            false => Kept::Text(MAX_KEPT),
+        };
+        loop {
+            let letter = letter(container, op, error, kept);
+            let refusal = match self.write(&letter).await {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            };
+            kept = match kept {
+                // The container does not take this JSON: deeper, longer or larger numbers than it knows.
+                Kept::Json if refusal.blame == Blame::Record => Kept::Text(MAX_KEPT),
+                Kept::Text(most) if refusal.kind == Kind::TooLarge && most > MIN_KEPT => {
+                    // Below what it holds by now, or nothing would change.
+                    Kept::Text((most.min(op.body().len()) / 2).max(MIN_KEPT))
+                }
+                _ => return Err(refusal),
+            };
+        }
+    }
+
+    async fn write(&self, letter: &Letter) -> Result<()> {
+        let key = json!([letter.field(self.key_field)]).to_string();
         let new = NewOperation {
             token: 0,
             kind: OperationKind::Upsert,
-            id,
+            id: &letter.id,
             partition_key: &key,
             if_match: "",
-            document: document.as_bytes(),
+            document: letter.json.as_bytes(),
         };
         let write = decode_operations(encode_operations(&[new]))?.remove(0);
         let (retry, metrics) = (&self.letters.config.retry, &self.letters.metrics);
@@ -88,49 +125,166 @@ impl DeadLetters {
     }
 }
 
-/// The letter: what was refused, why, by which operation and when.
-fn letter(container: &str, op: &Operation, error: &CoreError) -> Value {
-    let hash = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (
-            salt,
-            container,
-            op.partition_key(),
-            op.id(),
-            op.kind as u8,
-            op.body(),
-        )
-            .hash(&mut hasher);
-        hasher.finish()
+/// How a letter holds the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Byte for byte, as a value of the letter.
+    Json,
+    /// As a text of at most so many bytes, its escapes included.
+    Text(usize),
+}
+
+/// A dead letter: what was refused, why, by which operation and when.
+struct Letter {
+    id: String,
+    container: String,
+    operation: String,
+    reason: String,
+    json: String,
+}
+
+impl Letter {
+    /// One of [`KEY_FIELDS`].
+    fn field(&self, name: &str) -> &str {
+        match name {
+            "id" => &self.id,
+            "container" => &self.container,
+            "operation" => &self.operation,
+            _ => &self.reason,
+        }
+    }
+}
+
+/// Whether the document can be a value of its letter: JSON of whole characters, not too large and not too deep. serde_json looks through
+/// it without recursion, and without a number's value.
+fn embeds(document: &[u8]) -> bool {
+    document.len() <= MAX_KEPT
+        && serde_json::from_slice::<&RawValue>(document).is_ok_and(|json| fits(json.get().as_bytes()))
+}
+
+/// Whether valid JSON is not deeper than a letter's value may be, and has no half of a surrogate pair, for which there is no UTF-8.
+fn fits(json: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut at) = (1, false, 0);
+    // The first half of a pair that the next escape must complete.
+    let mut half = false;
+    while let Some(b) = json.get(at) {
+        let escaped = in_text && *b == b'\\';
+        if half && !(escaped && json.get(at + 1) == Some(&b'u')) {
+            return false;
+        }
+        match b {
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth -= 1,
+            b'\\' if json.get(at + 1) == Some(&b'u') => {
+                let digits = json.get(at + 2..at + 6).and_then(|d| std::str::from_utf8(d).ok());
+                let unit = digits.and_then(|d| u16::from_str_radix(d, 16).ok());
+                match (half, unit) {
+                    (true, Some(0xdc00..=0xdfff)) => half = false,
+                    (false, Some(0xd800..=0xdbff)) => half = true,
+                    (true, _) | (false, Some(0xdc00..=0xdfff) | None) => return false,
+                    (false, Some(_)) => {}
+                }
+                at += 5;
+            }
+            b'\\' => at += 1,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// As much of a text as takes at most `most` bytes in JSON, and whether that is all of it.
+fn cut(text: &str, most: usize) -> (&str, bool) {
+    let mut bytes = 0;
+    for (at, c) in text.char_indices() {
+        bytes += match c {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            c if c < ' ' => 6,
+            c => c.len_utf8(),
+        };
+        if bytes > most {
+            return (&text[..at], false);
+        }
+    }
+    (text, true)
+}
+
+/// The id of a letter: the first 16 bytes of the SHA-256 of container, partition key, document id, operation and document, each behind its
+/// length in bytes and a colon, in lower-case hexadecimal.
+fn letter_id(parts: [&[u8]; 5]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(format!("{}:", part.len()));
+        hash.update(part);
+    }
+    hash.finalize()[..16]
+        .iter()
+        .fold(String::with_capacity(32), |mut id, b| {
+            // Writing into a String cannot fail.
+            let _ = write!(id, "{b:02x}");
+            id
+        })
+}
+
+fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Letter {
+    let operation = op.kind.name().to_lowercase();
+    let reason = format!("{:?}", error.kind);
+    let id = letter_id([
+        container.as_bytes(),
+        op.sent_key(),
+        op.id(),
+        operation.as_bytes(),
+        op.body(),
+    ]);
+    let (key, document_id) = (String::from_utf8_lossy(op.sent_key()), op.id_text());
+    let ((key, key_whole), (document_id, id_whole)) = (cut(&key, MAX_TEXT), cut(&document_id, MAX_TEXT));
+    let (document, whole): (Cow<'_, str>, bool) = match kept {
+        Kept::Json => (String::from_utf8_lossy(op.body()), true),
+        Kept::Text(most) => {
+            let text = String::from_utf8_lossy(op.body());
+            let (text, whole) = cut(&text, most);
+            (json!(text).to_string().into(), whole)
+        }
     };
-    let truncated = op.body().len() > MAX_KEPT;
-    // A document that is JSON stays JSON; anything else, or a part, is kept as text.
-    let document = match serde_json::from_slice::<&RawValue>(op.body()) {
-        Ok(raw) if !truncated => serde_json::from_str(raw.get()).unwrap_or(Value::Null),
-        _ => Value::String(String::from_utf8_lossy(&op.body()[..op.body().len().min(MAX_KEPT)]).into_owned()),
-    };
-    json!({
-        "id": format!("{:016x}{:016x}", hash(0), hash(1)),
+    let mut json = json!({
+        "id": id,
         "container": container,
-        "operation": op.kind.name().to_lowercase(),
-        "reason": format!("{:?}", error.kind),
+        "operation": operation,
+        "reason": reason,
         "status": error.status,
         "subStatus": error.sub_status,
-        "message": error.message,
+        "message": cut(&error.message, MAX_TEXT).0,
         "activityId": error.activity_id,
         "time": to_rfc3339(&OffsetDateTime::now_utc()),
-        "documentId": op.id_text(),
-        "partitionKey": String::from_utf8_lossy(op.partition_key()),
-        "document": document,
+        "documentId": document_id,
+        "partitionKey": key,
         "documentBytes": op.body().len(),
-        "truncated": truncated,
+        "truncated": !(whole && key_whole && id_whole),
     })
+    .to_string();
+    // The document's own bytes, not a tree of it: numbers keep their digits, and any depth is the service's to judge.
+    json.pop();
+    json.push_str(",\"document\":");
+    json.push_str(&document);
+    json.push('}');
+    Letter {
+        id,
+        container: container.to_owned(),
+        operation,
+        reason,
+        json,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use serde_json::Value;
 
     fn operation(document: &[u8]) -> Operation {
         let new = NewOperation {
@@ -144,41 +298,130 @@ mod tests {
         decode_operations(encode_operations(&[new])).unwrap().remove(0)
     }
 
+    fn parsed(letter: &Letter) -> Value {
+        serde_json::from_str(&letter.json).unwrap()
+    }
+
     #[test]
     fn a_letter_holds_document_reason_status_operation_and_time() {
         let error = CoreError {
             status: 409,
             ..CoreError::new(Kind::Conflict, "exists")
         };
-        let first = letter("events", &operation(b"{\"id\":\"a\"}"), &error);
-        assert_eq!(first["document"], json!({"id": "a"}));
+        let first = letter("events", &operation(b"{\"id\":\"a\"}"), &error, Kept::Json);
+        let mut json = parsed(&first);
+        let time = json.as_object_mut().unwrap().remove("time").unwrap();
+        assert!(time.as_str().unwrap().ends_with('Z'));
         assert_eq!(
-            (&first["reason"], &first["status"], &first["operation"]),
-            (&json!("Conflict"), &json!(409), &json!("create"))
+            json,
+            json!({
+                "id": first.id, "container": "events", "operation": "create", "reason": "Conflict", "status": 409, "subStatus": 0,
+                "message": "exists", "activityId": "", "documentId": "a", "partitionKey": "[\"eu\"]", "documentBytes": 10,
+                "truncated": false, "document": {"id": "a"},
+            })
         );
-        assert!(first["time"].as_str().unwrap().ends_with('Z'));
-        let again = letter("events", &operation(b"{\"id\":\"a\"}"), &error);
-        assert_eq!(first["id"], again["id"]);
+        for (name, value) in [
+            ("id", &*first.id),
+            ("container", "events"),
+            ("operation", "create"),
+            ("reason", "Conflict"),
+        ] {
+            assert_eq!(first.field(name), value);
+        }
+    }
+
+    /// The ids of all releases: a letter that was stored by an older one is found again.
+    #[test]
+    fn an_id_is_the_same_in_every_release() {
+        let error = CoreError::new(Kind::Conflict, "exists");
+        let id = |op: &Operation| letter("events", op, &error, Kept::Json).id;
+        // printf '6:events6:["eu"]1:a6:create10:{"id":"a"}' | sha256sum
+        assert_eq!(
+            id(&operation(b"{\"id\":\"a\"}")),
+            "00d0545dbc742abbd1ea04715d1c3242"
+        );
         assert_ne!(
-            first["id"],
-            letter("events", &operation(b"{\"id\":\"b\"}"), &error)["id"]
+            id(&operation(b"{\"id\":\"b\"}")),
+            id(&operation(b"{\"id\":\"a\"}"))
         );
+        // Other ways of cutting the same bytes into parts are other letters.
+        assert_ne!(
+            letter_id([b"ab", b"c", b"", b"", b""]),
+            letter_id([b"a", b"bc", b"", b"", b""])
+        );
+        let spelt = |key: &str, canonical: Option<&str>| {
+            let new = NewOperation {
+                token: 0,
+                kind: OperationKind::Create,
+                id: "a",
+                partition_key: key,
+                if_match: "",
+                document: b"{}",
+            };
+            let mut op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+            op.canonical_key = canonical.map(Into::into);
+            id(&op)
+        };
+        assert_eq!(spelt("[1.0]", Some("[1]")), spelt("[1]", None));
     }
 
     #[test]
-    fn what_is_not_json_or_too_large_is_kept_as_text() {
+    fn a_document_keeps_its_own_bytes() {
         let error = CoreError::new(Kind::BadRequest, "no");
-        assert_eq!(
-            letter("c", &operation(b"{broken"), &error)["document"],
-            json!("{broken")
-        );
-        let large = letter("c", &operation(&vec![b'x'; MAX_KEPT + 1]), &error);
-        assert_eq!(
-            (
-                large["truncated"].as_bool(),
-                large["document"].as_str().map(str::len)
-            ),
-            (Some(true), Some(MAX_KEPT))
-        );
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        for document in [
+            "{\"x\":1.10,\"x\":1e400}",
+            "{\"long\":123456789012345678901234567890.1234567890}",
+            "[ \"\\ud83d\\ude00\", \"\\u0000\\\\u\" ]",
+            "null",
+            &nested(127),
+        ] {
+            assert!(embeds(document.as_bytes()), "{document}");
+            let letter = letter("c", &operation(document.as_bytes()), &error, Kept::Json);
+            assert!(
+                letter.json.ends_with(&format!(",\"document\":{document}}}")),
+                "{}",
+                letter.json
+            );
+            assert!(serde_json::from_str::<&RawValue>(&letter.json).is_ok());
+        }
+        for document in [
+            &b"{broken"[..],
+            b"",
+            b"{} {}",
+            b"\"\xff\"",
+            b"\"\\ud800\"",
+            b"\"\\ud800\\u0041\"",
+            b"\"\\ud800\\n\"",
+            b"\"\\udc00\"",
+            b"[01]",
+            nested(128).as_bytes(),
+            nested(100_000).as_bytes(),
+        ] {
+            assert!(!embeds(document), "{}", String::from_utf8_lossy(document));
+            let letter = letter("c", &operation(document), &error, Kept::Text(MAX_KEPT));
+            let kept = parsed(&letter);
+            assert_eq!(kept["document"], json!(String::from_utf8_lossy(document)));
+            assert_eq!(kept["truncated"], false);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_between_characters() {
+        let error = CoreError::new(Kind::TooLarge, "m".repeat(100_000));
+        let large = "\u{1}\"ö😀".repeat(400_000);
+        assert!(!embeds(format!("\"{}\"", "x".repeat(MAX_KEPT)).as_bytes()));
+        for most in [MAX_KEPT, MAX_KEPT - 1, MAX_KEPT - 2, MAX_KEPT - 3, 10, 0] {
+            let letter = letter("c", &operation(large.as_bytes()), &error, Kept::Text(most));
+            let kept = parsed(&letter);
+            let text = kept["document"].as_str().unwrap();
+            assert!(large.starts_with(text));
+            assert!(json!(text).to_string().len() - 2 <= most && letter.json.len() <= 2 * 1024 * 1024);
+            assert!(text.len() * 2 + 20 > most, "{} of {most}", text.len());
+            assert_eq!(
+                (&kept["truncated"], &kept["documentBytes"]),
+                (&json!(true), &json!(large.len()))
+            );
+        }
     }
 }

@@ -21,6 +21,8 @@ object OrdersJob:
   def define(env: StreamExecutionEnvironment): Unit =
     env
       .cosmos(CosmosDBSource[Order](account, container = "events-source", start = StartFrom.Beginning), "orders")
+      .uid("orders")
       .filterBy(_.amount > 0)
       .sinkTo(CosmosDBSink[Order](account, container = "events-processed"))
+      .uid("processed")
   // readme:end

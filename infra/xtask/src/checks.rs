@@ -279,17 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn the_job_of_the_readme_is_the_one_that_is_compiled() {
-        let shown = between(&read("README.md"), "```scala", "```");
-        let compiled = between(
-            &read("tests/readme/OrdersJob.scala"),
-            "// readme:begin",
-            "// readme:end",
-        );
-        let compiled: Vec<_> = compiled
+    fn the_jobs_of_the_readme_are_the_ones_that_are_compiled() {
+        for (language, indent) in [("java", "    "), ("scala", "  ")] {
+            let shown = between(&read("README.md"), &format!("```{language}"), "```");
+            let compiled: Vec<_> = between(
+                &read(&format!("tests/readme/OrdersJob.{language}")),
+                "// readme:begin",
+                "// readme:end",
+            )
             .iter()
-            .map(|line| line.strip_prefix("  ").unwrap_or(line))
+            .map(|line| line.strip_prefix(indent).unwrap_or(line).to_owned())
             .collect();
-        assert_eq!(shown, compiled);
+            assert_eq!(shown, compiled, "{language}");
+        }
     }
 }

@@ -95,7 +95,8 @@ final class Batcher implements AutoCloseable {
         return retries.get();
     }
 
-    private void lingered() {
+    /** The rest has waited long enough for its batch to fill. */
+    void lingered() {
         List<Batch> ready;
         synchronized (this) {
             lingering = false;

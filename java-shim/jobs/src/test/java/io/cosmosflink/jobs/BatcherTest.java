@@ -72,7 +72,8 @@ class BatcherTest {
         };
         try (Batcher batcher = batcher(1000)) {
             List<CompletableFuture<Void>> futures = offer(batcher, 9);
-            Thread.sleep(100);
+            // What the timer does with a batch that is not full.
+            batcher.lingered();
             assertThat(sent).hasSize(2);
             assertThat(futures).noneMatch(CompletableFuture::isDone);
             open.get(0).complete(null);

@@ -15,6 +15,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.core.CosmosRuntime.Role;
 import io.cosmosflink.core.NativeRuntime;
 import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.PartitionKeys;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -170,8 +171,12 @@ class CasesTest {
                     .id(element -> element)
                     .document(element -> element.getBytes(StandardCharsets.UTF_8));
             for (JsonNode component : c.get("components")) {
-                Object value = JSON.convertValue(component, Object.class);
+                Object value =
+                        component.isObject() ? PartitionKeys.UNDEFINED : JSON.convertValue(component, Object.class);
                 converter.partitionKey(element -> value);
+            }
+            if (c.get("components").isEmpty()) {
+                converter.withoutPartitionKey();
             }
             assertThat(converter.build().apply("{}", null).operation().partitionKey())
                     .isEqualTo(text(c, "text"));

@@ -22,6 +22,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.IntStream;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.core.execution.JobClient;
@@ -80,19 +81,28 @@ class JobsITCase {
         int port = freePort();
         submit("--job.consumer-url", "http://localhost:" + port + "/events");
         LocalCosmos.await("processed orders", LIMIT, () -> cosmos.count("events-processed") == ORDERS);
-        Thread.sleep(2000);
+        LocalCosmos.await("attempts to deliver", LIMIT, () -> metric(jobs.get(1), "deliver", "deliveryRetries") > 2);
         assertThat(cosmos.count("events-output"))
                 .as("nothing was acknowledged yet")
                 .isZero();
 
         AtomicInteger batches = new AtomicInteger();
+        AtomicInteger refusedBatches = new AtomicInteger();
+        Set<String> refused = ConcurrentHashMap.newKeySet();
+        Set<String> acknowledged = ConcurrentHashMap.newKeySet();
+        AtomicLong retriesWhileDown = new AtomicLong(-1);
         HttpServer consumer = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), 0);
         consumer.createContext("/events", exchange -> {
             byte[] body = exchange.getRequestBody().readAllBytes();
+            retriesWhileDown.compareAndSet(-1, metric(jobs.get(1), "deliver", "deliveryRetries"));
             // Every fifth batch is taken but its answer is an error: it comes again.
-            take(body);
-            int status = batches.incrementAndGet() % 5 == 0 ? 503 : 200;
-            exchange.sendResponseHeaders(status, -1);
+            List<String> ids = take(body);
+            boolean refuse = batches.incrementAndGet() % 5 == 0;
+            if (refuse) {
+                refusedBatches.incrementAndGet();
+            }
+            (refuse ? refused : acknowledged).addAll(ids);
+            exchange.sendResponseHeaders(refuse ? 503 : 200, -1);
             exchange.close();
         });
         consumer.start();
@@ -100,7 +110,11 @@ class JobsITCase {
             LocalCosmos.await("recorded deliveries", LIMIT, () -> cosmos.count("events-output") == ORDERS);
             assertThat(metric(jobs.get(0), "enrich", "badRecords")).isOne();
             assertThat(metric(jobs.get(1), "enrich", "filteredRecords")).isZero();
-            assertThat(metric(jobs.get(1), "deliver", "deliveryRetries")).isPositive();
+            assertThat(refused).isNotEmpty();
+            assertThat(acknowledged).as("what was refused came again").containsAll(refused);
+            assertThat(metric(jobs.get(1), "deliver", "deliveryRetries"))
+                    .as("each refused batch is a retry, beside those of the outage")
+                    .isGreaterThanOrEqualTo(retriesWhileDown.get() + refusedBatches.get());
         } finally {
             consumer.stop(0);
         }
@@ -165,10 +179,14 @@ class JobsITCase {
         }
     }
 
-    private void take(byte[] batch) throws IOException {
+    /** The ids of a batch, which count as received. */
+    private List<String> take(byte[] batch) throws IOException {
+        List<String> ids = new ArrayList<>();
         for (JsonNode event : JSON.readTree(batch)) {
-            received.add(event.get("id").asText());
+            ids.add(event.get("id").asText());
         }
+        received.addAll(ids);
+        return ids;
     }
 
     private void submit(String... more) throws Exception {

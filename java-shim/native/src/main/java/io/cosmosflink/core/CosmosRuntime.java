@@ -42,19 +42,53 @@ public interface CosmosRuntime {
 
     List<SplitEntry> decodeEnumeratorState(byte[] state);
 
-    /** Checks that the container is there. May use the network. */
+    /** Checks the options and begins to open; {@link Handle#awaitOpen} says when that has ended. Never waits for the network. */
     EnumeratorHandle openEnumerator(Map<String, String> options);
 
+    /** Like {@link #openEnumerator}. */
     SourceHandle openSource(Map<String, String> options);
 
-    /** Checks that the container is there. May use the network. */
+    /** Like {@link #openEnumerator}. */
     SinkHandle openSink(Map<String, String> options);
 
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
     void drainLog(boolean now);
 
-    /** What all handles share. Closing twice is fine; any other call after it fails with kind CLOSED. */
+    /**
+     * What all handles share. Closing twice is fine, from any thread, and ends a call that waits; any other call after it fails with
+     * kind CLOSED. A call on a handle that is not open yet waits until it is.
+     */
     interface Handle extends AutoCloseable {
+        /**
+         * Waits for the end of the opening.
+         *
+         * @return whether it is open; false when the time is over or {@code wakeUp} was called
+         * @throws CosmosException the failure of the opening, each time
+         */
+        boolean awaitOpen(long timeoutMillis);
+
+        /**
+         * Waits for the end of the opening however long it takes, until this thread is interrupted. A handle that is not open at the
+         * end is closed.
+         *
+         * @throws CosmosException the failure of the opening
+         */
+        default void awaitOpen() throws InterruptedException {
+            boolean open = false;
+            try {
+                while (!open) {
+                    open = awaitOpen(OPEN_STEP_MILLIS);
+                    if (!open && Thread.interrupted()) {
+                        throw new InterruptedException("interrupted while a connection was being opened");
+                    }
+                }
+            } finally {
+                if (!open) {
+                    close();
+                }
+            }
+        }
+
         CoreMetrics metrics();
 
         /** Makes a call that waits return at once. */
@@ -63,6 +97,9 @@ public interface CosmosRuntime {
         @Override
         void close();
     }
+
+    /** How late an interrupt may be noticed while something opens; what has opened ends the wait at once. */
+    long OPEN_STEP_MILLIS = 50;
 
     /** Finds splits. */
     interface EnumeratorHandle extends Handle {

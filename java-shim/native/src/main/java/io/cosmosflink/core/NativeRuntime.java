@@ -6,9 +6,6 @@ import java.util.Map;
 
 /** The core itself. The library is loaded on first use, once per class loader. */
 public final class NativeRuntime implements CosmosRuntime {
-    /** How late an interrupt may be noticed while a connection is being opened. An opening that succeeds ends the wait at once. */
-    private static final long OPEN_STEP_MILLIS = 50;
-
     private final CoreLog log = new CoreLog(CosmosCore::drainLog);
 
     private NativeRuntime() {
@@ -68,36 +65,17 @@ public final class NativeRuntime implements CosmosRuntime {
 
     @Override
     public EnumeratorHandle openEnumerator(Map<String, String> options) {
-        return opened(new Enumerator(CosmosCore.openEnumerator(Frames.map(options))));
+        return new Enumerator(CosmosCore.openEnumerator(Frames.map(options)));
     }
 
     @Override
     public SourceHandle openSource(Map<String, String> options) {
-        return opened(new Source(CosmosCore.openSource(Frames.map(options))));
+        return new Source(CosmosCore.openSource(Frames.map(options)));
     }
 
     @Override
     public SinkHandle openSink(Map<String, String> options) {
-        return opened(new Sink(CosmosCore.openSink(Frames.map(options))));
-    }
-
-    /** Waits until a handle is open, in steps, so that an interrupt of this thread ends the wait. A handle that is not opened is closed. */
-    private static <H extends Base> H opened(H handle) {
-        boolean open = false;
-        try {
-            while (!open) {
-                open = CosmosCore.awaitOpen(handle.handle, OPEN_STEP_MILLIS) == 1;
-                if (!open && Thread.currentThread().isInterrupted()) {
-                    throw new CosmosException(
-                            "interrupted while the connection was being opened", CosmosException.Kind.CLOSED);
-                }
-            }
-            return handle;
-        } finally {
-            if (!open) {
-                handle.close();
-            }
-        }
+        return new Sink(CosmosCore.openSink(Frames.map(options)));
     }
 
     @Override
@@ -110,6 +88,11 @@ public final class NativeRuntime implements CosmosRuntime {
 
         Base(long handle) {
             this.handle = handle;
+        }
+
+        @Override
+        public boolean awaitOpen(long timeoutMillis) {
+            return CosmosCore.awaitOpen(handle, timeoutMillis) == 1;
         }
 
         @Override

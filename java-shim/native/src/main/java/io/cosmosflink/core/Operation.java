@@ -23,8 +23,15 @@ public record Operation(OperationType type, String id, String partitionKey, Stri
         return new Operation(OperationType.DELETE, id, partitionKey, "", NOTHING);
     }
 
-    /** The OPERATION BODY of {@code docs/boundary.md}. */
+    /**
+     * The OPERATION BODY of {@code docs/boundary.md}.
+     *
+     * @throws IllegalArgumentException when id, key or ETag hold half a surrogate pair
+     */
     public byte[] encode() {
+        Utf8.check("the id", id);
+        Utf8.check("the partition key", partitionKey);
+        Utf8.check("the ETag", ifMatch);
         byte[] name = id.getBytes(StandardCharsets.UTF_8);
         byte[] key = partitionKey.getBytes(StandardCharsets.UTF_8);
         byte[] etag = ifMatch.getBytes(StandardCharsets.UTF_8);
@@ -36,6 +43,21 @@ public record Operation(OperationType type, String id, String partitionKey, Stri
                 .blob(etag)
                 .blob(document)
                 .array();
+    }
+
+    /** Whether a body stands for a record of which no write could be made. */
+    public static boolean isRefused(byte[] body) {
+        return body[0] == OperationType.REFUSED.number;
+    }
+
+    /** Size in bytes of the document in a body. */
+    public static int documentLength(byte[] body) {
+        FrameReader in = FrameReader.raw(body);
+        in.skip(1);
+        for (int text = 0; text < 3; text++) {
+            in.skip(in.u32());
+        }
+        return in.u32();
     }
 
     /** The body behind a frame head, as it is kept in a writer's state. */

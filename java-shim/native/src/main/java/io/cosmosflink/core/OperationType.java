@@ -7,7 +7,12 @@ public enum OperationType {
     CREATE(2),
     /** Fails when it does not exist. */
     REPLACE(3),
-    DELETE(4);
+    DELETE(4),
+    /**
+     * No write could be made of the record. It is never sent: the core settles it at once, as {@code sink.failure-mode} asks. Made by
+     * {@link UnwritableRecordException} alone.
+     */
+    REFUSED(0);
 
     private static final OperationType[] ALL = values();
 
@@ -18,9 +23,11 @@ public enum OperationType {
     }
 
     static OperationType of(int number) {
-        if (number < 1 || number > ALL.length) {
-            throw FrameReader.state("operation " + number + " is not known to this jar");
+        for (OperationType type : ALL) {
+            if (type.number == number) {
+                return type;
+            }
         }
-        return ALL[number - 1];
+        throw FrameReader.state("operation " + number + " is not known to this jar");
     }
 }

@@ -28,6 +28,11 @@ public record Outcome(
         return new Outcome(token, Result.OK, CosmosException.Kind.UNKNOWN, 0, 0, 0, requestCharge, "", "");
     }
 
+    /** Whether the failure is not the document's but that of everything, and the same after a restart: the container is gone. */
+    public boolean isFinal() {
+        return kind == CosmosException.Kind.NOT_FOUND && subStatus != 0;
+    }
+
     public enum Result {
         OK,
         /** Failed and counted, the job goes on. */

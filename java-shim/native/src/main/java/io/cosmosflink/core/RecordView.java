@@ -26,6 +26,8 @@ public final class RecordView {
     private static final int LSN = 32;
     private static final int CRTS = 40;
     private static final int OPERATION = 48;
+    private static final int FLAGS = 49;
+    private static final int UNDECODABLE = 1;
 
     private final Page page;
     private int at;
@@ -94,6 +96,14 @@ public final class RecordView {
             throw FrameReader.state("change " + number + " is not known to this jar");
         }
         return Change.ALL[number];
+    }
+
+    /**
+     * Whether the core could not decode the document's id or key: it is no JSON or no UTF-8. Then {@link #id()} and
+     * {@link #partitionKey()} hold what could be read, or nothing; {@link #document()} is what the service sent all the same.
+     */
+    public boolean undecodable() {
+        return (page.buffer().get(at + FLAGS) & UNDECODABLE) != 0;
     }
 
     private String string(int field) {

@@ -94,7 +94,8 @@ class NativeRuntimeTest {
 
     @Test
     void aDeadEndpointIsATransientFailureThatNamesIt() {
-        assertKind(Kind.TRANSIENT, () -> core.openEnumerator(options())).hasMessageContaining("localhost:1");
+        assertKind(Kind.TRANSIENT, () -> core.openEnumerator(options()).awaitOpen())
+                .hasMessageContaining("localhost:1");
         core.drainLog(true);
     }
 
@@ -108,22 +109,22 @@ class NativeRuntimeTest {
                     "cosmos.request-timeout-ms",
                     "60000");
             CompletableFuture<Thread> opener = new CompletableFuture<>();
-            CompletableFuture<Boolean> stillInterrupted = new CompletableFuture<>();
+            CompletableFuture<CosmosRuntime.SourceHandle> closed = new CompletableFuture<>();
             Thread thread = new Thread(() -> {
                 opener.complete(Thread.currentThread());
+                CosmosRuntime.SourceHandle source = core.openSource(options);
                 try {
-                    core.openSource(options).close();
-                    stillInterrupted.completeExceptionally(new AssertionError("it was opened"));
-                } catch (CosmosException e) {
-                    assertThat(e.kind()).isEqualTo(Kind.CLOSED);
-                    stillInterrupted.complete(Thread.currentThread().isInterrupted());
+                    source.awaitOpen();
+                    closed.completeExceptionally(new AssertionError("it was opened"));
+                } catch (InterruptedException e) {
+                    closed.complete(source);
                 } catch (Throwable t) {
-                    stillInterrupted.completeExceptionally(t);
+                    closed.completeExceptionally(t);
                 }
             });
             thread.start();
             opener.get(10, TimeUnit.SECONDS).interrupt();
-            assertThat(stillInterrupted.get(10, TimeUnit.SECONDS)).isTrue();
+            assertKind(Kind.CLOSED, closed.get(10, TimeUnit.SECONDS)::metrics);
             thread.join(10_000);
         }
     }

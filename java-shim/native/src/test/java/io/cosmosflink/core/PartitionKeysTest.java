@@ -20,7 +20,17 @@ class PartitionKeysTest {
         assertThatThrownBy(() -> PartitionKeys.json(new int[0])).hasMessageContaining("[I");
         assertThatThrownBy(() -> PartitionKeys.json(Double.NaN)).hasMessageContaining("NaN");
         assertThatThrownBy(() -> PartitionKeys.json(Float.POSITIVE_INFINITY)).hasMessageContaining("Infinity");
-        assertThatThrownBy(PartitionKeys::json).hasMessageContaining("no component");
+        assertThatThrownBy(() -> PartitionKeys.json("a\ud800b"))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("half a surrogate pair (\\ud800)");
+    }
+
+    @Test
+    void nullAndUndefinedAreTwoKeysAndAContainerMayHaveNone() {
+        assertThat(PartitionKeys.json((Object) null)).isEqualTo("[null]");
+        assertThat(PartitionKeys.json(PartitionKeys.UNDEFINED)).isEqualTo("[{}]");
+        assertThat(PartitionKeys.json("a", PartitionKeys.UNDEFINED, null)).isEqualTo("[\"a\",{},null]");
+        assertThat(PartitionKeys.json()).isEqualTo("[]").isEqualTo(PartitionKeys.NONE);
     }
 
     @Test

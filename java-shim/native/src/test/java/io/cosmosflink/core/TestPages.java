@@ -8,7 +8,16 @@ public final class TestPages {
     private TestPages() {}
 
     /** A record of a page; the document is {@code {"id":..}}. */
-    public record Item(String id, String partitionKey, long seconds, int change, String document) {
+    public record Item(String id, String partitionKey, long seconds, int change, String document, boolean undecodable) {
+        public Item(String id, String partitionKey, long seconds, int change, String document) {
+            this(id, partitionKey, seconds, change, document, false);
+        }
+
+        /** A record of which the core knows no id. */
+        public static Item undecodable(String document, long seconds) {
+            return new Item("", "[\"k\"]", seconds, 0, document, true);
+        }
+
         public static Item of(String id, long seconds) {
             return new Item(id, "[\"k\"]", seconds, 0, "{\"id\":\"" + id + "\"}");
         }
@@ -33,7 +42,12 @@ public final class TestPages {
                 head.u32(at + bytes.length()).u32(utf8.length);
                 bytes.raw(utf8);
             }
-            head.u64(item.seconds).u64(-1).u64(-1).u8(item.change).raw(new byte[7]);
+            head.u64(item.seconds)
+                    .u64(-1)
+                    .u64(-1)
+                    .u8(item.change)
+                    .u8(item.undecodable ? 1 : 0)
+                    .raw(new byte[6]);
         }
         return head.raw(bytes.toBytes()).toBytes();
     }

@@ -18,16 +18,19 @@ private[scaladsl] class CoreGauges(parent: MetricGroup, more: (String, CoreMetri
   private var fresh = Deadline.now
 
   private val group = parent.addGroup("cosmosdb")
-  (CoreGauges.common ++ more).foreach: (name, value) =>
-    CoreGauges.register(group, name, () => value(current()))
+  (CoreGauges.common ++ more).foreach((name, value) => add(name, () => value(current())))
+
+  /** One gauge more beside those of the core. */
+  final protected def add(name: String, value: () => Long | Double): Unit = CoreGauges.register(group, name, value)
 
   /** From now on the gauges show this handle. */
   final def follow(open: CosmosRuntime.Handle): Unit = handle = Some(open)
 
-  /** The handle is about to be closed; the gauges keep their last values. */
-  final def forget(): Unit =
-    current()
-    handle = None
+  /** The handle is about to be closed; the gauges keep its last values, unless they show another one by now. */
+  final def forget(closing: CosmosRuntime.Handle): Unit =
+    if handle.exists(_ eq closing) then
+      current()
+      handle = None
 
   final def current(): CoreMetrics = synchronized:
     for open <- handle if (snapshot eq CoreMetrics.NONE) || fresh.isOverdue() do
@@ -49,6 +52,7 @@ private[scaladsl] object CoreGauges:
     "bytesSent" -> (_.get(Field.BYTES_SENT)),
     "bufferedBytes" -> (_.get(Field.BYTES_BUFFERED)),
     "requestsInFlight" -> (_.get(Field.REQUESTS_IN_FLIGHT)),
+    "heldMillis" -> (_.get(Field.HELD_MILLIS)),
     "requestLatencyP50Ms" -> (_.latencyMillis(0.5)),
     "requestLatencyP99Ms" -> (_.latencyMillis(0.99))
   )
@@ -59,7 +63,9 @@ private[scaladsl] object CoreGauges:
     "skipped" -> (_.get(Field.SKIPPED)),
     "deadLettered" -> (_.get(Field.DEAD_LETTERED)),
     "bulkRequests" -> (_.get(Field.BULK_REQUESTS)),
-    "pointRequests" -> (_.get(Field.POINT_REQUESTS))
+    "pointRequests" -> (_.get(Field.POINT_REQUESTS)),
+    "bulkRefused" -> (_.get(Field.BULK_REFUSED)),
+    "bulkOff" -> (_.get(Field.BULK_OFF))
   )
 
   val ofSource: Seq[(String, CoreMetrics => Long | Double)] = Seq(
@@ -79,8 +85,17 @@ final private[scaladsl] class SourceMetrics(group: SourceReaderMetricGroup)
   private val bytesIn = group.getIOMetricGroup.getNumBytesInCounter
   private val errors = group.getNumRecordsInErrorsCounter
   @volatile private var fetchLagMillis = 0L
-  group.setPendingBytesGauge(() => Long.box(current().get(Field.BYTES_BUFFERED)))
+
+  /** What the core left out so far, and how much of it is counted as errors. */
+  @volatile private var leftOut = 0L
+  private var leftOutCounted = 0L
+
+  /** Documents that the reader could not use. */
+  @volatile private var unreadable = 0L
+
+  // No pendingBytes and no pendingRecords: they mean what the service still holds, of which it says neither.
   CoreGauges.register(group, "currentFetchEventTimeLag", () => fetchLagMillis)
+  add("undecodable", () => current().get(Field.UNDECODABLE) + unreadable)
 
   /** On the fetcher's thread. */
   def fetched(page: Page): Unit =
@@ -90,5 +105,19 @@ final private[scaladsl] class SourceMetrics(group: SourceReaderMetricGroup)
   def emitted(page: Page): Unit =
     recordsIn.inc(page.count - 1L)
     bytesIn.inc(page.length.toLong)
+    val now = leftOut
+    // A second handle counts from 0 again.
+    errors.inc(if now < leftOutCounted then now else now - leftOutCounted)
+    leftOutCounted = now
 
-  def failed(): Unit = errors.inc()
+  /** On the fetcher's thread, before the page that lacks them is handed over. */
+  def coreLeftOut(documents: Long): Unit = leftOut = documents
+
+  /** A document of a page could not be decoded. On the task's thread.
+    *
+    * @param byCore
+    *   whether the core has counted it
+    */
+  def undecodable(byCore: Boolean): Unit =
+    errors.inc()
+    if !byCore then unreadable += 1

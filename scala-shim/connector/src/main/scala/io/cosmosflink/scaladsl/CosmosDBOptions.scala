@@ -1,8 +1,7 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosRuntime, NativeRuntime}
+import io.cosmosflink.core.{CosmosRuntime, NativeRuntime, OptionText}
 
-import scala.collection.immutable.TreeMap
 import scala.jdk.CollectionConverters.*
 
 /** Which options must be there. */
@@ -45,6 +44,13 @@ final case class CosmosDBOptions(values: Map[String, String]):
   private[scaladsl] def validated(core: CosmosRuntime, role: Role): Either[CosmosError, CosmosDBOptions] =
     CosmosError.attempt(CosmosDBOptions.of(core.validateOptions(role.core, values.asJava)))
 
+  /** Like [[validated]], for a task or the enumerator: a wrong option ends the job for good, because it is the same after a restart. */
+  private[scaladsl] def validatedOnCluster(core: CosmosRuntime, role: Role): CosmosDBOptions =
+    validated(core, role).fold(
+      e => throw Failures.open("the options are not right", e.toException, fresh = true),
+      identity
+    )
+
   /** Like [[validated]], but where this process has no core (a client on another platform than the cluster) the options stay as they are
     * and the cluster checks them.
     */
@@ -62,11 +68,7 @@ final case class CosmosDBOptions(values: Map[String, String]):
 
   private[scaladsl] def toJava: java.util.Map[String, String] = values.asJava
 
-  override def toString: String =
-    TreeMap.from(values).map((name, value) => s"$name=${shown(name, value)}").mkString("CosmosDBOptions{", ", ", "}")
-
-  private def shown(name: String, value: String) =
-    if CosmosDBOptions.isSecret(name) then "[redacted]" else value
+  override def toString: String = s"CosmosDBOptions${OptionText.of(toJava)}"
 
 object CosmosDBOptions:
   val empty: CosmosDBOptions = CosmosDBOptions(Map.empty)
@@ -87,11 +89,3 @@ object CosmosDBOptions:
   private def coreOf(runtime: CosmosRuntime.Provider): Option[CosmosRuntime] =
     try Some(runtime.get())
     catch case _: UnsatisfiedLinkError => None
-
-  /** The names that may be shown: of options that the core knows and does not call secret; none where there is no core. */
-  private lazy val harmless: Option[Set[String]] =
-    coreOf(() => NativeRuntime.get()).map(_.optionTable.asScala.filterNot(_.secret).map(_.name).toSet)
-
-  /** A name that nobody knows may be a secret's, misspelt. Without a core everything of the authentication is kept back. */
-  private def isSecret(name: String): Boolean =
-    harmless.fold(name.startsWith("cosmos.auth."))(!_.contains(name))

@@ -9,7 +9,7 @@ import org.apache.flink.core.io.SimpleVersionedSerializer
 import java.util.{Collection, List as JavaList}
 
 /** Writes documents in bulk, at least once: with upserts under deterministic ids each document is stored once. Writes of one document keep
-  * their order. What a checkpoint covers is written, or in the writer's state. What the service refuses for good fails the job, is skipped
+  * their order. What a checkpoint covers is written. What the service refuses for good fails the job, is skipped
   * and counted, or goes to a dead-letter container, as `sink.failure-mode` says.
   *
   * {{{
@@ -40,9 +40,7 @@ final class CosmosDBSink[T] private (
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
     val core = runtime.get()
-    options
-      .validated(core, Role.Sink)
-      .fold(e => throw e.toException, CosmosDBSinkWriter.open(converter, context, core, _, states))
+    CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.Sink), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
     CosmosDBWriterStateSerializer()
@@ -82,8 +80,7 @@ object CosmosDBSink:
 
   private[scaladsl] def converter[T, D: JsonEncoder: DocumentKey](
       write: T => Write[D]
-  ): ElementConverter[T, CosmosDBRequestEntry] = (element, _) =>
-    CosmosDBRequestEntry(Write.operation(write(element)).encode())
+  ): ElementConverter[T, CosmosDBRequestEntry] = (element, _) => CosmosDBRequestEntry(Write.encoded(write(element)))
 
   /** A number for the base class. Without a core at the client it is not known yet, so it is 0: the writer takes all numbers from the
     * options that the cluster's core validates.

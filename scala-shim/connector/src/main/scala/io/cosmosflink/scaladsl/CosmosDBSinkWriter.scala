@@ -1,22 +1,32 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, Operation, OperationBatch, Outcome}
-import org.apache.flink.api.connector.sink2.WriterInitContext
+import io.cosmosflink.core.{
+  CosmosException,
+  CosmosRuntime,
+  OperationBatch,
+  OperationType,
+  Outcome,
+  UnwritableRecordException
+}
+import org.apache.flink.api.connector.sink2.{SinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfiguration
 import org.apache.flink.connector.base.sink.writer.strategy.{RateLimitingStrategy, RequestInfo, ResultInfo}
 import org.apache.flink.connector.base.sink.writer.{
   AsyncSinkWriter,
   BufferedRequestState,
   ElementConverter,
+  RequestEntryWrapper,
   ResultHandler
 }
 import org.apache.flink.util.FlinkRuntimeException
 import org.slf4j.LoggerFactory
 
-import java.util.concurrent.ConcurrentHashMap
+import java.util.concurrent.{ConcurrentHashMap, RejectedExecutionException}
 import java.util.{Collection, List as JavaList}
 
 import scala.annotation.nowarn
+import scala.concurrent.duration.*
+import scala.jdk.CollectionConverters.*
 import scala.util.control.NonFatal
 
 /** Hands batches to the core on the task's thread and completes them on a thread of its own, which polls for outcomes. Entries never come
@@ -40,8 +50,13 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
 
   private val container = options.container
 
+  private val maxBatchBytes = CosmosDBSinkWriter.maxBatchBytes(options)
+
   private val handle =
-    try runtime.openSink(options.toJava)
+    try
+      val opening = runtime.openSink(options.toJava)
+      opening.awaitOpen()
+      opening
     catch
       case e: CosmosException =>
         runtime.drainLog(true)
@@ -50,6 +65,9 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
           e,
           fresh = context.getRestoredCheckpointId.isEmpty
         )
+      case e: InterruptedException =>
+        Thread.currentThread.interrupt()
+        throw FlinkRuntimeException(s"the task ended while its sink to container $container was opened", e)
 
   private val sendErrors = context.metricGroup.getNumRecordsSendErrorsCounter
   private val gauges = CoreGauges(context.metricGroup, CoreGauges.ofSink*)
@@ -72,7 +90,14 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   )
   completion.setDaemon(true)
 
-  override protected def getSizeInBytes(entry: CosmosDBRequestEntry): Long = entry.body.length.toLong
+  /** What is larger than a batch goes alone: the base class would wait for ever for a batch that it fits into. */
+  override protected def getSizeInBytes(entry: CosmosDBRequestEntry): Long =
+    math.min(entry.body.length.toLong, maxBatchBytes)
+
+  /** Writes everything, also at a checkpoint: what stayed in the state would come back to any subtask when the job is rescaled, behind newer
+    * writes of the same documents.
+    */
+  override def flush(endOfInput: Boolean): Unit = super.flush(true)
 
   override protected def submitRequestEntries(
       entries: JavaList[CosmosDBRequestEntry],
@@ -94,7 +119,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       handle.submit(frame)
       ended.foreach(why => take(number).foreach(_.handler.completeExceptionally(why)))
     catch
-      case e: CosmosException =>
+      case NonFatal(e) =>
         take(number).foreach:
           _.handler.completeExceptionally(
             FlinkRuntimeException(s"cannot write to container $container: ${e.getMessage}", e)
@@ -109,6 +134,8 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
         runtime.drainLog(false)
     catch
+      // The task has ended and takes nothing more.
+      case e: RejectedExecutionException => ended = Some(e)
       // Also an OutOfMemoryError: a writer without this thread would wait for ever.
       case e: Throwable if !closed =>
         end(FlinkRuntimeException(s"the sink to container $container gets no more outcomes: ${e.getMessage}", e))
@@ -137,7 +164,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       case WriteOutcome.Failed(error) =>
         sendErrors.inc()
         if batch.failure.isEmpty then
-          batch.failure = Some(failed(batch.entries.get(index).operation, outcome.attempts, error))
+          batch.failure = Some(failed(batch.entries.get(index), outcome, error))
           runtime.drainLog(true)
     batch.open -= 1
     last = Option.when(batch.open > 0)(batch)
@@ -145,17 +172,27 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       inFlight.remove(number)
       batch.failure.fold(batch.handler.complete())(batch.handler.completeExceptionally(_))
 
-  private def failed(operation: Operation, attempts: Int, error: CosmosError): Exception =
+  private def failed(entry: CosmosDBRequestEntry, outcome: Outcome, error: CosmosError): Exception =
     val CosmosError.Detail(why, status, subStatus, activityId) = error.detail
-    val message = s"container $container: ${operation.`type`} of id '${operation.id}' with partition key " +
-      s"${operation.partitionKey} failed after $attempts attempts with status $status/$subStatus " +
-      s"(activity $activityId): $why; ${error.kind.advice}"
-    FlinkRuntimeException(message, CosmosException(message, error.kind, status, subStatus, activityId))
+    val operation = entry.operation
+    val which = s"id '${operation.id}'"
+    val key = s"partition key ${operation.partitionKey}"
+    val message = operation.`type` match
+      case OperationType.REFUSED =>
+        s"container $container: no write could be made of the record with $which and $key: $why; " +
+          "mend its model or function, or let the job go on with sink.failure-mode skip or dead-letter"
+      case kind =>
+        s"container $container: $kind of $which with $key failed after ${outcome.attempts} attempts " +
+          s"with status $status/$subStatus (activity $activityId): $why; ${error.kind.advice}"
+    val cause = CosmosException(message, error.kind, status, subStatus, activityId)
+    if entry.refusal != null then cause.initCause(entry.refusal)
+    if outcome.isFinal then CosmosDBUnrecoverableException(message, cause) else FlinkRuntimeException(message, cause)
 
+  /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
   override def close(): Unit =
     closed = true
     try
-      gauges.forget()
+      gauges.forget(handle)
       handle.wakeUp()
     catch case e: CosmosException => log.debug("the sink was closed before", e)
     try completion.join(joinMillis)
@@ -174,6 +211,12 @@ private[scaladsl] object CosmosDBSinkWriter:
   private val pollMillis = 1000L
   private val joinMillis = 10_000L
 
+  /** After this time the base class gives a batch up. The core never forgets one and retries on its own, throttled ones without end, so that
+    * it must not be reached: the base class would submit the batch again, behind newer writes of the same documents, or fail a job that only
+    * waits. Not the largest number, because the time of day is added to it.
+    */
+  private val neverMillis = 36_500.days.toMillis
+
   /** What is under way of one batch. Only the completion thread counts down. */
   final private class Batch(
       val number: Long,
@@ -191,22 +234,64 @@ private[scaladsl] object CosmosDBSinkWriter:
       options: CosmosDBOptions,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): CosmosDBSinkWriter[T] =
-    val writer = new CosmosDBSinkWriter(converter, context, runtime, options, states)
+    val limit = options.checked("sink.max-record-bytes")
+    val refusing = RefusingConverter(converter, limit)
+    val writer = new CosmosDBSinkWriter(refusing, context, runtime, options, within(limit, options, states))
     writer.completion.start()
     writer
 
   private def configuration(options: CosmosDBOptions): AsyncSinkWriterConfiguration =
     val batch = options.checked("sink.max-batch-size").toInt
     val inFlight = options.checked("sink.max-in-flight-requests").toInt
+    val batchBytes = maxBatchBytes(options)
     AsyncSinkWriterConfiguration.builder
       .setMaxBatchSize(batch)
-      .setMaxBatchSizeInBytes(options.checked("sink.max-batch-bytes"))
+      .setMaxBatchSizeInBytes(batchBytes)
       .setMaxInFlightRequests(inFlight)
       .setMaxBufferedRequests(options.checked("sink.max-buffered-requests").toInt)
       .setMaxTimeInBufferMS(options.checked("sink.max-time-in-buffer-ms"))
-      .setMaxRecordSizeInBytes(options.checked("sink.max-record-bytes"))
+      // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
+      .setMaxRecordSizeInBytes(batchBytes)
       .setRateLimitingStrategy(FixedConcurrency(batch, inFlight))
+      .setRequestTimeoutMS(neverMillis)
+      .setFailOnTimeout(true)
       .build()
+
+  /** A batch with its tokens is one array. */
+  private def maxBatchBytes(options: CosmosDBOptions): Long =
+    val tokens = 64 + 8 * options.checked("sink.max-batch-size")
+    math.min(options.checked("sink.max-batch-bytes"), Int.MaxValue - tokens)
+
+  /** State of a writer that had other limits, so that it can be restored in this one. */
+  private def within(
+      limit: Long,
+      options: CosmosDBOptions,
+      states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
+  ): Collection[BufferedRequestState[CosmosDBRequestEntry]] =
+    val largest = maxBatchBytes(options)
+    states.asScala
+      .map: state =>
+        val entries = state.getBufferedRequestEntries.asScala.map: wrapper =>
+          val entry = wrapper.getRequestEntry.within(limit)
+          RequestEntryWrapper(entry, math.min(entry.body.length.toLong, largest))
+        BufferedRequestState(entries.asJava)
+      .toList
+      .asJava
+
+/** Makes an entry out of every record, also of one that its converter throws on or that is too large: that one's entry says why. To throw would
+  * fail the job at this record's every replay, whatever the failure mode.
+  */
+final private class RefusingConverter[T](
+    converter: ElementConverter[T, CosmosDBRequestEntry],
+    maxRecordBytes: Long
+) extends ElementConverter[T, CosmosDBRequestEntry]:
+  override def open(context: WriterInitContext): Unit = converter.open(context)
+
+  override def apply(element: T, context: SinkWriter.Context): CosmosDBRequestEntry =
+    try converter(element, context).within(maxRecordBytes)
+    catch
+      case e @ (_: StackOverflowError | NonFatal(_)) =>
+        CosmosDBRequestEntry.refused(UnwritableRecordException.of(e))
 
 /** A fixed number of batches in flight. Throttling is the core's: it sees every 429, this class none. */
 final private class FixedConcurrency(maxBatchSize: Int, maxInFlight: Int) extends RateLimitingStrategy:

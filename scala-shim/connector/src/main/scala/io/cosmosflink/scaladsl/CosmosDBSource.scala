@@ -15,6 +15,8 @@ import org.apache.flink.core.io.SimpleVersionedSerializer
 
 import java.time.Instant
 
+import scala.annotation.unused
+
 /** Where a job begins that has no savepoint. */
 enum StartFrom:
   /** As the option `source.start` says; without it at the beginning. */
@@ -33,12 +35,23 @@ object EventTime:
 
 /** Makes elements of a stream out of records of the feed. */
 trait RecordReader[T] extends Serializable:
-  /** Emits none, one or several elements; `Left` fails the job.
+  /** Emits none, one or several elements. `Left` says that the record cannot be used, as an exception does; what becomes of it is the option
+    * `source.on-decode-error`. What was emitted before stays emitted.
     *
     * @param record
     *   valid during the call only; its `change` says whether it is a delete, which has no document
     */
   def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit]
+
+  /** Emits what is to stand for a record that could not be decoded: the core could not read its id or key, or [[read]] gave `Left` or threw.
+    * Called with `source.on-decode-error` `raw` only. `Left` fails the job. Unless a reader overrides it, that is what it gives, because nothing
+    * of the type `T` could stand for such a record; [[CosmosDBSource.raw]] hands it on.
+    *
+    * @param record
+    *   as for [[read]]; its `document` is what the service sent, byte for byte
+    */
+  def readRaw(@unused record: RecordView, error: DecodeError, @unused emit: T => Unit): Either[DecodeError, Unit] =
+    Left(DecodeError(s"its reader has no readRaw, which source.on-decode-error raw needs; it said: ${error.message}"))
 
 /** The change feed of a container, without end. Each document's latest version arrives at least once per checkpointed position and exactly
   * once in Flink's state; documents of one feed range arrive in the order of their changes.
@@ -57,6 +70,9 @@ final class CosmosDBSource[T] private[scaladsl] (
     runtime: CosmosRuntime.Provider
 ) extends Source[T, CosmosDBSplit, CosmosDBSourceState],
       ResultTypeQueryable[T]:
+  /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
+  @transient private lazy val unassigned = UnassignedSplits()
+
   override def getBoundedness: Boundedness = Boundedness.CONTINUOUS_UNBOUNDED
 
   override def createEnumerator(
@@ -70,14 +86,13 @@ final class CosmosDBSource[T] private[scaladsl] (
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
     val core = runtime.get()
-    CosmosDBSplitEnumerator(context, core, validated(core), state)
+    CosmosDBSplitEnumerator(context, core, validated(core), state, unassigned)
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
     val core = runtime.get()
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
-  private def validated(core: CosmosRuntime) =
-    options.validated(core, Role.Source).fold(e => throw e.toException, identity)
+  private def validated(core: CosmosRuntime) = options.validatedOnCluster(core, Role.Source)
 
   override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(runtime)
 
@@ -143,8 +158,15 @@ object CosmosDBSource:
     if record.change == RecordView.Change.DELETE then done
     else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
 
-  private[scaladsl] val changes: RecordReader[ChangeRecord] = (record, emit) =>
-    emit(ChangeRecord.of(record))
-    done
+  private[scaladsl] val changes: RecordReader[ChangeRecord] = new RecordReader:
+    def read(record: RecordView, emit: ChangeRecord => Unit): Either[DecodeError, Unit] =
+      emit(ChangeRecord.of(record))
+      done
+
+    override def readRaw(
+        record: RecordView,
+        error: DecodeError,
+        emit: ChangeRecord => Unit
+    ): Either[DecodeError, Unit] = read(record, emit)
 
   private val done: Either[DecodeError, Unit] = Right(())

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.CoreMetrics.Field
 import io.cosmosflink.core.{CosmosException, CosmosRuntime, Page, PageBuffers, RecordView}
 import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
@@ -8,6 +9,7 @@ import org.apache.flink.connector.base.source.reader.{
   RecordsWithSplitIds,
   SingleThreadMultiplexSourceReaderBase
 }
+import org.slf4j.LoggerFactory
 
 import java.io.IOException
 import java.util.{Collection, Map as JavaMap, Set as JavaSet}
@@ -52,10 +54,14 @@ private[scaladsl] object CosmosDBSourceReader:
     new CosmosDBSourceReader(
       context,
       () => CosmosDBSplitReader(runtime, options, metrics),
-      PageEmitter(reader, eventTime, metrics)
+      PageEmitter(reader, eventTime, DecodePolicy.of(options), metrics)
     )
 
-/** Takes pages of all splits of one reader out of the core, which fetches them ahead and concurrently. */
+/** Takes pages of all splits of one reader out of the core, which fetches them ahead and concurrently.
+  *
+  * The fetcher's thread calls everything but `wakeUp`. What may wait, the opening too, waits in `fetch`: nothing else is woken up when the reader
+  * closes.
+  */
 final private[scaladsl] class CosmosDBSplitReader(
     runtime: CosmosRuntime,
     options: CosmosDBOptions,
@@ -64,50 +70,71 @@ final private[scaladsl] class CosmosDBSplitReader(
   /** Long enough to cost nothing, short enough that the core's log is not late. */
   private val waitMillis = 1000L
 
+  private val leavesOut = DecodePolicy.of(options) == DecodePolicy.Skip
   private val buffers = PageBuffers()
   @volatile private var handle: Option[CosmosRuntime.SourceHandle] = None
   @volatile private var woken = false
+  private var opened = false
+
+  /** What the core has not been told yet, because it is not open. */
+  private var added = Vector.empty[CosmosDBSplit]
+  private var paused = Set.empty[String]
 
   override def handleSplitsChanges(change: SplitsChange[CosmosDBSplit]): Unit = change match
-    case added: SplitsAddition[CosmosDBSplit] => opened().addSplits(added.splits.asScala.map(_.entry).asJava)
+    case more: SplitsAddition[CosmosDBSplit] =>
+      added ++= more.splits.asScala
+      try
+        handle match
+          case None => handle = Some(runtime.openSource(options.toJava))
+          case Some(source) => if opened then tell(source)
+      catch case e: CosmosException => throw Failures.open(what, e, fresh = false)
     case other => throw UnsupportedOperationException(s"cannot handle a ${other.getClass.getName}")
 
-  /** On the fetcher's thread: opening may use the network. */
-  private def opened(): CosmosRuntime.SourceHandle = handle.getOrElse:
-    val source =
-      try runtime.openSource(options.toJava)
-      catch case e: CosmosException => throw Failures.open("cannot open the source", e, fresh = false)
-    handle = Some(source)
-    metrics.follow(source)
-    source
+  private def what = s"cannot read the change feed of container ${options.container}"
+
+  private def tell(source: CosmosRuntime.SourceHandle): Unit =
+    source.addSplits(added.map(_.entry).asJava)
+    added = Vector.empty
+    if paused.nonEmpty then source.pauseOrResumeSplits(paused.asJava, JavaSet.of())
+    paused = Set.empty
 
   override def fetch(): RecordsWithSplitIds[Page] = handle match
     case Some(source) if !woken =>
-      try next(source)
+      try if ready(source) then next(source) else nothing()
       catch
         case e: CosmosException =>
           runtime.drainLog(true)
-          throw IOException(s"cannot read the change feed of container ${options.container}: ${e.getMessage}", e)
+          throw Failures.running(what, e)
     case _ => nothing()
+
+  /** Whether the core is open and knows all splits; waits for it as for a page. */
+  private def ready(source: CosmosRuntime.SourceHandle): Boolean =
+    if !opened && source.awaitOpen(waitMillis) then
+      opened = true
+      metrics.follow(source)
+      tell(source)
+    opened
 
   private def next(source: CosmosRuntime.SourceHandle): RecordsWithSplitIds[Page] =
     val size = source.nextPage(waitMillis)
-    runtime.drainLog(false)
     if size == 0 then nothing()
     else
+      runtime.drainLog(false)
       val buffer = buffers.take(size)
       val page = Page(buffer, source.takePage(buffer))
       metrics.fetched(page)
+      if leavesOut then metrics.coreLeftOut(source.metrics.get(Field.UNDECODABLE))
       PageRecords(Some(page), () => buffers.give(buffer))
 
   private def nothing(): RecordsWithSplitIds[Page] =
     woken = false
+    runtime.drainLog(false)
     PageRecords(None, () => ())
 
   override def pauseOrResumeSplits(pause: Collection[CosmosDBSplit], resume: Collection[CosmosDBSplit]): Unit =
-    handle.foreach(_.pauseOrResumeSplits(ids(pause), ids(resume)))
-
-  private def ids(splits: Collection[CosmosDBSplit]) = splits.asScala.map(_.id).toList.asJava
+    val (pausing, resuming) = (pause.asScala.map(_.id).toSet, resume.asScala.map(_.id).toSet)
+    if opened then handle.foreach(_.pauseOrResumeSplits(pausing.asJava, resuming.asJava))
+    else paused = paused ++ pausing -- resuming
 
   override def wakeUp(): Unit =
     woken = true
@@ -116,8 +143,9 @@ final private[scaladsl] class CosmosDBSplitReader(
       catch case e: CosmosException if e.kind == CosmosException.Kind.CLOSED => ()
 
   override def close(): Unit =
-    metrics.forget()
-    handle.foreach(_.close())
+    handle.foreach: source =>
+      metrics.forget(source)
+      source.close()
     runtime.drainLog(true)
 
 /** One fetch: one page as one element, or nothing. */
@@ -138,37 +166,88 @@ final private class PageRecords(private var page: Option[Page], done: () => Unit
 
   override def recycle(): Unit = done()
 
+/** What becomes of a document that cannot be decoded: the option `source.on-decode-error`. */
+private[scaladsl] enum DecodePolicy:
+  /** Fails the job and names the document. */
+  case Fail
+
+  /** Leaves it out and counts it. */
+  case Skip
+
+  /** Hands it to [[RecordReader.readRaw]] and counts it. */
+  case Raw
+
+private[scaladsl] object DecodePolicy:
+  private val option = "source.on-decode-error"
+
+  def of(options: CosmosDBOptions): DecodePolicy =
+    val name = options.require(option).fold(e => throw e.toException, identity)
+    values
+      .find(_.toString.equalsIgnoreCase(name))
+      .getOrElse:
+        val message = s"option '$option' is '$name'; this connector knows fail, skip and raw"
+        throw CosmosError.Config(CosmosError.Detail(message)).toException
+
 /** Emits a page in one go and only then moves the split: a checkpoint never falls inside a page, which may read differently the next time. */
-final private[scaladsl] class PageEmitter[T](reader: RecordReader[T], eventTime: EventTime[T], metrics: SourceMetrics)
-    extends RecordEmitter[Page, T, SplitProgress]:
+final private[scaladsl] class PageEmitter[T](
+    reader: RecordReader[T],
+    eventTime: EventTime[T],
+    policy: DecodePolicy,
+    metrics: SourceMetrics
+) extends RecordEmitter[Page, T, SplitProgress]:
+  import PageEmitter.*
+
   override def emitRecord(page: Page, output: SourceOutput[T], progress: SplitProgress): Unit =
     val record = page.records
     val emit: T => Unit = value =>
       val time = eventTime(value, record)
       try output.collect(value, time)
-      catch case NonFatal(e) => throw Downstream(e)
+      catch case e @ (_: StackOverflowError | NonFatal(_)) => throw Downstream(e)
     var i = 0
     while i < page.count do
       record.at(i)
-      read(record, emit) match
-        case Right(_) =>
-        case Left(DecodeError(why)) => throw unreadable(record, why, null)
+      val refused = if record.undecodable then flagged else attempt(reader.read(record, emit))
+      if refused != null then undecodable(where(page, i, record, progress.split), record, refused, emit)
       i += 1
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
 
-  private def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
-    try reader.read(record, emit)
+  /** Why a record cannot be used, or null. */
+  private inline def attempt(inline read: Either[DecodeError, Unit]): Refused | Null =
+    try
+      read match
+        case Right(_) => null
+        case Left(error) => Refused(error, null)
     catch
       case Downstream(e) => throw e
-      case NonFatal(e) => throw unreadable(record, String.valueOf(e.getMessage), e)
+      case e @ (_: StackOverflowError | NonFatal(_)) =>
+        Refused(DecodeError(Option(e.getMessage).getOrElse(e.getClass.getName)), e)
 
-  private def unreadable(record: RecordView, why: String, cause: Throwable | Null) =
-    metrics.failed()
-    IOException(
-      s"cannot read the document with id '${record.id}' and partition key ${record.partitionKey}: $why",
-      cause
-    )
+  private def undecodable(where: => String, record: RecordView, why: Refused, emit: T => Unit): Unit =
+    // What is flagged the core has counted already.
+    metrics.undecodable(record.undecodable)
+    policy match
+      case DecodePolicy.Skip => if log.isDebugEnabled then log.debug("left out: {}: {}", where, why.error.message)
+      case DecodePolicy.Raw =>
+        val again = attempt(reader.readRaw(record, why.error, emit))
+        if again != null then throw IOException(s"$where: ${again.error.message}", again.cause)
+      case DecodePolicy.Fail =>
+        throw IOException(
+          s"$where: ${why.error.message}; source.on-decode-error skip leaves such documents out, " +
+            "raw hands them on as they are",
+          why.cause
+        )
+
+private object PageEmitter:
+  private val log = LoggerFactory.getLogger(classOf[PageEmitter[?]])
+
+  final private case class Refused(error: DecodeError, cause: Throwable | Null)
+
+  private val flagged = Refused(DecodeError("its id or partition key is no JSON in UTF-8"), null)
+
+  private def where(page: Page, index: Int, record: RecordView, split: CosmosDBSplit): String =
+    s"cannot read the document with id '${record.id}' and partition key ${record.partitionKey} in $split (id ${split.id}), " +
+      s"record ${index + 1} of ${page.count} of its page, log sequence number ${record.lsn}"
 
 /** What an operator behind the source has thrown: not the document's fault. */
 final private case class Downstream(e: Throwable) extends RuntimeException(e)

@@ -1,10 +1,9 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, SplitEntry, StateVersions}
+import io.cosmosflink.core.{CosmosException, CosmosRuntime, SplitEntry}
 import org.apache.flink.api.connector.source.SourceSplit
 import org.apache.flink.core.io.SimpleVersionedSerializer
 
-import java.io.IOException
 import java.util.Arrays
 
 import scala.jdk.CollectionConverters.*
@@ -59,7 +58,7 @@ final private[scaladsl] class CosmosDBSplitSerializer(runtime: CosmosRuntime.Pro
   override def serialize(split: CosmosDBSplit): Array[Byte] = split.position
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSplit =
-    StateVersions.check("splits", version, getVersion)
+    Failures.checkVersion("splits", version, getVersion)
     restored("a split")(CosmosDBSplit.of(runtime.get().describeSplit(bytes)))
 
 /** The enumerator's state in the core's durable form. */
@@ -71,9 +70,9 @@ final private[scaladsl] class CosmosDBSourceStateSerializer(runtime: CosmosRunti
     runtime.get().encodeEnumeratorState(state.splits.map(_.entry).asJava)
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSourceState =
-    StateVersions.check("the enumerator's state", version, getVersion)
+    Failures.checkVersion("the enumerator's state", version, getVersion)
     restored("the enumerator")(CosmosDBSourceState.of(runtime.get().decodeEnumeratorState(bytes).asScala))
 
 private[scaladsl] def restored[A](what: String)(body: => A): A =
   try body
-  catch case e: CosmosException => throw IOException(s"cannot restore $what: ${e.getMessage}", e)
+  catch case e: CosmosException => throw Failures.restore(s"cannot restore $what: ${e.getMessage}", e)

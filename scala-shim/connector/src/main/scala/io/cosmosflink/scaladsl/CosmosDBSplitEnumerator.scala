@@ -22,12 +22,15 @@ import scala.util.{Failure, Success}
   *   validated
   * @param restored
   *   none for a job that starts without a checkpoint
+  * @param unassigned
+  *   the gauge of this enumerator and of those before it
   */
 final private[scaladsl] class CosmosDBSplitEnumerator(
     context: SplitEnumeratorContext[CosmosDBSplit],
     runtime: CosmosRuntime,
     options: CosmosDBOptions,
-    restored: Option[CosmosDBSourceState]
+    restored: Option[CosmosDBSourceState],
+    unassigned: UnassignedSplits
 ) extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
   import CosmosDBSplitEnumerator.*
 
@@ -37,11 +40,15 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   private val fresh = splits.isEmpty
   private val discovering = AtomicBoolean()
+  private val unassignedHere: () => Long = () => splits.values.count(!_.assigned).toLong
+
+  /** Guards the two below. Nothing that may wait is done under it: a `close` that takes long fails the job. */
+  private val lifecycle = Object()
   private var handle: Option[CosmosRuntime.EnumeratorHandle] = None
   private var closed = false
 
   override def start(): Unit =
-    val unassigned: Gauge[java.lang.Long] = () => splits.values.count(!_.assigned).toLong
+    unassigned.follow(unassignedHere)
     context.metricGroup.setUnassignedSplitsGauge(unassigned)
     options.checked("source.discovery-interval-ms") match
       case interval if interval > 0 => context.callAsync(() => discover(), onDiscovered, 0, interval)
@@ -59,9 +66,32 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
         discovering.set(false)
         runtime.drainLog(true)
 
-  private def opened(): Option[CosmosRuntime.EnumeratorHandle] = synchronized:
-    if handle.isEmpty && !closed then handle = Some(runtime.openEnumerator(options.toJava))
-    handle
+  /** The handle, open; none when there is nothing to do any more. */
+  private def opened(): Option[CosmosRuntime.EnumeratorHandle] =
+    val (ended, before) = lifecycle.synchronized((closed, handle))
+    if ended || before.nonEmpty then before
+    else
+      val opening = runtime.openEnumerator(options.toJava)
+      val wanted = lifecycle.synchronized:
+        if !closed then handle = Some(opening)
+        !closed
+      if wanted then awaited(opening)
+      else
+        opening.close()
+        None
+
+  private def awaited(opening: CosmosRuntime.EnumeratorHandle): Option[CosmosRuntime.EnumeratorHandle] =
+    try
+      opening.awaitOpen()
+      Some(opening)
+    catch
+      case _: InterruptedException =>
+        Thread.currentThread.interrupt()
+        None
+      case e: CosmosException =>
+        // The next discovery begins anew.
+        lifecycle.synchronized { handle = None }
+        throw e
 
   private def onDiscovered(found: Vector[CosmosDBSplit], failure: Throwable | Null): Unit =
     (if failure == null then Success(found) else Failure(failure)) match
@@ -71,11 +101,16 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
           log.info("found {} splits, {} in all", found.size, splits.size)
           assignPending()
       case Failure(e: CosmosException) if e.kind == CosmosException.Kind.CLOSED =>
-      case Failure(e) if splits.nonEmpty =>
-        // The readers go on without; what is wrong for good they find out themselves.
+      case Failure(e) if splits.nonEmpty && !isFinal(e) =>
+        // The readers go on without.
         log.warn("cannot look for new feed ranges, will try again: {}", e.getMessage, e)
       case Failure(e) =>
-        throw Failures.open(s"cannot find the feed ranges of container ${options.container}", e, fresh)
+        val begins = fresh && splits.isEmpty
+        throw Failures.open(s"cannot find the feed ranges of container ${options.container}", e, begins)
+
+  private def isFinal(failure: Throwable): Boolean = failure match
+    case e: CosmosException => e.kind.isFinal(false)
+    case _ => false
 
   private def add(split: CosmosDBSplit): Unit = splits.get(split.ordinal) match
     case None => splits += split.ordinal -> KnownSplit(split, assigned = false)
@@ -108,11 +143,30 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   override def snapshotState(checkpoint: Long): CosmosDBSourceState = CosmosDBSourceState(splits.values.toVector)
 
-  override def close(): Unit = synchronized:
-    closed = true
-    handle.foreach(_.close())
-    handle = None
+  /** Ends a discovery, or an opening, that is under way. */
+  override def close(): Unit =
+    val open = lifecycle.synchronized:
+      closed = true
+      val last = handle
+      handle = None
+      last
+    unassigned.forget(unassignedHere)
+    open.foreach(_.close())
     runtime.drainLog(true)
+
+/** The gauge of splits that no reader has. After a global failover there is a new enumerator, but the job's metric group keeps the gauge that it
+  * has: so one gauge serves all enumerators of a source, and holds none that is closed.
+  */
+final private[scaladsl] class UnassignedSplits extends Gauge[java.lang.Long]:
+  private var living: Option[() => Long] = None
+
+  /** From now on the gauge shows this enumerator's number. */
+  def follow(number: () => Long): Unit = synchronized { living = Some(number) }
+
+  /** The enumerator is closed; its successor may be there already. */
+  def forget(number: () => Long): Unit = synchronized { living = living.filterNot(_ eq number) }
+
+  override def getValue: java.lang.Long = synchronized(living.fold(0L)(_()))
 
 private object CosmosDBSplitEnumerator:
   private val log = LoggerFactory.getLogger(classOf[CosmosDBSplitEnumerator])

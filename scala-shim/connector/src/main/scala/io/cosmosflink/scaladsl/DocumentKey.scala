@@ -35,6 +35,9 @@ object DocumentKey:
       def id(value: T): String = idOf(value)
       def partitionKey(value: T): PartitionKey = keyOf(value)
 
+  /** For a container without partition key paths; such were made by old clients and are still served. */
+  def withoutPartitionKey[T](id: T => String): DocumentKey[T] = of(id, _ => PartitionKey.none)
+
   /** From the field `id` (or the one marked `@documentId`) and the fields marked `@partitionKey`. Does not compile without them. */
   inline def derived[T]: DocumentKey[T] = ${ derive[T] }
 

@@ -20,6 +20,14 @@ object PartitionKey:
   def apply[A: KeyPart, B: KeyPart, C: KeyPart](first: A, second: B, third: C): PartitionKey =
     PartitionKeys.json(KeyPart[A].of(first), KeyPart[B].of(second), KeyPart[C].of(third))
 
+  /** The key of every document in a container without partition key paths. */
+  val none: PartitionKey = PartitionKeys.NONE
+
+  /** The component of a document that has no value at a path of the key. It is not null, which is a value: the service keeps documents
+    * without a value, and documents whose value is null, under two different keys.
+    */
+  val undefined: PartitionKeys.Undefined = PartitionKeys.UNDEFINED
+
   /** For derived keys; see [[KeyPart]]. */
   def ofParts(parts: (AnyRef | Null)*): PartitionKey = PartitionKeys.json(parts*)
 
@@ -30,12 +38,14 @@ object PartitionKey:
 
   given FlinkType[PartitionKey] = FlinkType.of(Types.STRING)
 
-/** What can be a component of a partition key: strings, numbers, booleans, and `Option` of them for null. */
+/** What can be a component of a partition key: strings, numbers, booleans, null, [[PartitionKey.undefined]], and `Option` of them. `None` is
+  * undefined, because a derived encoder leaves its field out.
+  */
 @implicitNotFound(
-  "${T} cannot be a component of a partition key; it must be a String, a number, a Boolean or an Option of one"
+  "${T} cannot be a component of a partition key; it must be a String, a number, a Boolean, null, PartitionKey.undefined or an Option of one"
 )
 trait KeyPart[T] extends Serializable:
-  /** A string, a boxed number, a boxed boolean, or null. */
+  /** A string, a boxed number, a boxed boolean, null or [[PartitionKey.undefined]]. */
   def of(value: T): AnyRef | Null
 
 object KeyPart:
@@ -51,5 +61,7 @@ object KeyPart:
   given KeyPart[Boolean] = boxed
   given KeyPart[BigDecimal] = new KeyPart[BigDecimal]:
     def of(value: BigDecimal): AnyRef | Null = value.bigDecimal
+  given KeyPart[Null] = boxed
+  given KeyPart[PartitionKeys.Undefined] = boxed
   given [T: KeyPart]: KeyPart[Option[T]] = new KeyPart[Option[T]]:
-    def of(value: Option[T]): AnyRef | Null = value.fold(null)(KeyPart[T].of)
+    def of(value: Option[T]): AnyRef | Null = value.fold(PartitionKeys.UNDEFINED)(KeyPart[T].of)

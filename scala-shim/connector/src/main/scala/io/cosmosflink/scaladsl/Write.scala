@@ -1,6 +1,8 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{Operation, OperationType}
+import io.cosmosflink.core.{Operation, OperationType, UnwritableRecordException}
+
+import scala.util.control.NonFatal
 
 /** What a sink does with a document. `ifMatch` is the ETag that the stored document must have, if any. */
 enum Write[+T] derives FlinkType:
@@ -19,17 +21,29 @@ object Write:
   /** The delete of the document that `value` is. */
   def delete[T](value: T)(using key: DocumentKey[T]): Write[T] = Delete(key.id(value), key.partitionKey(value))
 
-  private[scaladsl] def operation[T](write: Write[T])(using key: DocumentKey[T], encoder: JsonEncoder[T]): Operation =
+  /** The operation as the core takes it, or an `UnwritableRecordException` with what is known of the document. */
+  private[scaladsl] def encoded[T](write: Write[T])(using key: DocumentKey[T], encoder: JsonEncoder[T]): Array[Byte] =
     write match
       case Upsert(document, ifMatch) => of(OperationType.UPSERT, document, ifMatch)
       case Create(document) => of(OperationType.CREATE, document, None)
       case Replace(document, ifMatch) => of(OperationType.REPLACE, document, ifMatch)
-      case Delete(id, partitionKey, ifMatch) => of(OperationType.DELETE, id, partitionKey, ifMatch, noDocument)
+      case Delete(id, partitionKey, ifMatch) =>
+        checked(id, partitionKey, Array.emptyByteArray)(of(OperationType.DELETE, id, partitionKey, ifMatch, noDocument))
 
   private def of[T](kind: OperationType, document: T, ifMatch: Option[String])(using
       key: DocumentKey[T],
       encoder: JsonEncoder[T]
-  ): Operation = of(kind, key.id(document), key.partitionKey(document), ifMatch, encoder.encode(document))
+  ): Array[Byte] = checked(key.id(document), key.partitionKey(document), encoder.encode(document)):
+    of(kind, key.id(document), key.partitionKey(document), ifMatch, encoder.encode(document))
+
+  private def checked(id: => String, partitionKey: => PartitionKey, document: => Array[Byte])(
+      operation: => Operation
+  ): Array[Byte] =
+    try operation.encode()
+    catch
+      // A document that is nested too deeply for its encoder is this record's matter; other Errors are not.
+      case e @ (_: StackOverflowError | NonFatal(_)) =>
+        throw UnwritableRecordException.of(e, () => id, () => partitionKey.json, () => document)
 
   private def of(
       kind: OperationType,

@@ -2,9 +2,14 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.Outcome.Result
-import io.cosmosflink.core.{CosmosRuntime, Operation, OperationBatch, Outcome, Submitted}
+import io.cosmosflink.core.{CosmosRuntime, Operation, OperationBatch, OperationType, Outcome, Submitted}
 import io.cosmosflink.scaladsl.FakeRuntime.{failure, outcome}
-import org.apache.flink.connector.base.sink.writer.{BufferedRequestState, RequestEntryWrapper, TestSinkInitContext}
+import org.apache.flink.connector.base.sink.writer.{
+  BufferedRequestState,
+  ElementConverter,
+  RequestEntryWrapper,
+  TestSinkInitContext
+}
 import org.scalacheck.Gen
 import org.scalatest.concurrent.TimeLimits
 import org.scalatest.funsuite.AnyFunSuite
@@ -22,15 +27,22 @@ import scala.util.Random
 final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, ScalaCheckPropertyChecks:
   private type State = BufferedRequestState[CosmosDBRequestEntry]
 
+  private val limit = 10.seconds
+
   /** The text is the document's id, up to a `#`; what is behind it is the version. */
   private val converter = CosmosDBSink.converter[String, Document]: text =>
     Write.Upsert(Document(text.takeWhile(_ != '#'), PartitionKey("k"), s"""{"v":"$text"}""".getBytes(UTF_8)))
 
-  private class Fixture(core: FakeRuntime, options: CosmosDBOptions, states: State*):
+  private class Fixture(
+      core: FakeRuntime,
+      options: CosmosDBOptions,
+      states: Seq[State] = Nil,
+      converter: ElementConverter[String, CosmosDBRequestEntry] = converter
+  ):
     val context = TestSinkInitContext()
     val writer = CosmosDBSinkWriter.open(converter, context, core, options, states.asJava)
     def write(values: String*): Unit = values.foreach(writer.write(_, null))
-    def flush(): Unit = failAfter(30.seconds)(writer.flush(true))
+    def flush(endOfInput: Boolean = true): Unit = failAfter(30.seconds)(writer.flush(endOfInput))
     def errors: Long = context.metricGroup.getNumRecordsSendErrorsCounter.getCount
     def buffered: List[String] =
       writer
@@ -43,11 +55,12 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
   private def writing(
       sink: CosmosRuntime.SinkHandle,
       options: CosmosDBOptions = FakeRuntime.options,
-      states: Seq[State] = Nil
+      states: Seq[State] = Nil,
+      converter: ElementConverter[String, CosmosDBRequestEntry] = converter
   )(
       test: Fixture => Unit
   ): Unit =
-    val fixture = Fixture(FakeRuntime(sink), options, states*)
+    val fixture = Fixture(FakeRuntime(sink), options, states, converter)
     try test(fixture)
     finally fixture.writer.close()
 
@@ -66,19 +79,147 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       sink.submitted.take().map(_(1).id) shouldBe List("e")
       f.buffered shouldBe Nil
 
-  test("what is buffered is in the state, and a writer begins with it"):
-    val sink = FakeRuntime.Sink()
+  private def state(entries: CosmosDBRequestEntry*): State =
     val serializer = CosmosDBWriterStateSerializer()
-    var state: Option[State] = None
+    val wrapped = entries.map(entry => RequestEntryWrapper(entry, entry.body.length.toLong))
+    serializer.deserialize(1, serializer.serialize(BufferedRequestState(wrapped.asJava)))
+
+  private def upsert(id: String, bytes: Int): CosmosDBRequestEntry =
+    CosmosDBRequestEntry(Operation.upsert(id, "[1]", new Array[Byte](bytes)).encode())
+
+  private def submitted(sink: FakeRuntime.Sink): List[Operation] = sink.submitted.asScala.toList.flatten.map(_(1))
+
+  test("a checkpoint writes what waits"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = allOk
     writing(sink): f =>
       f.write("a")
       f.buffered shouldBe List("a")
-      state = f.writer.snapshotState(1).asScala.headOption.map(s => serializer.deserialize(1, serializer.serialize(s)))
-    val restored = FakeRuntime.Sink()
-    restored.onSubmit = allOk
-    writing(restored, states = state.toSeq): f =>
+      f.flush(endOfInput = false)
+      submitted(sink).map(_.id) shouldBe List("a")
+      f.buffered shouldBe Nil
+
+  test("state of an earlier release is written first"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = allOk
+    writing(sink, states = Seq(state(converter("old", null)))): f =>
+      f.write("new")
+      f.flush(endOfInput = false)
+      submitted(sink).map(_.id) shouldBe List("old", "new")
+
+  test("state with a record that is too large is restored, and refused"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = allOk
+    val id = "x" * 9000
+    writing(sink, states = Seq(state(upsert("large", 20_000), upsert(id, 9999)))): f =>
+      f.flush(endOfInput = false)
+      submitted(sink).map(o => (o.`type`, o.id)) shouldBe
+        List((OperationType.REFUSED, "large"), (OperationType.UPSERT, id))
+
+  test("records that cannot be written take the failure mode's way, with id, key, reason and document"):
+    given JsonEncoder[String] with
+      def encode(id: String): Array[Byte] = id match
+        case "throws" => throw IllegalStateException("no amount")
+        case "deep" => throw StackOverflowError()
+        case "large" => new Array(10_001)
+        case "fits" => new Array(10_000)
+        case _ => "{}".getBytes(UTF_8)
+    given DocumentKey[String] = DocumentKey.of(
+      id => if id == "noid" then "" else id,
+      id => if id == "badkey" then PartitionKey(Double.NaN) else PartitionKey("k")
+    )
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = allOk
+    val picky = CosmosDBSink.converter[String, String]: id =>
+      if id == "nowrite" then sys.error("no write") else Write.Upsert(id)
+    writing(sink, converter = picky): f =>
+      f.write("throws", "deep", "large", "fits", "badkey", "half\ud800", "noid", "nowrite", "good")
+      f.flush(endOfInput = false)
+      val all = submitted(sink)
+      all.map(o => (o.`type`, o.id, o.partitionKey)) shouldBe List(
+        (OperationType.REFUSED, "throws", """["k"]"""),
+        (OperationType.REFUSED, "deep", """["k"]"""),
+        (OperationType.REFUSED, "large", """["k"]"""),
+        (OperationType.UPSERT, "fits", """["k"]"""),
+        (OperationType.REFUSED, "badkey", ""),
+        (OperationType.REFUSED, "half?", """["k"]"""),
+        (OperationType.REFUSED, "", """["k"]"""),
+        (OperationType.REFUSED, "", ""),
+        (OperationType.UPSERT, "good", """["k"]""")
+      )
+      all(0).ifMatch shouldBe "java.lang.IllegalStateException: no amount"
+      all(2).ifMatch should (include("10001 bytes") and include("sink.max-record-bytes is 10000"))
+      all(2).document.length shouldBe 10_001
+      String(all(4).document, UTF_8) shouldBe "{}"
+
+  private def causes(body: => Any): List[Throwable] =
+    Iterator.iterate(intercept[Exception](body): Throwable)(_.getCause).takeWhile(_ != null).toList
+
+  test("a refused record fails the job with the failure of its function"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit =
+      _.map((token, operation) => Outcome(token, Result.FAILED, Kind.BAD_REQUEST, 0, 0, 0, 0, "", operation.ifMatch))
+    writing(sink, converter = (id, _) => throw IllegalStateException(s"no amount in $id")): f =>
+      f.write("a")
+      val all = causes(f.flush())
+      all.map(_.getMessage).mkString should
+        (include("no write could be made of the record with id ''") and include(
+          "sink.failure-mode skip or dead-letter"
+        ))
+      all.last.getMessage shouldBe "no amount in a"
+
+  test("an Error that is not the record's ends the task"):
+    writing(FakeRuntime.Sink(), converter = (_, _) => throw NoClassDefFoundError("a/Lost")): f =>
+      a[NoClassDefFoundError] should be thrownBy f.write("a")
+
+  test("a batch that takes long is not submitted again behind newer writes"):
+    val sink = FakeRuntime.Sink()
+    writing(sink): f =>
+      val time = f.context.getTestProcessingTimeService
+      f.write("a", "b")
+      time.setCurrentTime(time.getCurrentProcessingTime + 3650.days.toMillis)
+      val batch = sink.submitted.take()
+      sink.answer(allOk(batch)*)
       f.flush()
-      restored.submitted.take().map(_(1).id) shouldBe List("a")
+      sink.submitted.isEmpty shouldBe true
+      time.getNumActiveTimers should be <= 1
+
+  test("a submission that fails, fails the job instead of hanging it"):
+    Seq(failure(Kind.STATE, "the frame is bad"), IllegalStateException("not the core's own")).foreach: broken =>
+      val sink = FakeRuntime.Sink()
+      sink.submitFailure = Some(broken)
+      writing(sink): f =>
+        val all = causes:
+          f.write("a", "b")
+          f.flush()
+        all.map(_.getMessage).mkString should include(s"cannot write to container orders: ${broken.getMessage}")
+
+  test("an opening that hangs ends with the task"):
+    val sink = FakeRuntime.Sink()
+    sink.openingHangs = true
+    @volatile var thrown: Option[Throwable] = None
+    val task = Thread: () =>
+      try Fixture(FakeRuntime(sink), FakeRuntime.options).writer.close()
+      catch case e: Throwable => thrown = Some(e)
+    task.start()
+    LocalCosmos.await("the opening", limit)(sink.waiting.get == 1)
+    task.interrupt()
+    task.join(2000)
+    task.isAlive shouldBe false
+    thrown.map(_.getCause.getClass) shouldBe Some(classOf[InterruptedException])
+    sink.closed shouldBe true
+
+  test("an interrupted close ends too, and keeps the interrupt"):
+    val sink = FakeRuntime.Sink()
+    val fixture = Fixture(FakeRuntime(sink), FakeRuntime.options)
+    @volatile var interrupted = false
+    val task = Thread: () =>
+      Thread.currentThread.interrupt()
+      fixture.writer.close()
+      interrupted = Thread.currentThread.isInterrupted
+    task.start()
+    task.join(2000)
+    (task.isAlive, interrupted, sink.closed) shouldBe (false, true, true)
 
   test("a failed operation fails the job with all that is known"):
     val sink = FakeRuntime.Sink()
@@ -127,9 +268,9 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("a container that is missing is unrecoverable, an account that does not answer is not"):
     def thrown(kind: Kind) =
-      val core = FakeRuntime()
-      core.openFailure = Some(failure(kind, "no luck"))
-      the[RuntimeException] thrownBy Fixture(core, FakeRuntime.options)
+      val sink = FakeRuntime.Sink()
+      sink.openFailure = Some(failure(kind, "no luck"))
+      the[RuntimeException] thrownBy Fixture(FakeRuntime(sink), FakeRuntime.options)
     thrown(Kind.NOT_FOUND) shouldBe a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT) should not be a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT).getMessage shouldBe "cannot open the sink to container orders: no luck"

@@ -1,19 +1,23 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
+import io.cosmosflink.core.RecordView
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeRuntime.{failure, page, split}
 import org.apache.flink.configuration.Configuration
+import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition
 import org.apache.flink.connector.testutils.source.reader.{TestingReaderContext, TestingReaderOutput}
 import org.apache.flink.runtime.metrics.groups.{InternalSourceReaderMetricGroup, UnregisteredMetricGroups}
+import org.apache.flink.runtime.throwable.{ThrowableClassifier, ThrowableType}
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 
-import java.util.concurrent.TimeUnit
+import java.util.concurrent.{CompletableFuture, TimeUnit}
 
 import scala.collection.mutable.ListBuffer
 import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
+import scala.jdk.OptionConverters.*
 
 object CosmosDBSourceReaderSpec:
   final case class Named(id: String) derives JsonDecoder, FlinkType, CanEqual
@@ -23,7 +27,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   private val limit = 10.seconds
 
-  private class Fixture[T](read: RecordReader[T]):
+  private class Fixture[T](read: RecordReader[T], onDecodeError: String = "fail"):
     val core = FakeRuntime()
     val context = TestingReaderContext(
       Configuration(),
@@ -36,11 +40,13 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         downstream(value)
         times += timestamp
         super.collect(value, timestamp)
-    val reader = CosmosDBSourceReader(context, core, FakeRuntime.options, read, EventTime.ofService)
+    val options = FakeRuntime.options + ("source.on-decode-error" -> onDecodeError)
+    val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
 
     def add(splits: CosmosDBSplit*): Unit = reader.addSplits(splits.asJava)
     def emitted: List[T] = output.getEmittedRecords.asScala.toList
     def positions: Set[CosmosDBSplit] = reader.snapshotState(1).asScala.toSet
+    def errors: Long = context.metricGroup.getNumRecordsInErrorsCounter.getCount
     def recordsIn: Long = context.metricGroup.getIOMetricGroup.getNumRecordsInCounter.getCount
 
     def poll(records: Int): Unit =
@@ -50,8 +56,8 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         reader.pollNext(output)
         reader.isAvailable.get(10, TimeUnit.SECONDS)
 
-  private def reading[T](read: RecordReader[T])(test: Fixture[T] => Unit): Unit =
-    val fixture = Fixture(read)
+  private def reading[T](read: RecordReader[T], onDecodeError: String = "fail")(test: Fixture[T] => Unit): Unit =
+    val fixture = Fixture(read, onDecodeError)
     try test(fixture)
     finally fixture.reader.close()
 
@@ -59,7 +65,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   test("a page is emitted in one go and then moves its split"):
     reading(typed): f =>
-      f.core.source.pages.add(page(0, 3, Item.of("a", 100), Item.of("b", 101), Item.of("c", 102)))
+      f.core.source.page(page(0, 3, Item.of("a", 100), Item.of("b", 101), Item.of("c", 102)))
       f.add(split(0, 0), split(1, 0))
       f.positions should contain(split(0, 0))
       f.poll(1)
@@ -71,8 +77,8 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   test("a page without records moves its split too"):
     reading(typed): f =>
-      f.core.source.pages.add(page(0, 5))
-      f.core.source.pages.add(page(1, 1, Item.of("x", 1)))
+      f.core.source.page(page(0, 5))
+      f.core.source.page(page(1, 1, Item.of("x", 1)))
       f.add(split(0, 0), split(1, 0))
       f.poll(1)
       f.positions should contain(split(0, 5))
@@ -82,7 +88,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     reading(CosmosDBSource.changes): f =>
       f.add(split(0, 0))
       (0 until 200).foreach: i =>
-        f.core.source.pages.add(page(0, i, Item.of(s"first$i", 1), Item.of(s"second$i", 1)))
+        f.core.source.page(page(0, i, Item.of(s"first$i", 1), Item.of(s"second$i", 1)))
       f.poll(400)
       f.emitted.map(r => String(r.document)) shouldBe
         (0 until 200).flatMap(i => List(s"""{"id":"first$i"}""", s"""{"id":"second$i"}"""))
@@ -91,12 +97,12 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
   test("deletes are left out of models, and are records of their own when raw"):
     val items = Seq(Item("gone", "[\"k\"]", 1, 3, ""), Item.of("here", 1))
     reading(typed): f =>
-      f.core.source.pages.add(page(0, 1, items*))
+      f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       f.poll(1)
       f.emitted shouldBe List(Named("here"))
     reading(CosmosDBSource.changes): f =>
-      f.core.source.pages.add(page(0, 1, items*))
+      f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       f.poll(2)
       f.emitted.map(r => (r.id, r.change, r.partitionKey.json, r.lsn)) shouldBe
@@ -107,17 +113,128 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     val throwing: RecordReader[Named] = (_, _) => throw IllegalStateException("no good")
     Seq(typed -> "expected", throwing -> "no good").foreach: (read, why) =>
       reading(read): f =>
-        f.core.source.pages.add(page(0, 1, Item("bad", "[\"k\"]", 1, 0, """{"id":7}""")))
+        f.core.source.page(page(0, 1, Item("bad", "[\"k\"]", 1, 0, """{"id":7}""")))
         f.add(split(0, 0))
         (the[java.io.IOException] thrownBy f.poll(1)).getMessage should
-          (include("'bad'") and include("[\"k\"]") and include(why))
+          (include("'bad'") and include("[\"k\"]") and include("split 0 (range 0) (id s0), record 1 of 1") and
+            include("log sequence number -1") and include(why) and include("source.on-decode-error"))
         f.positions shouldBe Set(split(0, 0))
         f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 1
+
+  private val mixed = Seq(
+    Item.of("a", 1),
+    Item("bad", "[\"k\"]", 1, 0, """{"id":7}"""),
+    Item.undecodable("""{"id":"\ufffd"}""", 1),
+    Item.of("b", 1)
+  )
+
+  private def readMixed[T](read: RecordReader[T], onDecodeError: String)(test: Fixture[T] => Unit): Unit =
+    reading(read, onDecodeError): f =>
+      f.core.source.page(page(0, 1, mixed*))
+      f.add(split(0, 0))
+      test(f)
+
+  test("a document that the core cannot read is named too"):
+    readMixed(CosmosDBSource.changes, "fail"): f =>
+      (the[java.io.IOException] thrownBy f.poll(3)).getMessage should
+        (include("id ''") and include("record 3 of 4") and include("no JSON in UTF-8"))
+      f.errors shouldBe 1
+
+  test("documents that cannot be read are left out and counted"):
+    readMixed(typed, "skip"): f =>
+      f.poll(2)
+      f.emitted shouldBe List(Named("a"), Named("b"))
+      f.positions shouldBe Set(split(0, 1))
+      f.errors shouldBe 2
+
+  test("documents that cannot be read are handed on as they are"):
+    val named = new RecordReader[Named]:
+      def read(record: RecordView, emit: Named => Unit) = typed.read(record, emit)
+      override def readRaw(record: RecordView, error: DecodeError, emit: Named => Unit) =
+        Right(emit(Named(String(record.document, "UTF-8"))))
+    readMixed(named, "raw"): f =>
+      f.poll(4)
+      f.emitted shouldBe List(Named("a"), Named("""{"id":7}"""), Named("""{"id":"\ufffd"}"""), Named("b"))
+      f.errors shouldBe 2
+
+  test("everything that the feed says takes what the core cannot read"):
+    readMixed(CosmosDBSource.changes, "raw"): f =>
+      f.poll(4)
+      f.emitted.map(_.id) shouldBe List("a", "bad", "", "b")
+      f.errors shouldBe 1
+
+  test("a reader that has no way for raw records fails and says so"):
+    readMixed(typed, "raw"): f =>
+      (the[java.io.IOException] thrownBy f.poll(2)).getMessage should (include("readRaw") and include("'bad'"))
+
+  test("fetch returns when it is woken up"):
+    val core = FakeRuntime()
+    core.source.patienceMillis = 60_000
+    val group = InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
+    val splits = CosmosDBSplitReader(core, FakeRuntime.options, SourceMetrics(group))
+    splits.handleSplitsChanges(SplitsAddition(java.util.List.of(split(0, 0))))
+    val fetched = CompletableFuture.supplyAsync(() => Option(splits.fetch().nextSplit()))
+    LocalCosmos.await("the fetch to wait", limit)(core.source.waiting.get == 1)
+    splits.wakeUp()
+    fetched.get(5, TimeUnit.SECONDS) shouldBe None
+    // It goes on where it was, and knows its splits once only.
+    core.source.page(page(0, 1, Item.of("a", 1)))
+    splits.fetch().nextSplit() shouldBe "s0"
+    core.source.added.size shouldBe 1
+    splits.close()
+
+  test("a reader whose opening hangs closes at once"):
+    val f = Fixture(typed)
+    f.core.openingHangs = true
+    f.add(split(0, 0))
+    LocalCosmos.await("the opening", limit)(f.core.source.waiting.get == 1)
+    val began = Deadline.now
+    f.reader.close()
+    (Deadline.now - began) should be < 2.seconds
+    LocalCosmos.await("the handle to close", limit)(f.core.source.closed)
+    f.core.source.added.isEmpty shouldBe true
+
+  test("what an opening is told early it knows later"):
+    val f = Fixture(typed)
+    f.core.openingHangs = true
+    f.add(split(0, 0), split(1, 0))
+    LocalCosmos.await("the opening", limit)(f.core.source.waiting.get == 1)
+    f.reader.pauseOrResumeSplits(java.util.List.of("s0", "s1"), java.util.List.of())
+    f.reader.pauseOrResumeSplits(java.util.List.of(), java.util.List.of("s1"))
+    f.core.openingHangs = false
+    f.core.source.page(page(0, 1, Item.of("a", 1)))
+    f.poll(1)
+    f.core.source.added.size shouldBe 2
+    LocalCosmos.await("the pause", limit)(f.core.source.paused == Set("s0"))
+    f.reader.close()
+
+  private def unrecoverable(failure: Throwable): Option[String] =
+    ThrowableClassifier
+      .findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError)
+      .map(_.getMessage)
+      .toScala
+
+  test("what a restart does not mend is unrecoverable"):
+    reading(typed): f =>
+      f.core.source.addFailure = Some(failure(Kind.STATE, "the split is of another container"))
+      f.add(split(0, 0))
+      unrecoverable(intercept[Exception](f.poll(1))).mkString should include("of another container")
+    reading(typed): f =>
+      f.core.source.fail(failure(Kind.NOT_FOUND, "the container is gone"))
+      f.add(split(0, 0))
+      unrecoverable(intercept[Exception](f.poll(1))).mkString should include("the container is gone")
+    reading(typed): f =>
+      f.core.source.fail(failure(Kind.AUTH, "a rotated key is read after a restart"))
+      f.add(split(0, 0))
+      unrecoverable(intercept[Exception](f.poll(1))) shouldBe None
+    val core = FakeRuntime()
+    unrecoverable(intercept[Exception](CosmosDBSplitSerializer(() => core).deserialize(2, Array()))).mkString should
+      include("version 2")
 
   test("a failure behind the source is not the document's"):
     reading(typed): f =>
       f.downstream = _ => throw IllegalStateException("behind the source")
-      f.core.source.pages.add(page(0, 1, Item.of("good", 1)))
+      f.core.source.page(page(0, 1, Item.of("good", 1)))
       f.add(split(0, 0))
       the[IllegalStateException] thrownBy f.poll(1) should have message "behind the source"
       f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 0
@@ -126,7 +243,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     reading(typed): f =>
       f.add(split(0, 0), split(1, 0))
       // The fetcher knows its splits for sure once a page came.
-      f.core.source.pages.add(page(0, 1, Item.of("a", 1)))
+      f.core.source.page(page(0, 1, Item.of("a", 1)))
       f.poll(1)
       f.reader.pauseOrResumeSplits(java.util.List.of("s1"), java.util.List.of())
       LocalCosmos.await("the pause", limit)(f.core.source.paused == Set("s1"))
@@ -135,7 +252,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   test("a failure of the core fails the reader"):
     reading(typed): f =>
-      f.core.source.failure = Some(failure(Kind.AUTH, "the key is refused"))
+      f.core.source.fail(failure(Kind.AUTH, "the key is refused"))
       f.add(split(0, 0))
       val causes = Iterator.iterate(intercept[Exception](f.poll(1)): Throwable)(_.getCause).takeWhile(_ != null)
       causes.map(_.getMessage).mkString should (include("the key is refused") and include("orders"))

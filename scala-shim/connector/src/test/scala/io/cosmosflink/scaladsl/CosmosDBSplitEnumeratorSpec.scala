@@ -8,6 +8,9 @@ import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 
+import java.util.concurrent.{ExecutionException, TimeUnit}
+
+import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
 
 final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
@@ -18,7 +21,8 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
   ):
     val core = FakeRuntime()
     val context = TestingSplitEnumeratorContext[CosmosDBSplit](parallelism)
-    val enumerator = CosmosDBSplitEnumerator(context, core, options, state)
+    val unassigned = UnassignedSplits()
+    val enumerator = CosmosDBSplitEnumerator(context, core, options, state, unassigned)
 
     def discover(found: CosmosDBSplit*): Unit =
       core.enumerator.next = found.toList
@@ -134,3 +138,55 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     f.enumerator.close()
     f.enumerator.close()
     f.core.enumerator.closed shouldBe true
+
+  test("a later discovery that fails for good ends the job, and one whose key is refused does not"):
+    val f = Fixture()
+    f.register(0)
+    f.discover(split(0, 0))
+    f.core.enumerator.failure = Some(failure(Kind.AUTH, "the key is refused"))
+    f.discover()
+    f.core.enumerator.failure = Some(failure(Kind.STATE, "the container was created anew"))
+    val periodic = f.context.getExecutorService.getActivePeriodicScheduledTask.asScala.head
+    f.discover()
+    val thrown = the[ExecutionException] thrownBy periodic.get(1, TimeUnit.SECONDS)
+    thrown.getCause shouldBe a[CosmosDBUnrecoverableException]
+    thrown.getCause.getMessage should include("the container was created anew")
+
+  test("an opening that failed is tried anew"):
+    val f = Fixture(Some(CosmosDBSourceState(Vector(KnownSplit(split(0, 5), true)))))
+    f.core.openFailure = Some(failure(Kind.TRANSIENT, "no answer"))
+    f.register(0)
+    f.discover()
+    f.core.enumerator.closed shouldBe true
+    f.core.openFailure = None
+    f.discover(split(2, 0))
+    f.ordinals(0) shouldBe List(2)
+
+  test("close ends a discovery that hangs, and an opening"):
+    Seq[FakeRuntime => Unit](_.enumerator.hangs = true, _.openingHangs = true).foreach: hang =>
+      val f = Fixture()
+      hang(f.core)
+      f.enumerator.start()
+      // The context runs what is called asynchronously in the thread that triggers it.
+      val worker = Thread(() => f.context.triggerAllActions())
+      worker.start()
+      LocalCosmos.await("the call to wait", 10.seconds)(f.core.enumerator.waiting.get == 1)
+      val began = Deadline.now
+      f.enumerator.close()
+      worker.join(1000)
+      worker.isAlive shouldBe false
+      (Deadline.now - began) should be < 1.second
+
+  test("the gauge follows the enumerator that lives"):
+    val f = Fixture()
+    f.discover(split(0, 0), split(1, 0))
+    f.unassigned.getValue shouldBe 2L
+    val state = CosmosDBSourceState(Vector.tabulate(4)(i => KnownSplit(split(i, 0), assigned = i == 0)))
+    val next = CosmosDBSplitEnumerator(f.context, f.core, FakeRuntime.options, Some(state), f.unassigned)
+    next.start()
+    f.unassigned.getValue shouldBe 3L
+    // The old one may be closed late.
+    f.enumerator.close()
+    f.unassigned.getValue shouldBe 3L
+    next.close()
+    f.unassigned.getValue shouldBe 0L

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.OperationType
+import io.cosmosflink.core.{Operation, OperationType}
 import io.cosmosflink.scaladsl.Models.Order
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
@@ -22,7 +22,15 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
     DocumentKey[Order].partitionKey(Order("1", "eu", 0)).json shouldBe """["eu"]"""
     val payment = Payment("n", "a\"b", 2026, None)
     DocumentKey[Payment].id(payment) shouldBe "n"
-    DocumentKey[Payment].partitionKey(payment).json shouldBe """["a\"b",2026,null]"""
+    // The field is not in the document either.
+    DocumentKey[Payment].partitionKey(payment).json shouldBe """["a\"b",2026,{}]"""
+    DocumentKey[Payment].partitionKey(payment.copy(paid = Some(true))).json shouldBe """["a\"b",2026,true]"""
+
+  test("null and undefined are two keys, and a container may have none"):
+    PartitionKey(null).json shouldBe "[null]"
+    PartitionKey(PartitionKey.undefined).json shouldBe "[{}]"
+    PartitionKey("a", PartitionKey.undefined, null).json shouldBe """["a",{},null]"""
+    DocumentKey.withoutPartitionKey[String](identity).partitionKey("a").json shouldBe "[]"
 
   test("keys can be given"):
     val key = DocumentKey.of[Order](o => s"${o.region}-${o.id}", o => PartitionKey(o.region, o.amount, true))
@@ -31,24 +39,26 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
 
   test("a key's text is JSON of its components"):
     forAll(JsonSpec.text, org.scalacheck.Arbitrary.arbitrary[Option[Long]]): (first, second) =>
-      val number = second.fold(Json.Null)(Json.num(_))
+      val number = second.fold(Json.obj())(Json.num(_))
       Json.parse(PartitionKey(first, second).json.getBytes("UTF-8")) shouldBe
         Right(Json.Arr(Vector(Json.Str(first), number)))
 
   test("a number that JSON does not have is no component"):
     an[IllegalArgumentException] should be thrownBy PartitionKey(Double.NaN)
 
+  private def operation(write: Write[Order]) = Operation.decode(Write.encoded(write))
+
   test("what a write becomes"):
     val order = Order("1", "eu", BigDecimal("1.10"))
-    val upsert = Write.operation(Write.Upsert(order, Some("etag")))
+    val upsert = operation(Write.Upsert(order, Some("etag")))
     (upsert.`type`, upsert.id, upsert.partitionKey, upsert.ifMatch) shouldBe
       (OperationType.UPSERT, "1", """["eu"]""", "etag")
     JsonDecoder[Order].decode(upsert.document) shouldBe Right(order)
-    Write.operation(Write.Create(order)).`type` shouldBe OperationType.CREATE
-    Write.operation(Write.Replace(order)).`type` shouldBe OperationType.REPLACE
-    val delete = Write.operation(Write.delete(order))
+    operation(Write.Create(order)).`type` shouldBe OperationType.CREATE
+    operation(Write.Replace(order)).`type` shouldBe OperationType.REPLACE
+    val delete = operation(Write.delete(order))
     (delete.`type`, delete.id, delete.document.length) shouldBe (OperationType.DELETE, "1", 0)
-    an[IllegalArgumentException] should be thrownBy Write.operation(Write.Upsert(order.copy(id = "")))
+    an[IllegalArgumentException] should be thrownBy operation(Write.Upsert(order.copy(id = "")))
 
   test("a model without id, without partition key, or with a key that the service does not take, does not compile"):
     scala.compiletime.testing

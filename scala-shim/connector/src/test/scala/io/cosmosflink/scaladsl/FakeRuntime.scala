@@ -14,9 +14,12 @@ import io.cosmosflink.core.{
 }
 
 import java.nio.charset.StandardCharsets.UTF_8
-import java.util.concurrent.{CopyOnWriteArrayList, LinkedBlockingQueue, TimeUnit}
+import java.util.concurrent.atomic.AtomicInteger
+import java.util.concurrent.{CopyOnWriteArrayList, LinkedBlockingQueue}
 import java.util.{Collection, List as JavaList, Map as JavaMap}
 
+import scala.collection.mutable
+import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
 
 /** A core without a service. A split's bytes are `ordinal:position`, its id is `s<ordinal>`. */
@@ -26,8 +29,15 @@ final class FakeRuntime(sink: CosmosRuntime.SinkHandle = FakeRuntime.Sink()) ext
   val enumerator = Enumerator()
   val source = Source()
 
-  /** Thrown by every open, if set. */
-  @volatile var openFailure: Option[RuntimeException] = None
+  /** Thrown by every opening, if set. */
+  def openFailure_=(failure: Option[RuntimeException]): Unit = handles.foreach(_.openFailure = failure)
+  def openFailure: Option[RuntimeException] = source.openFailure
+
+  /** Whether openings do not end. */
+  def openingHangs_=(hangs: Boolean): Unit = handles.foreach(_.openingHangs = hangs)
+  def openingHangs: Boolean = source.openingHangs
+
+  private def handles = Seq(enumerator, source) ++ Option(sink).collect { case base: Base => base }
 
   override def optionTable: JavaList[CoreOption] = JavaList.of()
 
@@ -57,11 +67,9 @@ final class FakeRuntime(sink: CosmosRuntime.SinkHandle = FakeRuntime.Sink()) ext
       .toList
       .asJava
 
-  private def opened[H](handle: H): H = openFailure.fold(handle)(throw _)
-
-  override def openEnumerator(options: JavaMap[String, String]): CosmosRuntime.EnumeratorHandle = opened(enumerator)
-  override def openSource(options: JavaMap[String, String]): CosmosRuntime.SourceHandle = opened(source)
-  override def openSink(options: JavaMap[String, String]): CosmosRuntime.SinkHandle = opened(sink)
+  override def openEnumerator(options: JavaMap[String, String]): CosmosRuntime.EnumeratorHandle = enumerator.opening
+  override def openSource(options: JavaMap[String, String]): CosmosRuntime.SourceHandle = source.opening
+  override def openSink(options: JavaMap[String, String]): CosmosRuntime.SinkHandle = sink
   override def drainLog(now: Boolean): Unit = ()
 
 object FakeRuntime:
@@ -75,6 +83,7 @@ object FakeRuntime:
   val options: CosmosDBOptions = CosmosDBOptions(
     "cosmos.container" -> "orders",
     "source.discovery-interval-ms" -> "1000",
+    "source.on-decode-error" -> "fail",
     "sink.max-batch-size" -> "2",
     "sink.max-in-flight-requests" -> "2",
     "sink.max-buffered-requests" -> "10",
@@ -87,37 +96,88 @@ object FakeRuntime:
   def page(ordinal: Int, after: Int, items: TestPages.Item*): Array[Byte] =
     TestPages.page(s"s$ordinal", bytes(ordinal, after), 0, 5_000_000, items.asJava)
 
+  /** Waits, wakes up and closes as the core's handles do. */
   abstract class Base extends CosmosRuntime.Handle:
     @volatile var closed = false
+    @volatile var openFailure: Option[RuntimeException] = None
+    @volatile var openingHangs = false
+
+    /** Calls that wait now. */
+    val waiting = AtomicInteger()
+    private var woken = false
+
+    def opening: this.type =
+      closed = false
+      this
+
+    override def awaitOpen(timeoutMillis: Long): Boolean =
+      openFailure.foreach(throw _)
+      await(timeoutMillis)(!openingHangs)
+      !openingHangs
+
+    /** Waits until the condition holds, the time is over, or somebody wakes it up. */
+    final protected def await(timeoutMillis: Long)(condition: => Boolean): Unit = synchronized:
+      val deadline = timeoutMillis.millis.fromNow
+      waiting.incrementAndGet()
+      try
+        while !closed && !woken && !condition && deadline.hasTimeLeft() do wait(math.max(1, deadline.timeLeft.toMillis))
+        if closed then throw failure(CosmosException.Kind.CLOSED, "the handle is closed")
+        woken = false
+      catch
+        // The core's calls do not end by an interrupt; whoever waits sees it when the time is over.
+        case _: InterruptedException => Thread.currentThread.interrupt()
+      finally waiting.decrementAndGet()
+
+    final protected def change(body: => Unit): Unit = synchronized:
+      body
+      notifyAll()
+
     override def metrics: CoreMetrics = CoreMetrics.NONE
-    override def wakeUp(): Unit = ()
-    override def close(): Unit = closed = true
+    override def wakeUp(): Unit = change { woken = true }
+    override def close(): Unit = change { closed = true }
 
   final class Enumerator extends Base, CosmosRuntime.EnumeratorHandle:
     @volatile var next: List[CosmosDBSplit] = Nil
     @volatile var failure: Option[RuntimeException] = None
     @volatile var known: Option[List[SplitEntry]] = None
 
+    /** Whether a discovery does not end. */
+    @volatile var hangs = false
+
     override def discoverSplits(before: Collection[SplitEntry]): JavaList[SplitEntry] =
       known = Some(before.asScala.toList)
+      await(60_000)(!hangs)
       failure.foreach(throw _)
       next.map(_.entry).asJava
 
   final class Source extends Base, CosmosRuntime.SourceHandle:
-    val pages = LinkedBlockingQueue[Array[Byte]]()
+    private val pages = mutable.Queue[Array[Byte]]()
     val added = CopyOnWriteArrayList[SplitEntry]()
     @volatile var paused: Set[String] = Set.empty
-    @volatile var failure: Option[RuntimeException] = None
+    @volatile private var failure: Option[RuntimeException] = None
+
+    /** What `addSplits` throws, if set. */
+    @volatile var addFailure: Option[RuntimeException] = None
+
+    /** A page is waited for at least this long, whatever the caller says. */
+    @volatile var patienceMillis = 0L
     private var announced: Option[Array[Byte]] = None
 
-    override def addSplits(splits: Collection[SplitEntry]): Unit = added.addAll(splits)
+    def fail(`with`: RuntimeException): Unit = change { failure = Some(`with`) }
+
+    def page(page: Array[Byte]): Unit = change(pages.enqueue(page))
+
+    override def addSplits(splits: Collection[SplitEntry]): Unit =
+      addFailure.foreach(throw _)
+      added.addAll(splits)
 
     override def pauseOrResumeSplits(pause: Collection[String], resume: Collection[String]): Unit =
       paused = paused ++ pause.asScala -- resume.asScala
 
-    override def nextPage(timeoutMillis: Long): Int =
+    override def nextPage(timeoutMillis: Long): Int = synchronized:
+      await(math.max(patienceMillis, timeoutMillis))(failure.nonEmpty || pages.nonEmpty)
       failure.foreach(throw _)
-      announced = Option(pages.poll(math.min(50, timeoutMillis), TimeUnit.MILLISECONDS))
+      announced = Option.when(pages.nonEmpty)(pages.dequeue())
       announced.fold(0)(_.length)
 
     override def takePage(into: Array[Byte]): Int =
@@ -128,7 +188,7 @@ object FakeRuntime:
   /** Answers what a test tells it to. */
   final class Sink extends Base, CosmosRuntime.SinkHandle:
     val submitted = LinkedBlockingQueue[List[(Long, Operation)]]()
-    private val outcomes = LinkedBlockingQueue[List[Outcome]]()
+    private val outcomes = mutable.Queue[List[Outcome]]()
 
     /** What comes back for a batch as soon as it is submitted. */
     @volatile var onSubmit: List[(Long, Operation)] => List[Outcome] = _ => Nil
@@ -136,16 +196,21 @@ object FakeRuntime:
     /** Thrown by every poll, if set. */
     @volatile var failure: Option[Throwable] = None
 
-    def answer(some: Outcome*): Unit = outcomes.add(some.toList)
+    /** Thrown by every submission, if set. */
+    @volatile var submitFailure: Option[RuntimeException] = None
+
+    def answer(some: Outcome*): Unit = change(outcomes.enqueue(some.toList))
 
     override def submit(batch: OperationBatch): Unit =
+      submitFailure.foreach(throw _)
       val operations = Submitted.operations(batch)
       submitted.add(operations)
-      outcomes.add(onSubmit(operations))
+      answer(onSubmit(operations)*)
 
-    override def pollOutcomes(max: Int, timeoutMillis: Long): JavaList[Outcome] =
+    override def pollOutcomes(max: Int, timeoutMillis: Long): JavaList[Outcome] = synchronized:
+      await(timeoutMillis)(failure.nonEmpty || outcomes.nonEmpty)
       failure.foreach(throw _)
-      Option(outcomes.poll(math.min(50, timeoutMillis), TimeUnit.MILLISECONDS)).getOrElse(Nil).asJava
+      (if outcomes.isEmpty then Nil else outcomes.dequeue()).asJava
 
   def outcome(token: Long, result: Outcome.Result): Outcome =
     if result == Outcome.Result.OK then Outcome(token, result, CosmosException.Kind.UNKNOWN, 200, 0, 1, 1, "act-1", "")

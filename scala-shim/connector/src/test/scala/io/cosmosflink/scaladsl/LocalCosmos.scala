@@ -2,10 +2,16 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{NativeRuntime, Operation, OperationBatch, Outcome, Page}
 
-import java.net.URI
+import java.net.{URI, URLEncoder}
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
+import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.{Files, Path}
+import java.time.format.DateTimeFormatter
+import java.time.{ZoneOffset, ZonedDateTime}
+import java.util.Base64
 import java.util.concurrent.TimeUnit
+import javax.crypto.Mac
+import javax.crypto.spec.SecretKeySpec
 
 import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
@@ -27,6 +33,7 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
   /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
   def write(container: String, operations: Seq[Operation]): Unit =
     Using.resource(NativeRuntime.get().openSink(options(container).toJava)): sink =>
+      sink.awaitOpen()
       val batch = OperationBatch()
       operations
         .grouped(100)
@@ -48,6 +55,8 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
     Using.Manager { use =>
       val enumerator = use(core.openEnumerator(options(container).toJava))
       val source = use(core.openSource(options(container).toJava))
+      enumerator.awaitOpen()
+      source.awaitOpen()
       source.addSplits(enumerator.discoverSplits(java.util.List.of()))
       val documents = Map.newBuilder[String, Json]
       var seen = Set.empty[String]
@@ -73,6 +82,34 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
       case Json.Num(documents) <- partition.get("documents").toSeq
     yield documents.toLong
     counts.sum
+
+  /** Deletes a container, as an administrator would do it. */
+  def delete(container: String): Unit =
+    val path = s"dbs/${LocalCosmos.database}/colls/$container"
+    manage("DELETE", path, path, "", 204)
+
+  /** Creates a container. */
+  def create(container: String, partitionKeyPath: String): Unit =
+    val key = s"""{"paths":["$partitionKeyPath"],"kind":"Hash","version":2}"""
+    val database = s"dbs/${LocalCosmos.database}"
+    manage("POST", s"$database/colls", database, s"""{"id":"$container","partitionKey":$key}""", 201)
+
+  /** A request of the service's management interface, signed with the account key. */
+  private def manage(method: String, path: String, link: String, body: String, expected: Int): Unit =
+    val date = DateTimeFormatter.RFC_1123_DATE_TIME.format(ZonedDateTime.now(ZoneOffset.UTC))
+    val text = s"${method.toLowerCase}\ncolls\n$link\n${date.toLowerCase}\n\n"
+    val mac = Mac.getInstance("HmacSHA256")
+    mac.init(SecretKeySpec(Base64.getDecoder.decode(Files.readString(keyFile).trim), "HmacSHA256"))
+    val signature = Base64.getEncoder.encodeToString(mac.doFinal(text.getBytes(UTF_8)))
+    val request = HttpRequest
+      .newBuilder(URI.create(endpoint).resolve(s"/$path"))
+      .header("authorization", URLEncoder.encode(s"type=master&ver=1.0&sig=$signature", UTF_8))
+      .header("x-ms-date", date)
+      .header("x-ms-version", "2018-12-31")
+      .method(method, HttpRequest.BodyPublishers.ofString(body))
+      .build()
+    val response = http.send(request, HttpResponse.BodyHandlers.ofString)
+    assert(response.statusCode == expected, s"$method $path: ${response.statusCode} ${response.body}")
 
   /** An admin request of the server. */
   def admin(method: String, action: String, body: String): Json =

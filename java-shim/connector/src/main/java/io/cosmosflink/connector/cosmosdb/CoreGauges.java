@@ -25,6 +25,7 @@ class CoreGauges {
         gauge(group, "bytesSent", Field.BYTES_SENT);
         gauge(group, "bufferedBytes", Field.BYTES_BUFFERED);
         gauge(group, "requestsInFlight", Field.REQUESTS_IN_FLIGHT);
+        gauge(group, "heldMillis", Field.HELD_MILLIS);
         group.<Double, Gauge<Double>>gauge(
                 "requestLatencyP50Ms", () -> current().latencyMillis(0.5));
         group.<Double, Gauge<Double>>gauge(
@@ -44,10 +45,12 @@ class CoreGauges {
         handle = open;
     }
 
-    /** The handle is about to be closed; the gauges keep their last values. */
-    final void forget() {
-        current();
-        handle = null;
+    /** The handle is about to be closed; the gauges keep its last values, unless they show another one by now. */
+    final void forget(CosmosRuntime.Handle closing) {
+        if (handle == closing) {
+            current();
+            handle = null;
+        }
     }
 
     final long value(Field field) {

@@ -17,21 +17,43 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
      * Emits none, one or several elements for a record.
      *
      * @param record valid during this call only; its {@code change()} says whether it is a delete, which has no document
-     * @throws IOException when the record cannot be used; this fails the job
+     * @throws IOException when the record cannot be used, as any other exception says too; what becomes of the record is the option
+     *     {@code source.on-decode-error}. What was emitted before stays emitted.
      */
     void deserialize(RecordView record, Collector<T> out) throws IOException;
 
-    /** The document as text. Deletes are left out. */
+    /**
+     * Emits what is to stand for a record that could not be decoded: the core could not read its id or key, or {@link #deserialize} threw.
+     * Called with {@code source.on-decode-error} {@code raw} only. Unless a schema overrides it, it fails the job, because nothing of the
+     * type {@code T} could stand for such a record; {@link #string} and {@link #raw} hand it on.
+     *
+     * @param record as for {@link #deserialize}; {@code document()} is what the service sent, byte for byte
+     * @param error why it could not be decoded
+     * @throws IOException when the record cannot be used this way either; this fails the job
+     */
+    default void deserializeRaw(RecordView record, Throwable error, Collector<T> out) throws IOException {
+        throw new IOException(
+                getClass().getName()
+                        + " has no deserializeRaw, which source.on-decode-error raw needs; its failure was: "
+                        + error.getMessage(),
+                error);
+    }
+
+    /** The document as text, a replacement character for what is no UTF-8. Deletes are left out. */
     static CosmosDBDeserializationSchema<String> string() {
         return new Schemas.Text();
     }
 
-    /** The document as a tree. Deletes are left out. */
+    /** The document as a tree. Deletes are left out. The job must bring {@code jackson-databind}, 2.12 or newer. */
     static CosmosDBDeserializationSchema<JsonNode> jsonNode() {
+        Schemas.requireJackson("jsonNode()");
         return new Schemas.Tree();
     }
 
-    /** The document as an object that Flink knows as a POJO; fields that it lacks are left out. Deletes are left out. */
+    /**
+     * The document as an object that Flink knows as a POJO; fields that it lacks are left out. Deletes are left out. The job must bring
+     * {@code jackson-databind}, 2.12 or newer, whose annotations count.
+     */
     static <T> CosmosDBDeserializationSchema<T> pojo(Class<T> type) {
         return new Schemas.Pojo<>(type);
     }

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationType;
 import io.cosmosflink.core.PartitionKeys;
+import io.cosmosflink.core.UnwritableRecordException;
 import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
@@ -37,39 +38,52 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         return new Builder<>();
     }
 
+    /**
+     * @throws UnwritableRecordException when an extractor throws, or gives what no write can be made of; it holds what the others give
+     */
     @Override
     public CosmosDBRequestEntry apply(IN element, SinkWriter.Context context) {
+        try {
+            String name = id(element);
+            OperationType type = operation.apply(element);
+            if (type == null || type == OperationType.REFUSED) {
+                throw new IllegalArgumentException(
+                        "the operation extractor gave " + type + "; it must be UPSERT, CREATE, REPLACE or DELETE");
+            }
+            byte[] bytes = type == OperationType.DELETE ? NOTHING : document.apply(element);
+            if (bytes == null) {
+                throw new IllegalArgumentException("the document serializer gave null; only a delete has no document");
+            }
+            String etag = ifMatch.apply(element);
+            return CosmosDBRequestEntry.of(new Operation(type, name, key(element), etag == null ? "" : etag, bytes));
+        } catch (RuntimeException | StackOverflowError e) {
+            throw UnwritableRecordException.of(
+                    e, () -> id.apply(element), () -> key(element), () -> document.apply(element));
+        }
+    }
+
+    private String id(IN element) {
         String name = id.apply(element);
         if (name == null || name.isEmpty()) {
             throw new IllegalArgumentException("the id extractor gave " + (name == null ? "null" : "an empty id")
                     + " for " + element.getClass().getName() + "; every document needs an id");
         }
-        OperationType type = operation.apply(element);
-        byte[] bytes = type == OperationType.DELETE ? NOTHING : document.apply(element);
-        if (bytes == null) {
-            throw new IllegalArgumentException(
-                    "the document serializer gave null for id '" + name + "'; only a delete has no document");
-        }
-        String etag = ifMatch.apply(element);
-        return CosmosDBRequestEntry.of(new Operation(type, name, key(element, name), etag == null ? "" : etag, bytes));
+        return name;
     }
 
-    private String key(IN element, String name) {
+    private String key(IN element) {
         Object[] components = new Object[partitionKey.size()];
         for (int i = 0; i < components.length; i++) {
             components[i] = partitionKey.get(i).apply(element);
         }
-        try {
-            return PartitionKeys.json(components);
-        } catch (IllegalArgumentException e) {
-            throw new IllegalArgumentException("id '" + name + "': " + e.getMessage(), e);
-        }
+        return PartitionKeys.json(components);
     }
 
     /** Collects the extractors. */
     public static final class Builder<IN> {
         private Extractor<IN, String> id;
         private final List<Extractor<IN, ?>> partitionKey = new ArrayList<>();
+        private boolean withoutPartitionKey;
         private Extractor<IN, byte[]> document;
         private Extractor<IN, OperationType> operation = element -> OperationType.UPSERT;
         private Extractor<IN, String> ifMatch = element -> "";
@@ -82,9 +96,18 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
-        /** The partition key, or its next component for a hierarchical one: a string, a number, a boolean or null. */
+        /**
+         * The partition key, or its next component for a hierarchical one: a string, a number, a boolean, null, or
+         * {@link PartitionKeys#UNDEFINED} for a document without a value at this path.
+         */
         public Builder<IN> partitionKey(Extractor<IN, ?> extractor) {
             partitionKey.add(extractor);
+            return this;
+        }
+
+        /** The container has no partition key paths; such were made by old clients and are still served. */
+        public Builder<IN> withoutPartitionKey() {
+            withoutPartitionKey = true;
             return this;
         }
 
@@ -106,12 +129,19 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
-        /** @throws IllegalStateException when id, partition key or document is missing */
+        /**
+         * @throws IllegalStateException when id, partition key or document is missing, or a key is given for a container without one
+         */
         public CosmosDBElementConverter<IN> build() {
-            if (id == null || partitionKey.isEmpty() || document == null) {
+            boolean noKey = partitionKey.isEmpty() && !withoutPartitionKey;
+            if (id == null || noKey || document == null) {
                 throw new IllegalStateException("an element converter needs id, partitionKey and document; missing: "
-                        + (id == null ? "id " : "") + (partitionKey.isEmpty() ? "partitionKey " : "")
+                        + (id == null ? "id " : "") + (noKey ? "partitionKey " : "")
                         + (document == null ? "document" : ""));
+            }
+            if (withoutPartitionKey && !partitionKey.isEmpty()) {
+                throw new IllegalStateException(
+                        "an element converter has both partitionKey and withoutPartitionKey; leave one");
             }
             return new CosmosDBElementConverter<>(this);
         }

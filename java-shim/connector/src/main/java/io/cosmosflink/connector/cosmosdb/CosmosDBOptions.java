@@ -1,8 +1,10 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.CosmosRuntime.Role;
 import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.OptionText;
 import java.io.Serializable;
 import java.util.Map;
 import java.util.Optional;
@@ -92,6 +94,19 @@ public final class CosmosDBOptions implements Serializable {
     }
 
     /**
+     * Like {@link #validated}, for a task or the enumerator.
+     *
+     * @throws CosmosDBUnrecoverableException when an option is unknown, missing or wrong: it is the same after a restart
+     */
+    CosmosDBOptions validatedOnCluster(CosmosRuntime runtime, Role role) {
+        try {
+            return validated(runtime, role);
+        } catch (CosmosException e) {
+            throw Failures.open("the options are not right", e, true);
+        }
+    }
+
+    /**
      * Like {@link #validated}, but where this process has no core (a client on another platform than the cluster) the options stay as
      * they are and the cluster checks them.
      */
@@ -103,10 +118,6 @@ public final class CosmosDBOptions implements Serializable {
             return this;
         }
         return validated(core, role);
-    }
-
-    private static boolean isSecret(String name) {
-        return name.endsWith("key") || name.endsWith("secret");
     }
 
     @Override
@@ -121,8 +132,6 @@ public final class CosmosDBOptions implements Serializable {
 
     @Override
     public String toString() {
-        TreeMap<String, String> shown = new TreeMap<>(values);
-        shown.replaceAll((name, value) -> isSecret(name) ? "[redacted]" : value);
-        return "CosmosDBOptions" + shown;
+        return "CosmosDBOptions" + OptionText.of(values);
     }
 }

@@ -13,7 +13,7 @@ import org.apache.flink.core.io.SimpleVersionedSerializer;
 
 /**
  * Writes documents in bulk, at least once: with upserts under deterministic ids each document is stored once. Writes of one document
- * keep their order. What a checkpoint covers is written, or in the writer's state.
+ * keep their order. What a checkpoint covers is written.
  */
 public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEntry> {
     private static final long serialVersionUID = 1L;
@@ -59,7 +59,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
             WriterInitContext context, Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         CosmosRuntime core = runtime.get();
         return CosmosDBSinkWriter.open(
-                getElementConverter(), context, core, options.validated(core, Role.SINK), states);
+                getElementConverter(), context, core, options.validatedOnCluster(core, Role.SINK), states);
     }
 
     @Override

@@ -5,15 +5,19 @@ import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
+import io.cosmosflink.core.OperationType;
 import io.cosmosflink.core.Outcome;
+import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.RejectedExecutionException;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.writer.AsyncSinkWriter;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
+import org.apache.flink.connector.base.sink.writer.RequestEntryWrapper;
 import org.apache.flink.connector.base.sink.writer.ResultHandler;
 import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfiguration;
 import org.apache.flink.metrics.Counter;
@@ -34,10 +38,17 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private static final int POLL_MAX = 4096;
     private static final long POLL_MILLIS = 1000;
     private static final long JOIN_MILLIS = 10_000;
+    /**
+     * After this time the base class gives a batch up. The core never forgets one and retries on its own, throttled ones without
+     * end, so that it must not be reached: the base class would submit the batch again, behind newer writes of the same documents, or fail
+     * a job that only waits. Not the largest number, because the time of day is added to it.
+     */
+    private static final long NEVER_MILLIS = Duration.ofDays(36_500).toMillis();
 
     private final CosmosRuntime runtime;
     private final CosmosRuntime.SinkHandle handle;
     private final String container;
+    private final long maxBatchBytes;
     private final CoreGauges gauges;
     private final Counter sendErrors;
     private final OperationBatch frame = new OperationBatch();
@@ -72,7 +83,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             CosmosRuntime runtime,
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(converter, context, runtime, options, states);
+        long limit = options.number("sink.max-record-bytes");
+        CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
+                new RefusingConverter<>(converter, limit), context, runtime, options, within(limit, options, states));
         writer.completion.start();
         return writer;
     }
@@ -88,15 +101,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         super(converter, context, configuration(options), states);
         this.runtime = runtime;
         this.container = options.get("cosmos.container").orElse("?");
-        try {
-            this.handle = runtime.openSink(options.toMap());
-        } catch (CosmosException e) {
-            runtime.drainLog(true);
-            throw Failures.open(
-                    "cannot open the sink to container " + container,
-                    e,
-                    context.getRestoredCheckpointId().isEmpty());
-        }
+        this.maxBatchBytes = maxBatchBytes(options);
+        this.handle = opened(context, options);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
         this.gauges = new CoreGauges(context.metricGroup()) {
             @Override
@@ -107,6 +113,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 gauge(group, "deadLettered", Field.DEAD_LETTERED);
                 gauge(group, "bulkRequests", Field.BULK_REQUESTS);
                 gauge(group, "pointRequests", Field.POINT_REQUESTS);
+                gauge(group, "bulkRefused", Field.BULK_REFUSED);
+                gauge(group, "bulkOff", Field.BULK_OFF);
             }
         };
         gauges.follow(handle);
@@ -117,23 +125,73 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         this.completion.setDaemon(true);
     }
 
+    private CosmosRuntime.SinkHandle opened(WriterInitContext context, CosmosDBOptions options) {
+        try {
+            CosmosRuntime.SinkHandle opening = runtime.openSink(options.toMap());
+            opening.awaitOpen();
+            return opening;
+        } catch (CosmosException e) {
+            runtime.drainLog(true);
+            throw Failures.open(
+                    "cannot open the sink to container " + container,
+                    e,
+                    context.getRestoredCheckpointId().isEmpty());
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new FlinkRuntimeException(
+                    "the task ended while its sink to container " + container + " was opened", e);
+        }
+    }
+
     private static AsyncSinkWriterConfiguration configuration(CosmosDBOptions options) {
         int batch = Math.toIntExact(options.number("sink.max-batch-size"));
         int inFlight = Math.toIntExact(options.number("sink.max-in-flight-requests"));
+        long batchBytes = maxBatchBytes(options);
         return AsyncSinkWriterConfiguration.builder()
                 .setMaxBatchSize(batch)
-                .setMaxBatchSizeInBytes(options.number("sink.max-batch-bytes"))
+                .setMaxBatchSizeInBytes(batchBytes)
                 .setMaxInFlightRequests(inFlight)
                 .setMaxBufferedRequests(Math.toIntExact(options.number("sink.max-buffered-requests")))
                 .setMaxTimeInBufferMS(options.number("sink.max-time-in-buffer-ms"))
-                .setMaxRecordSizeInBytes(options.number("sink.max-record-bytes"))
+                // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
+                .setMaxRecordSizeInBytes(batchBytes)
                 .setRateLimitingStrategy(new FixedConcurrency(batch, inFlight))
+                .setRequestTimeoutMS(NEVER_MILLIS)
+                .setFailOnTimeout(true)
                 .build();
     }
 
+    /** A batch with its tokens is one array. */
+    private static long maxBatchBytes(CosmosDBOptions options) {
+        long tokens = 64 + 8 * options.number("sink.max-batch-size");
+        return Math.min(options.number("sink.max-batch-bytes"), Integer.MAX_VALUE - tokens);
+    }
+
+    /** State of a writer that had other limits, so that it can be restored in this one. */
+    private static Collection<BufferedRequestState<CosmosDBRequestEntry>> within(
+            long limit, CosmosDBOptions options, Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
+        long maxBatchBytes = maxBatchBytes(options);
+        return states.stream()
+                .map(state -> new BufferedRequestState<>(state.getBufferedRequestEntries().stream()
+                        .map(wrapper -> wrapper.getRequestEntry().within(limit))
+                        .map(entry -> new RequestEntryWrapper<>(entry, Math.min(entry.size(), maxBatchBytes)))
+                        .toList()))
+                .toList();
+    }
+
+    /** What is larger than a batch goes alone: the base class would wait for ever for a batch that it fits into. */
     @Override
     protected long getSizeInBytes(CosmosDBRequestEntry entry) {
-        return entry.size();
+        return Math.min(entry.size(), maxBatchBytes);
+    }
+
+    /**
+     * Writes everything, also at a checkpoint: what stayed in the state would come back to any subtask when the job is rescaled, behind
+     * newer writes of the same documents.
+     */
+    @Override
+    public void flush(boolean endOfInput) throws InterruptedException {
+        super.flush(true);
     }
 
     @Override
@@ -152,7 +210,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         inFlight.put(number, new Batch(entries, handler));
         try {
             handle.submit(frame);
-        } catch (CosmosException e) {
+        } catch (RuntimeException e) {
             if (inFlight.remove(number) != null) {
                 handler.completeExceptionally(
                         new FlinkRuntimeException("cannot write to container " + container + ": " + e.getMessage(), e));
@@ -172,6 +230,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 handle.pollOutcomes(POLL_MAX, POLL_MILLIS).forEach(this::onOutcome);
                 runtime.drainLog(false);
             }
+        } catch (RejectedExecutionException e) {
+            // The task has ended and takes nothing more.
+            ended = e;
         } catch (Throwable e) {
             // Also an OutOfMemoryError: a writer without this thread would wait for ever.
             if (!closed) {
@@ -212,7 +273,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             sendErrors.inc();
         }
         if (outcome.result() == Outcome.Result.FAILED && batch.failure == null) {
-            batch.failure = failed(outcome, batch.entries.get(index).operation());
+            batch.failure = failed(outcome, batch.entries.get(index));
             runtime.drainLog(true);
         }
         if (--batch.open == 0) {
@@ -227,23 +288,36 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         }
     }
 
-    private Exception failed(Outcome outcome, Operation operation) {
-        String message = "container " + container + ": " + operation.type() + " of id '" + operation.id()
-                + "' with partition key "
-                + operation.partitionKey() + " failed after " + outcome.attempts() + " attempts with status "
-                + outcome.status() + "/"
-                + outcome.subStatus() + " (activity " + outcome.activityId() + "): " + outcome.message() + "; "
-                + outcome.kind().advice();
+    private Exception failed(Outcome outcome, CosmosDBRequestEntry entry) {
+        Operation operation = entry.operation();
+        boolean refused = operation.type() == OperationType.REFUSED;
+        String message = "container " + container + ": "
+                + (refused ? "no write could be made of the record with" : operation.type() + " of") + " id '"
+                + operation.id() + "' " + (refused ? "and" : "with") + " partition key " + operation.partitionKey()
+                + (refused
+                        ? ""
+                        : " failed after " + outcome.attempts() + " attempts with status " + outcome.status() + "/"
+                                + outcome.subStatus() + " (activity " + outcome.activityId() + ")")
+                + ": " + outcome.message() + "; "
+                + (refused
+                        ? "mend its converter, or let the job go on with sink.failure-mode skip or dead-letter"
+                        : outcome.kind().advice());
         CosmosException cause = new CosmosException(
                 message, outcome.kind().ordinal(), outcome.status(), outcome.subStatus(), outcome.activityId());
-        return new FlinkRuntimeException(message, cause);
+        if (entry.refusal() != null) {
+            cause.initCause(entry.refusal());
+        }
+        return outcome.isFinal()
+                ? new CosmosDBUnrecoverableException(message, cause)
+                : new FlinkRuntimeException(message, cause);
     }
 
+    /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
     @Override
     public void close() {
         closed = true;
         try {
-            gauges.forget();
+            gauges.forget(handle);
             handle.wakeUp();
         } catch (CosmosException e) {
             LOG.debug("the sink was closed before", e);

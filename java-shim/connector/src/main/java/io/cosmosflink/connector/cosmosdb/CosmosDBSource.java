@@ -34,6 +34,8 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     private final CosmosRuntime.Provider runtime;
     private final CosmosDBDeserializationSchema<T> schema;
     private final CosmosDBTimestampExtractor<T> timestamps;
+    /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
+    private transient UnassignedSplits unassigned;
 
     private CosmosDBSource(Builder<T> builder) {
         this.options = builder.options.validatedIfPossible(builder.runtime, Role.SOURCE);
@@ -61,7 +63,15 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> restoreEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) {
         CosmosRuntime core = runtime.get();
-        return new CosmosDBSplitEnumerator(context, core, options.validated(core, Role.SOURCE), state);
+        return new CosmosDBSplitEnumerator(
+                context, core, options.validatedOnCluster(core, Role.SOURCE), state, unassigned());
+    }
+
+    private synchronized UnassignedSplits unassigned() {
+        if (unassigned == null) {
+            unassigned = new UnassignedSplits();
+        }
+        return unassigned;
     }
 
     @Override
@@ -88,7 +98,8 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
                 return context.getUserCodeClassLoader();
             }
         });
-        return new CosmosDBSourceReader<>(context, core, options.validated(core, Role.SOURCE), schema, timestamps);
+        return new CosmosDBSourceReader<>(
+                context, core, options.validatedOnCluster(core, Role.SOURCE), schema, timestamps);
     }
 
     @Override

@@ -30,7 +30,7 @@ final class CosmosDBSourceReader<T>
             SourceMetrics metrics) {
         super(
                 () -> new CosmosDBSplitReader(runtime, options, metrics),
-                new PageEmitter<>(schema, timestamps, metrics),
+                new PageEmitter<>(schema, timestamps, DecodePolicy.of(options), metrics),
                 context.getConfiguration(),
                 context);
     }

@@ -2,7 +2,6 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
@@ -27,11 +26,11 @@ final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<C
 
     @Override
     public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
-        StateVersions.check("the enumerator's state", version, VERSION);
+        Failures.checkVersion("the enumerator's state", version, VERSION);
         try {
             return new CosmosDBSourceState(runtime.get().decodeEnumeratorState(bytes));
         } catch (CosmosException e) {
-            throw new IOException("cannot restore the enumerator: " + e.getMessage(), e);
+            throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
         }
     }
 }

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.LongSupplier;
 import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.api.connector.source.SplitsAssignment;
@@ -37,21 +38,31 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     private volatile List<SplitEntry> known = List.of();
 
     private final AtomicBoolean discovering = new AtomicBoolean();
+    private final UnassignedSplits unassigned;
+    private final LongSupplier unassignedHere =
+            () -> known.stream().filter(s -> !s.assigned()).count();
+
+    /** Guards the two below. Nothing that may wait is done under it: a {@link #close} that takes long fails the job. */
+    private final Object lifecycle = new Object();
+
     private CosmosRuntime.EnumeratorHandle handle;
     private boolean closed;
 
     /**
      * @param options validated
      * @param restored null for a job that starts without a checkpoint
+     * @param unassigned the gauge of this enumerator and of those before it
      */
     CosmosDBSplitEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context,
             CosmosRuntime runtime,
             CosmosDBOptions options,
-            CosmosDBSourceState restored) {
+            CosmosDBSourceState restored,
+            UnassignedSplits unassigned) {
         this.context = context;
         this.runtime = runtime;
         this.options = options;
+        this.unassigned = unassigned;
         this.fresh = restored == null || restored.splits().isEmpty();
         if (restored != null) {
             restored.splits().forEach(s -> splits.put(s.ordinal(), s));
@@ -61,9 +72,8 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
 
     @Override
     public void start() {
-        context.metricGroup()
-                .setUnassignedSplitsGauge(
-                        () -> known.stream().filter(s -> !s.assigned()).count());
+        unassigned.follow(unassignedHere);
+        context.metricGroup().setUnassignedSplitsGauge(unassigned);
         long interval = options.number("source.discovery-interval-ms");
         if (interval > 0) {
             context.callAsync(this::discover, this::onDiscovered, 0, interval);
@@ -72,7 +82,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         }
     }
 
-    /** Runs on a worker thread: the network may be slow, the coordinator must not be. */
+    /** Runs on a worker thread: the network may be slow, the coordinator must not be. One at a time. */
     private List<SplitEntry> discover() {
         if (!discovering.compareAndSet(false, true)) {
             return List.of();
@@ -86,11 +96,35 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         }
     }
 
-    private synchronized CosmosRuntime.EnumeratorHandle handle() {
-        if (handle == null && !closed) {
-            handle = runtime.openEnumerator(options.toMap());
+    /** The handle, open; null when there is nothing to do any more. */
+    private CosmosRuntime.EnumeratorHandle handle() {
+        CosmosRuntime.EnumeratorHandle opening;
+        synchronized (lifecycle) {
+            if (closed || handle != null) {
+                return handle;
+            }
         }
-        return handle;
+        opening = runtime.openEnumerator(options.toMap());
+        synchronized (lifecycle) {
+            if (closed) {
+                opening.close();
+                return null;
+            }
+            handle = opening;
+        }
+        try {
+            opening.awaitOpen();
+            return opening;
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return null;
+        } catch (CosmosException e) {
+            synchronized (lifecycle) {
+                // The next discovery begins anew.
+                handle = null;
+            }
+            throw e;
+        }
     }
 
     private void onDiscovered(List<SplitEntry> found, Throwable failure) {
@@ -115,8 +149,9 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         if (failure instanceof CosmosException e && e.kind() == CosmosException.Kind.CLOSED) {
             return;
         }
-        if (!splits.isEmpty()) {
-            // The readers go on without; what is wrong for good they find out themselves.
+        boolean begun = !splits.isEmpty();
+        if (begun && !(failure instanceof CosmosException e && e.kind().isFinal(false))) {
+            // The readers go on without.
             LOG.warn("cannot look for new feed ranges, will try again: {}", failure.getMessage(), failure);
             return;
         }
@@ -124,7 +159,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
                 "cannot find the feed ranges of container "
                         + options.get("cosmos.container").orElse("?"),
                 failure,
-                fresh);
+                fresh && !begun);
     }
 
     @Override
@@ -172,12 +207,18 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
                 .toList());
     }
 
+    /** Ends a discovery, or an opening, that is under way. */
     @Override
-    public synchronized void close() {
-        closed = true;
-        if (handle != null) {
-            handle.close();
+    public void close() {
+        CosmosRuntime.EnumeratorHandle open;
+        synchronized (lifecycle) {
+            closed = true;
+            open = handle;
             handle = null;
+        }
+        unassigned.forget(unassignedHere);
+        if (open != null) {
+            open.close();
         }
         runtime.drainLog(true);
     }

@@ -1,18 +1,28 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageBuffers;
+import io.cosmosflink.core.SplitEntry;
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import org.apache.flink.connector.base.source.reader.RecordsWithSplitIds;
 import org.apache.flink.connector.base.source.reader.splitreader.SplitReader;
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition;
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsChange;
 
-/** Takes pages of all splits of one reader out of the core, which fetches them ahead and concurrently. */
+/**
+ * Takes pages of all splits of one reader out of the core, which fetches them ahead and concurrently.
+ *
+ * <p>The fetcher's thread calls everything but {@link #wakeUp}. What may wait, the opening too, waits in {@link #fetch}: nothing else is
+ * woken up when the reader closes.
+ */
 final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     /** Long enough to cost nothing, short enough that the core's log is not late. */
     private static final long WAIT_MILLIS = 1000;
@@ -20,14 +30,23 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     private final CosmosRuntime runtime;
     private final CosmosDBOptions options;
     private final SourceMetrics metrics;
+    private final boolean leavesOut;
+    private final String container;
     private final PageBuffers buffers = new PageBuffers();
     private volatile CosmosRuntime.SourceHandle handle;
     private volatile boolean woken;
+    private boolean opened;
+    /** What the core has not been told yet, because it is not open. */
+    private final List<SplitEntry> added = new ArrayList<>();
+
+    private final Set<String> paused = new TreeSet<>();
 
     CosmosDBSplitReader(CosmosRuntime runtime, CosmosDBOptions options, SourceMetrics metrics) {
         this.runtime = runtime;
         this.options = options;
         this.metrics = metrics;
+        this.leavesOut = DecodePolicy.of(options) == DecodePolicy.SKIP;
+        this.container = options.get("cosmos.container").orElse("?");
     }
 
     @Override
@@ -36,16 +55,38 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             throw new UnsupportedOperationException(
                     "cannot handle a " + change.getClass().getName());
         }
-        if (handle == null) {
-            try {
-                // Here, because this is the fetcher's thread: opening may use the network.
+        added.addAll(change.splits().stream().map(CosmosDBSplit::entry).toList());
+        try {
+            if (handle == null) {
                 handle = runtime.openSource(options.toMap());
-            } catch (CosmosException e) {
-                throw Failures.open("cannot open the source", e, false);
+            } else if (opened) {
+                tell();
             }
-            metrics.follow(handle);
+        } catch (CosmosException e) {
+            throw Failures.open("cannot read the change feed of container " + container, e, false);
         }
-        handle.addSplits(change.splits().stream().map(CosmosDBSplit::entry).toList());
+    }
+
+    /** Whether the core is open and knows all splits; waits for it as for a page. */
+    private boolean ready(CosmosRuntime.SourceHandle open) {
+        if (!opened) {
+            if (!open.awaitOpen(WAIT_MILLIS)) {
+                return false;
+            }
+            opened = true;
+            metrics.follow(open);
+            tell();
+        }
+        return true;
+    }
+
+    private void tell() {
+        handle.addSplits(List.copyOf(added));
+        added.clear();
+        if (!paused.isEmpty()) {
+            handle.pauseOrResumeSplits(List.copyOf(paused), List.of());
+            paused.clear();
+        }
     }
 
     @Override
@@ -56,7 +97,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             return PageRecords.nothing();
         }
         try {
-            int size = open.nextPage(WAIT_MILLIS);
+            int size = ready(open) ? open.nextPage(WAIT_MILLIS) : 0;
             runtime.drainLog(false);
             if (size == 0) {
                 woken = false;
@@ -65,20 +106,23 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             byte[] buffer = buffers.take(size);
             Page page = new Page(buffer, open.takePage(buffer));
             metrics.fetched(page);
+            if (leavesOut) {
+                metrics.leftOut(open.metrics().get(Field.UNDECODABLE));
+            }
             return PageRecords.of(page, () -> buffers.give(buffer));
         } catch (CosmosException e) {
             runtime.drainLog(true);
-            throw new IOException(
-                    "cannot read the change feed of container "
-                            + options.get("cosmos.container").orElse("?") + ": " + e.getMessage(),
-                    e);
+            throw Failures.running("cannot read the change feed of container " + container, e);
         }
     }
 
     @Override
     public void pauseOrResumeSplits(Collection<CosmosDBSplit> pause, Collection<CosmosDBSplit> resume) {
-        if (handle != null) {
+        if (opened) {
             handle.pauseOrResumeSplits(ids(pause), ids(resume));
+        } else {
+            paused.addAll(ids(pause));
+            ids(resume).forEach(paused::remove);
         }
     }
 
@@ -103,8 +147,8 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
 
     @Override
     public void close() {
-        metrics.forget();
         if (handle != null) {
+            metrics.forget(handle);
             handle.close();
         }
         runtime.drainLog(true);

@@ -2,7 +2,6 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
@@ -27,11 +26,11 @@ final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosD
 
     @Override
     public CosmosDBSplit deserialize(int version, byte[] bytes) throws IOException {
-        StateVersions.check("splits", version, VERSION);
+        Failures.checkVersion("splits", version, VERSION);
         try {
             return new CosmosDBSplit(runtime.get().describeSplit(bytes));
         } catch (CosmosException e) {
-            throw new IOException("cannot restore a split: " + e.getMessage(), e);
+            throw Failures.restore("cannot restore a split: " + e.getMessage(), e);
         }
     }
 }

@@ -34,7 +34,7 @@ final class CosmosDBWriterStateSerializer extends AsyncSinkWriterStateSerializer
         try {
             return new CosmosDBRequestEntry(Operation.bodyOf(state));
         } catch (CosmosException e) {
-            throw new IOException("cannot restore a buffered write: " + e.getMessage(), e);
+            throw Failures.restore("cannot restore a buffered write: " + e.getMessage(), e);
         }
     }
 }

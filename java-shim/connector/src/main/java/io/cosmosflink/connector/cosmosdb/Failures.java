@@ -1,6 +1,8 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.StateVersions;
+import java.io.IOException;
 import org.apache.flink.util.FlinkRuntimeException;
 
 /** Failures of the core in the words of Flink. */
@@ -17,5 +19,30 @@ final class Failures {
         return failure instanceof CosmosException e && e.kind().isFinal(fresh)
                 ? new CosmosDBUnrecoverableException(message, failure)
                 : new FlinkRuntimeException(message, failure);
+    }
+
+    /** A failure of something that was open. What a restart may mend is an {@link IOException}, as Flink's readers expect it. */
+    static IOException running(String what, CosmosException failure) {
+        if (failure.kind().isFinal(false)) {
+            throw open(what, failure, false);
+        }
+        return new IOException(what + ": " + failure.getMessage(), failure);
+    }
+
+    /** Refuses state that a newer connector wrote. */
+    static void checkVersion(String what, int found, int newest) throws IOException {
+        try {
+            StateVersions.check(what, found, newest);
+        } catch (IOException e) {
+            throw restore(e.getMessage(), e);
+        }
+    }
+
+    /**
+     * A failure to read state that a savepoint holds, which is the same after every restart. An {@link IOException}, as serializers
+     * throw it, over the one that stops the job.
+     */
+    static IOException restore(String message, Throwable failure) {
+        return new IOException(message, new CosmosDBUnrecoverableException(message, failure));
     }
 }

@@ -108,7 +108,7 @@ public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
 
         @Override
         public void serialize(JsonNode node, DataOutputView out) throws IOException {
-            byte[] bytes = Schemas.MAPPER.writeValueAsBytes(node);
+            byte[] bytes = Schemas.Json.MAPPER.writeValueAsBytes(node);
             out.writeInt(bytes.length);
             out.write(bytes);
         }
@@ -117,7 +117,7 @@ public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
         public JsonNode deserialize(DataInputView in) throws IOException {
             byte[] bytes = new byte[in.readInt()];
             in.readFully(bytes);
-            return Schemas.MAPPER.readTree(bytes);
+            return Schemas.Json.MAPPER.readTree(bytes);
         }
 
         @Override

@@ -14,11 +14,35 @@ import org.apache.flink.util.Collector;
 final class Schemas {
     private Schemas() {}
 
-    /** Shared: mappers are thread-safe once configured. Numbers keep every digit. */
-    static final ObjectMapper MAPPER = JsonMapper.builder()
-            .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
-            .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
-            .build();
+    /**
+     * Jackson as the job brings it: a tree is of the job's own class, and a POJO may carry Jackson's annotations, so that the connector can
+     * neither bring nor rename one. Nothing but {@link Tree} and {@link Pojo} needs it.
+     */
+    static final class Json {
+        /** Shared: mappers are thread-safe once configured. Numbers keep every digit. */
+        static final ObjectMapper MAPPER = JsonMapper.builder()
+                .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+                .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
+                .build();
+
+        private Json() {}
+    }
+
+    /**
+     * Fails in the user's own line where the job has no Jackson.
+     *
+     * @param schema what needs it
+     */
+    static void requireJackson(String schema) {
+        try {
+            Class.forName("com.fasterxml.jackson.databind.json.JsonMapper", false, Schemas.class.getClassLoader());
+        } catch (ClassNotFoundException e) {
+            throw new IllegalStateException(
+                    schema + " needs Jackson, and there is none; add com.fasterxml.jackson.core:jackson-databind,"
+                            + " 2.12 or newer, to the job",
+                    e);
+        }
+    }
 
     private abstract static class OfDocument<T> implements CosmosDBDeserializationSchema<T> {
         private static final long serialVersionUID = 1L;
@@ -42,6 +66,11 @@ final class Schemas {
         }
 
         @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<String> out) throws IOException {
+            deserialize(record, out);
+        }
+
+        @Override
         public TypeInformation<String> getProducedType() {
             return Types.STRING;
         }
@@ -52,7 +81,7 @@ final class Schemas {
 
         @Override
         JsonNode read(RecordView record) throws IOException {
-            return MAPPER.readTree(record.buffer(), record.documentOffset(), record.documentLength());
+            return Json.MAPPER.readTree(record.buffer(), record.documentOffset(), record.documentLength());
         }
 
         @Override
@@ -66,6 +95,7 @@ final class Schemas {
         private final Class<T> type;
 
         Pojo(Class<T> type) {
+            requireJackson("pojo(" + type.getSimpleName() + ".class)");
             this.type = type;
             // Fails here, in the user's own line, if Flink cannot treat it as a POJO.
             Types.POJO(type);
@@ -73,7 +103,7 @@ final class Schemas {
 
         @Override
         T read(RecordView record) throws IOException {
-            return MAPPER.readValue(record.buffer(), record.documentOffset(), record.documentLength(), type);
+            return Json.MAPPER.readValue(record.buffer(), record.documentOffset(), record.documentLength(), type);
         }
 
         @Override
@@ -88,6 +118,11 @@ final class Schemas {
         @Override
         public void deserialize(RecordView record, Collector<CosmosDBRecord> out) {
             out.collect(CosmosDBRecord.of(record));
+        }
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<CosmosDBRecord> out) {
+            deserialize(record, out);
         }
 
         @Override

@@ -13,13 +13,19 @@ final class SourceMetrics extends CoreGauges {
     private final Counter bytesIn;
     private final Counter errors;
     private volatile long fetchLagMillis;
+    /** What the core left out so far, and how much of it is counted as errors. */
+    private volatile long leftOut;
+
+    private long leftOutCounted;
+    /** Documents that the deserializer could not use. */
+    private volatile long notDeserialized;
 
     SourceMetrics(SourceReaderMetricGroup group) {
         super(group);
         recordsIn = group.getIOMetricGroup().getNumRecordsInCounter();
         bytesIn = group.getIOMetricGroup().getNumBytesInCounter();
         errors = group.getNumRecordsInErrorsCounter();
-        group.setPendingBytesGauge(() -> value(Field.BYTES_BUFFERED));
+        // No pendingBytes and no pendingRecords: they mean what the service still holds, of which it says neither.
         group.<Long, Gauge<Long>>gauge("currentFetchEventTimeLag", () -> fetchLagMillis);
     }
 
@@ -28,6 +34,7 @@ final class SourceMetrics extends CoreGauges {
         group.<Double, Gauge<Double>>gauge("lagSeconds", () -> value(Field.LAG_MILLIS) / 1000.0);
         gauge(group, "splits", Field.SPLITS);
         gauge(group, "splitsPaused", Field.SPLITS_PAUSED);
+        group.<Long, Gauge<Long>>gauge("undecodable", () -> value(Field.UNDECODABLE) + notDeserialized);
     }
 
     /** On the fetcher's thread. */
@@ -37,13 +44,30 @@ final class SourceMetrics extends CoreGauges {
         }
     }
 
+    /** On the fetcher's thread, before the page that lacks them is handed over. */
+    void leftOut(long documents) {
+        leftOut = documents;
+    }
+
     /** On the task's thread. Flink has counted the page as one record already. */
     void emitted(Page page) {
         recordsIn.inc(page.count() - 1L);
         bytesIn.inc(page.length());
+        long now = leftOut;
+        // A second handle counts from 0 again.
+        errors.inc(now < leftOutCounted ? now : now - leftOutCounted);
+        leftOutCounted = now;
     }
 
-    void failed() {
+    /**
+     * A document of a page could not be decoded. On the task's thread.
+     *
+     * @param byCore whether the core has counted it
+     */
+    void undecodable(boolean byCore) {
         errors.inc();
+        if (!byCore) {
+            notDeserialized++;
+        }
     }
 }

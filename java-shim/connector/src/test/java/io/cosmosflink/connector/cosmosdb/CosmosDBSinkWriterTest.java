@@ -2,17 +2,25 @@ package io.cosmosflink.connector.cosmosdb;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.tuple;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.OperationType;
 import io.cosmosflink.core.Outcome;
+import io.cosmosflink.core.PartitionKeys;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
-import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.IntStream;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.RequestEntryWrapper;
 import org.apache.flink.connector.base.sink.writer.TestSinkInitContext;
+import org.apache.flink.streaming.runtime.tasks.TestProcessingTimeService;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -20,8 +28,10 @@ import org.junit.jupiter.api.Timeout;
 
 @Timeout(30)
 class CosmosDBSinkWriterTest {
+    private static final Duration LIMIT = Duration.ofSeconds(10);
     private final FakeRuntime core = new FakeRuntime();
     private final TestSinkInitContext context = new TestSinkInitContext();
+    private final AtomicInteger answered = new AtomicInteger();
     private CosmosDBSinkWriter<String> writer;
 
     private static final CosmosDBElementConverter<String> CONVERTER = CosmosDBElementConverter.<String>builder()
@@ -82,21 +92,216 @@ class CosmosDBSinkWriterTest {
                 .allSatisfy(s -> assertThat(s.getBufferedRequestEntries()).isEmpty());
     }
 
-    @Test
-    void whatIsBufferedIsInTheState() throws Exception {
-        write("a");
-        List<BufferedRequestState<CosmosDBRequestEntry>> state = writer.snapshotState(1);
-        assertThat(state.get(0).getBufferedRequestEntries())
-                .extracting(RequestEntryWrapper::getRequestEntry)
-                .extracting(e -> e.operation().id())
-                .containsExactly("a");
+    private static BufferedRequestState<CosmosDBRequestEntry> state(CosmosDBRequestEntry... entries) throws Exception {
         var serializer = new CosmosDBWriterStateSerializer();
-        BufferedRequestState<CosmosDBRequestEntry> copy = serializer.deserialize(1, serializer.serialize(state.get(0)));
+        return serializer.deserialize(
+                1,
+                serializer.serialize(new BufferedRequestState<>(Arrays.stream(entries)
+                        .map(e -> new RequestEntryWrapper<>(e, e.size()))
+                        .toList())));
+    }
+
+    private void answerAll() {
+        core.sink.onSubmit = batch -> IntStream.range(0, core.sink.operations.size() - answered.get())
+                .mapToObj(i -> ok(batch, i))
+                .peek(o -> answered.incrementAndGet())
+                .toList();
+    }
+
+    @Test
+    void aCheckpointWritesWhatWaits() throws Exception {
+        answerAll();
+        write("a");
+        writer.flush(false);
+        assertThat(core.sink.operations).extracting(Operation::id).containsExactly("a");
+        assertThat(writer.snapshotState(1))
+                .allSatisfy(s -> assertThat(s.getBufferedRequestEntries()).isEmpty());
+    }
+
+    @Test
+    void stateOfAnEarlierReleaseIsWrittenFirst() throws Exception {
         writer.close();
-        writer = open(List.of(copy));
-        core.sink.onSubmit = batch -> List.of(ok(batch, 0));
+        writer = open(List.of(state(CONVERTER.apply("old", null))));
+        answerAll();
+        write("new");
+        writer.flush(false);
+        assertThat(core.sink.operations).extracting(Operation::id).containsExactly("old", "new");
+    }
+
+    @Test
+    void stateWithARecordThatIsTooLargeIsRestoredAndRefused() throws Exception {
+        writer.close();
+        String id = "x".repeat(9000);
+        byte[] large = new byte[20_000];
+        writer = open(List.of(state(
+                CosmosDBRequestEntry.of(Operation.upsert("large", "[1]", large)),
+                CosmosDBRequestEntry.of(Operation.upsert(id, "[1]", new byte[9999])))));
+        answerAll();
+        writer.flush(false);
+        assertThat(core.sink.operations)
+                .extracting(Operation::type, Operation::id)
+                .containsExactly(tuple(OperationType.REFUSED, "large"), tuple(OperationType.UPSERT, id));
+    }
+
+    @Test
+    void recordsThatCannotBeWrittenTakeTheFailureModesWayWithIdAndReason() throws Exception {
+        writer.close();
+        CosmosDBElementConverter<String> picky = CosmosDBElementConverter.<String>builder()
+                .id(s -> s)
+                .partitionKey(s -> s.equals("badkey") ? new int[0] : "k")
+                .document(s -> switch (s) {
+                    case "throws" -> throw new IllegalStateException("no amount");
+                    case "deep" -> throw new StackOverflowError();
+                    case "null" -> null;
+                    case "large" -> new byte[10_001];
+                    case "fits" -> new byte[10_000];
+                    default -> "{}".getBytes(StandardCharsets.UTF_8);
+                })
+                .build();
+        writer = CosmosDBSinkWriter.open(picky, context, core, FakeRuntime.options(), List.of());
+        answerAll();
+        write("throws", "deep", "null", "large", "fits", "badkey", "half\ud800", "good");
+        writer.flush(false);
+        assertThat(core.sink.operations)
+                .extracting(Operation::type, Operation::id, Operation::partitionKey)
+                .containsExactly(
+                        tuple(OperationType.REFUSED, "throws", "[\"k\"]"),
+                        tuple(OperationType.REFUSED, "deep", "[\"k\"]"),
+                        tuple(OperationType.REFUSED, "null", "[\"k\"]"),
+                        tuple(OperationType.REFUSED, "large", "[\"k\"]"),
+                        tuple(OperationType.UPSERT, "fits", "[\"k\"]"),
+                        tuple(OperationType.REFUSED, "badkey", ""),
+                        tuple(OperationType.REFUSED, "half?", "[\"k\"]"),
+                        tuple(OperationType.UPSERT, "good", "[\"k\"]"));
+        assertThat(core.sink.operations.get(0).ifMatch()).isEqualTo("java.lang.IllegalStateException: no amount");
+        assertThat(core.sink.operations.get(3).ifMatch()).contains("10001 bytes", "sink.max-record-bytes is 10000");
+        assertThat(core.sink.operations.get(3).document()).hasSize(10_001);
+        assertThat(core.sink.operations.get(5).document()).asString().isEqualTo("{}");
+    }
+
+    @Test
+    void aConverterOfOnesOwnMayGiveNothingAtAll() throws Exception {
+        writer.close();
+        writer = CosmosDBSinkWriter.open((s, c) -> null, context, core, FakeRuntime.options(), List.of());
+        answerAll();
+        write("a");
+        writer.flush(false);
+        assertThat(core.sink.operations).singleElement().satisfies(o -> {
+            assertThat(o.type()).isEqualTo(OperationType.REFUSED);
+            assertThat(o.ifMatch()).contains("gave null");
+        });
+    }
+
+    @Test
+    void aRefusedRecordFailsTheJobWithTheConvertersOwnFailure() throws Exception {
+        writer.close();
+        writer = CosmosDBSinkWriter.open(
+                (s, c) -> {
+                    throw new IllegalStateException("no amount in " + s);
+                },
+                context,
+                core,
+                FakeRuntime.options(),
+                List.of());
+        core.sink.onSubmit = batch -> List.of(new Outcome(
+                batch << 20,
+                Outcome.Result.FAILED,
+                CosmosException.Kind.BAD_REQUEST,
+                0,
+                0,
+                0,
+                0,
+                "",
+                core.sink.operations.get(0).ifMatch()));
+        write("a");
+        assertThatThrownBy(() -> writer.flush(true))
+                .hasStackTraceContaining("no write could be made of the record with id ''")
+                .hasStackTraceContaining("sink.failure-mode skip or dead-letter")
+                .rootCause()
+                .hasMessage("no amount in a");
+    }
+
+    @Test
+    void anErrorThatIsNotTheRecordsEndsTheTask() {
+        writer.close();
+        writer = CosmosDBSinkWriter.open(
+                (s, c) -> {
+                    throw new NoClassDefFoundError("a/Lost");
+                },
+                context,
+                core,
+                FakeRuntime.options(),
+                List.of());
+        assertThatThrownBy(() -> write("a")).isInstanceOf(NoClassDefFoundError.class);
+    }
+
+    /** The base class would submit the batch again after 10 minutes, behind newer writes. */
+    @Test
+    void aBatchThatTakesLongIsNotSubmittedAgain() throws Exception {
+        TestProcessingTimeService time = context.getTestProcessingTimeService();
+        write("a", "b");
+        time.setCurrentTime(
+                time.getCurrentProcessingTime() + Duration.ofDays(3650).toMillis());
+        core.sink.answer(ok(0, 0), ok(0, 1));
         writer.flush(true);
-        assertThat(core.sink.submitted.poll(5, TimeUnit.SECONDS)).isEqualTo(1);
+        assertThat(core.sink.submitted).containsExactly(2);
+        assertThat(time.getNumActiveTimers())
+                .as("timers of batches that are done")
+                .isLessThanOrEqualTo(1);
+    }
+
+    @Test
+    void aSubmissionThatFailsFailsTheJobInsteadOfHangingIt() {
+        core.sink.submitFailure = FakeRuntime.failure(11, "the frame is bad");
+        assertThatThrownBy(() -> {
+                    write("a", "b");
+                    writer.flush(true);
+                })
+                .hasStackTraceContaining("cannot write to container orders: the frame is bad");
+        core.sink.submitFailure = new IllegalStateException("not the core's own");
+        writer.close();
+        writer = open(List.of());
+        assertThatThrownBy(() -> {
+                    write("a", "b");
+                    writer.flush(true);
+                })
+                .hasStackTraceContaining("not the core's own");
+    }
+
+    @Test
+    void anOpeningThatHangsEndsWithTheTask() throws Exception {
+        core.openingHangs = true;
+        AtomicReference<Throwable> thrown = new AtomicReference<>();
+        Thread task = new Thread(() -> {
+            try {
+                open(List.of()).close();
+            } catch (Throwable e) {
+                thrown.set(e);
+            }
+        });
+        task.start();
+        LocalCosmos.await("the opening", LIMIT, () -> core.sink.waiting.get() > 1);
+        task.interrupt();
+        task.join(2000);
+        assertThat(task.isAlive()).isFalse();
+        assertThat(thrown.get()).hasRootCauseInstanceOf(InterruptedException.class);
+        assertThat(core.sink.closed).isTrue();
+    }
+
+    @Test
+    void anInterruptedCloseEndsTooAndKeepsTheInterrupt() throws Exception {
+        AtomicBoolean interrupted = new AtomicBoolean();
+        Thread task = new Thread(() -> {
+            Thread.currentThread().interrupt();
+            writer.close();
+            interrupted.set(Thread.currentThread().isInterrupted());
+        });
+        task.start();
+        task.join(2000);
+        assertThat(task.isAlive()).isFalse();
+        assertThat(interrupted).isTrue();
+        assertThat(core.sink.closed).isTrue();
+        LocalCosmos.await("the thread to end", LIMIT, () -> threads() == 0);
     }
 
     @Test
@@ -168,10 +373,17 @@ class CosmosDBSinkWriterTest {
                 .partitionKey(s -> 7L)
                 .partitionKey(s -> true)
                 .partitionKey(s -> null)
+                .partitionKey(s -> PartitionKeys.UNDEFINED)
                 .document(s -> new byte[0])
                 .build();
         Operation operation = converter.apply("x", null).operation();
-        assertThat(operation.partitionKey()).isEqualTo("[\"a\\\"b\",7,true,null]");
+        assertThat(operation.partitionKey()).isEqualTo("[\"a\\\"b\",7,true,null,{}]");
+        var builder = CosmosDBElementConverter.<String>builder()
+                .id(s -> s)
+                .withoutPartitionKey()
+                .document(s -> new byte[0]);
+        assertThat(builder.build().apply("x", null).operation().partitionKey()).isEqualTo("[]");
+        assertThatThrownBy(() -> builder.partitionKey(s -> s).build()).hasMessageContaining("withoutPartitionKey");
         assertThatThrownBy(() -> CONVERTER.apply("", null)).hasMessageContaining("id");
         assertThatThrownBy(() ->
                         CosmosDBElementConverter.<String>builder().id(s -> s).build())

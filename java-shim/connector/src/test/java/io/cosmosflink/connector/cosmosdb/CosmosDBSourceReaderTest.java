@@ -5,20 +5,28 @@ import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.cosmosflink.core.RecordView;
 import io.cosmosflink.core.TestPages;
 import io.cosmosflink.core.TestPages.Item;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.configuration.Configuration;
+import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition;
 import org.apache.flink.connector.testutils.source.reader.TestingReaderContext;
 import org.apache.flink.connector.testutils.source.reader.TestingReaderOutput;
 import org.apache.flink.runtime.metrics.groups.InternalSourceReaderMetricGroup;
 import org.apache.flink.runtime.metrics.groups.UnregisteredMetricGroups;
+import org.apache.flink.runtime.throwable.ThrowableClassifier;
+import org.apache.flink.runtime.throwable.ThrowableType;
 import org.apache.flink.util.Collector;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -46,8 +54,16 @@ class CosmosDBSourceReaderTest {
     }
 
     private CosmosDBSourceReader<String> reader(CosmosDBDeserializationSchema<String> schema) {
+        return reader(schema, "fail");
+    }
+
+    private CosmosDBSourceReader<String> reader(CosmosDBDeserializationSchema<String> schema, String onDecodeError) {
         return new CosmosDBSourceReader<>(
-                context, core, FakeRuntime.options(), schema, CosmosDBTimestampExtractor.serviceTime());
+                context,
+                core,
+                FakeRuntime.options().with("source.on-decode-error", onDecodeError),
+                schema,
+                CosmosDBTimestampExtractor.serviceTime());
     }
 
     @AfterEach
@@ -72,7 +88,7 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void aPageIsEmittedInOneGoAndThenMovesItsSplit() throws Exception {
-        core.source.pages.add(page(0, 3, Item.of("a", 100), Item.of("b", 101), Item.of("c", 102)));
+        core.source.page(page(0, 3, Item.of("a", 100), Item.of("b", 101), Item.of("c", 102)));
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
         assertThat(reader.snapshotState(1)).contains(new CosmosDBSplit(split(0, 0)));
         poll(1);
@@ -90,8 +106,8 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void aPageWithoutRecordsMovesItsSplitToo() throws Exception {
-        core.source.pages.add(page(0, 5));
-        core.source.pages.add(page(1, 1, Item.of("x", 1)));
+        core.source.page(page(0, 5));
+        core.source.page(page(1, 1, Item.of("x", 1)));
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
         poll(1);
         assertThat(reader.snapshotState(1)).contains(new CosmosDBSplit(split(0, 5)));
@@ -107,7 +123,7 @@ class CosmosDBSourceReaderTest {
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         List<String> expected = new ArrayList<>();
         for (int i = 0; i < 200; i++) {
-            core.source.pages.add(page(0, i, Item.of("first" + i, 1), Item.of("second" + i, 1)));
+            core.source.page(page(0, i, Item.of("first" + i, 1), Item.of("second" + i, 1)));
             expected.add("{\"id\":\"first" + i + "\"}");
             expected.add("{\"id\":\"second" + i + "\"}");
         }
@@ -118,39 +134,189 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void deletesAreLeftOutOfText() throws Exception {
-        core.source.pages.add(page(0, 1, new Item("gone", "[\"k\"]", 1, 3, ""), Item.of("here", 1)));
+        core.source.page(page(0, 1, new Item("gone", "[\"k\"]", 1, 3, ""), Item.of("here", 1)));
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         poll(1);
         assertThat(output.getEmittedRecords()).containsExactly("{\"id\":\"here\"}");
     }
 
-    @Test
-    void aDocumentThatCannotBeReadIsNamed() throws Exception {
-        reader.close();
-        reader = reader(new CosmosDBDeserializationSchema<>() {
-            private static final long serialVersionUID = 1L;
+    /** Refuses documents that contain "bad", and says so of them when it gets them raw. */
+    private static class Picky implements CosmosDBDeserializationSchema<String> {
+        private static final long serialVersionUID = 1L;
 
-            @Override
-            public void deserialize(io.cosmosflink.core.RecordView record, Collector<String> out) throws IOException {
+        @Override
+        public void deserialize(RecordView record, Collector<String> out) throws IOException {
+            if (record.text().contains("bad")) {
                 throw new IOException("no good");
             }
+            out.collect(record.text());
+        }
 
-            @Override
-            public TypeInformation<String> getProducedType() {
-                return Types.STRING;
+        @Override
+        public TypeInformation<String> getProducedType() {
+            return Types.STRING;
+        }
+    }
+
+    private static final class PickyRaw extends Picky {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<String> out) {
+            out.collect(new String(record.document(), StandardCharsets.UTF_8) + " " + error.getMessage());
+        }
+    }
+
+    private void restart(CosmosDBDeserializationSchema<String> schema, String onDecodeError) throws Exception {
+        reader.close();
+        reader = reader(schema, onDecodeError);
+        core.source.page(page(
+                0, 1, Item.of("a", 1), Item.of("bad", 1), Item.undecodable("{\"id\":\"\ufffd\"}", 1), Item.of("b", 1)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+    }
+
+    private long errors() {
+        return context.metricGroup().getNumRecordsInErrorsCounter().getCount();
+    }
+
+    @Test
+    void aDocumentThatCannotBeReadIsNamed() throws Exception {
+        restart(new Picky(), "fail");
+        assertThatThrownBy(() -> poll(2))
+                .hasMessageContainingAll(
+                        "'bad'",
+                        "[\"k\"]",
+                        "split 0 (range 0) (id s0)",
+                        "record 2 of 4",
+                        "log sequence number -1",
+                        "no good",
+                        "source.on-decode-error");
+        assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 0)));
+        assertThat(errors()).isOne();
+    }
+
+    @Test
+    void aDocumentThatTheCoreCannotReadIsNamedToo() throws Exception {
+        restart(CosmosDBDeserializationSchema.string(), "fail");
+        assertThatThrownBy(() -> poll(3)).hasMessageContainingAll("id ''", "record 3 of 4", "no JSON in UTF-8");
+        assertThat(errors()).isOne();
+    }
+
+    @Test
+    void documentsThatCannotBeReadAreLeftOutAndCounted() throws Exception {
+        restart(new Picky(), "skip");
+        poll(2);
+        assertThat(output.getEmittedRecords()).containsExactly("{\"id\":\"a\"}", "{\"id\":\"b\"}");
+        assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 1)));
+        assertThat(errors()).isEqualTo(2);
+    }
+
+    @Test
+    void documentsThatCannotBeReadAreHandedOnAsTheyAre() throws Exception {
+        restart(new PickyRaw(), "raw");
+        poll(4);
+        assertThat(output.getEmittedRecords())
+                .containsExactly(
+                        "{\"id\":\"a\"}",
+                        "{\"id\":\"bad\"} no good",
+                        "{\"id\":\"\ufffd\"} its id or partition key is no JSON in UTF-8",
+                        "{\"id\":\"b\"}");
+        assertThat(errors()).isEqualTo(2);
+    }
+
+    @Test
+    void aSchemaThatHasNoWayForRawRecordsFailsAndSaysSo() throws Exception {
+        restart(new Picky(), "raw");
+        assertThatThrownBy(() -> poll(2)).hasMessageContainingAll("deserializeRaw", "no good", "'bad'");
+    }
+
+    @Test
+    void textAndEverythingTakeWhatTheCoreCannotRead() throws Exception {
+        restart(CosmosDBDeserializationSchema.string(), "raw");
+        poll(4);
+        assertThat(output.getEmittedRecords()).hasSize(4).contains("{\"id\":\"\ufffd\"}");
+    }
+
+    @Test
+    void fetchReturnsWhenItIsWokenUp() throws Exception {
+        core.source.patienceMillis = 60_000;
+        CosmosDBSplitReader splits =
+                new CosmosDBSplitReader(core, FakeRuntime.options(), new SourceMetrics(context.metricGroup()));
+        splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
+        CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
+            try {
+                return splits.fetch().nextSplit();
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
             }
         });
-        core.source.pages.add(page(0, 1, Item.of("bad", 1)));
+        LocalCosmos.await("the fetch to wait", LIMIT, () -> core.source.waiting.get() == 1);
+        splits.wakeUp();
+        assertThat(fetched.get(5, TimeUnit.SECONDS)).isNull();
+        // It goes on where it was, and knows its splits once only.
+        core.source.page(page(0, 1, Item.of("a", 1)));
+        assertThat(splits.fetch().nextSplit()).isEqualTo("s0");
+        assertThat(core.source.added).hasSize(1);
+        splits.close();
+    }
+
+    @Test
+    void aReaderWhoseOpeningHangsClosesAtOnce() throws Exception {
+        core.openingHangs = true;
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
-        assertThatThrownBy(() -> poll(1)).hasMessageContainingAll("'bad'", "[\"k\"]", "no good");
-        assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 0)));
-        assertThat(context.metricGroup().getNumRecordsInErrorsCounter().getCount())
-                .isOne();
+        LocalCosmos.await("the opening", LIMIT, () -> core.source.waiting.get() == 1);
+        // Before it is open, and told to it afterwards.
+        reader.pauseOrResumeSplits(List.of("s0"), List.of());
+        long began = System.nanoTime();
+        reader.close();
+        assertThat(Duration.ofNanos(System.nanoTime() - began)).isLessThan(Duration.ofSeconds(2));
+        LocalCosmos.await("the handle to close", LIMIT, () -> core.source.closed);
+        assertThat(core.source.added).isEmpty();
+        core.openingHangs = false;
+        open();
+    }
+
+    @Test
+    void whatAnOpeningIsToldEarlyItKnowsLater() throws Exception {
+        core.openingHangs = true;
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
+        LocalCosmos.await("the opening", LIMIT, () -> core.source.waiting.get() == 1);
+        reader.pauseOrResumeSplits(List.of("s0", "s1"), List.of());
+        reader.pauseOrResumeSplits(List.of(), List.of("s1"));
+        core.openingHangs = false;
+        core.source.page(page(0, 1, Item.of("a", 1)));
+        poll(1);
+        assertThat(core.source.added).hasSize(2);
+        LocalCosmos.await("the pause", LIMIT, () -> core.source.paused.equals(Set.of("s0")));
+    }
+
+    /** A restore onto another container fails the same way each time. */
+    @Test
+    void whatARestartDoesNotMendIsUnrecoverable() throws Exception {
+        core.source.addFailure = FakeRuntime.failure(11, "the split is of another container");
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        assertThatThrownBy(() -> poll(1))
+                .satisfies(e -> assertThat(unrecoverable(e)).hasMessageContaining("the split is of another container"));
+        core.source.addFailure = null;
+        reader.close();
+        open();
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        core.source.fail(FakeRuntime.failure(3, "the container is gone"));
+        assertThatThrownBy(() -> poll(1))
+                .satisfies(e -> assertThat(unrecoverable(e)).hasMessageContaining("the container is gone"));
+        assertThatThrownBy(() -> new CosmosDBSplitSerializer(() -> core).deserialize(2, new byte[0]))
+                .satisfies(e -> assertThat(unrecoverable(e)).hasMessageContaining("version 2"));
+    }
+
+    /** What Flink finds in a failure when it decides about a restart. */
+    private static Throwable unrecoverable(Throwable failure) {
+        return ThrowableClassifier.findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError)
+                .orElseThrow(() -> new AssertionError("it would be tried again", failure));
     }
 
     @Test
     void aFailureBehindTheSourceIsNotTheDocuments() {
-        core.source.pages.add(page(0, 1, Item.of("good", 1)));
+        core.source.page(page(0, 1, Item.of("good", 1)));
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         output = new TestingReaderOutput<>() {
             @Override
@@ -169,7 +335,7 @@ class CosmosDBSourceReaderTest {
     void splitsArePausedAndResumedInTheCore() throws Exception {
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
         // The fetcher knows its splits for sure once a page came.
-        core.source.pages.add(page(0, 1, Item.of("a", 1)));
+        core.source.page(page(0, 1, Item.of("a", 1)));
         poll(1);
         reader.pauseOrResumeSplits(List.of("s1"), List.of());
         LocalCosmos.await("the pause", LIMIT, () -> core.source.paused.contains("s1"));
@@ -183,7 +349,11 @@ class CosmosDBSourceReaderTest {
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         assertThatThrownBy(() -> poll(1))
                 .hasStackTraceContaining("the key is refused")
-                .hasStackTraceContaining("orders");
+                .hasStackTraceContaining("orders")
+                .satisfies(e -> assertThat(
+                                ThrowableClassifier.findThrowableOfThrowableType(e, ThrowableType.NonRecoverableError))
+                        .as("a rotated key is read after a restart")
+                        .isEmpty());
     }
 
     @Test

@@ -121,7 +121,8 @@ class CosmosDBSourceSuiteITCase extends SourceTestSuiteBase<String> {
 
         @Override
         public void deserialize(RecordView record, Collector<String> out) throws IOException {
-            out.collect(Schemas.MAPPER.readTree(record.document()).get("value").asText());
+            out.collect(
+                    Schemas.Json.MAPPER.readTree(record.document()).get("value").asText());
         }
 
         @Override

@@ -5,7 +5,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.cosmosflink.core.SplitEntry;
+import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.ScheduledFuture;
+import java.util.concurrent.TimeUnit;
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -13,10 +16,11 @@ import org.junit.jupiter.api.Test;
 class CosmosDBSplitEnumeratorTest {
     private final FakeRuntime core = new FakeRuntime();
     private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2);
+    private final UnassignedSplits unassigned = new UnassignedSplits();
     private CosmosDBSplitEnumerator enumerator = enumerator(FakeRuntime.options(), null);
 
     private CosmosDBSplitEnumerator enumerator(CosmosDBOptions options, CosmosDBSourceState state) {
-        return new CosmosDBSplitEnumerator(context, core, options, state);
+        return new CosmosDBSplitEnumerator(context, core, options, state, unassigned);
     }
 
     @AfterEach
@@ -136,6 +140,95 @@ class CosmosDBSplitEnumeratorTest {
         core.enumerator.failure = null;
         discover(split(2, 0));
         assertThat(assignedTo(0)).containsExactly(0, 2);
+    }
+
+    @Test
+    void aLaterDiscoveryThatFailsForGoodEndsTheJob() throws Exception {
+        register(0);
+        discover(split(0, 0));
+        core.enumerator.failure = FakeRuntime.failure(11, "the container was created anew");
+        ScheduledFuture<?> periodic = context.getExecutorService()
+                .getActivePeriodicScheduledTask()
+                .iterator()
+                .next();
+        discover();
+        assertThatThrownBy(() -> periodic.get(1, TimeUnit.SECONDS))
+                .cause()
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContaining("the container was created anew");
+    }
+
+    @Test
+    void aKeyThatIsRefusedLaterIsTriedAgain() throws Exception {
+        register(0);
+        discover(split(0, 0));
+        core.enumerator.failure = FakeRuntime.failure(2, "the key is refused");
+        discover();
+        core.enumerator.failure = null;
+        discover(split(2, 0));
+        assertThat(assignedTo(0)).containsExactly(0, 2);
+    }
+
+    @Test
+    void anOpeningThatFailedIsTriedAnew() throws Exception {
+        enumerator = enumerator(
+                FakeRuntime.options(),
+                new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
+        core.openFailure = FakeRuntime.failure(5, "no answer");
+        register(0);
+        discover();
+        assertThat(core.enumerator.closed).isTrue();
+        core.openFailure = null;
+        discover(split(2, 0));
+        assertThat(assignedTo(0)).containsExactly(2);
+    }
+
+    @Test
+    void closeEndsADiscoveryThatHangs() throws Exception {
+        core.enumerator.hangs = true;
+        closesAtOnce();
+    }
+
+    @Test
+    void closeEndsAnOpeningThatHangs() throws Exception {
+        core.openingHangs = true;
+        closesAtOnce();
+    }
+
+    /** The context runs what is called asynchronously in the thread that triggers it. */
+    private void closesAtOnce() throws Exception {
+        enumerator.start();
+        Thread worker = new Thread(() -> {
+            try {
+                context.triggerAllActions();
+            } catch (Throwable e) {
+                throw new AssertionError(e);
+            }
+        });
+        worker.start();
+        LocalCosmos.await("the call to wait", Duration.ofSeconds(10), () -> core.enumerator.waiting.get() == 1);
+        long began = System.nanoTime();
+        enumerator.close();
+        worker.join(1000);
+        assertThat(worker.isAlive()).isFalse();
+        assertThat(Duration.ofNanos(System.nanoTime() - began)).isLessThan(Duration.ofSeconds(1));
+    }
+
+    @Test
+    void theGaugeFollowsTheEnumeratorThatLives() throws Exception {
+        discover(split(0, 0), split(1, 0));
+        assertThat(unassigned.getValue()).isEqualTo(2);
+        CosmosDBSplitEnumerator next = enumerator(
+                FakeRuntime.options(),
+                new CosmosDBSourceState(
+                        List.of(split(0, 0).withAssigned(true), split(1, 0), split(2, 0), split(3, 0))));
+        next.start();
+        assertThat(unassigned.getValue()).isEqualTo(3);
+        // The old one may be closed late.
+        enumerator.close();
+        assertThat(unassigned.getValue()).isEqualTo(3);
+        next.close();
+        assertThat(unassigned.getValue()).isZero();
     }
 
     @Test

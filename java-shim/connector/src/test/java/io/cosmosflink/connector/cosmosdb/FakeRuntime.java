@@ -4,21 +4,27 @@ import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.SplitEntry;
+import io.cosmosflink.core.SubmittedOperations;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
+import java.util.ArrayDeque;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.Deque;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
-import java.util.TreeSet;
 import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentSkipListSet;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
 
 /** A core without a service. A split's bytes are {@code ordinal:position}, its id is {@code s<ordinal>}. */
@@ -26,8 +32,10 @@ final class FakeRuntime implements CosmosRuntime {
     final Enumerator enumerator = new Enumerator();
     final Source source = new Source();
     final Sink sink = new Sink();
-    /** Thrown by every open, if set. */
+    /** Thrown by every opening, if set. */
     volatile RuntimeException openFailure;
+    /** Whether openings do not end. */
+    volatile boolean openingHangs;
 
     static SplitEntry split(int ordinal, int position) {
         return new SplitEntry("s" + ordinal, ordinal, false, "range " + ordinal, bytes(ordinal, position));
@@ -45,6 +53,7 @@ final class FakeRuntime implements CosmosRuntime {
         return CosmosDBOptions.of(Map.of(
                 "cosmos.container", "orders",
                 "source.discovery-interval-ms", "1000",
+                "source.on-decode-error", "fail",
                 "sink.max-batch-size", "2",
                 "sink.max-in-flight-requests", "2",
                 "sink.max-buffered-requests", "10",
@@ -97,33 +106,74 @@ final class FakeRuntime implements CosmosRuntime {
                 .toList();
     }
 
-    private <H> H open(H handle) {
-        if (openFailure != null) {
-            throw openFailure;
-        }
-        return handle;
-    }
-
     @Override
     public EnumeratorHandle openEnumerator(Map<String, String> options) {
-        return open(enumerator);
+        return enumerator.opening();
     }
 
     @Override
     public SourceHandle openSource(Map<String, String> options) {
-        return open(source);
+        return source.opening();
     }
 
     @Override
     public SinkHandle openSink(Map<String, String> options) {
-        return open(sink);
+        return sink.opening();
     }
 
     @Override
     public void drainLog(boolean now) {}
 
-    private abstract static class Base implements Handle {
+    /** Waits, wakes up and closes as the core's handles do. */
+    private abstract class Base implements Handle {
         volatile boolean closed;
+        /** Calls that wait now. */
+        final AtomicInteger waiting = new AtomicInteger();
+
+        private boolean woken;
+
+        @SuppressWarnings("unchecked")
+        final <H> H opening() {
+            closed = false;
+            return (H) this;
+        }
+
+        @Override
+        public boolean awaitOpen(long timeoutMillis) {
+            if (openFailure != null) {
+                throw openFailure;
+            }
+            await(timeoutMillis, () -> !openingHangs);
+            return !openingHangs;
+        }
+
+        /** Waits until the condition holds, the time is over, or somebody wakes it up. */
+        final synchronized void await(long timeoutMillis, BooleanSupplier condition) {
+            long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(timeoutMillis);
+            waiting.incrementAndGet();
+            try {
+                while (!closed && !woken && !condition.getAsBoolean()) {
+                    long left = TimeUnit.NANOSECONDS.toMillis(deadline - System.nanoTime());
+                    if (left <= 0) {
+                        break;
+                    }
+                    wait(left);
+                }
+                if (closed) {
+                    throw failure(10, "the handle is closed");
+                }
+                woken = false;
+            } catch (InterruptedException e) {
+                // The core's calls do not end by an interrupt; whoever waits sees it when the time is over.
+                Thread.currentThread().interrupt();
+            } finally {
+                waiting.decrementAndGet();
+            }
+        }
+
+        final synchronized void changed() {
+            notifyAll();
+        }
 
         @Override
         public CoreMetrics metrics() {
@@ -131,30 +181,29 @@ final class FakeRuntime implements CosmosRuntime {
         }
 
         @Override
-        public void wakeUp() {}
-
-        @Override
-        public void close() {
-            closed = true;
+        public synchronized void wakeUp() {
+            woken = true;
+            notifyAll();
         }
 
-        static <T> T quietly(Callable<T> call) {
-            try {
-                return call.call();
-            } catch (Exception e) {
-                throw new IllegalStateException(e);
-            }
+        @Override
+        public synchronized void close() {
+            closed = true;
+            notifyAll();
         }
     }
 
-    static final class Enumerator extends Base implements EnumeratorHandle {
+    final class Enumerator extends Base implements EnumeratorHandle {
         volatile List<SplitEntry> next = List.of();
         volatile RuntimeException failure;
         volatile List<SplitEntry> known;
+        /** Whether a discovery does not end. */
+        volatile boolean hangs;
 
         @Override
         public List<SplitEntry> discoverSplits(Collection<SplitEntry> before) {
             known = List.copyOf(before);
+            await(60_000, () -> !hangs);
             if (failure != null) {
                 throw failure;
             }
@@ -162,19 +211,33 @@ final class FakeRuntime implements CosmosRuntime {
         }
     }
 
-    static final class Source extends Base implements SourceHandle {
-        final BlockingQueue<byte[]> pages = new LinkedBlockingQueue<>();
-        final List<SplitEntry> added = new ArrayList<>();
-        final TreeSet<String> paused = new TreeSet<>();
+    final class Source extends Base implements SourceHandle {
+        private final Deque<byte[]> pages = new ArrayDeque<>();
+        final List<SplitEntry> added = new CopyOnWriteArrayList<>();
+        final Set<String> paused = new ConcurrentSkipListSet<>();
+        /** A page is waited for at least this long, whatever the caller says. */
+        volatile long patienceMillis;
+
         private byte[] announced;
         private volatile RuntimeException failure;
+        /** What {@code addSplits} throws, if set. */
+        volatile RuntimeException addFailure;
 
         void fail(RuntimeException with) {
             failure = with;
+            changed();
+        }
+
+        synchronized void page(byte[] page) {
+            pages.add(page);
+            notifyAll();
         }
 
         @Override
-        public synchronized void addSplits(Collection<SplitEntry> splits) {
+        public void addSplits(Collection<SplitEntry> splits) {
+            if (addFailure != null) {
+                throw addFailure;
+            }
             added.addAll(splits);
         }
 
@@ -185,11 +248,12 @@ final class FakeRuntime implements CosmosRuntime {
         }
 
         @Override
-        public int nextPage(long timeoutMillis) {
+        public synchronized int nextPage(long timeoutMillis) {
+            await(Math.max(patienceMillis, timeoutMillis), () -> failure != null || !pages.isEmpty());
             if (failure != null) {
                 throw failure;
             }
-            announced = quietly(() -> pages.poll(Math.min(50, timeoutMillis), TimeUnit.MILLISECONDS));
+            announced = pages.poll();
             return announced == null ? 0 : announced.length;
         }
 
@@ -200,34 +264,50 @@ final class FakeRuntime implements CosmosRuntime {
         }
     }
 
-    static final class Sink extends Base implements SinkHandle {
+    final class Sink extends Base implements SinkHandle {
+        /** Number of operations of each batch. */
         final BlockingQueue<Integer> submitted = new LinkedBlockingQueue<>();
-        final BlockingQueue<List<Outcome>> outcomes = new LinkedBlockingQueue<>();
+        /** All operations, in order. */
+        final List<Operation> operations = new CopyOnWriteArrayList<>();
+
+        private final Deque<List<Outcome>> outcomes = new ArrayDeque<>();
 
         /** What comes back for the batch of a number, as soon as it is submitted. */
         volatile IntFunction<List<Outcome>> onSubmit = batch -> List.of();
+        /** What {@code submit} throws, if set. */
+        volatile RuntimeException submitFailure;
 
         private int batches;
 
         @Override
         public void submit(OperationBatch batch) {
+            if (submitFailure != null) {
+                throw submitFailure;
+            }
+            operations.addAll(SubmittedOperations.operations(batch));
             submitted.add(batch.count());
-            outcomes.add(onSubmit.apply(batches++));
+            add(onSubmit.apply(batches++));
         }
 
         /** What the next poll throws. */
         volatile Error fatal;
 
         void answer(Outcome... some) {
-            outcomes.add(List.of(some));
+            add(List.of(some));
+        }
+
+        private synchronized void add(List<Outcome> some) {
+            outcomes.add(some);
+            notifyAll();
         }
 
         @Override
-        public List<Outcome> pollOutcomes(int max, long timeoutMillis) {
+        public synchronized List<Outcome> pollOutcomes(int max, long timeoutMillis) {
+            await(timeoutMillis, () -> fatal != null || !outcomes.isEmpty());
             if (fatal != null) {
                 throw fatal;
             }
-            List<Outcome> next = quietly(() -> outcomes.poll(Math.min(50, timeoutMillis), TimeUnit.MILLISECONDS));
+            List<Outcome> next = outcomes.poll();
             return next == null ? List.of() : next;
         }
     }

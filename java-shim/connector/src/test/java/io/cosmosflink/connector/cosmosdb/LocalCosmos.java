@@ -11,18 +11,28 @@ import io.cosmosflink.core.Page;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import java.net.URI;
+import java.net.URLEncoder;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.GeneralSecurityException;
 import java.time.Duration;
+import java.time.ZoneOffset;
+import java.time.ZonedDateTime;
+import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
+import javax.crypto.Mac;
+import javax.crypto.spec.SecretKeySpec;
 
 /** A local Cosmos of a test's own, started and stopped with it, and a small client that writes and reads through the core. */
 public final class LocalCosmos implements AutoCloseable {
@@ -121,6 +131,7 @@ public final class LocalCosmos implements AutoCloseable {
     public void write(String container, List<Operation> operations) {
         CosmosRuntime core = NativeRuntime.get();
         try (CosmosRuntime.SinkHandle sink = core.openSink(options(container).toMap())) {
+            awaitOpen(sink);
             OperationBatch batch = new OperationBatch();
             for (int from = 0; from < operations.size(); from += 100) {
                 int to = Math.min(operations.size(), from + 100);
@@ -141,6 +152,14 @@ public final class LocalCosmos implements AutoCloseable {
         }
     }
 
+    private static void awaitOpen(CosmosRuntime.Handle handle) {
+        try {
+            handle.awaitOpen();
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
+        }
+    }
+
     /** Every document of a container, by partition key and id. */
     public Map<String, JsonNode> read(String container) throws IOException {
         CosmosRuntime core = NativeRuntime.get();
@@ -148,6 +167,8 @@ public final class LocalCosmos implements AutoCloseable {
         Map<String, JsonNode> out = new TreeMap<>();
         try (CosmosRuntime.EnumeratorHandle enumerator = core.openEnumerator(options);
                 CosmosRuntime.SourceHandle source = core.openSource(options)) {
+            awaitOpen(enumerator);
+            awaitOpen(source);
             source.addSplits(enumerator.discoverSplits(List.of()));
             byte[] buffer = new byte[0];
             while (out.size() < count(container)) {
@@ -170,14 +191,62 @@ public final class LocalCosmos implements AutoCloseable {
     /** Documents in a container now. */
     public long count(String container) {
         long count = 0;
-        for (JsonNode c : admin("GET", "stats", "").get("containers")) {
-            if (c.get("container").asText().equals(container)) {
-                for (JsonNode partition : c.get("partitions")) {
-                    count += partition.get("documents").asLong();
-                }
-            }
+        for (JsonNode partition : partitions(container)) {
+            count += partition.get("documents").asLong();
         }
         return count;
+    }
+
+    /** What the server says of each partition of a container; nothing when there is no such container. */
+    public Iterable<JsonNode> partitions(String container) {
+        List<JsonNode> partitions = new ArrayList<>();
+        for (JsonNode c : admin("GET", "stats", "").get("containers")) {
+            if (c.get("container").asText().equals(container)) {
+                c.get("partitions").forEach(partitions::add);
+            }
+        }
+        return partitions;
+    }
+
+    /** Deletes a container, as an administrator would do it. */
+    public void delete(String container) {
+        manage("DELETE", "dbs/" + DATABASE + "/colls/" + container, "dbs/" + DATABASE + "/colls/" + container, "", 204);
+    }
+
+    /** Creates a container. */
+    public void create(String container, String partitionKeyPath) {
+        String body = "{\"id\":\"" + container + "\",\"partitionKey\":{\"paths\":[\"" + partitionKeyPath
+                + "\"],\"kind\":\"Hash\",\"version\":2}}";
+        manage("POST", "dbs/" + DATABASE + "/colls", "dbs/" + DATABASE, body, 201);
+    }
+
+    /** A request of the service's management interface, signed with the account key. */
+    private void manage(String method, String path, String link, String body, int expected) {
+        try {
+            String date = DateTimeFormatter.RFC_1123_DATE_TIME.format(ZonedDateTime.now(ZoneOffset.UTC));
+            String text = (method + "\ncolls\n").toLowerCase(Locale.ROOT) + link + "\n" + date.toLowerCase(Locale.ROOT)
+                    + "\n\n";
+            Mac mac = Mac.getInstance("HmacSHA256");
+            mac.init(new SecretKeySpec(Base64.getDecoder().decode(text(keyFile)), "HmacSHA256"));
+            String signature = Base64.getEncoder().encodeToString(mac.doFinal(text.getBytes(StandardCharsets.UTF_8)));
+            HttpResponse<String> response = http.send(
+                    HttpRequest.newBuilder(URI.create(endpoint).resolve("/" + path))
+                            .header(
+                                    "authorization",
+                                    URLEncoder.encode("type=master&ver=1.0&sig=" + signature, StandardCharsets.UTF_8))
+                            .header("x-ms-date", date)
+                            .header("x-ms-version", "2018-12-31")
+                            .method(method, HttpRequest.BodyPublishers.ofString(body))
+                            .build(),
+                    HttpResponse.BodyHandlers.ofString());
+            if (response.statusCode() != expected) {
+                throw new AssertionError(method + " " + path + ": " + response.statusCode() + " " + response.body());
+            }
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException(e);
+        } catch (InterruptedException | GeneralSecurityException e) {
+            throw new AssertionError(e);
+        }
     }
 
     /** An admin request of the server. */

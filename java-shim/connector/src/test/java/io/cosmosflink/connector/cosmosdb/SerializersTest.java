@@ -45,7 +45,7 @@ class SerializersTest {
     @Test
     void aTreeCrossesAnEdge() throws IOException {
         TypeSerializer<JsonNode> serializer = JsonNodeTypeInfo.INSTANCE.createSerializer(new SerializerConfigImpl());
-        JsonNode node = Schemas.MAPPER.readTree("{\"a\":1.10,\"b\":[null,12345678901234567890]}");
+        JsonNode node = Schemas.Json.MAPPER.readTree("{\"a\":1.10,\"b\":[null,12345678901234567890]}");
         DataOutputSerializer out = new DataOutputSerializer(16);
         serializer.serialize(node, out);
         assertThat(serializer.deserialize(new DataInputDeserializer(out.getCopyOfBuffer())))

@@ -103,6 +103,7 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
 
   cases("keys.json"): c =>
     val key = c.list("components") match
+      case Nil => PartitionKey.none
       case List(only) => PartitionKey(only)
       case List(first, second) => PartitionKey(first, second)
       case List(first, second, third) => PartitionKey(first, second, third)
@@ -154,7 +155,8 @@ object CasesSpec:
       case Json.Num(text) if text.contains('.') => KeyPart[Double].of(text.toDouble)
       case Json.Num(text) => KeyPart[Long].of(text.toLong)
       case Json.Bool(flag) => KeyPart[Boolean].of(flag)
-      case _ => KeyPart[Option[String]].of(None)
+      case Json.Obj(_) => KeyPart[Option[String]].of(None)
+      case _ => KeyPart[Null].of(null)
 
   extension (json: Json)
     private def field(name: String): Json =

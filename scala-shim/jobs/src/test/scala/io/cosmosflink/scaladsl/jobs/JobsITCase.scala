@@ -30,7 +30,7 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
   test("orders reach the consumer over HTTP, though it takes none at first"):
     withPipeline: pipeline =>
       import pipeline.cosmos
-      val (received, attempts) = (ConcurrentHashMap.newKeySet[String](), AtomicInteger())
+      val (received, attempts, refused) = (ConcurrentHashMap.newKeySet[String](), AtomicInteger(), AtomicInteger())
       @volatile var up = false
       val server = HttpServer.create(InetSocketAddress(InetAddress.getLoopbackAddress, 0), 0)
       server.createContext(
@@ -39,6 +39,7 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
           take(exchange.getRequestBody.readAllBytes(), received)
           // Every fifth batch is taken but its answer is an error: it comes again.
           val taken = attempts.incrementAndGet() % 5 > 0 && up
+          if !taken then refused.incrementAndGet()
           exchange.sendResponseHeaders(if taken then 200 else 503, -1)
           exchange.close()
       )
@@ -49,12 +50,16 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         LocalCosmos.await("processed orders", limit)(cosmos.count("events-processed") == orders)
         LocalCosmos.await("attempts to deliver", limit)(attempts.get > 10)
         withClue("nothing was acknowledged yet: ")(cosmos.count("events-output") shouldBe 0)
+        val whileDown = refused.get
         up = true
         LocalCosmos.await("recorded deliveries", limit)(cosmos.count("events-output") == orders)
         val List(source, sink) = pipeline.jobs: @unchecked
         pipeline.metric(sink, "enrich", "badRecords") shouldBe 1
         pipeline.metric(source, "enrich", "filteredRecords") shouldBe 0
-        pipeline.metric(source, "deliver", "deliveryRetries") should be > 0L
+        withClue("batches refused while the consumer was up: ")(refused.get should be > whileDown)
+        withClue("each is a retry: ")(
+          pipeline.metric(source, "deliver", "deliveryRetries") should be >= refused.get.toLong
+        )
       finally server.stop(0)
       received should have size orders
       val delivered = cosmos.read("events-output").values

@@ -1,0 +1,29 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import java.util.function.LongSupplier;
+import org.apache.flink.metrics.Gauge;
+
+/**
+ * The gauge of splits that no reader has. After a global failover there is a new enumerator, but the job's metric group keeps the gauge
+ * that it has: so one gauge serves all enumerators of a source, and holds none that is closed.
+ */
+final class UnassignedSplits implements Gauge<Long> {
+    private LongSupplier living;
+
+    /** From now on the gauge shows this enumerator's number. */
+    synchronized void follow(LongSupplier number) {
+        living = number;
+    }
+
+    /** The enumerator is closed; its successor may be there already. */
+    synchronized void forget(LongSupplier number) {
+        if (living == number) {
+            living = null;
+        }
+    }
+
+    @Override
+    public synchronized Long getValue() {
+        return living == null ? 0L : living.getAsLong();
+    }
+}

@@ -1,0 +1,12 @@
+package io.cosmosflink.connector.cosmosdb;
+
+import java.io.IOException;
+
+/** The core could not decode a document; no schema has seen it. */
+public final class UndecodableException extends IOException {
+    private static final long serialVersionUID = 1L;
+
+    UndecodableException(String message) {
+        super(message);
+    }
+}

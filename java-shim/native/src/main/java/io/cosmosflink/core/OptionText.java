@@ -1,0 +1,47 @@
+package io.cosmosflink.core;
+
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.stream.Collectors;
+
+/** Options as text that may be shown. */
+public final class OptionText {
+    private static final String HIDDEN = "[redacted]";
+
+    /** Names of the options that the core knows and does not call secret; null where there is no core. */
+    private static final class Harmless {
+        static final Set<String> NAMES = names();
+
+        private static Set<String> names() {
+            try {
+                return NativeRuntime.get().optionTable().stream()
+                        .filter(option -> !option.secret())
+                        .map(CoreOption::name)
+                        .collect(Collectors.toUnmodifiableSet());
+            } catch (UnsatisfiedLinkError e) {
+                return null;
+            }
+        }
+    }
+
+    private OptionText() {}
+
+    /**
+     * The options in the order of their names, such as {@code {cosmos.auth.key=[redacted], cosmos.database=orders}}. The core's option
+     * table says what is secret. A name that it does not have may be a secret's, misspelt, so its value is not shown either.
+     */
+    public static String of(Map<String, String> options) {
+        TreeMap<String, String> shown = new TreeMap<>(options);
+        shown.replaceAll((name, value) -> isSecret(name) ? HIDDEN : value);
+        return shown.toString();
+    }
+
+    private static boolean isSecret(String name) {
+        Set<String> harmless = Harmless.NAMES;
+        // Without a core nobody knows: all of the authentication is kept back, and what is no option's name.
+        return harmless == null
+                ? name.startsWith("cosmos.auth.") || !name.matches("(cosmos|source|sink|job)\\..*")
+                : !harmless.contains(name);
+    }
+}

@@ -1,0 +1,120 @@
+package io.cosmosflink.core;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.concurrent.Callable;
+
+/**
+ * No write can be made of a record: its converter threw, or what it made is too large. Holds what is known of the record, so that the
+ * way of {@code sink.failure-mode} can name it. A converter of one's own may throw it too; for anything else that it throws id, key and
+ * document are unknown.
+ */
+public final class UnwritableRecordException extends IllegalArgumentException {
+    private static final long serialVersionUID = 1L;
+
+    /** A dead letter holds less than 1 MiB of a document; of one that is far larger the beginning is enough. */
+    private static final int MAX_KEPT = 16 << 20;
+    /** Of a reason, in characters: some libraries put the whole document into their message. */
+    private static final int MAX_REASON = 4096;
+
+    private static final byte[] NOTHING = {};
+
+    private final String id;
+    private final String partitionKey;
+    private final byte[] document;
+
+    /**
+     * @param reason why there is no write
+     * @param cause may be null
+     * @param id of the document; empty when unknown
+     * @param partitionKey JSON array of its components; empty when unknown
+     * @param document as far as known; empty when unknown
+     */
+    public UnwritableRecordException(String reason, Throwable cause, String id, String partitionKey, byte[] document) {
+        super(shortened(reason), cause);
+        this.id = id == null ? "" : id;
+        this.partitionKey = partitionKey == null ? "" : partitionKey;
+        this.document = document == null ? NOTHING : document;
+    }
+
+    /** Of a failure that says nothing about the record, or the failure itself when it does. */
+    public static UnwritableRecordException of(Throwable failure) {
+        return failure instanceof UnwritableRecordException e
+                ? e
+                : new UnwritableRecordException(reason(failure), failure, "", "", NOTHING);
+    }
+
+    /** Of a failure of one part of a record; what the other parts give is kept, and what they throw is not of interest. */
+    public static UnwritableRecordException of(
+            Throwable failure, Callable<String> id, Callable<String> partitionKey, Callable<byte[]> document) {
+        return failure instanceof UnwritableRecordException e
+                ? e
+                : new UnwritableRecordException(
+                        reason(failure), failure, orNull(id), orNull(partitionKey), orNull(document));
+    }
+
+    /**
+     * Of a write that is larger than allowed.
+     *
+     * @param body an OPERATION BODY
+     * @param bytes size of its document
+     * @param limit largest size
+     */
+    public static UnwritableRecordException tooLarge(byte[] body, long bytes, long limit) {
+        Operation operation = Operation.decode(body);
+        return new UnwritableRecordException(
+                "the document is too large: it has " + bytes + " bytes, and sink.max-record-bytes is " + limit,
+                null,
+                operation.id(),
+                operation.partitionKey(),
+                operation.document());
+    }
+
+    /** The OPERATION BODY of {@code docs/boundary.md} that stands for the record. */
+    public byte[] encode() {
+        byte[] kept = document.length > MAX_KEPT ? Arrays.copyOf(document, MAX_KEPT) : document;
+        return new FrameWriter(64 + kept.length)
+                .u8(OperationType.REFUSED.number)
+                .str(id)
+                .str(partitionKey)
+                .str(getMessage())
+                .blob(kept)
+                .toBytes();
+    }
+
+    public String id() {
+        return id;
+    }
+
+    /** JSON array of the components; empty when unknown. */
+    public String partitionKey() {
+        return partitionKey;
+    }
+
+    /** Not a copy. */
+    public byte[] document() {
+        return document;
+    }
+
+    private static String reason(Throwable failure) {
+        String name = failure.getClass().getName();
+        return failure.getMessage() == null ? name : name + ": " + failure.getMessage();
+    }
+
+    private static String shortened(String reason) {
+        if (reason.length() <= MAX_REASON) {
+            return reason;
+        }
+        // Through UTF-8, because the cut may leave half a surrogate pair.
+        byte[] utf8 = reason.substring(0, MAX_REASON).getBytes(StandardCharsets.UTF_8);
+        return new String(utf8, StandardCharsets.UTF_8) + "..";
+    }
+
+    private static <T> T orNull(Callable<T> part) {
+        try {
+            return part.call();
+        } catch (Exception | StackOverflowError e) {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,20 @@
+package io.cosmosflink.core;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/** Reads what a writer submits. */
+public final class SubmittedOperations {
+    private SubmittedOperations() {}
+
+    /** The operations of a batch, in order. */
+    public static List<Operation> operations(OperationBatch batch) {
+        FrameReader in = FrameReader.open(batch.array(), batch.length(), FrameKind.OPERATIONS);
+        List<Operation> all = new ArrayList<>();
+        for (int left = in.u32(); left > 0; left--) {
+            in.u64();
+            all.add(new Operation(OperationType.of(in.u8()), in.str(), in.str(), in.str(), in.blob()));
+        }
+        return all;
+    }
+}

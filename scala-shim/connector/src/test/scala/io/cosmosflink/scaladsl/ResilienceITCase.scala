@@ -1,0 +1,309 @@
+package io.cosmosflink.scaladsl
+
+import io.cosmosflink.core.Operation
+import org.apache.flink.api.common.JobStatus
+import org.apache.flink.api.common.eventtime.WatermarkStrategy
+import org.apache.flink.api.common.functions.MapFunction
+import org.apache.flink.configuration.{Configuration, PipelineOptions, RestartStrategyOptions}
+import org.apache.flink.core.execution.{JobClient, SavepointFormatType}
+import org.apache.flink.metrics.Gauge
+import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink
+import org.apache.flink.streaming.util.TestStreamEnvironment
+import org.apache.flink.test.util.MiniClusterWithClientResource
+import org.scalatest.concurrent.TimeLimits
+import org.scalatest.funsuite.AnyFunSuite
+import org.scalatest.matchers.should.Matchers
+import org.scalatest.{BeforeAndAfterAll, BeforeAndAfterEach}
+
+import java.net.{InetAddress, ServerSocket, Socket, SocketException}
+import java.nio.charset.StandardCharsets.UTF_8
+import java.nio.file.Files
+import java.time.Duration
+import java.util.concurrent.atomic.AtomicBoolean
+import java.util.concurrent.{ConcurrentHashMap, CopyOnWriteArrayList, TimeUnit}
+
+import scala.concurrent.duration.*
+import scala.jdk.CollectionConverters.*
+import scala.util.{Failure, Success, Try, Using}
+
+object ResilienceITCase:
+  final case class Timed(id: String, customerId: String, minutes: Long) derives JsonDecoder, FlinkType
+
+  final case class Stored(id: String, @partitionKey region: Option[String], filler: Option[String] = None)
+      derives DocumentKey,
+        FlinkType
+
+  /** Refuses some, as a function of somebody's own may. */
+  private val derived = JsonEncoder.derived[Stored]
+  given JsonEncoder[Stored] with
+    def encode(value: Stored): Array[Byte] =
+      if value.id.startsWith("throws") then throw IllegalStateException("no amount")
+      derived.encode(value)
+
+  /** Remembers what came by, and fails once if it shall. */
+  final class Seen(failOnce: Boolean) extends MapFunction[Timed, Timed]:
+    override def map(value: Timed): Timed =
+      Seen.ids.add(value.id)
+      if failOnce && Seen.ids.size > 1000 && Seen.failed.compareAndSet(false, true) then
+        throw IllegalStateException("as the test wants it")
+      value
+
+  object Seen:
+    val ids = ConcurrentHashMap.newKeySet[String]()
+    val failed = AtomicBoolean()
+
+  /** An endpoint that accepts connections and never answers. */
+  private final class Silent extends AutoCloseable:
+    private val socket = ServerSocket(0, 50, InetAddress.getLoopbackAddress)
+    val accepted = CopyOnWriteArrayList[Socket]()
+    private val thread = Thread: () =>
+      try while true do accepted.add(socket.accept())
+      catch case _: SocketException => () // Closed: the test is over.
+    thread.setDaemon(true)
+    thread.start()
+
+    val options: CosmosDBOptions = CosmosDBOptions(
+      "cosmos.endpoint" -> s"http://127.0.0.1:${socket.getLocalPort}/",
+      "cosmos.database" -> "orders",
+      "cosmos.auth.key" -> "c2VjcmV0"
+    )
+
+    override def close(): Unit =
+      socket.close()
+      accepted.forEach(_.close())
+
+/** What goes wrong around a job, and what Flink asks of a connector beyond reading and writing. On a MiniCluster against a local Cosmos. */
+final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, BeforeAndAfterEach, TimeLimits:
+  import ResilienceITCase.*
+
+  private val limit = 60.seconds
+  private val reporter = InMemoryReporter.create()
+  private val cluster = MiniClusterWithClientResource(
+    MiniClusterResourceConfiguration
+      .Builder()
+      .setConfiguration(reporter.addToConfiguration(Configuration()))
+      .setNumberTaskManagers(1)
+      .setNumberSlotsPerTaskManager(4)
+      .build()
+  )
+  private var cosmos: LocalCosmos = null
+  private var jobs = List.empty[JobClient]
+
+  override protected def beforeAll(): Unit =
+    cluster.before()
+    TestStreamEnvironment.setAsContext(cluster.getMiniCluster, 2)
+
+  override protected def afterAll(): Unit =
+    TestStreamEnvironment.unsetAsContext()
+    cluster.after()
+
+  override protected def beforeEach(): Unit =
+    cosmos = LocalCosmos.start("events-source:/customerId:4", "events-processed:/region:2", "dead-letter:/container:1")
+    Seen.ids.clear()
+    Seen.failed.set(false)
+
+  override protected def afterEach(): Unit =
+    jobs.filterNot(_.getJobStatus.get.isGloballyTerminalState).foreach(_.cancel().get())
+    jobs = Nil
+    cosmos.close()
+
+  /** Restarts often, so that what is unrecoverable ends a job in another way than what is tried again. */
+  private def environment(settings: (String, String)*): StreamExecutionEnvironment =
+    val configuration = Configuration()
+    configuration.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay")
+    configuration.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS, Int.box(20))
+    configuration.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_DELAY, Duration.ofMillis(100))
+    configuration.set(PipelineOptions.GENERIC_TYPES, Boolean.box(false))
+    settings.foreach(configuration.setString(_, _))
+    val env = StreamExecutionEnvironment.getExecutionEnvironment(configuration)
+    env.setParallelism(2)
+    env.enableCheckpointing(200)
+    env
+
+  private def submit(env: StreamExecutionEnvironment): JobClient =
+    val job = env.executeAsync()
+    jobs ::= job
+    job
+
+  private def source(
+      pageSize: Int = 50,
+      time: EventTime[Timed] = EventTime.ofService
+  ): CosmosDBSource[Timed] =
+    val options = cosmos.options("events-source") + ("source.page-size" -> s"$pageSize")
+    CosmosDBSource[Timed](options, container = "events-source", start = StartFrom.Beginning, eventTime = time)
+
+  private def copy(settings: Seq[(String, String)] = Nil, failOnce: Boolean = false, sink: Seq[(String, String)] = Nil) =
+    val env = environment(settings*)
+    env
+      .cosmos(source(), "source")
+      .uid("source")
+      .map(Seen(failOnce), FlinkType[Timed].info)
+      .uid("seen")
+      .rebalance()
+      .mapTo(order => Stored(order.id, Some("eu")))
+      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") + (sink*), container = "events-processed"))
+      .uid("sink")
+    submit(env)
+
+  private def stored(job: JobClient, count: Long): Unit =
+    LocalCosmos.await(s"$count documents", limit):
+      val status = job.getJobStatus.get
+      if status.isGloballyTerminalState then fail(s"the job is $status: ${whyFailed(job)}")
+      cosmos.count("events-processed") >= count
+
+  private def whyFailed(job: JobClient): String = why(job.getJobExecutionResult.get(60, TimeUnit.SECONDS))
+
+  private def why(body: => Any): String = Try(body) match
+    case Failure(e) => Iterator.iterate(e)(_.getCause).takeWhile(_ != null).mkString("\n")
+    case Success(_) => fail("it did not fail")
+
+  private def order(id: String, customer: String, minutes: Long): Operation = Operation.upsert(
+    id,
+    PartitionKey(customer).json,
+    s"""{"id":"$id","customerId":"$customer","minutes":$minutes}""".getBytes(UTF_8)
+  )
+
+  private def orders(numbers: Range): Seq[Operation] = numbers.map(i => order(s"o$i", s"c${i % 97}", i))
+
+  private def savepoint(job: JobClient, drain: Boolean): String =
+    val folder = Files.createTempDirectory("savepoint").toUri.toString
+    job.stopWithSavepoint(drain, folder, SavepointFormatType.CANONICAL).get(60, TimeUnit.SECONDS)
+
+  private val unrecoverable = classOf[CosmosDBUnrecoverableException].getName
+
+  test("a job that stops with drain has written everything"):
+    cosmos.write("events-source", orders(0 until 1000))
+    val job = copy()
+    LocalCosmos.await("all records", limit)(Seen.ids.size == 1000)
+    savepoint(job, drain = true)
+    job.getJobExecutionResult.get(60, TimeUnit.SECONDS)
+    job.getJobStatus.get shouldBe JobStatus.FINISHED
+    cosmos.count("events-processed") shouldBe 1000
+
+  test("unaligned checkpoints lose nothing"):
+    cosmos.write("events-source", orders(0 until 2000))
+    val unaligned = Seq(
+      "execution.checkpointing.unaligned.enabled" -> "true",
+      "execution.checkpointing.aligned-checkpoint-timeout" -> "0 ms"
+    )
+    stored(copy(unaligned, failOnce = true), 2000)
+    Seen.failed.get shouldBe true
+    cosmos.read("events-processed").size shouldBe 2000
+
+  test("a split that is ahead waits for the others"):
+    def behind(minutes: Long) = (0 until 16).map(i => order(s"b$i-$minutes", s"b$i", minutes))
+    cosmos.write("events-source", behind(0))
+    cosmos.write("events-source", (0 until 1000).map(i => order(s"a$i", "a", i)))
+    // So that a hundred pages take longer than it takes Flink to compare the splits.
+    cosmos.admin("POST", "faults", """{"operations":"changeFeed","delayMillis":20}""")
+    val env = environment()
+    env.setParallelism(1)
+    val watermarks = WatermarkStrategy
+      .forMonotonousTimestamps[Timed]()
+      .withIdleness(Duration.ofMinutes(5))
+      .withWatermarkAlignment("orders", Duration.ofMinutes(100), Duration.ofMillis(50))
+    env
+      .cosmos(source(pageSize = 10, time = (order, _) => order.minutes * 60_000), "source", watermarks)
+      .map(Seen(false), FlinkType[Timed].info)
+      .sinkTo(DiscardingSink[Timed]())
+    val job = submit(env)
+    def paused = reporter
+      .findMetrics(job.getJobID, ".*\\.splitsPaused")
+      .values
+      .asScala
+      .collect { case gauge: Gauge[?] => gauge.getValue.toString.toLong }
+      .sum
+    LocalCosmos.await("a split that is paused", limit)(paused > 0)
+    // What was fetched before the pause arrives; then there is nothing more until the others go on.
+    var (last, since) = (-1, Deadline.now)
+    LocalCosmos.await("the records to stop", limit):
+      if Seen.ids.size != last then
+        last = Seen.ids.size
+        since = Deadline.now
+      Deadline.now - since > 1.second
+    last should be < 900
+    cosmos.write("events-source", behind(2000))
+    LocalCosmos.await("all records", limit)(Seen.ids.size == 1032)
+    LocalCosmos.await("the end of the pause", limit)(paused == 0)
+
+  for side <- Seq("source", "sink") do
+    test(s"a job whose opening hangs is canceled at once: $side"):
+      Using.resource(Silent()): silent =>
+        val env = environment()
+        if side == "sink" then
+          env
+            .fromData(java.util.List.of(Stored("a", None)), FlinkType[Stored].info)
+            .sinkTo(CosmosDBSink[Stored](silent.options, container = "events"))
+        else
+          env
+            .cosmos(CosmosDBSource.raw(silent.options, "events"), "source")
+            .sinkTo(DiscardingSink[ChangeRecord]())
+        val job = submit(env)
+        LocalCosmos.await("a connection", limit)(!silent.accepted.isEmpty)
+        val began = Deadline.now
+        job.cancel().get(60, TimeUnit.SECONDS)
+        LocalCosmos.await("the end", limit)(job.getJobStatus.get == JobStatus.CANCELED)
+        (Deadline.now - began) should be < 10.seconds
+
+  test("a container that is deleted ends the source"):
+    cosmos.write("events-source", orders(0 until 100))
+    val job = copy()
+    stored(job, 100)
+    cosmos.delete("events-source")
+    whyFailed(job) should (include(unrecoverable) and include("events-source"))
+
+  for mode <- Seq("fail", "skip", "dead-letter") do
+    test(s"a container that is deleted ends the sink, and no record is dropped for it: $mode"):
+      cosmos.write("events-source", orders(0 until 100))
+      val letters = Option.when(mode == "dead-letter")("sink.dead-letter-container" -> "dead-letter")
+      val job = copy(sink = Seq("sink.failure-mode" -> mode) ++ letters)
+      stored(job, 100)
+      cosmos.delete("events-processed")
+      cosmos.write("events-source", orders(100 until 200))
+      whyFailed(job) should (include(unrecoverable) and include("events-processed"))
+      cosmos.count("dead-letter") shouldBe 0
+
+  test("a restore onto a container that was created anew fails for good"):
+    cosmos.write("events-source", orders(0 until 100))
+    val first = copy()
+    stored(first, 100)
+    val before = savepoint(first, drain = false)
+    cosmos.delete("events-source")
+    cosmos.create("events-source", "/customerId")
+    cosmos.write("events-source", orders(100 until 200))
+    val why = whyFailed(copy(Seq("execution.state-recovery.path" -> before)))
+    why should (include(unrecoverable) and include("events-source"))
+
+  private def write(sink: Seq[(String, String)], values: Stored*): Unit =
+    val env = environment("restart-strategy.type" -> "none")
+    env
+      .fromData(values.asJava, FlinkType[Stored].info)
+      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") + (sink*), container = "events-processed"))
+    env.execute()
+    ()
+
+  private val large = Stored("large", Some("eu"), Some("x" * (3 << 20)))
+  private def good(id: String) = Stored(id, Some("eu"))
+
+  test("records that cannot be written fail the job and say why"):
+    val all = why(write(Nil, good("throws1")))
+    all should (include("no write could be made of the record with id 'throws1'") and include("no amount"))
+
+  test("records that cannot be written are skipped"):
+    write(Seq("sink.failure-mode" -> "skip"), good("a"), good("throws1"), large, good("b"))
+    cosmos.read("events-processed").keySet shouldBe Set("""["eu"]a""", """["eu"]b""")
+
+  test("records that cannot be written become dead letters"):
+    val mode = Seq("sink.failure-mode" -> "dead-letter", "sink.dead-letter-container" -> "dead-letter")
+    write(mode, good("a"), good("throws1"), large, good("b"))
+    cosmos.read("events-processed").size shouldBe 2
+    val letters = cosmos.read("dead-letter").values.map(l => l.get("documentId").mkString -> s"$l").toMap
+    letters.keySet shouldBe Set("\"throws1\"", "\"large\"")
+    letters("\"throws1\"") should include("no amount")
+    letters("\"large\"") should (include("too large") and include("xxx"))
+
+  test("a document without its partition key is written under the undefined one"):
+    write(Nil, Stored("none", None), good("a"))
+    cosmos.read("events-processed").keySet shouldBe Set("[{}]none", """["eu"]a""")

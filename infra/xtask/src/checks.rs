@@ -14,6 +14,7 @@ use crate::mistakes;
 use crate::process::run as run_command;
 use crate::root;
 use crate::savepoints;
+use crate::sdks;
 
 /// What to leave out.
 #[derive(clap::Args, Clone, Debug)]
@@ -66,12 +67,13 @@ fn pipeline(change: fn(&mut demo::Options)) -> Result<()> {
 }
 
 /// The crates of the repository.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "cosmosflink-core",
     "cosmosflink-producer",
     "cosmosflink-consumer",
     "cosmosflink-init",
     "cosmosflink-bench",
+    "cosmosflink-sdks",
     "cosmos-local",
     "xtask",
 ];
@@ -122,6 +124,10 @@ const CHECKS: &[Step] = &[
         build::cargo()?;
         let _lock = build::lock()?;
         run_command(&mut build::maven(&["verify"]))
+    }),
+    ("SDKs of the vendors", || match sdks::lacks() {
+        Some(reason) => Err(Skipped(reason).into()),
+        None => sdks::run(),
     }),
     ("Scala format, tests and job jar", || {
         let _lock = build::lock()?;

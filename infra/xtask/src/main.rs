@@ -12,6 +12,7 @@ mod pipeline;
 mod process;
 mod report;
 mod savepoints;
+mod sdks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -303,6 +303,19 @@ impl<'a> Select<'a> {
     }
 }
 
+/// Whether the emulator refuses a query as wrong that it cannot evaluate or plan. It has no other sign of that than its
+/// words; a function that does not exist at all is among them.
+pub(crate) fn is_beyond_the_emulator(refusal: &[u8]) -> bool {
+    let words = [
+        "unsupported expression: ",
+        "unknown function: ",
+        "[NEEDS_GATEWAY_FALLBACK]",
+    ];
+    let refusal: Value = serde_json::from_slice(refusal).unwrap_or_default();
+    let message = refusal["message"].as_str().unwrap_or_default();
+    words.iter().any(|word| message.contains(word))
+}
+
 /// What to ask the emulator for the plan of a query.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plan {

@@ -82,6 +82,19 @@ fn a_resource_is_read_by_ids_and_names_its_owner() {
 }
 
 #[test]
+fn a_session_token_of_another_container_does_no_harm() {
+    let local = Local::start(&["c:/pk:1", "d:/pk:1"]);
+    local.upsert(&json!({ "id": "a", "pk": "k" })).unwrap();
+    let token = ("x-ms-session-token", "0:-1#1000".to_owned());
+    let read = local
+        .send("GET", &format!("{DOCS}/a"), &[keyed("k"), token.clone()], b"")
+        .unwrap();
+    assert_eq!(read.status, 200);
+    let (status, _) = query(&local, "dbs/db/colls/d/docs", "SELECT * FROM c", &[token]);
+    assert_eq!(status, 200);
+}
+
+#[test]
 fn a_patch_is_carried_out_if_its_condition_holds() {
     let local = Local::start(&["c:/pk:1"]);
     local.upsert(&json!({ "id": "a", "pk": "k", "n": 1 })).unwrap();
@@ -274,6 +287,19 @@ fn aggregates_are_merged_from_what_partitions_answer() {
     assert_eq!(rows(&local, "SELECT VALUE c.missing FROM c"), json!([]));
     let (status, body) = plan(&local, "SELECT VALUE MAX(c.n) - MIN(c.n) FROM c");
     assert!(status == 501 && body["message"].is_string(), "{body}");
+    for sql in [
+        "SELECT VALUE udf.f(c.n) FROM c",
+        "SELECT VALUE COUNT(1) FROM (SELECT VALUE c.n FROM c)",
+        "SELECT VALUE ST_AREA(c.n) FROM c",
+    ] {
+        let (status, body) = query(&local, DOCS, sql, &[]);
+        assert!(
+            status == 501 && body["message"].is_string(),
+            "{sql}: {status} {body}"
+        );
+    }
+    let (status, _) = query(&local, DOCS, "SELECT VALUE FROM c WHERE", &[]);
+    assert_eq!(status, 400, "what is wrong stays wrong");
     let ordered = plan(&local, "SELECT * FROM c ORDER BY c[\"group\"] DESC").1;
     assert_eq!(ordered["queryInfo"]["orderBy"], json!(["Descending"]));
 }

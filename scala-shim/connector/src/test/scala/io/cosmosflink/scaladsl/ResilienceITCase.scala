@@ -143,7 +143,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       .uid("seen")
       .rebalance()
       .mapTo(order => Stored(order.id, Some("eu")))
-      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") + (sink*), container = "events-processed"))
+      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") ++ CosmosDBOptions(sink*), container = "events-processed"))
       .uid("sink")
     submit(env)
 
@@ -280,7 +280,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     val env = environment("restart-strategy.type" -> "none")
     env
       .fromData(values.asJava, FlinkType[Stored].info)
-      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") + (sink*), container = "events-processed"))
+      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") ++ CosmosDBOptions(sink*), container = "events-processed"))
     env.execute()
     ()
 

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.cosmosflink.core.DeadLetter;
 import java.io.IOException;
 import java.math.BigDecimal;
 import java.math.RoundingMode;
@@ -16,7 +17,6 @@ import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.util.List;
 import java.util.Locale;
-import java.util.UUID;
 import java.util.regex.Pattern;
 
 /** What the jobs know about orders. Pure functions. */
@@ -100,9 +100,10 @@ final class Orders {
     }
 
     /**
-     * A dead letter. Its id follows from the record's id and key, so that reading the record again does not store it twice.
+     * A dead letter, in the form of the core's. Its id follows from the record, so that reading it again does not store it twice.
      *
      * @param partitionKey JSON array
+     * @param message why the record cannot be used
      */
     static OutgoingDocument deadLetter(
             String container,
@@ -110,30 +111,54 @@ final class Orders {
             String partitionKey,
             byte[] document,
             String operation,
-            String reason,
+            String message,
             Instant now) {
-        String name = UUID.nameUUIDFromBytes(
-                        (container + "\n" + partitionKey + "\n" + id).getBytes(StandardCharsets.UTF_8))
-                .toString();
+        String name = DeadLetter.id(container, partitionKey, id, operation, document);
         ObjectNode letter = MAPPER.createObjectNode();
         letter.put("id", name);
         letter.put("container", container);
-        // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
-        letter.put("reason", new String(reason.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8));
         letter.put("operation", operation);
+        letter.put("reason", "BadRequest");
+        // No request failed.
+        letter.put("status", 0);
+        letter.put("subStatus", 0);
+        // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
+        letter.put("message", new String(message.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8));
+        letter.put("activityId", "");
         letter.put("time", now.toString());
         letter.put("documentId", id);
         letter.put("partitionKey", partitionKey);
+        letter.put("documentBytes", document.length);
+        letter.put("truncated", false);
         try {
-            return new OutgoingDocument(name, container, bytes(letter.set("document", tree(document))));
+            JsonNode tree = tree(document);
+            byte[] whole = depth(tree) < DeadLetter.MAX_DEPTH ? bytes(letter.set("document", tree)) : null;
+            if (whole != null && whole.length <= DeadLetter.MAX_BYTES) {
+                return new OutgoingDocument(name, container, whole);
+            }
         } catch (BadRecordException e) {
-            letter.put("document", new String(document, StandardCharsets.UTF_8));
+            // It is kept as text.
         }
+        String text = new String(document, StandardCharsets.UTF_8);
         try {
-            return new OutgoingDocument(name, container, bytes(letter));
+            byte[] whole = bytes(letter.put("document", text));
+            if (whole.length <= DeadLetter.MAX_BYTES) {
+                return new OutgoingDocument(name, container, whole);
+            }
+            letter.put("truncated", true);
+            return new OutgoingDocument(name, container, bytes(letter.put("document", DeadLetter.beginning(text))));
         } catch (BadRecordException e) {
             throw new IllegalStateException("a dead letter for '" + id + "' cannot be written", e);
         }
+    }
+
+    /** Levels of nesting. */
+    private static int depth(JsonNode node) {
+        int below = 0;
+        for (JsonNode child : node) {
+            below = Math.max(below, depth(child));
+        }
+        return node.isContainerNode() ? below + 1 : below;
     }
 
     /** The source where it names a region; else one of a few zones, by customer, so that no partition gets all. */

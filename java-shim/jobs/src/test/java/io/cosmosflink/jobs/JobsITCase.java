@@ -126,7 +126,7 @@ class JobsITCase {
         });
         assertThat(cosmos.read("dead-letter").values()).singleElement().satisfies(letter -> {
             assertThat(letter.get("container").asText()).isEqualTo("events-source");
-            assertThat(letter.get("reason").asText()).contains("source is missing");
+            assertThat(letter.get("message").asText()).contains("source is missing");
             assertThat(letter.get("document").get("id").asText()).isEqualTo("no-amount");
         });
     }

@@ -1,12 +1,12 @@
 package io.cosmosflink.scaladsl.jobs
 
-import io.cosmosflink.core.Operation
+import io.cosmosflink.core.{DeadLetter, Operation}
 import io.cosmosflink.scaladsl.{ChangeKind, ChangeRecord, Document, Json, JsonFields, PartitionKey}
 
 import java.math.RoundingMode
 import java.nio.charset.StandardCharsets.UTF_8
 import java.time.{Instant, OffsetDateTime}
-import java.util.{Locale, UUID}
+import java.util.Locale
 
 import scala.util.Try
 
@@ -112,7 +112,7 @@ object Orders:
       process(change.document, now)
         .fold(bad => Verdict.Bad(deadLetter(container, change, "process", bad, now)), Verdict.Processed(_))
 
-  /** A dead letter. Its id follows from the record's id and key, so that reading the record again does not store it twice. */
+  /** A dead letter, in the form of the core's. Its id follows from the record, so that reading it again does not store it twice. */
   def deadLetter(
       container: String,
       record: ChangeRecord,
@@ -121,24 +121,43 @@ object Orders:
       now: Instant
   ): Document =
     val key = record.partitionKey.json
-    val id = UUID.nameUUIDFromBytes(s"$container\n$key\n${record.id}".getBytes(UTF_8)).toString
-    Document(
-      id,
-      PartitionKey(container),
-      Json
-        .obj(
-          "id" -> Json.Str(id),
-          "container" -> Json.Str(container),
-          // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
-          "reason" -> Json.Str(String(bad.reason.getBytes(UTF_8), UTF_8)),
-          "operation" -> Json.Str(operation),
-          "time" -> Json.Str(now.toString),
-          "documentId" -> Json.Str(record.id),
-          "partitionKey" -> Json.Str(key),
-          "document" -> Json.parse(record.document).getOrElse(Json.Str(String(record.document, UTF_8)))
-        )
-        .bytes
-    )
+    val id = DeadLetter.id(container, key, record.id, operation, record.document)
+    def letter(document: Json, truncated: Boolean) = Json
+      .obj(
+        "id" -> Json.Str(id),
+        "container" -> Json.Str(container),
+        "operation" -> Json.Str(operation),
+        "reason" -> Json.Str("BadRequest"),
+        // No request failed.
+        "status" -> Json.num(0L),
+        "subStatus" -> Json.num(0L),
+        // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
+        "message" -> Json.Str(String(bad.reason.getBytes(UTF_8), UTF_8)),
+        "activityId" -> Json.Str(""),
+        "time" -> Json.Str(now.toString),
+        "documentId" -> Json.Str(record.id),
+        "partitionKey" -> Json.Str(key),
+        "documentBytes" -> Json.num(record.document.length.toLong),
+        "truncated" -> Json.Bool(truncated),
+        "document" -> document
+      )
+      .bytes
+    def text = String(record.document, UTF_8)
+    val json = Json
+      .parse(record.document)
+      .toOption
+      .filter(depth(_) < DeadLetter.MAX_DEPTH)
+      .map(letter(_, truncated = false))
+      .filter(_.length <= DeadLetter.MAX_BYTES)
+      .orElse(Some(letter(Json.Str(text), truncated = false)).filter(_.length <= DeadLetter.MAX_BYTES))
+      .getOrElse(letter(Json.Str(DeadLetter.beginning(text)), truncated = true))
+    Document(id, PartitionKey(container), json)
+
+  /** Levels of nesting. */
+  private def depth(value: Json): Int = value match
+    case Json.Arr(items) => 1 + items.map(depth).maxOption.getOrElse(0)
+    case Json.Obj(fields) => 1 + fields.names.flatMap(fields.get).map(depth).maxOption.getOrElse(0)
+    case _ => 0
 
   /** A document as an upsert in the core's durable form, for operators that keep it in their state. */
   def state(document: Document): Array[Byte] =

@@ -70,7 +70,7 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         record.get("amount") should matchPattern { case Some(Json.Num(text)) if BigDecimal(text).scale <= 2 => }
       val letter = cosmos.read("dead-letter").values.loneElement
       letter.get("container") shouldBe Some(Json.Str("events-source"))
-      letter.get("reason") shouldBe Some(Json.Str("source is missing; expected a text that is not empty"))
+      letter.get("message") shouldBe Some(Json.Str("source is missing; expected a text that is not empty"))
       letter.get("document").flatMap(_.get("id")) shouldBe Some(Json.Str("no-amount"))
 
   test("orders reach the consumer over TCP"):

@@ -72,7 +72,7 @@ class OrdersSpec extends AnyPropSpec with ScalaCheckPropertyChecks with Matchers
       Orders.judge("orders", record, now) match
         case Verdict.Processed(order) => Json.parse(order.json).isRight shouldBe true
         case Verdict.Bad(letter) =>
-          fieldsOf(letter).get("reason").collect { case Json.Str(reason) => reason }.get should not be empty
+          fieldsOf(letter).get("message").collect { case Json.Str(message) => message }.get should not be empty
         case Verdict.Nothing => fail("only a delete is nothing")
 
   property("what was processed has its region as its key, keeps its other fields, and can be delivered"):

@@ -1,0 +1,62 @@
+package io.cosmosflink.core;
+
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+
+/**
+ * What a dead letter of a job has in common with one of the core, so that both can lie in one container. The fields of a letter are described in {@code
+ * docs/dead-letters.md}.
+ */
+public final class DeadLetter {
+    /** Most bytes of a letter's JSON: the service takes 2 MiB. */
+    public static final int MAX_BYTES = 2 * 1024 * 1024 - 64 * 1024;
+
+    /** Levels of nesting that the service takes in a document, of which the letter is one. */
+    public static final int MAX_DEPTH = 128;
+
+    /** UTF-16 units of a document that is too large for its letter: with escapes of six bytes each they still fit. */
+    private static final int MAX_UNITS = 256 * 1024;
+
+    private static final int ID_BYTES = 16;
+
+    private DeadLetter() {}
+
+    /**
+     * The letter's id, which follows from what was refused, so that a replay stores it once: the first 16 bytes of the SHA-256 of these parts, each behind
+     * its length in bytes and a colon, in lower-case hexadecimal.
+     *
+     * @param container where the record came from or should have gone
+     * @param partitionKey JSON array of the key's components
+     * @param operation what was to be done with the record, as in the letter
+     */
+    public static String id(
+            String container, String partitionKey, String documentId, String operation, byte[] document) {
+        MessageDigest hash;
+        try {
+            hash = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException("this JVM has no SHA-256, which every JVM must have", e);
+        }
+        for (String part : new String[] {container, partitionKey, documentId, operation}) {
+            add(hash, part.getBytes(StandardCharsets.UTF_8));
+        }
+        add(hash, document);
+        return HexFormat.of().formatHex(hash.digest(), 0, ID_BYTES);
+    }
+
+    private static void add(MessageDigest hash, byte[] part) {
+        hash.update((part.length + ":").getBytes(StandardCharsets.US_ASCII));
+        hash.update(part);
+    }
+
+    /** The beginning of a document that is too large to be kept whole; no surrogate pair is cut in two. */
+    public static String beginning(String document) {
+        if (document.length() <= MAX_UNITS) {
+            return document;
+        }
+        int end = Character.isHighSurrogate(document.charAt(MAX_UNITS - 1)) ? MAX_UNITS - 1 : MAX_UNITS;
+        return document.substring(0, end);
+    }
+}

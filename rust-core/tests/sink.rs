@@ -796,3 +796,16 @@ fn letters_are_stored_a_few_at_a_time_and_waited_for() {
     );
     assert_eq!(letters(&local, 200).len(), 200);
 }
+
+#[test]
+fn bulk_answers_come_without_the_documents() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[]);
+    upsert_all(&sink, &rows("a", 100, 10));
+    assert_all_ok(&outcomes(&sink, 100));
+    let sent = requests(&local, "bulk");
+    let bytes = |field: &str| sent.iter().map(|r| r[field].as_u64().unwrap()).sum::<u64>();
+    // A document alone has more than 300 bytes.
+    assert!(bytes("answerBytes") < 100 * 150, "{sent:?}");
+    assert!(bytes("bytes") > 100 * 300);
+}

@@ -7,7 +7,7 @@ import java.net.http.{HttpClient, HttpRequest, HttpResponse}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.{Files, Path}
 import java.time.format.DateTimeFormatter
-import java.time.{ZoneOffset, ZonedDateTime}
+import java.time.{ZonedDateTime, ZoneOffset}
 import java.util.Base64
 import java.util.concurrent.TimeUnit
 import javax.crypto.Mac

@@ -134,7 +134,11 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     val options = cosmos.options("events-source") + ("source.page-size" -> s"$pageSize")
     CosmosDBSource[Timed](options, container = "events-source", start = StartFrom.Beginning, eventTime = time)
 
-  private def copy(settings: Seq[(String, String)] = Nil, failOnce: Boolean = false, sink: Seq[(String, String)] = Nil) =
+  private def copy(
+      settings: Seq[(String, String)] = Nil,
+      failOnce: Boolean = false,
+      sink: Seq[(String, String)] = Nil
+  ) =
     val env = environment(settings*)
     env
       .cosmos(source(), "source")
@@ -143,7 +147,12 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       .uid("seen")
       .rebalance()
       .mapTo(order => Stored(order.id, Some("eu")))
-      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") ++ CosmosDBOptions(sink*), container = "events-processed"))
+      .sinkTo(
+        CosmosDBSink[Stored](
+          cosmos.options("events-processed") ++ CosmosDBOptions(sink*),
+          container = "events-processed"
+        )
+      )
       .uid("sink")
     submit(env)
 
@@ -280,7 +289,12 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     val env = environment("restart-strategy.type" -> "none")
     env
       .fromData(values.asJava, FlinkType[Stored].info)
-      .sinkTo(CosmosDBSink[Stored](cosmos.options("events-processed") ++ CosmosDBOptions(sink*), container = "events-processed"))
+      .sinkTo(
+        CosmosDBSink[Stored](
+          cosmos.options("events-processed") ++ CosmosDBOptions(sink*),
+          container = "events-processed"
+        )
+      )
     env.execute()
     ()
 

@@ -131,11 +131,12 @@ impl CoreError {
         let status = error.status();
         let code = u16::from(status.status_code());
         let sub = status.sub_status().map_or(0, |s| u32::from(s.value()));
-        let attempts = DriverAttempts::of(error, asked);
+        let trail = error.diagnostics().map(|d| Trail::of(&d, asked));
+        let earlier = trail.as_ref().map_or(Fate::NotCarriedOut, |t| t.earlier);
         let mut out = Self::answered(
             (code, sub),
             asked,
-            before.max(attempts.before),
+            before.max(earlier),
             // The driver's short form: one line with status, name and message, no headers and no key.
             error.to_string(),
         );
@@ -147,74 +148,85 @@ impl CoreError {
                 .map(|a| a.as_str().to_owned())
                 .unwrap_or_default();
             out.retry_after_ms = headers.retry_after_ms;
-        } else if attempts.never_sent {
-            out.fate = Fate::NotCarriedOut;
+        } else if let Some(trail) = &trail {
+            // The status is the driver's own summary; what became of the request, only the attempts themselves say.
+            out.fate = trail.last;
         }
-        out.fate = out.fate.max(attempts.before);
-        out.request_charge = attempts.request_charge;
+        if let Some(trail) = trail {
+            out.fate = out.fate.max(trail.earlier);
+            out.request_charge = trail.request_charge;
+        }
         out
     }
 }
 
-/// The fate of the requests that the driver made for one operation by itself, as it does after a lost connection or a failover: all
-/// but the last, whose answer is the operation's own.
-pub fn resent(diagnostics: &DiagnosticsContext, asked: Asked) -> Fate {
-    let requests = diagnostics.requests();
-    if requests.len() < diagnostics.request_count() {
-        // More attempts than the driver keeps a record of.
-        return Fate::Unknown;
-    }
-    let Some((last, earlier)) = requests.split_last() else {
-        return Fate::NotCarriedOut;
-    };
-    let answered = |request: &RequestDiagnostics| {
-        let status = request.status();
-        let sub = status.sub_status().map_or(0, |s| u32::from(s.value()));
-        if request.request_sent().definitely_not_sent() {
-            return Fate::NotCarriedOut;
-        }
-        judge(u16::from(status.status_code()), sub, asked, Fate::NotCarriedOut).fate
-    };
-    let on_other_connections = requests
-        .iter()
-        .flat_map(RequestDiagnostics::failed_transport_shards);
-    let lost = on_other_connections.map(|shard| match shard.request_sent().definitely_not_sent() {
-        true => Fate::NotCarriedOut,
-        false => Fate::Unknown,
-    });
-    let unrecorded = last.failed_transport_shards().len() < last.local_shard_retry_count() as usize;
-    earlier
-        .iter()
-        .map(answered)
-        .chain(lost)
-        .chain(unrecorded.then_some(Fate::Unknown))
-        .max()
-        .unwrap_or(Fate::NotCarriedOut)
+/// What the driver tried for one operation by itself, as it does after a lost connection, a failover or a 449.
+pub struct Trail {
+    /// The worst fate of all attempts but the last, whose answer is the operation's own.
+    pub earlier: Fate,
+    /// The fate of the last attempt.
+    pub last: Fate,
+    /// Whether an attempt was told that the container is another one now. The driver then looks the new one up and sends the operation
+    /// to it, which is not what the job was started for.
+    pub recreated: bool,
+    /// Request units of all attempts.
+    pub request_charge: f64,
 }
 
-/// What the driver tried by itself before it gave up.
-struct DriverAttempts {
-    before: Fate,
-    /// No byte of it left this machine.
-    never_sent: bool,
-    request_charge: f64,
-}
-
-impl DriverAttempts {
-    fn of(error: &CosmosError, asked: Asked) -> Self {
-        let Some(diagnostics) = error.diagnostics() else {
-            return DriverAttempts {
-                before: Fate::NotCarriedOut,
-                never_sent: false,
-                request_charge: 0.0,
-            };
-        };
+impl Trail {
+    pub fn of(diagnostics: &DiagnosticsContext, asked: Asked) -> Trail {
         let requests = diagnostics.requests();
-        DriverAttempts {
-            before: resent(&diagnostics, asked),
-            never_sent: requests.len() == diagnostics.request_count()
-                && requests.iter().all(|r| r.request_sent().definitely_not_sent()),
+        let (last, earlier) = match requests.split_last() {
+            Some((last, earlier)) => (fate(last, asked), worst(earlier.iter().map(|r| fate(r, asked)))),
+            // Nothing left this machine.
+            None => (Fate::NotCarriedOut, Fate::NotCarriedOut),
+        };
+        // What went wrong on one connection before the attempt went on over another; and the driver keeps a record of so many only.
+        let elsewhere = worst(requests.iter().map(on_other_connections));
+        let complete = requests.len() >= diagnostics.request_count();
+        Trail {
+            earlier: match complete {
+                true => earlier.max(elsewhere),
+                false => Fate::Unknown,
+            },
+            last,
+            recreated: requests
+                .iter()
+                .any(|r| matches!(numbers(r), (400, 1024) | (410, 1000))),
             request_charge: diagnostics.total_request_charge().value(),
         }
+    }
+}
+
+fn worst(fates: impl Iterator<Item = Fate>) -> Fate {
+    fates.max().unwrap_or(Fate::NotCarriedOut)
+}
+
+fn numbers(request: &RequestDiagnostics) -> (u16, u32) {
+    let status = request.status();
+    (
+        u16::from(status.status_code()),
+        status.sub_status().map_or(0, |s| u32::from(s.value())),
+    )
+}
+
+fn fate(request: &RequestDiagnostics, asked: Asked) -> Fate {
+    if request.request_sent().definitely_not_sent() {
+        return Fate::NotCarriedOut;
+    }
+    if request.timed_out() {
+        return Fate::Unknown;
+    }
+    let (status, sub_status) = numbers(request);
+    judge(status, sub_status, asked, Fate::NotCarriedOut).fate
+}
+
+fn on_other_connections(request: &RequestDiagnostics) -> Fate {
+    let shards = request.failed_transport_shards();
+    let sent = shards.iter().any(|s| s.request_sent().may_have_been_sent());
+    let unrecorded = shards.len() < request.local_shard_retry_count() as usize;
+    match sent || unrecorded {
+        true => Fate::Unknown,
+        false => Fate::NotCarriedOut,
     }
 }

@@ -101,7 +101,12 @@ enum Sub {
     Any,
     Is(u32),
     OneOf(&'static [u32]),
+    /// Lower ones: those of the service itself.
+    Below(u32),
 }
+
+/// The driver's own sub-statuses begin here: what it says of a request without an answer of the service.
+const DRIVERS_OWN: u32 = 20_000;
 
 /// Which requests a row is for.
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +240,9 @@ const TABLE: &[Row] = &[
         (Kind::State, End, Everybody, Refused), "the position does not fit this container; restore from another savepoint or start without state", (400, 20007, Feed)),
 
     // -- too large: [http], [limits]. 3402 is an answer that is too large, not a request.
+    // The operations may have been carried out.
+    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Bulk]),
+        (Kind::TooLarge, Halve, Everybody, Unknown), "", (413, 3402, Bulk)),
     row(Status::Is(413), Sub::Any, For::OneOf(&[Bulk]),
         (Kind::TooLarge, Halve, Everybody, Refused), "", (413, 0, Bulk)),
     row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed]),
@@ -255,8 +263,8 @@ const TABLE: &[Row] = &[
         (Kind::Transient, Retry, Everybody, Refused), "", (449, 0, Create)),
     row(Status::OneOf(&[408, 499]), Sub::Any, For::All,
         (Kind::Transient, Retry, Everybody, Unknown), "", (408, 0, Bulk)),
-    // [driver]: no connection, no address.
-    row(Status::Is(503), Sub::OneOf(&[20010, 20012]), For::All,
+    // [driver]: no connection, no address; and 404/1002, 403/3 and 403/1008, as it calls them once it has given up.
+    row(Status::Is(503), Sub::OneOf(&[20010, 20012, 20310, 20311, 20312]), For::All,
         (Kind::Transient, Retry, Everybody, Refused), "", (503, 20010, Create)),
 
     // -- a bulk request that is not understood: one document may spoil it, or the server does not take the form
@@ -268,8 +276,15 @@ const TABLE: &[Row] = &[
         (Kind::Transient, Retry, Everybody, Unknown), "", (503, 0, Upsert)),
     row(Status::From(400, 499), Sub::Any, For::OneOf(&[Bulk]),
         (Kind::BadRequest, Halve, Everybody, Refused), "", (400, 0, Bulk)),
-    row(Status::From(400, 499), Sub::Any, For::Writes,
+    // [http]: a document or a key that the service, or the driver before it, cannot take. Everything else may be the matter of a
+    // proxy, a gateway or the driver, and would take every record with it.
+    row(Status::Is(400), Sub::Below(DRIVERS_OWN), For::Writes,
         (Kind::BadRequest, End, Record, Refused), "", (400, 1001, Replace)),
+    row(Status::Is(400), Sub::OneOf(&[20021, 20100, 20101, 20102, 20103, 20127]), For::Writes,
+        (Kind::BadRequest, End, Record, Refused), "", (400, 20101, Upsert)),
+    // An operation behind a culprit, where a server stops at the first failure: it was not tried.
+    row(Status::Is(424), Sub::Any, For::Writes,
+        (Kind::Transient, Retry, Everybody, Refused), "", (424, 0, Upsert)),
     row(Status::From(400, 499), Sub::Any, For::All,
         (Kind::BadRequest, End, Everybody, Refused), "", (400, 0, Feed)),
 ];
@@ -294,6 +309,7 @@ impl Row {
             Sub::Any => true,
             Sub::Is(n) => n == sub_status,
             Sub::OneOf(list) => list.contains(&sub_status),
+            Sub::Below(n) => sub_status < n,
         };
         let asked = match self.asked {
             For::All => true,
@@ -400,7 +416,7 @@ mod tests {
             (404, 0, Metadata, (Kind::NotFound, End, Everybody, Refused)),
             (400, 20203, Feed, (Kind::State, End, Everybody, Refused)),
             (413, 0, Bulk, (Kind::TooLarge, Halve, Everybody, Refused)),
-            (413, 3402, Bulk, (Kind::TooLarge, Halve, Everybody, Refused)),
+            (413, 3402, Bulk, (Kind::TooLarge, Halve, Everybody, Unknown)),
             (413, 3402, Feed, (Kind::Transient, Halve, Everybody, Refused)),
             (413, 3402, Replace, (Kind::Transient, Retry, Everybody, Unknown)),
             (413, 0, Upsert, (Kind::TooLarge, End, Record, Refused)),
@@ -413,7 +429,12 @@ mod tests {
             (503, 20010, Bulk, (Kind::Transient, Retry, Everybody, Refused)),
             (503, 20011, Bulk, (Kind::Transient, Retry, Everybody, Unknown)),
             (500, 0, Upsert, (Kind::Transient, Retry, Everybody, Unknown)),
-            (503, 20311, Upsert, (Kind::Transient, Retry, Everybody, Unknown)),
+            (503, 20311, Upsert, (Kind::Transient, Retry, Everybody, Refused)),
+            (400, 20153, Upsert, (Kind::BadRequest, End, Everybody, Refused)),
+            (400, 20101, Upsert, (Kind::BadRequest, End, Record, Refused)),
+            (407, 0, Upsert, (Kind::BadRequest, End, Everybody, Refused)),
+            (423, 0, Replace, (Kind::BadRequest, End, Everybody, Refused)),
+            (424, 0, Create, (Kind::Transient, Retry, Everybody, Refused)),
             (501, 0, Bulk, (Kind::BadRequest, Halve, Everybody, Refused)),
             (501, 0, Upsert, (Kind::BadRequest, End, Everybody, Refused)),
             (400, 0, Bulk, (Kind::BadRequest, Halve, Everybody, Refused)),
@@ -453,14 +474,23 @@ mod tests {
     #[test]
     fn only_failures_of_one_record_may_drop_it() {
         for asked in ALL {
-            for status in [401, 403, 404, 408, 410, 429, 449, 500, 503] {
-                for sub in [1, 1003, 1024, 5000] {
-                    assert_eq!(
-                        judge(status, sub, asked, Unknown).blame,
-                        Everybody,
-                        "{status}/{sub} of {asked:?}"
-                    );
+            let of_records = [400, 403, 404, 409, 412, 413];
+            for status in (300..600).filter(|s| !of_records.contains(s)) {
+                for sub in [0, 1, 1003, 1024, 5000, 20007, 20153] {
+                    let blame = judge(status, sub, asked, Unknown).blame;
+                    assert_eq!(blame, Everybody, "{status}/{sub} of {asked:?}");
                 }
+            }
+            for (status, sub) in [
+                (400, 1024),
+                (400, 20153),
+                (403, 0),
+                (403, 3),
+                (404, 1002),
+                (404, 1003),
+            ] {
+                let blame = judge(status, sub, asked, Unknown).blame;
+                assert_eq!(blame, Everybody, "{status}/{sub} of {asked:?}");
             }
             for status in 400..600 {
                 let v = judge(status, 0, asked, Refused);

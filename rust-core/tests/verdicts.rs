@@ -302,3 +302,57 @@ fn failed_requests_cost_request_units_too() {
     read(&source, 1);
     assert!(source.metrics().request_charge_milli.load(Relaxed) >= 50_000);
 }
+
+#[test]
+fn a_refusal_that_the_driver_gives_up_on_is_a_refusal_still() {
+    // What the driver makes of it when it has tried for long enough: 503/20311, and 408/20008 by the operation's own time-out.
+    let refusals = [
+        json!({"status": 403, "subStatus": 3, "operations": ["bulk", "write"]}),
+        json!({"status": 449, "operations": ["bulk", "write"]}),
+    ];
+    for (refusal, bulk) in refusals.iter().flat_map(|r| [(r, "true"), (r, "false")]) {
+        let local = Local::start(&["c:/pk:1"]);
+        let options = [
+            ("cosmos.retry.backoff-ms", "5"),
+            ("cosmos.request-timeout-ms", "1000"),
+            ("sink.bulk", bulk),
+        ];
+        let sink = local.sink("c", &options);
+        assert_ok(&one(&sink, OperationKind::Upsert, "a"));
+        local.admin("faults", refusal.clone());
+        submit(&sink, 7, OperationKind::Create, "a", KEY, &document("a", "k", 2));
+        let deadline = Instant::now() + WAIT;
+        while sink.metrics().retries.load(Relaxed) == 0 {
+            assert!(Instant::now() < deadline, "the driver never gave up on {refusal}");
+            assert!(sink.poll(1, Duration::from_millis(20)).unwrap().is_empty());
+        }
+        local.clear_faults();
+        let outcome = outcomes(&sink, 1).remove(0);
+        assert_eq!(
+            outcome.result,
+            OutcomeResult::Failed,
+            "a create after {refusal} succeeded on somebody else's document, bulk {bulk}"
+        );
+        assert_eq!(outcome.error.unwrap().kind, Kind::Conflict);
+    }
+}
+
+#[test]
+fn a_container_that_was_created_anew_takes_no_writes() {
+    for (mode, bulk) in [("fail", "true"), ("skip", "true"), ("skip", "false")] {
+        let local = Local::start(&["c:/pk:2"]);
+        let sink = local.sink("c", &[("sink.failure-mode", mode), ("sink.bulk", bulk)]);
+        assert_ok(&one(&sink, OperationKind::Upsert, "a"));
+        local.admin("recreate", json!({"database": "orders", "container": "c"}));
+        let deadline = Instant::now() + WAIT;
+        let error = loop {
+            assert!(Instant::now() < deadline, "{mode}, bulk {bulk}: nobody noticed");
+            let outcome = one(&sink, OperationKind::Upsert, "b");
+            if outcome.result == OutcomeResult::Failed {
+                break outcome.error.unwrap();
+            }
+            assert_eq!(outcome.result, OutcomeResult::Ok, "{:?}", outcome.error);
+        };
+        assert!(error.message.contains("anew"), "{mode}, bulk {bulk}: {error}");
+    }
+}

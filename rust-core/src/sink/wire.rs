@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 
 use crate::account::{write_options, Account};
 use crate::config::Config;
-use crate::error::{resent, CoreError, Kind, Result};
+use crate::error::{CoreError, Kind, Result, Trail};
 use crate::metrics::Metrics;
 use crate::status::{Asked, Fate, Next};
 
@@ -265,7 +265,9 @@ impl Container {
             .execute_singleton_operation(operation, options.build())
             .await;
         metrics.requests_in_flight.fetch_sub(1, Relaxed);
-        let result = result.map_err(|e| CoreError::from_driver(&e, asked, before));
+        let result = result
+            .map_err(|e| CoreError::from_driver(&e, asked, before))
+            .and_then(|response| same_container(response, asked));
         let charge = result.as_ref().map_or_else(|e| e.request_charge, charge);
         metrics.request(started.elapsed(), charge);
         result
@@ -318,7 +320,10 @@ impl Container {
             .as_ref()
             .map_or("", |a| a.as_str())
             .to_owned();
-        let (resent, charge) = (resent(&response.diagnostics(), Asked::Bulk), charge(&response));
+        let (resent, charge) = (
+            Trail::of(&response.diagnostics(), Asked::Bulk).earlier,
+            charge(&response),
+        );
         let costly = |mut e: CoreError| {
             e.request_charge = charge;
             e
@@ -331,6 +336,22 @@ impl Container {
         let asked = operations.iter().map(|op| (op.kind.asked(), op.fate));
         bulk_results(&body, asked, &activity_id, resent).map_err(costly)
     }
+}
+
+/// Refuses the answer of a container that was created anew while the driver was asking: it looks the new one up by itself.
+fn same_container(response: CosmosResponse, asked: Asked) -> Result<CosmosResponse> {
+    let diagnostics = response.diagnostics_ref();
+    if diagnostics.request_count() < 2 || !Trail::of(diagnostics, asked).recreated {
+        return Ok(response);
+    }
+    let mut error = CoreError::answered(
+        (410, 1000),
+        asked,
+        Fate::Unknown,
+        "the driver found another container",
+    );
+    error.request_charge = charge(&response);
+    Err(error)
 }
 
 /// Request units of an answer, with those of the driver's own attempts before it.

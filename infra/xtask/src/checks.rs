@@ -285,6 +285,14 @@ mod tests {
     }
 
     #[test]
+    fn every_crate_of_the_repository_is_named() {
+        let manifest = read("Cargo.toml");
+        let (_, members) = manifest.split_once("members = [").unwrap();
+        let members = members.split_once(']').unwrap().0;
+        assert_eq!(members.split(',').count(), super::CRATES.len(), "{members}");
+    }
+
+    #[test]
     fn the_jobs_of_the_readme_are_the_ones_that_are_compiled() {
         for (language, indent) in [("java", "    "), ("scala", "  ")] {
             let shown = between(&read("README.md"), &format!("```{language}"), "```");

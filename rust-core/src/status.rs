@@ -190,10 +190,11 @@ const TABLE: &[Row] = &[
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Feed)),
     row(Status::Is(410), Sub::Is(1000), For::OneOf(&[Feed, Metadata]),
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Metadata)),
+    // A writer has no position in the old one: it ends, and opens the new one when it is started again.
     row(Status::Is(400), Sub::Is(1024), For::All,
-        (Kind::NotFound, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Bulk)),
+        (Kind::Transient, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Bulk)),
     row(Status::Is(410), Sub::Is(1000), For::All,
-        (Kind::NotFound, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Upsert)),
+        (Kind::Transient, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Upsert)),
 
     // -- partitions that moved: [http]. 1002 split or merged away, 1007 being split or merged, 1008 being moved.
     row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, Metadata]),
@@ -389,9 +390,9 @@ mod tests {
             (429, 3092, Bulk, (Kind::Throttled, Wait, Everybody, Refused)),
             (429, 0, Metadata, (Kind::Throttled, Wait, Everybody, Refused)),
             (400, 1024, Feed, (Kind::State, End, Everybody, Refused)),
-            (400, 1024, Bulk, (Kind::NotFound, End, Everybody, Refused)),
+            (400, 1024, Bulk, (Kind::Transient, End, Everybody, Refused)),
             (410, 1000, Feed, (Kind::State, End, Everybody, Refused)),
-            (410, 1000, Create, (Kind::NotFound, End, Everybody, Refused)),
+            (410, 1000, Create, (Kind::Transient, End, Everybody, Refused)),
             (410, 1002, Feed, (Kind::Transient, Retry, Everybody, Refused)),
             (410, 1007, Bulk, (Kind::Transient, Reroute, Everybody, Refused)),
             (410, 0, Upsert, (Kind::Transient, Reroute, Everybody, Refused)),

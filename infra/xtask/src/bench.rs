@@ -10,9 +10,9 @@ use anyhow::{bail, Context, Result};
 use comfy_table::Table;
 use serde_json::Value;
 
-use crate::build::Variant;
-use crate::pipeline::{Pipeline, Setup};
-use crate::process::{get_json, output, run as run_command, sleep, usage};
+use crate::build::{self, Variant};
+use crate::pipeline::{local_account, Pipeline, Setup};
+use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
 use crate::root;
 
 /// How much.
@@ -30,6 +30,9 @@ pub struct Options {
     /// Only the sink or only the source; implies --no-docs.
     #[arg(long, value_parser = ["sink", "source"])]
     pub only: Option<String>,
+    /// What TLS costs: the plain loops over http and over https in turns, without Flink. Only prints.
+    #[arg(long, conflicts_with = "only")]
+    pub tls: bool,
 }
 
 impl Options {
@@ -67,6 +70,9 @@ pub fn run(options: &Options) -> Result<()> {
             .args(["build", "--quiet", "--release", "-p", "cosmosflink-bench"])
             .current_dir(root()),
     )?;
+    if options.tls {
+        return tls(options);
+    }
     let mut pipeline = Pipeline::launch(&Setup {
         // As users have it: heartbeats cost the TaskManager.
         quick_heartbeats: false,
@@ -79,7 +85,12 @@ pub fn run(options: &Options) -> Result<()> {
         println!("sink: {written} upserts each");
         let (mut plain, mut flink) = (Vec::new(), Vec::new());
         for _ in 0..options.runs {
-            plain.push(plain_loop(&pipeline, "write", written, DISTINCT)?);
+            plain.push(plain_loop(
+                &pipeline.built.bin,
+                &pipeline.environment,
+                "write",
+                (written, DISTINCT),
+            )?);
             flink.push(flink_write(&mut pipeline, &jar, written)?);
         }
         results.push(("sink", "plain Rust bulk loop", plain));
@@ -88,11 +99,21 @@ pub fn run(options: &Options) -> Result<()> {
     if options.wants("source") {
         println!("source: {written} documents each");
         // What there is to read.
-        plain_loop(&pipeline, "write", written, written)?;
+        plain_loop(
+            &pipeline.built.bin,
+            &pipeline.environment,
+            "write",
+            (written, written),
+        )?;
         let (mut plain, mut flink) = (Vec::new(), Vec::new());
         flink_read(&mut pipeline, &jar, written)?;
         for _ in 0..options.runs {
-            plain.push(plain_loop(&pipeline, "read", written, written)?);
+            plain.push(plain_loop(
+                &pipeline.built.bin,
+                &pipeline.environment,
+                "read",
+                (written, written),
+            )?);
             flink.push(flink_read(&mut pipeline, &jar, written)?);
         }
         results.push(("source", "plain Rust loop", plain));
@@ -170,9 +191,50 @@ fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
     Ok(jar)
 }
 
-fn plain_loop(pipeline: &Pipeline, task: &str, count: u64, distinct: u64) -> Result<Measured> {
+/// What TLS costs a client: the same loops over the same driver against two local accounts, one over http and one over https.
+fn tls(options: &Options) -> Result<()> {
+    build::cargo()?;
+    let (bin, home) = (root().join("target/release"), root().join("target/bench-tls"));
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home)?;
+    let mut processes = Processes::new(home.join("logs"))?;
+    let mut accounts = Vec::new();
+    for over_tls in [false, true] {
+        let home = home.join(if over_tls { "https" } else { "http" });
+        std::fs::create_dir_all(&home)?;
+        accounts.push(local_account(&bin, &home, &mut processes, over_tls)?.0);
+    }
+    let mut table = Table::new();
+    table.set_header(["", "http: documents per CPU s", "https", "CPU of https"]);
+    for task in ["write", "read"] {
+        println!("{task}: {} documents each", options.documents);
+        let mut runs = [Vec::new(), Vec::new()];
+        for _ in 0..options.runs {
+            for (environment, runs) in accounts.iter().zip(&mut runs) {
+                let counts = (options.documents, options.documents);
+                runs.push(plain_loop(&bin, environment, task, counts)?.per_cpu_second());
+            }
+        }
+        let [http, https] = runs.map(|mut runs| {
+            runs.sort_by(f64::total_cmp);
+            runs[runs.len() / 2]
+        });
+        let ratio = format!("{:.0} %", 100.0 * http / https);
+        table.add_row([task, &format!("{http:.0}"), &format!("{https:.0}"), &ratio]);
+    }
+    processes.stop();
+    println!("{table}");
+    Ok(())
+}
+
+fn plain_loop(
+    bin: &Path,
+    environment: &[(String, String)],
+    task: &str,
+    (count, distinct): (u64, u64),
+) -> Result<Measured> {
     let (count, distinct) = (count.to_string(), distinct.to_string());
-    let mut command = pipeline.built.binary("cosmosflink-bench");
+    let mut command = Command::new(bin.join("cosmosflink-bench"));
     command
         .args([
             task,
@@ -183,7 +245,7 @@ fn plain_loop(pipeline: &Pipeline, task: &str, count: u64, distinct: u64) -> Res
             "--distinct",
             &distinct,
         ])
-        .envs(pipeline.environment.clone());
+        .envs(environment.to_vec());
     let result: Value =
         serde_json::from_str(&output(&mut command)?).context("the plain loop printed no JSON")?;
     let field = |name: &str| result[name].as_f64().unwrap_or(0.0);

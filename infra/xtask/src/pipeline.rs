@@ -97,11 +97,12 @@ impl Containers {
     }
 }
 
-/// Starts a local account; returns the environment of everything that connects to it, and its endpoint.
-fn local_account(
-    built: &Artifacts,
+/// Starts a local account, over https where asked; returns the environment of everything that connects to it, and its endpoint.
+pub fn local_account(
+    bin: &Path,
     home: &Path,
     processes: &mut Processes,
+    tls: bool,
 ) -> Result<(Vec<(String, String)>, String)> {
     // What the user has set is for a real account and must not leak into this run.
     for (name, _) in std::env::vars() {
@@ -117,22 +118,27 @@ fn local_account(
             std::env::remove_var(name);
         }
     }
-    let (key, file) = (home.join("account-key"), home.join("cosmos-local.json"));
-    let mut command = built.binary("cosmos-local");
+    let name = if tls { "cosmos-local-tls" } else { "cosmos-local" };
+    let (key, file) = (home.join("account-key"), home.join(format!("{name}.json")));
+    let authority = home.join("authority.pem");
+    let mut command = Command::new(bin.join("cosmos-local"));
     command
         .args(["--listen", "127.0.0.1:0", "--database", "orders", "--key-file"])
         .arg(&key);
     command.arg("--ready-file").arg(&file);
+    if tls {
+        command.arg("--tls").arg("--tls-ca").arg(&authority);
+    }
     for (_, name, path, _) in CONTAINERS {
         command
             .arg("--container")
             .arg(format!("{name}:{path}:{PARTITIONS}"));
     }
-    processes.start("cosmos-local", &mut command)?;
+    processes.start(name, &mut command)?;
     let ready = ready(processes, &file, Duration::from_secs(20))?;
     let endpoint = ready["endpoint"].as_str().unwrap_or_default().to_owned();
     let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let environment = vec![
+    let mut environment = vec![
         set("COSMOS_URI", &endpoint),
         set("COSMOS_DB", "orders"),
         set("COSMOS_KEY_FILE", &key.display().to_string()),
@@ -141,6 +147,10 @@ fn local_account(
         // A backtrace for each header that is absent costs more than the request (the Azure crates make one).
         set("RUST_LIB_BACKTRACE", "0"),
     ];
+    if tls {
+        // Where the vendor's driver looks for authorities, used as it is.
+        environment.push(set("SSL_CERT_FILE", &authority.display().to_string()));
+    }
     Ok((environment, endpoint))
 }
 
@@ -270,7 +280,7 @@ impl Pipeline {
             (account_environment(&home)?, None)
         } else {
             println!("starting the local account");
-            let (environment, endpoint) = local_account(&built, &home, &mut processes)?;
+            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, false)?;
             (environment, Some(endpoint))
         };
         println!("creating what is missing of database and containers");

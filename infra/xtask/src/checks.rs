@@ -13,7 +13,7 @@ use crate::leaks;
 use crate::mistakes;
 use crate::process::run as run_command;
 use crate::root;
-use crate::savepoints;
+use crate::savepoints::{self, Handover};
 use crate::sdks;
 
 /// What to leave out.
@@ -185,7 +185,16 @@ const ON_A_CLUSTER: &[Step] = &[
     ("savepoints from Java to Scala and back", || {
         savepoints::run(&savepoints::Options {
             route: vec![Variant::Java, Variant::Scala, Variant::Java],
+            from: Handover::Savepoint,
             orders: 1500,
+            rate: 300,
+        })
+    }),
+    ("retained checkpoints from Java to Scala and back", || {
+        savepoints::run(&savepoints::Options {
+            route: vec![Variant::Java, Variant::Scala, Variant::Java],
+            from: Handover::Checkpoint,
+            orders: 600,
             rate: 300,
         })
     }),

@@ -295,6 +295,61 @@ impl Cluster {
         }
     }
 
+    /// Has a job make a checkpoint of its configured kind; returns the number of it.
+    pub fn make_checkpoint(&self, processes: &mut Processes, job: &str) -> Result<u64> {
+        let request = json!({"checkpointType": "CONFIGURED"});
+        let mut answer = ureq::post(format!("{}/jobs/{job}/checkpoints", self.rest)).send_json(&request)?;
+        let trigger: Value = answer.body_mut().read_json()?;
+        let trigger = trigger["request-id"]
+            .as_str()
+            .context("Flink named no checkpoint")?
+            .to_owned();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            processes.check()?;
+            let checkpoint = self.get(&format!("/jobs/{job}/checkpoints/{trigger}"))?;
+            if checkpoint["status"]["id"] == "COMPLETED" {
+                let done = &checkpoint["operation"];
+                return done["checkpointId"].as_u64().with_context(|| {
+                    format!(
+                        "job {job} made no checkpoint: {}",
+                        done["failureCause"]["stack-trace"]
+                    )
+                });
+            }
+            if Instant::now() > deadline {
+                bail!("job {job} made no checkpoint within 60 s");
+            }
+            sleep(Duration::from_millis(50))?;
+        }
+    }
+
+    /// Where the latest `completed` or `restored` checkpoint of a job is, once it is the one of a number.
+    pub fn checkpoint(
+        &self,
+        processes: &mut Processes,
+        job: &str,
+        kind: &str,
+        number: Option<u64>,
+    ) -> Result<String> {
+        // Flink renews what it tells of checkpoints every three seconds.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            processes.check()?;
+            let mut all = self.get(&format!("/jobs/{job}/checkpoints"))?;
+            let latest = all["latest"][kind].take();
+            if let Some(path) = latest["external_path"].as_str() {
+                if number.is_none_or(|number| latest["id"].as_u64() == Some(number)) {
+                    return Ok(path.to_owned());
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("the latest {kind} checkpoint of job {job} is {latest} and not {number:?}");
+            }
+            sleep(Duration::from_millis(100))?;
+        }
+    }
+
     /// Waits for a state of a job.
     pub fn wait_for_state(
         &self,

@@ -35,7 +35,8 @@ enum Command {
     Test(checks::Options),
     /// Submits and cancels a job again and again on one TaskManager, and counts what is left behind.
     Leaks(leaks::Options),
-    /// Hands the running jobs from one variant to the other through savepoints, and verifies that nothing is lost or repeated.
+    /// Hands the running jobs from one variant to the other through savepoints, and verifies that nothing is lost or repeated;
+    /// or through retained checkpoints, and verifies that nothing is lost.
     Savepoints(savepoints::Options),
     /// Measures the connector on a TaskManager beside plain loops over the driver.
     Bench(bench::Options),

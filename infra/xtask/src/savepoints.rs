@@ -1,4 +1,5 @@
 //! Jobs that go on from a savepoint of the other variant, in mid-run, without loss or repeat; and the proof that either would be seen.
+//! Or from the checkpoint that a cancelled job of the other variant retained: without loss, and what came after it is repeated.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,15 +11,27 @@ use serde_json::Value;
 
 use crate::build::Variant;
 use crate::cluster::Cluster;
-use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, OUTPUT, TARGET};
+use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, OUTPUT, SOURCE, TARGET};
 use crate::process::sleep;
+
+/// What a job leaves for the one that takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Handover {
+    /// It is stopped with a savepoint.
+    Savepoint,
+    /// It is cancelled some time after a checkpoint, which it retains.
+    Checkpoint,
+}
 
 /// How the run goes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Whose jobs run, one after the other; each goes on from the savepoints of the one before.
+    /// Whose jobs run, one after the other; each goes on from what the one before has left.
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "java,scala,java")]
     pub route: Vec<Variant>,
+    /// What each of them goes on from.
+    #[arg(long, value_enum, default_value = "savepoint")]
+    pub from: Handover,
     /// Orders that must arrive before the next takes over.
     #[arg(long, default_value_t = 1_500)]
     pub orders: u64,
@@ -31,21 +44,40 @@ pub struct Options {
 const STALL: Duration = Duration::from_secs(120);
 /// Orders that are on their way to the consumer when a job stops.
 const UNDER_WAY: u64 = 50;
+/// Orders that must arrive between a checkpoint and the end of the job: so many must come again.
+const AFTER_CHECKPOINT: u64 = 200;
+/// The only checkpoint of a job that retains it is the one that is asked for.
+const NO_OTHER_CHECKPOINT_MS: u64 = 3_600_000;
 
 /// One stretch of the run.
 struct Leg {
     variant: Variant,
-    /// Of the first and of the second job.
-    savepoints: [String; 2],
+    /// Savepoints or retained checkpoints of the first and of the second job.
+    left: [String; 2],
     /// Records that the sources have read, as Flink counts them at the end of a job.
     read: [u64; 2],
     /// Orders that the consumer has got, and documents that the second job had recorded, when the leg was over.
     delivered: u64,
     recorded: u64,
+    /// Where the leg ended with retained checkpoints.
+    checkpoint: Option<AtCheckpoint>,
+}
+
+/// What had surely been done when the jobs made the checkpoints that they retain, and where the leg stood when they had been cancelled.
+struct AtCheckpoint {
+    /// Documents that the first and the second job had written.
+    written: [u64; 2],
+    /// Orders in the source.
+    made: u64,
+    /// Orders that the consumer has received, repeats included.
+    received: u64,
 }
 
 /// Runs the legs with a producer that does not pause, verifies, and replays from the first savepoint.
 pub fn run(options: &Options) -> Result<()> {
+    if options.from == Handover::Checkpoint && options.route.len() < 2 {
+        bail!("a retained checkpoint is for a job that goes on from it: name two variants or more");
+    }
     let containers = Containers::ending("");
     let mut pipeline = Pipeline::launch(&Setup::new("savepoints", 4, &options.route))?;
     let consumer = Consumer::reserve("consumer")?;
@@ -55,8 +87,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut expected = 0;
     for (n, &variant) in options.route.iter().enumerate() {
         println!("{} takes over", variant.name());
-        let from = legs.last().map(|leg| leg.savepoints.clone());
-        let jobs = start(&mut pipeline, &consumer, &containers, variant, from)?;
+        let from = legs.last().map(|leg| &leg.left);
+        let last = n + 1 == options.route.len();
+        let retains = options.from == Handover::Checkpoint && !last;
+        let interval = if retains { NO_OTHER_CHECKPOINT_MS } else { 1000 };
+        let jobs = start(&mut pipeline, &consumer, &containers, variant, from, interval)?;
         if n == 0 {
             let rate = options.rate.to_string();
             let mut command = pipeline.producer(&containers, &["--rate", &rate], &summary);
@@ -66,7 +101,6 @@ pub fn run(options: &Options) -> Result<()> {
         wait_for(&mut pipeline, &jobs, "orders at the consumer", wanted, |_| {
             consumer.unique()
         })?;
-        let last = n + 1 == options.route.len();
         if last {
             expected = end_of_production(&mut pipeline, &summary)?;
             wait_for(&mut pipeline, &jobs, "orders at the consumer", expected, |_| {
@@ -76,19 +110,31 @@ pub fn run(options: &Options) -> Result<()> {
                 p.count(&containers.name(OUTPUT))
             })?;
         }
-        let savepoints = stop(&mut pipeline, &jobs, !last)?;
+        let (left, checkpoint) = if retains {
+            let (left, at) = cancel(&mut pipeline, &consumer, &containers, &jobs)?;
+            (left, Some(at))
+        } else {
+            (stop(&mut pipeline, &jobs, !last)?, None)
+        };
         let cluster = &pipeline.cluster;
         legs.push(Leg {
             variant,
-            savepoints,
+            left,
+            checkpoint,
             read: [read_records(cluster, &jobs[0])?, read_records(cluster, &jobs[1])?],
             delivered: consumer.unique()?,
             recorded: pipeline.count(&containers.name(OUTPUT))?,
         });
     }
     println!("{}", table(&legs));
-    check(&pipeline, &consumer, &containers, &legs, expected)?;
-    replay(&mut pipeline, &consumer, &containers, &legs, expected)?;
+    everything_is_there(&pipeline, &consumer, &containers)?;
+    match options.from {
+        Handover::Savepoint => {
+            check(&consumer, &legs, expected)?;
+            replay(&mut pipeline, &consumer, &containers, &legs, expected)?;
+        }
+        Handover::Checkpoint => check_repeats(&consumer, &legs, expected)?,
+    }
     pipeline.processes.stop();
     Ok(())
 }
@@ -98,7 +144,8 @@ fn start(
     consumer: &Consumer,
     containers: &Containers,
     variant: Variant,
-    savepoints: Option<[String; 2]>,
+    left: Option<&[String; 2]>,
+    checkpoint_interval_ms: u64,
 ) -> Result<[String; 2]> {
     let submit = |job: Job, savepoint: Option<&str>, more: &[String]| {
         let start = Submission {
@@ -106,18 +153,27 @@ fn start(
             job,
             containers,
             parallelism: 2,
-            checkpoint_interval_ms: 1000,
+            checkpoint_interval_ms,
             savepoint,
         };
         pipeline.submit(&start, more)
     };
-    let from = |n: usize| savepoints.as_ref().map(|s| s[n].as_str());
+    let from = |n: usize| left.map(|left| left[n].as_str());
     let jobs = [
         submit(Job::Sink, from(0), &[])?,
         submit(Job::Source, from(1), &consumer.arguments("http"))?,
     ];
-    for job in &jobs {
-        pipeline.cluster.wait_for_tasks(&mut pipeline.processes, job)?;
+    let Pipeline {
+        processes, cluster, ..
+    } = pipeline;
+    for (n, job) in jobs.iter().enumerate() {
+        cluster.wait_for_tasks(processes, job)?;
+        if let Some(wanted) = from(n) {
+            let restored = cluster.checkpoint(processes, job, "restored", None)?;
+            if restored != wanted {
+                bail!("job {job} was to go on from {wanted}, but it did from {restored}");
+            }
+        }
     }
     Ok(jobs)
 }
@@ -127,11 +183,7 @@ fn start(
 fn stop(pipeline: &mut Pipeline, jobs: &[String; 2], consumer_held: bool) -> Result<[String; 2]> {
     let folder = pipeline.home.join("savepoints");
     if consumer_held {
-        pipeline.processes.signal("consumer", Signal::STOP)?;
-        wait_for(pipeline, jobs, "deliveries under way", UNDER_WAY, |p| {
-            let of_delivery = |what: &str| p.cluster.sum(&jobs[1], |m| m == format!("deliver.{what}"));
-            Ok((of_delivery("numRecordsIn") - of_delivery("numRecordsOut")).max(0.0) as u64)
-        })?;
+        hold_consumer(pipeline, jobs)?;
     }
     let Pipeline {
         processes, cluster, ..
@@ -140,6 +192,60 @@ fn stop(pipeline: &mut Pipeline, jobs: &[String; 2], consumer_held: bool) -> Res
     processes.signal("consumer", Signal::CONT)?;
     let first = cluster.stop_with_savepoint(processes, &jobs[0], &folder)?;
     Ok([first, second])
+}
+
+/// Stops the consumer's process, and waits until orders are on their way to it.
+fn hold_consumer(pipeline: &mut Pipeline, jobs: &[String; 2]) -> Result<()> {
+    pipeline.processes.signal("consumer", Signal::STOP)?;
+    wait_for(pipeline, jobs, "deliveries under way", UNDER_WAY, |p| {
+        let of_delivery = |what: &str| p.cluster.sum(&jobs[1], |m| m == format!("deliver.{what}"));
+        Ok((of_delivery("numRecordsIn") - of_delivery("numRecordsOut")).max(0.0) as u64)
+    })
+}
+
+/// Has both jobs make a checkpoint, lets them go on for a while, and cancels them; returns the checkpoints that they retain. That of the
+/// second is made with the consumer held: so it holds orders under way.
+fn cancel(
+    pipeline: &mut Pipeline,
+    consumer: &Consumer,
+    containers: &Containers,
+    jobs: &[String; 2],
+) -> Result<([String; 2], AtCheckpoint)> {
+    hold_consumer(pipeline, jobs)?;
+    let recorded = pipeline.count(&containers.name(OUTPUT))?;
+    let second = pipeline
+        .cluster
+        .make_checkpoint(&mut pipeline.processes, &jobs[1])?;
+    pipeline.processes.signal("consumer", Signal::CONT)?;
+    let wanted = consumer.unique()? + AFTER_CHECKPOINT;
+    let processed = pipeline.count(&containers.name(TARGET))?;
+    let first = pipeline
+        .cluster
+        .make_checkpoint(&mut pipeline.processes, &jobs[0])?;
+    let more = pipeline.count(&containers.name(TARGET))? + AFTER_CHECKPOINT;
+    wait_for(pipeline, jobs, "orders at the consumer", wanted, |_| {
+        consumer.unique()
+    })?;
+    wait_for(pipeline, jobs, "documents", more, |p| {
+        p.count(&containers.name(TARGET))
+    })?;
+    let Pipeline {
+        processes, cluster, ..
+    } = &mut *pipeline;
+    for job in [&jobs[1], &jobs[0]] {
+        cluster.cancel(job)?;
+        cluster.wait_for_state(processes, job, "CANCELED", Duration::from_secs(60))?;
+    }
+    let left = [
+        cluster.checkpoint(processes, &jobs[0], "completed", Some(first))?,
+        cluster.checkpoint(processes, &jobs[1], "completed", Some(second))?,
+    ];
+    let at = AtCheckpoint {
+        written: [processed, recorded],
+        made: pipeline.count(&containers.name(SOURCE))?,
+        received: received(consumer)?,
+    };
+    Ok((left, at))
 }
 
 /// Waits until a number is reached, as long as it grows.
@@ -228,14 +334,8 @@ fn table(legs: &[Leg]) -> Table {
     table
 }
 
-/// Every order is where it must be, and was read once by all legs together.
-fn check(
-    pipeline: &Pipeline,
-    consumer: &Consumer,
-    containers: &Containers,
-    legs: &[Leg],
-    expected: u64,
-) -> Result<()> {
+/// Every order is at the consumer, and once in both containers.
+fn everything_is_there(pipeline: &Pipeline, consumer: &Consumer, containers: &Containers) -> Result<()> {
     let verified = verify(
         pipeline,
         consumer,
@@ -245,6 +345,11 @@ fn check(
         "{}",
         verified.context("not everything is where it must be")?.trim()
     );
+    Ok(())
+}
+
+/// Every order was read once by all legs together.
+fn check(consumer: &Consumer, legs: &[Leg], expected: u64) -> Result<()> {
     for (n, job) in ["first", "second"].iter().enumerate() {
         let read: u64 = legs.iter().map(|leg| leg.read[n]).sum();
         if read != expected {
@@ -266,6 +371,44 @@ fn check(
     }
     println!(
         "{expected} orders, each read once by all jobs together; {duplicates} of at most {on_the_wire} on the wire at a savepoint came twice"
+    );
+    Ok(())
+}
+
+/// The jobs went on from their checkpoints: what came after one was done again, and nothing of what came before it.
+fn check_repeats(consumer: &Consumer, legs: &[Leg], expected: u64) -> Result<()> {
+    let read: u64 = legs.iter().map(|leg| leg.read[0]).sum();
+    let (mut after, mut on_the_wire) = (0, 0);
+    for handover in legs.windows(2) {
+        let [leg, next] = handover else { continue };
+        let at = leg.checkpoint.as_ref().context("a leg left no checkpoint")?;
+        let made = next.checkpoint.as_ref().map_or(expected, |next| next.made);
+        let rest = made - at.written[0];
+        if next.read[0] > rest {
+            bail!(
+                "of {made} orders the first job of {} had processed {} before its checkpoint, but that of {} read {} after it",
+                leg.variant.name(),
+                at.written[0],
+                next.variant.name(),
+                next.read[0]
+            );
+        }
+        after += AFTER_CHECKPOINT;
+        on_the_wire += at.received - at.written[1];
+    }
+    // What the first job had written after its checkpoint it reads and writes again.
+    let read_again = read.saturating_sub(expected);
+    if read_again < after {
+        bail!("{expected} orders were made and {after} of them written after a checkpoint, but the first jobs together read {read}");
+    }
+    // The second reads again what the first has written again, and delivers again what it had delivered after its checkpoint.
+    let (duplicates, most) = (duplicates(consumer)?, on_the_wire + read_again);
+    if !(after..=most).contains(&duplicates) {
+        bail!("{after} to {most} orders were to be delivered again, but the consumer noticed {duplicates}");
+    }
+    println!(
+        "{expected} orders, each once in both containers; the first jobs read {read_again} again that came after a checkpoint, \
+         and {duplicates} of at most {most} came to the consumer again"
     );
     Ok(())
 }
@@ -294,7 +437,7 @@ fn replay(
         containers: &apart,
         parallelism: 2,
         checkpoint_interval_ms: 1000,
-        savepoint: Some(&first.savepoints[1]),
+        savepoint: Some(&first.left[1]),
     };
     let job = pipeline.submit(&start, &consumer.arguments("http"))?;
     // All that was not yet recorded then, and nothing of what was: the position is exact.
@@ -351,6 +494,13 @@ fn duplicates(consumer: &Consumer) -> Result<u64> {
     consumer.stats()?["duplicates"]
         .as_u64()
         .ok_or_else(|| anyhow!("the consumer counts no duplicates"))
+}
+
+/// Orders that have arrived, repeats included.
+fn received(consumer: &Consumer) -> Result<u64> {
+    consumer.stats()?["received"]
+        .as_u64()
+        .ok_or_else(|| anyhow!("the consumer counts nothing"))
 }
 
 fn verify(pipeline: &Pipeline, consumer: &Consumer, containers: &[&str]) -> Result<String> {

@@ -84,7 +84,7 @@ pub trait Lifecycle {
     /// What the opening failed of, at each call; Closed.
     fn await_open(&self, timeout: Duration) -> Result<bool>;
 
-    /// Ends the call that waits, or, during the opening, the next one.
+    /// Ends the call that waits, or, during the opening, the next one that does: it may come just before or after the end of the opening.
     fn wake_up(&self);
 
     /// Abandons an opening and closes what is open. Idempotent.
@@ -143,15 +143,25 @@ impl<T: Connector> Opening<T> {
         })
     }
 
-    /// What was opened, waiting for it; `None` when `timeout` has passed or the wait was ended by [`Lifecycle::wake_up`].
+    /// What was opened, for a call that waits for more than that; `None` when `timeout` has passed or the wait was ended by
+    /// [`Lifecycle::wake_up`], also by one that came during the opening and has ended no other wait.
     ///
     /// # Errors
     /// What the opening failed of, at each call; Closed.
     pub fn get(&self, timeout: Duration) -> Result<Option<Arc<T>>> {
+        self.wait(timeout, true)
+    }
+
+    /// `wakes`: whether a wake-up that is left from the opening ends this call. The connector itself never heard of it.
+    fn wait(&self, timeout: Duration, wakes: bool) -> Result<Option<Arc<T>>> {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.lock();
         loop {
             match &state.stage {
+                Stage::Open(_) if wakes && state.woken => {
+                    state.woken = false;
+                    return Ok(None);
+                }
                 Stage::Open(connector) => return Ok(Some(connector.clone())),
                 Stage::Failed(e) => return Err(e.clone()),
                 Stage::Closed => return Err(CoreError::closed()),
@@ -170,19 +180,19 @@ impl<T: Connector> Opening<T> {
         }
     }
 
-    /// [`Opening::get`] for calls that need it.
+    /// What was opened, for a call that waits for nothing else: a wake-up that is left is not for it.
     ///
     /// # Errors
-    /// Transient when it is not open in time.
+    /// Transient when it is not open in time; else those of [`Opening::get`].
     pub fn ready(&self, timeout: Duration) -> Result<Arc<T>> {
-        self.get(timeout)?
+        self.wait(timeout, false)?
             .ok_or_else(|| CoreError::new(Kind::Transient, "the handle is not open yet; wait with awaitOpen"))
     }
 }
 
 impl<T: Connector> Lifecycle for Opening<T> {
     fn await_open(&self, timeout: Duration) -> Result<bool> {
-        Ok(self.get(timeout)?.is_some())
+        Ok(self.wait(timeout, false)?.is_some())
     }
 
     fn wake_up(&self) {
@@ -257,5 +267,40 @@ mod tests {
         // Woken before it waits: the next wait ends at once, and only that.
         opening.wake_up();
         assert!(!opening.await_open(LONG).unwrap());
+    }
+
+    struct Idle(Metrics);
+
+    impl Connector for Idle {
+        fn metrics(&self) -> &Metrics {
+            &self.0
+        }
+
+        fn wake_up(&self) {
+            panic!("woken once it was open");
+        }
+
+        fn close(&self) {}
+    }
+
+    #[test]
+    fn a_wake_up_just_before_the_opening_ends_is_not_lost() {
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let opening = Opening::start(async {
+            ended.await.unwrap();
+            Ok(Idle(Metrics::default()))
+        })
+        .unwrap();
+        opening.wake_up();
+        end.send(()).unwrap();
+        // As a waiter sees it that gets the lock only after the opening has ended.
+        while matches!(opening.shared.lock().stage, Stage::Opening) {
+            std::thread::yield_now();
+        }
+        // These wait for nothing but the opening.
+        assert!(opening.await_open(LONG).unwrap());
+        opening.ready(LONG).map(drop).unwrap();
+        assert!(opening.get(LONG).unwrap().is_none(), "the wake-up was lost");
+        assert!(opening.get(LONG).unwrap().is_some(), "it ends one wait");
     }
 }

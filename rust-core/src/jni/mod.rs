@@ -269,9 +269,15 @@ native!(
     |env, handle: jlong, known: JByteArray<'local>| -> JByteArray<'local> {
         let known = split::decode_list(&read(env, &known)?)?;
         let enumerator = match &*HANDLES.get(handle)? {
-            Handle::Enumerator(enumerator) => enumerator.ready(MAX_WAIT)?,
+            Handle::Enumerator(enumerator) => enumerator.get(MAX_WAIT)?,
             _ => return Err(wrong("an enumerator").into()),
         };
+        let enumerator = enumerator.ok_or_else(|| {
+            CoreError::new(
+                Kind::Transient,
+                "the look for feed ranges was woken up, or the handle is not open yet; look again",
+            )
+        })?;
         write(env, &split::encode_list(&enumerator.discover(&known)?))
     }
 );

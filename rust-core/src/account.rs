@@ -19,14 +19,15 @@ use azure_data_cosmos_driver::options::{
 use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, CosmosError};
 use futures::future::{BoxFuture, WeakShared};
 use futures::FutureExt;
+use sha2::{Digest, Sha256};
 
 use crate::config::{AccountConfig, Auth, Config, Proxy, RetryConfig, Secret, SecretSource};
-use crate::credentials;
+use crate::credentials::{self, Tokens};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::until_answered;
-use crate::status::{Asked, Fate};
-use crate::transport::{tls_advice, Clients};
+use crate::status::{hides_its_cause, is_credential_refused, Asked, Fate, Next};
+use crate::transport::{self, tls_advice, Clients};
 
 /// How long the runtime may take to stop when the last handle closes. Tasks are aborted at their next await point, so
 /// this is only reached when the operating system holds a thread up (name resolution).
@@ -97,6 +98,8 @@ pub struct Account {
     pub runtime: Arc<Runtime>,
     /// What it was opened with.
     secret: Option<Secret>,
+    /// What signs its requests, unless a key does.
+    tokens: Option<Arc<Tokens>>,
     /// Containers (database and name) that were looked up before: the driver answers for them from its cache.
     looked_up: Mutex<HashSet<(String, String)>>,
 }
@@ -107,6 +110,18 @@ const MAX_METADATA_TIMEOUT: Duration = Duration::from_secs(65);
 /// Longest time that the opening of a handle may take in all, whatever the options are: well within the 180 s after which Flink gives
 /// up a TaskManager whose task does not end (`task.cancellation.timeout`).
 pub const OPENING: Duration = Duration::from_secs(90);
+
+/// Longest time for which an opening waits throttling out: within [`OPENING`], so that it ends with what the service said.
+const THROTTLED_OPENING: Duration = Duration::from_secs(75);
+
+/// Longest time for which an opening asks again after another failure that says when to.
+const FAILING_OPENING: Duration = Duration::from_secs(60);
+
+/// When to ask for partitions again that could not be read. The driver has asked several times by then.
+const PARTITIONS_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest time for which a file of a secret or of authorities is waited for: it may lie on a network that hangs.
+const FILE_READ: Duration = Duration::from_secs(5);
 
 /// A connect that is under way; every opening of the account waits for the same one. It ends when the last of them gives up.
 type Connecting = BoxFuture<'static, Result<Arc<Account>>>;
@@ -123,10 +138,15 @@ struct Process {
     accounts: HashMap<AccountKey, Entry>,
 }
 
-/// Two handles share an account when these are equal. The secret is part of it, so that a new key is never served by a
-/// connection that was opened with an old one.
+/// Two handles share an account when these are equal. What its files hold is part of it, so that a new key or a new authority is
+/// never served by a connection that was opened with an old one.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct AccountKey(AccountConfig, Option<Secret>);
+struct AccountKey {
+    config: AccountConfig,
+    secret: Option<Secret>,
+    /// SHA-256 of the file of certificate authorities.
+    authorities: Option<[u8; 32]>,
+}
 
 /// Held for look-ups only, never while something waits for a network or a file.
 static PROCESS: Mutex<Option<Process>> = Mutex::new(None);
@@ -141,12 +161,17 @@ impl Account {
     /// Runs on the shared runtime.
     ///
     /// # Errors
-    /// Config for a key file that cannot be read, Auth for a refused credential, Transient when the endpoint does not
-    /// answer within the request time-out.
+    /// Config for a file of a key or of authorities that cannot be read, Auth for a refused credential, Throttled, Transient when the
+    /// endpoint does not answer within the request time-out, or the file system does not.
     pub async fn open(config: &Config) -> Result<Arc<Account>> {
         let secret = secret(&config.account.auth).await?;
+        let pem = authorities(&config.account).await?;
         let runtime = Runtime::shared()?;
-        let key = AccountKey(config.account.clone(), secret);
+        let key = AccountKey {
+            config: config.account.clone(),
+            secret,
+            authorities: pem.as_deref().map(|pem| Sha256::digest(pem).into()),
+        };
         let connecting = with_process(|process| {
             process.accounts.retain(|_, e| {
                 e.open.strong_count() > 0 || e.connecting.as_ref().is_some_and(|c| c.upgrade().is_some())
@@ -158,7 +183,7 @@ impl Account {
             if let Some(connecting) = entry.connecting.as_ref().and_then(WeakShared::upgrade) {
                 return connecting;
             }
-            let fresh = Self::connect(key, runtime, config.request_timeout)
+            let fresh = Self::connect(key, pem, runtime, config.request_timeout)
                 .boxed()
                 .shared();
             entry.connecting = fresh.downgrade();
@@ -167,15 +192,22 @@ impl Account {
         connecting.await
     }
 
-    async fn connect(key: AccountKey, runtime: Arc<Runtime>, limit: Duration) -> Result<Arc<Account>> {
-        let endpoint = key.0.endpoint.to_string();
-        let driver = within(limit, connect(&key.0, key.1.clone())).await;
-        let account = driver
-            .map(|driver| {
+    async fn connect(
+        key: AccountKey,
+        authorities: Option<Vec<u8>>,
+        runtime: Arc<Runtime>,
+        limit: Duration,
+    ) -> Result<Arc<Account>> {
+        let endpoint = key.config.endpoint.to_string();
+        let connected = connect(&key.config, key.secret.clone(), authorities.as_deref());
+        let account = within(limit, connected)
+            .await
+            .map(|(driver, tokens)| {
                 Arc::new(Account {
                     driver,
                     runtime,
-                    secret: key.1.clone(),
+                    secret: key.secret.clone(),
+                    tokens,
                     looked_up: Mutex::default(),
                 })
             })
@@ -194,23 +226,24 @@ impl Account {
         account
     }
 
-    /// The account of `config` and its container, looked up, so that a wrong key or name fails at once.
+    /// The account of `config` and its container, looked up, so that a wrong key or name fails at once. Throttling is waited out.
+    ///
+    /// # Errors
+    /// Those of [`Account::open`] and [`Account::container`].
     pub async fn open_with_container(
         config: Config,
     ) -> Result<(Arc<Account>, Arc<Config>, ContainerReference)> {
-        let account = Account::open(&config).await?;
-        let container = within(
-            config.request_timeout,
-            account.container(&config, &config.container),
-        )
-        .await?;
+        // A connect has its own limit, that of whoever began it.
+        let account = patiently(&config, || Account::open(&config)).await?;
+        let look_up = || account.container(&config, &config.container);
+        let container = look_up_at_opening(&config, look_up).await?;
         Ok((account, Arc::new(config), container))
     }
 
     /// Whether the secret of `config` is another one than this account was opened with: its file was written anew.
     ///
     /// # Errors
-    /// Config for a file that cannot be read.
+    /// Config for a file that cannot be read, Transient for one that takes too long.
     pub async fn is_outdated(&self, config: &Config) -> Result<bool> {
         Ok(secret(&config.account.auth).await? != self.secret)
     }
@@ -239,11 +272,26 @@ impl Account {
             .map_err(|e| CoreError::internal(format!("the look-up of partitions failed: {e}")))?
             .map_err(failed)?;
         ranges.ok_or_else(|| {
-            CoreError::new(
+            ask_again(CoreError::new(
                 Kind::Transient,
                 format!("the physical partitions of container '{name}' cannot be read now"),
-            )
+            ))
         })
+    }
+
+    /// To be told of each failure. Where the service refused the token that signed the request, which by the local clock may be good
+    /// for long, the next request is signed with a new one: true. The driver tells a credential nothing of what became of its tokens.
+    pub fn is_token_replaced(&self, failure: &CoreError) -> bool {
+        is_credential_refused(failure.status, failure.sub_status)
+            && self.tokens.as_ref().is_some_and(|tokens| tokens.refused())
+    }
+
+    /// `look_up`, once more where its token was refused and there may be a better one.
+    async fn with_good_token<T, F: Future<Output = Result<T>>>(&self, look_up: impl Fn() -> F) -> Result<T> {
+        match look_up().await {
+            Err(e) if self.is_token_replaced(&e) => look_up().await,
+            other => other,
+        }
     }
 
     /// Asks the service for a container that was looked up before, past every cache.
@@ -252,15 +300,17 @@ impl Account {
     /// NotFound when it is gone, State when another one has its name now, Auth when the credential is refused.
     pub async fn check_container(&self, config: &Config, container: &ContainerReference) -> Result<()> {
         let name = container.name();
-        let read = CosmosOperation::read_container_by_name(
-            DatabaseReference::from_name(self.driver.account().clone(), config.database.clone()),
-            name.to_owned(),
-        );
-        let response = self
-            .driver
-            .execute_singleton_operation(read, read_options(config))
-            .await
-            .map_err(|e| failed(e).while_doing(format!("cannot look up container '{name}'")))?;
+        let look_up = || async {
+            let read = CosmosOperation::read_container_by_name(
+                DatabaseReference::from_name(self.driver.account().clone(), config.database.clone()),
+                name.to_owned(),
+            );
+            self.driver
+                .execute_singleton_operation(read, read_options(config))
+                .await
+                .map_err(|e| failed(e).while_doing(format!("cannot look up container '{name}'")))
+        };
+        let response = self.with_good_token(look_up).await?;
         let body = response.into_body().single().map_err(failed)?;
         let now: ContainerBody = serde_json::from_slice(&body)
             .map_err(|e| CoreError::internal(format!("container '{name}' cannot be understood: {e}")))?;
@@ -277,7 +327,7 @@ impl Account {
     /// NotFound names database and container.
     pub async fn container(&self, config: &Config, container: &str) -> Result<ContainerReference> {
         let (driver, database) = (&self.driver, config.database.as_str());
-        let look_up = async {
+        let look_up = || async {
             let found = driver
                 .resolve_container(database, container, read_options(config))
                 .await?;
@@ -293,11 +343,26 @@ impl Account {
             let anew = driver.refresh_container_if_recreated(&found, read_options(config));
             Ok(anew.await?.unwrap_or(found))
         };
-        look_up.await.map_err(|e: CosmosError| {
-            failed(e).while_doing(format!(
-                "cannot look up container '{container}' of database '{database}'"
-            ))
-        })
+        let look_up = || async {
+            look_up().await.map_err(|e: CosmosError| {
+                let error = failed(e).while_doing(format!(
+                    "cannot look up container '{container}' of database '{database}'"
+                ));
+                match hides_its_cause(error.sub_status) {
+                    true => ask_again(error),
+                    false => error,
+                }
+            })
+        };
+        self.with_good_token(look_up).await
+    }
+}
+
+/// A failure to read partitions whose cause the driver keeps to itself. It may be throttling: an opening asks again as well.
+fn ask_again(error: CoreError) -> CoreError {
+    CoreError {
+        retry_after_ms: error.retry_after_ms.or(Some(PARTITIONS_AGAIN.as_millis() as u64)),
+        ..error
     }
 }
 
@@ -312,13 +377,17 @@ struct ContainerBody {
     rid: String,
 }
 
-async fn connect(config: &AccountConfig, secret: Option<Secret>) -> Result<Arc<CosmosDriver>> {
-    let clients = Clients::of(config).await?;
-    let reference = credentials::reference(config, secret, clients.as_ref())?;
+async fn connect(
+    config: &AccountConfig,
+    secret: Option<Secret>,
+    authorities: Option<&[u8]>,
+) -> Result<(Arc<CosmosDriver>, Option<Arc<Tokens>>)> {
+    let clients = Clients::of(config, authorities)?;
+    let (reference, tokens) = credentials::reference(config, secret, &clients)?;
     let mut runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
         .with_connection_pool(connections(config).map_err(failed)?);
-    if let Some(clients) = clients {
+    if clients.are_needed() {
         runtime = runtime.with_mock_http_client_factory(Arc::new(clients));
     }
     let runtime = runtime.build().await.map_err(failed)?;
@@ -333,14 +402,22 @@ async fn connect(config: &AccountConfig, secret: Option<Secret>) -> Result<Arc<C
                 .map(Region::new)
                 .collect(),
         )
-        // For what the driver asks by itself as well, such as the ranges of a container.
-        .with_operation_options(routing(config, OperationOptionsBuilder::new()).build())
+        // For what the driver asks by itself as well, such as the ranges of a container. Throttling it tells before our own limit
+        // ends it as a request that is not answered.
+        .with_operation_options(
+            routing(config, OperationOptionsBuilder::new())
+                .with_throttling_retry_options(
+                    ThrottlingRetryOptionsBuilder::new()
+                        .with_max_retry_wait_time(config.request_timeout / 2)
+                        .build(),
+                )
+                .build(),
+        )
         .with_hedging_options(hedging.build())
         .build();
-    runtime
-        .create_driver(options)
-        .await
-        .map_err(|e| tls_advice(&e, config, failed(e.clone())))
+    let driver = runtime.create_driver(options).await;
+    let driver = driver.map_err(|e| tls_advice(&e, config, failed(e.clone())))?;
+    Ok((driver, tokens))
 }
 
 /// How the driver makes connections, and how long it waits on them.
@@ -388,18 +465,36 @@ fn block_on<T: Send + 'static>(
         .map_err(|e| CoreError::internal(format!("a task of the core failed: {e}")))?
 }
 
-/// A look-up of an opening: throttling is waited out, as far as the time of the opening goes; any other failure ends it, and the job's
+/// A look-up of an opening, which is bounded by [`OPENING`] in all. Throttling is waited out: tens of readers that start at once would
+/// else fail of it and start anew together. So is any other failure that says when to ask again. What remains ends it, and the job's
 /// restart is the next attempt.
 pub async fn look_up_at_opening<T, F: Future<Output = Result<T>>>(
     config: &Config,
     look_up: impl Fn() -> F,
 ) -> Result<T> {
-    let throttled_only = RetryConfig {
-        max_attempts: 1,
+    patiently(config, || within(config.request_timeout, look_up())).await
+}
+
+/// [`look_up_at_opening`] for what bounds its attempts itself.
+async fn patiently<T, F: Future<Output = Result<T>>>(config: &Config, look_up: impl Fn() -> F) -> Result<T> {
+    let retry = RetryConfig {
+        max_attempts: u32::MAX,
+        deadline: FAILING_OPENING.min(config.retry.deadline),
+        throttled_deadline: Some(
+            config
+                .retry
+                .throttled_deadline
+                .map_or(THROTTLED_OPENING, |limit| limit.min(THROTTLED_OPENING)),
+        ),
         ..config.retry
     };
-    let attempt = || within(config.request_timeout, look_up());
-    until_answered(&throttled_only, &Metrics::default(), "opening", attempt).await
+    let attempt = || async {
+        look_up().await.map_err(|e| match (e.next, e.retry_after_ms) {
+            (Next::Wait, _) | (Next::Retry, Some(_)) => e,
+            _ => CoreError { next: Next::End, ..e },
+        })
+    };
+    until_answered(&retry, &Metrics::default(), "opening", attempt).await
 }
 
 /// `future`, ended as Transient after `limit`.
@@ -419,17 +514,44 @@ pub async fn within<T>(limit: Duration, future: impl Future<Output = Result<T>>)
 async fn secret(auth: &Auth) -> Result<Option<Secret>> {
     let (source, option) = match auth {
         Auth::Key(source) => (source.clone(), "cosmos.auth.key-file"),
-        Auth::ClientSecret { secret, .. } => (secret.clone(), "cosmos.auth.client-secret-file"),
+        Auth::ClientSecret { secret, .. } => (secret.clone(), credentials::CLIENT_SECRET_FILE),
         _ => return Ok(None),
     };
     if let SecretSource::Value(secret) = source {
         return Ok(Some(secret));
     }
-    // Not on the runtime's own thread: a file of a network that hangs must not stop everybody.
-    tokio::task::spawn_blocking(move || source.resolve(option))
-        .await
-        .map_err(|e| CoreError::internal(format!("the secret was not read: {e}")))?
-        .map(Some)
+    read_aside(option, move || source.resolve(option)).await.map(Some)
+}
+
+/// The file of certificate authorities, read now.
+async fn authorities(config: &AccountConfig) -> Result<Option<Vec<u8>>> {
+    match config.ca_file.clone() {
+        None => Ok(None),
+        Some(path) => read_aside(transport::CA_FILE, move || transport::read_authorities(&path))
+            .await
+            .map(Some),
+    }
+}
+
+/// Reads a file on a thread that may block, and waits for it up to [`FILE_READ`]: a file system that hangs must stop neither the
+/// runtime nor whoever asks. The thread itself can only be left behind.
+///
+/// # Errors
+/// Those of `read`; Transient when it takes too long.
+pub(crate) async fn read_aside<T: Send + 'static>(
+    option: &str,
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(FILE_READ, tokio::task::spawn_blocking(read)).await {
+        Ok(read) => read.map_err(|e| CoreError::internal(format!("{option}: the file was not read: {e}")))?,
+        Err(_) => Err(CoreError::new(
+            Kind::Transient,
+            format!(
+                "{option}: the file could not be read within {} ms; check the file system that it is on",
+                FILE_READ.as_millis()
+            ),
+        )),
+    }
 }
 
 fn base_options(config: &Config) -> OperationOptionsBuilder {

@@ -20,7 +20,8 @@ use futures::future::{BoxFuture, Shared};
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use crate::config::{AccountConfig, Auth, RetryConfig, Secret};
+use crate::account::read_aside;
+use crate::config::{AccountConfig, Auth, RetryConfig, Secret, SecretSource};
 use crate::error::{CoreError, Kind, Result};
 use crate::retry::Attempts;
 use crate::source::panic_text;
@@ -36,7 +37,13 @@ const AHEAD: Duration = Duration::from_secs(290);
 /// A token is not sent in its last moments: it would expire on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
+/// A token that the service refuses is given up if it is at least this old: a new one that is refused at once is not the token's fault.
+const REFUSED_AGAIN: Duration = Duration::from_secs(2);
+
 /// Waits between two requests for a token that both fail: a token that is missing stops everything, so that they stay short.
+///
+/// A refusal of Entra ID is not final either, although a dead secret stays dead: a job that runs has the time of its own retries
+/// (`cosmos.retry.deadline-ms`) in which a new secret may be put into the file, and goes on with it. An opening fails of it at once.
 const BACKOFF: RetryConfig = RetryConfig {
     max_attempts: u32::MAX,
     backoff: Duration::from_millis(500),
@@ -44,6 +51,9 @@ const BACKOFF: RetryConfig = RetryConfig {
     deadline: Duration::MAX,
     throttled_deadline: None,
 };
+
+/// The option that names the file of a client secret.
+pub(crate) const CLIENT_SECRET_FILE: &str = "cosmos.auth.client-secret-file";
 
 /// Why there is no token. Text alone, since many wait for the same request.
 type Refused = Arc<str>;
@@ -62,10 +72,92 @@ struct Slot {
 struct Held {
     token: AccessToken,
     renew_at: OffsetDateTime,
+    since: Instant,
+}
+
+/// Makes a credential of `azure_identity`, with the secret if its type has one.
+type Make = Box<dyn Fn(Option<&Secret>) -> azure_core::Result<Arc<dyn TokenCredential>> + Send + Sync>;
+
+/// A credential of `azure_identity` that is made anew when its secret has changed, or when what it remembers is no good.
+pub struct Source {
+    make: Make,
+    /// The file of the secret, if it comes from one, and the option that names it.
+    file: Option<(SecretSource, &'static str)>,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    credential: Arc<dyn TokenCredential>,
+    secret: Option<Secret>,
+}
+
+impl Source {
+    /// What `make` makes with `secret`, which was read from `file`.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    fn new(
+        make: Make,
+        secret: Option<Secret>,
+        file: Option<(SecretSource, &'static str)>,
+    ) -> azure_core::Result<Self> {
+        let credential = make(secret.as_ref())?;
+        Ok(Source {
+            make,
+            file,
+            current: Mutex::new(Current { credential, secret }),
+        })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Makes the credential anew with `secret`. The one at hand stays where that fails.
+    fn make_anew(&self, secret: Option<Secret>) {
+        match (self.make)(secret.as_ref()) {
+            Ok(credential) => *self.current() = Current { credential, secret },
+            Err(e) => {
+                tracing::warn!(target: "cosmosflink::credentials", "the Entra ID credential cannot be made anew: {e}");
+            }
+        }
+    }
+
+    /// Drops what the credential remembers: it keeps a token of its own until shortly before the expiry.
+    fn forget(&self) {
+        let secret = self.current().secret.clone();
+        self.make_anew(secret);
+    }
+
+    async fn get_token(&self, scopes: &[&str]) -> azure_core::Result<AccessToken> {
+        let used = self.current().clone();
+        let error = match used.credential.get_token(scopes, None).await {
+            Ok(token) => return Ok(token),
+            Err(e) => e,
+        };
+        let Some((file, option)) = self.file.clone() else {
+            return Err(error);
+        };
+        let secret = match read_aside(option, move || file.resolve(option)).await {
+            Ok(secret) => Some(secret),
+            Err(e) => {
+                tracing::warn!(target: "cosmosflink::credentials", "no token, and the secret cannot be read anew: {e}");
+                return Err(error);
+            }
+        };
+        if secret == used.secret {
+            return Err(error);
+        }
+        tracing::info!(target: "cosmosflink::credentials", "no token, and the secret has changed ({option}): asking with the new one");
+        self.make_anew(secret);
+        let fresh = self.current().credential.clone();
+        fresh.get_token(scopes, None).await
+    }
 }
 
 struct Inner {
-    source: Arc<dyn TokenCredential>,
+    source: Arc<Source>,
     slots: Mutex<HashMap<String, Slot>>,
     request_limit: Duration,
 }
@@ -87,20 +179,33 @@ impl fmt::Debug for Tokens {
 
 impl Tokens {
     /// Tokens of `source` for `audience`, such as `https://cosmos.azure.com`.
-    pub fn new(source: Arc<dyn TokenCredential>, audience: &str) -> Self {
-        Self::with_limit(source, audience, REQUEST)
-    }
-
-    /// The same with another time for a request.
-    pub fn with_limit(source: Arc<dyn TokenCredential>, audience: &str, request_limit: Duration) -> Self {
+    pub fn new(source: Source, audience: &str) -> Self {
         Tokens {
             inner: Arc::new(Inner {
-                source,
+                source: Arc::new(source),
                 slots: Mutex::default(),
-                request_limit,
+                request_limit: REQUEST,
             }),
             scope: format!("{audience}/.default"),
         }
+    }
+
+    /// To be told when the service refuses a token that is good by the local clock: it is given up, unless it has only just come, and
+    /// the next request waits for a new one. Whether it was.
+    pub fn refused(&self) -> bool {
+        let mut slots = self.inner.slots();
+        let slot = slots.entry(self.scope.clone()).or_default();
+        if slot
+            .token
+            .as_ref()
+            .is_none_or(|held| held.since.elapsed() < REFUSED_AGAIN)
+        {
+            return false;
+        }
+        slot.token = None;
+        self.inner.source.forget();
+        tracing::warn!(target: "cosmosflink::credentials", "the service refused the token for {} before its expiry; check this machine's clock", self.scope);
+        true
     }
 }
 
@@ -125,7 +230,7 @@ impl Inner {
         let (limit, scope) = (self.request_limit, scope.to_owned());
         let request = async move {
             let scopes = [scope.as_str()];
-            let asked = AssertUnwindSafe(source.get_token(&scopes, None)).catch_unwind();
+            let asked = AssertUnwindSafe(source.get_token(&scopes)).catch_unwind();
             let answer = match tokio::time::timeout(limit, asked).await {
                 Ok(Ok(Ok(token))) if token.expires_on > OffsetDateTime::now_utc() => Ok(token),
                 Ok(Ok(Ok(token))) => Err(format!(
@@ -159,6 +264,7 @@ impl Inner {
                 let life = (token.expires_on - now).try_into().unwrap_or(Duration::ZERO);
                 slot.token = Some(Held {
                     token: token.clone(),
+                    since: Instant::now(),
                     renew_at: now
                         + life
                             .saturating_sub(AHEAD)
@@ -229,15 +335,15 @@ impl TokenCredential for Tokens {
     }
 }
 
-/// The account with what signs its requests. `clients` are the account's own, if it has any.
+/// The account with what signs its requests, and the tokens if it is they.
 ///
 /// # Errors
 /// Config when a credential cannot be built from the options.
 pub(crate) fn reference(
     config: &AccountConfig,
     secret: Option<Secret>,
-    clients: Option<&Clients>,
-) -> Result<AccountReference> {
+    clients: &Clients,
+) -> Result<(AccountReference, Option<Arc<Tokens>>)> {
     let endpoint = config.endpoint.clone();
     let source = match (&config.auth, secret) {
         (Auth::Key(_), Some(key)) => {
@@ -248,7 +354,7 @@ pub(crate) fn reference(
                     "the account key (cosmos.auth.key or its file) is not base64; copy it whole, as the account shows it",
                 )
             })?;
-            return Ok(AccountReference::with_account_key(endpoint, key));
+            return Ok((AccountReference::with_account_key(endpoint, key), None));
         }
         (auth, secret) => source(auth, secret, client_options(config, clients)?).map_err(|e| {
             CoreError::config(format!(
@@ -257,30 +363,45 @@ pub(crate) fn reference(
         })?,
     };
     let tokens = Arc::new(Tokens::new(source, &config.audience));
-    Ok(AccountReference::with_credential(endpoint, tokens))
+    let reference = AccountReference::with_credential(endpoint, tokens.clone());
+    Ok((reference, Some(tokens)))
 }
 
-fn client_options(config: &AccountConfig, clients: Option<&Clients>) -> Result<ClientOptions> {
+/// Always with a client of ours: the default one takes the proxy that the environment names, also where the option says none.
+fn client_options(config: &AccountConfig, clients: &Clients) -> Result<ClientOptions> {
     let cloud = config.authority_host.as_ref().map(|host| {
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = host.to_string();
         Arc::new(CloudConfiguration::Custom(cloud))
     });
-    // A managed identity's tokens come from this machine, past any proxy.
-    let clients = clients.filter(|_| !matches!(config.auth, Auth::ManagedIdentity { .. }));
-    let client = clients
-        .map(|c| c.for_tokens(config.connect_timeout))
-        .transpose()?;
+    let client = match config.auth {
+        // Its tokens come from this machine, past any proxy.
+        Auth::ManagedIdentity { .. } => Clients::for_local_tokens(config.connect_timeout)?,
+        _ => clients.for_tokens(config.connect_timeout)?,
+    };
     Ok(ClientOptions {
         cloud,
-        transport: client.map(|client| Transport::new(Arc::new(client))),
+        transport: Some(Transport::new(Arc::new(client))),
         ..Default::default()
     })
 }
 
-fn source(
+fn source(auth: &Auth, secret: Option<Secret>, client_options: ClientOptions) -> azure_core::Result<Source> {
+    let file = match auth {
+        Auth::ClientSecret {
+            secret: file @ SecretSource::File(_),
+            ..
+        } => Some((file.clone(), CLIENT_SECRET_FILE)),
+        _ => None,
+    };
+    let auth = auth.clone();
+    let make = move |secret: Option<&Secret>| credential(&auth, secret, client_options.clone());
+    Source::new(Box::new(make), secret, file)
+}
+
+fn credential(
     auth: &Auth,
-    secret: Option<Secret>,
+    secret: Option<&Secret>,
     client_options: ClientOptions,
 ) -> azure_core::Result<Arc<dyn TokenCredential>> {
     Ok(match (auth, secret) {
@@ -324,4 +445,136 @@ fn source(
             ))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_core::http::{headers::Headers, AsyncRawResponse, Body, HttpClient, Request, StatusCode};
+
+    use super::*;
+
+    /// Entra ID, for one application: it knows one secret, and each token that it issues is another one.
+    #[derive(Debug)]
+    struct Entra {
+        secret: Mutex<&'static str>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    #[async_trait::async_trait]
+    impl HttpClient for Entra {
+        async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+            let Body::Bytes(form) = request.body() else {
+                panic!("a form");
+            };
+            let given = url::form_urlencoded::parse(form)
+                .find(|(name, _)| name == "client_secret")
+                .unwrap();
+            let given = given.1.into_owned();
+            let (good, number) = {
+                let mut asked = self.asked.lock().unwrap();
+                asked.push(given.clone());
+                (*self.secret.lock().unwrap() == given, asked.len())
+            };
+            let (status, body) = match good {
+                true => (
+                    StatusCode::Ok,
+                    format!(
+                        r#"{{"token_type":"Bearer","expires_in":3600,"ext_expires_in":3600,"access_token":"token {number}"}}"#
+                    ),
+                ),
+                false => (
+                    StatusCode::Unauthorized,
+                    r#"{"error":"invalid_client","error_description":"no","error_codes":[7000215],"timestamp":"","trace_id":"","correlation_id":""}"#.to_owned(),
+                ),
+            };
+            Ok(AsyncRawResponse::from_bytes(status, Headers::new(), body))
+        }
+    }
+
+    struct File(std::path::PathBuf);
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Tokens of an application whose secret is in a file of this name, where it is `old`.
+    fn tokens(name: &str) -> (Tokens, Arc<Entra>, File) {
+        let file = File(std::env::temp_dir().join(format!("cosmosflink-{name}-{}", std::process::id())));
+        std::fs::write(&file.0, "old\n").unwrap();
+        let entra = Arc::new(Entra {
+            secret: Mutex::new("old"),
+            asked: Mutex::default(),
+        });
+        let auth = Auth::ClientSecret {
+            tenant_id: "tenant".to_owned(),
+            client_id: "client".to_owned(),
+            secret: SecretSource::File(file.0.to_str().unwrap().to_owned()),
+        };
+        let options = ClientOptions {
+            transport: Some(Transport::new(entra.clone())),
+            ..Default::default()
+        };
+        let source = source(&auth, Some(Secret::new("old")), options).unwrap();
+        (Tokens::new(source, "https://cosmos.azure.com"), entra, file)
+    }
+
+    async fn get(tokens: &Tokens) -> azure_core::Result<String> {
+        let token = tokens.get_token(&[], None).await?;
+        Ok(token.token.secret().to_owned())
+    }
+
+    /// As if the token at hand had been used up, and the last failure were long ago.
+    fn expire(tokens: &Tokens) {
+        tokens.inner.slots().clear();
+        tokens.inner.source.forget();
+    }
+
+    #[tokio::test]
+    async fn a_rotated_client_secret_is_read_anew_when_it_is_refused() {
+        let (tokens, entra, file) = tokens("rotated-secret");
+        assert_eq!(get(&tokens).await.unwrap(), "token 1");
+        *entra.secret.lock().unwrap() = "new";
+        expire(&tokens);
+        let error = get(&tokens).await.unwrap_err().to_string();
+        assert!(!error.contains("old"), "the secret shows: {error}");
+        assert_eq!(
+            *entra.asked.lock().unwrap(),
+            ["old", "old"],
+            "a secret that is the same is not asked with twice"
+        );
+        std::fs::write(&file.0, "new\n").unwrap();
+        expire(&tokens);
+        assert_eq!(get(&tokens).await.unwrap(), "token 4");
+        assert_eq!(*entra.asked.lock().unwrap(), ["old", "old", "old", "new"]);
+        // From now on with the new one alone.
+        expire(&tokens);
+        assert_eq!(get(&tokens).await.unwrap(), "token 5");
+        // A file that has gone changes nothing.
+        std::fs::remove_file(&file.0).unwrap();
+        expire(&tokens);
+        assert_eq!(get(&tokens).await.unwrap(), "token 6");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_the_service_refuses_is_asked_for_anew_but_not_at_once_again() {
+        let (tokens, entra, _file) = tokens("refused-token");
+        assert!(!tokens.refused(), "there is none");
+        assert_eq!(get(&tokens).await.unwrap(), "token 1");
+        assert!(!tokens.refused(), "it has only just come");
+        // As if it had come so long ago.
+        for slot in tokens.inner.slots().values_mut() {
+            slot.token.as_mut().unwrap().since -= REFUSED_AGAIN;
+        }
+        assert_eq!(get(&tokens).await.unwrap(), "token 1");
+        assert!(tokens.refused());
+        assert_eq!(
+            get(&tokens).await.unwrap(),
+            "token 2",
+            "also past the cache of the credential"
+        );
+        assert!(!tokens.refused());
+        assert_eq!(entra.asked.lock().unwrap().len(), 2);
+    }
 }

@@ -321,6 +321,17 @@ impl Row {
     }
 }
 
+/// Whether it is the service that refuses the credential; the driver's own 401 say that there was none to show.
+pub fn is_credential_refused(status: u16, sub_status: u32) -> bool {
+    status == 401 && sub_status < DRIVERS_OWN
+}
+
+/// Whether the driver says that it could not read the partitions of a container, and keeps to itself why: it may be throttling.
+pub fn hides_its_cause(sub_status: u32) -> bool {
+    // [driver]: `CLIENT_TOPOLOGY_RESOLUTION_FAILED`
+    sub_status == 20305
+}
+
 /// What an answer of the service means.
 ///
 /// `before` is the worst fate of the earlier attempts of the same operation, the driver's own among them: only after an attempt that

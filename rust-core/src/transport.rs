@@ -2,7 +2,7 @@
 //! process (`SSL_CERT_FILE`, `HTTPS_PROXY`), which the jobs of a TaskManager share.
 //!
 //! The driver takes another factory only by a seam that it keeps for tests (feature `__internal_mocking`), and tells it less than its own
-//! factory knows. What is missing follows from how this core sets the driver up: both request time-outs are the same, and over TLS
+//! factory knows. What is missing follows from the request, whose path says which time-out is its own, and from TLS, with which
 //! the protocol is negotiated with each connection.
 
 use std::error::Error;
@@ -24,6 +24,9 @@ use reqwest::{Certificate, Client, ClientBuilder};
 use crate::config::{AccountConfig, Proxy};
 use crate::error::{CoreError, Result};
 
+/// The option that names the file of authorities.
+pub(crate) const CA_FILE: &str = "cosmos.tls.ca-file";
+
 /// Makes the clients of one account.
 #[derive(Debug)]
 pub struct Clients {
@@ -34,11 +37,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// `None` where the driver's own clients do.
+    /// `authorities` is what the file of authorities holds, if the account names one.
     ///
     /// # Errors
-    /// Config for a file of authorities that cannot be read or used, or a proxy that cannot.
-    pub async fn of(config: &AccountConfig) -> Result<Option<Clients>> {
+    /// Config for a file of authorities or a proxy that cannot be used.
+    pub fn of(config: &AccountConfig, authorities: Option<&[u8]>) -> Result<Clients> {
         let proxy = match &config.proxy {
             Proxy::Url(url) => Some(reqwest::Proxy::all(url.clone()).map_err(|e| {
                 CoreError::config(format!(
@@ -47,24 +50,29 @@ impl Clients {
             })?),
             Proxy::None | Proxy::Environment => None,
         };
-        if proxy.is_none() && config.ca_file.is_none() {
-            return Ok(None);
-        }
-        let authorities = match config.ca_file.clone() {
-            None => Vec::new(),
-            // Not on the runtime's own thread, which a file system that hangs would stop.
-            Some(path) => tokio::task::spawn_blocking(move || authorities(&path))
-                .await
-                .map_err(|e| {
-                    CoreError::internal(format!("the certificate authorities were not read: {e}"))
-                })??,
-        };
-        Ok(Some(Clients {
-            authorities,
+        let path = config.ca_file.as_deref().unwrap_or_default();
+        Ok(Clients {
+            authorities: authorities
+                .map(|pem| certificates(path, pem))
+                .transpose()?
+                .unwrap_or_default(),
             proxy,
             environment: config.proxy == Proxy::Environment,
             http2: config.http2,
-        }))
+        })
+    }
+
+    /// Whether the driver's own clients do not do: they know no proxy and no authority but those of the process.
+    pub fn are_needed(&self) -> bool {
+        self.proxy.is_some() || !self.authorities.is_empty()
+    }
+
+    /// For requests for tokens that never leave this machine, whatever proxy there is.
+    ///
+    /// # Errors
+    /// Config when it cannot be made.
+    pub fn for_local_tokens(connect_timeout: Duration) -> Result<Client> {
+        for_tokens(Client::builder().tls_backend_rustls().no_proxy(), connect_timeout)
     }
 
     /// For requests for tokens, which take the same way out as those to the account.
@@ -72,16 +80,7 @@ impl Clients {
     /// # Errors
     /// Config when it cannot be made.
     pub fn for_tokens(&self, connect_timeout: Duration) -> Result<Client> {
-        let builder = self
-            .builder()
-            .connect_timeout(connect_timeout)
-            .redirect(Policy::none());
-        builder.build().map_err(|e| {
-            CoreError::config(format!(
-                "the HTTP client for tokens cannot be made: {}",
-                chain(&e)
-            ))
-        })
+        for_tokens(self.builder(), connect_timeout)
     }
 
     /// What every client has: whom it trusts, and the way out.
@@ -98,7 +97,7 @@ impl Clients {
         builder
     }
 
-    fn client(&self, pool: &ConnectionPoolOptions) -> reqwest::Result<Client> {
+    fn transport(&self, pool: &ConnectionPoolOptions) -> reqwest::Result<Transport> {
         let mut builder = self
             .builder()
             .pool_max_idle_per_host(pool.max_idle_connections_per_endpoint())
@@ -115,21 +114,42 @@ impl Clients {
         if !self.http2 {
             builder = builder.http1_only();
         }
-        builder.build()
+        Ok(Transport {
+            client: builder.build()?,
+            metadata_limit: pool.max_metadata_request_timeout(),
+        })
     }
 }
 
-fn authorities(path: &str) -> Result<Vec<Certificate>> {
-    let wrong = |why: String| {
+fn for_tokens(builder: ClientBuilder, connect_timeout: Duration) -> Result<Client> {
+    let builder = builder.connect_timeout(connect_timeout).redirect(Policy::none());
+    builder.build().map_err(|e| {
         CoreError::config(format!(
-            "cosmos.tls.ca-file: '{path}' {why}; give a PEM file of certificates that this process can read"
+            "the HTTP client for tokens cannot be made: {}",
+            chain(&e)
         ))
-    };
-    let pem = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    let authorities = Certificate::from_pem_bundle(&pem)
-        .map_err(|e| wrong(format!("holds no certificates: {}", chain(&e))))?;
+    })
+}
+
+fn wrong_authorities(path: &str, why: &str) -> CoreError {
+    CoreError::config(format!(
+        "{CA_FILE}: '{path}' {why}; give a PEM file of certificates that this process can read"
+    ))
+}
+
+/// What a file of authorities holds.
+///
+/// # Errors
+/// Config when it cannot be read.
+pub(crate) fn read_authorities(path: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| wrong_authorities(path, &format!("cannot be read: {e}")))
+}
+
+fn certificates(path: &str, pem: &[u8]) -> Result<Vec<Certificate>> {
+    let authorities = Certificate::from_pem_bundle(pem)
+        .map_err(|e| wrong_authorities(path, &format!("holds no certificates: {}", chain(&e))))?;
     match authorities.is_empty() {
-        true => Err(wrong("holds no certificates".to_owned())),
+        true => Err(wrong_authorities(path, "holds no certificates")),
         false => Ok(authorities),
     }
 }
@@ -140,7 +160,7 @@ impl HttpClientFactory for Clients {
         pool: &ConnectionPoolOptions,
         _: HttpClientConfig,
     ) -> azure_data_cosmos_driver::Result<Arc<dyn TransportClient>> {
-        let client = self.client(pool).map_err(|e| {
+        let transport = self.transport(pool).map_err(|e| {
             let message = format!("the HTTP client cannot be made: {}", chain(&e));
             CosmosError::builder()
                 .with_status(status_codes::CLIENT_HTTP_CLIENT_CONSTRUCTION_FAILED)
@@ -148,26 +168,40 @@ impl HttpClientFactory for Clients {
                 .with_source(e)
                 .build()
         })?;
-        Ok(Arc::new(Transport(client)))
+        Ok(Arc::new(transport))
     }
 }
 
 #[derive(Debug)]
-struct Transport(Client);
+struct Transport {
+    client: Client,
+    /// For requests for anything but documents. The driver's factory knows which client it makes for them, and does not tell us.
+    metadata_limit: Duration,
+}
+
+/// Whether a path such as `/dbs/orders/colls/c/docs` is one of documents.
+fn is_of_documents(url: &url::Url) -> bool {
+    url.path_segments()
+        .is_some_and(|mut segments| segments.nth(4) == Some("docs"))
+}
 
 #[async_trait::async_trait]
 impl TransportClient for Transport {
     async fn send(&self, request: &HttpRequest) -> std::result::Result<HttpResponse, TransportError> {
         let method = reqwest::Method::from_bytes(request.method.as_str().as_bytes())
             .map_err(|e| lost(status_codes::TRANSPORT_IO_FAILED, RequestSentStatus::NotSent, e))?;
-        let mut builder = self.0.request(method, request.url.clone());
+        let mut builder = self.client.request(method, request.url.clone());
         for (name, value) in request.headers.iter() {
             builder = builder.header(name.as_str(), value.as_str());
         }
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        if let Some(limit) = request.timeout {
+        let limit = match is_of_documents(&request.url) {
+            true => None,
+            false => Some(self.metadata_limit),
+        };
+        if let Some(limit) = request.timeout.into_iter().chain(limit).min() {
             builder = builder.timeout(limit);
         }
         let response = builder.send().await.map_err(|e| {
@@ -266,4 +300,56 @@ fn refused_certificate(cause: &CosmosError) -> Option<&rustls::CertificateError>
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_data_cosmos_driver::test::ConnectionPoolOptions;
+
+    use super::*;
+    use crate::config::{Config, Role};
+
+    #[tokio::test]
+    async fn metadata_and_documents_have_their_own_limits() {
+        let options = [
+            ("cosmos.endpoint", "https://a.documents.azure.com/"),
+            ("cosmos.database", "orders"),
+            ("cosmos.container", "c"),
+            ("cosmos.auth.key", "c2VjcmV0"),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::parse(Role::Source, &options).unwrap();
+        let pool = ConnectionPoolOptions::builder()
+            .with_max_metadata_request_timeout(Duration::from_millis(100))
+            .with_max_dataplane_request_timeout(Duration::from_secs(100))
+            .build()
+            .unwrap();
+        let transport = Clients::of(&config.account, None)
+            .unwrap()
+            .transport(&pool)
+            .unwrap();
+        // Accepts connections in its queue, and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let request = |path: &str| HttpRequest {
+            url: format!("http://{address}{path}").parse().unwrap(),
+            method: azure_core::http::Method::Get,
+            headers: Headers::new(),
+            body: None,
+            timeout: None,
+        };
+        for path in [
+            "/",
+            "/dbs/orders/colls/c",
+            "/dbs/orders/colls/c/pkranges",
+            "/dbs/docs/colls/docs",
+        ] {
+            let request = request(path);
+            let answer = tokio::time::timeout(Duration::from_secs(20), transport.send(&request)).await;
+            assert!(answer.expect(path).is_err());
+        }
+        let documents = request("/dbs/orders/colls/c/docs/1");
+        let answer = tokio::time::timeout(Duration::from_secs(1), transport.send(&documents)).await;
+        assert!(answer.is_err(), "documents have the longer limit");
+    }
 }

@@ -15,6 +15,7 @@ use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::Kind;
 use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::opening::{Lifecycle, Opening};
+use cosmosflink_core::sink::Sink;
 use cosmosflink_core::source::Source;
 use serde_json::json;
 use support::*;
@@ -272,6 +273,95 @@ fn a_rotated_key_is_read_anew_by_the_enumerator() {
     assert!(!error.message.contains(&local.key), "the key shows");
     std::fs::write(&file.0, &fresh).unwrap();
     assert_eq!(enumerator.discover(&[]).unwrap().len(), 2);
+}
+
+/// Readers that start together would else fail of it and start anew together.
+#[test]
+fn throttled_metadata_delays_an_opening_and_does_not_end_it() {
+    let local = Local::start(&["c:/pk:2", "dead:/id:1"]);
+    let dead_letters = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "dead"),
+    ];
+    let open_sink =
+        || Sink::open(Config::parse(Role::Sink, &local.options("c", &dead_letters)).unwrap()).map(drop);
+    let open_source = || Source::open(config(&local, &[])).map(drop);
+    let look = || Enumerator::open(config(&local, &[])).and_then(|e| e.discover(&[]).map(drop));
+    let handles: [(&str, &dyn Fn() -> cosmosflink_core::error::Result<()>); 3] = [
+        ("sink", &open_sink),
+        ("source", &open_source),
+        ("enumerator", &look),
+    ];
+    // More often than the driver asks by itself.
+    for (kind, sub_status, count) in [
+        ("container", 3200, 8),
+        ("account", 3200, 12),
+        ("pkranges", 3210, 12),
+    ] {
+        for (handle, open) in handles {
+            local.admin(
+                "faults",
+                json!({"operations": kind, "status": 429, "subStatus": sub_status, "retryAfterMillis": 100, "count": count}),
+            );
+            open().unwrap_or_else(|e| panic!("{handle} with throttled {kind}: {e}"));
+            let spent = local.faults() == 0;
+            assert!(
+                spent || (handle, kind) == ("source", "pkranges"),
+                "{handle} did not ask for {kind}"
+            );
+            local.clear_faults();
+        }
+    }
+    // What is no throttling ends an opening at once.
+    local.admin(
+        "faults",
+        json!({"operations": "container", "status": 403, "count": 1}),
+    );
+    assert_eq!(open_source().unwrap_err().kind, Kind::Auth);
+}
+
+#[test]
+fn an_authority_that_was_exchanged_in_its_file_is_another_one() {
+    let start = || Local::start_with(&["c:/pk:1"], |c| c.tls = Some(cosmos_local::Tls::default()));
+    let (local, foreign) = (start(), start());
+    let file = Scratch::new("exchanged.pem", local.ca_pem.as_deref().unwrap());
+    let open = || Source::open(config(&local, &[("cosmos.tls.ca-file", file.path())]));
+    let held = open().unwrap();
+    std::fs::write(&file.0, foreign.ca_pem.as_deref().unwrap()).unwrap();
+    let error = open().map(drop).unwrap_err();
+    assert!(error.message.contains("not trusted"), "{error}");
+    std::fs::write(&file.0, local.ca_pem.as_deref().unwrap()).unwrap();
+    drop(open().unwrap());
+    drop(held);
+}
+
+/// A pipe that nobody writes to is read for ever, as a file of a network that hangs.
+#[test]
+fn a_file_system_that_hangs_does_not_block_a_discovery() {
+    let local = Local::start(&["c:/pk:1"]);
+    let file = Scratch::new("hanging-key", &local.key);
+    let options: Vec<_> = local
+        .options("c", &[("cosmos.auth.key-file", file.path())])
+        .into_iter()
+        .filter(|(name, _)| name != "cosmos.auth.key")
+        .collect();
+    let enumerator = Enumerator::open(Config::parse(Role::Source, &options).unwrap()).unwrap();
+    local.account.regenerate();
+    std::fs::remove_file(&file.0).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&file.0)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let (done, result) = mpsc::channel();
+    let look = thread::spawn(move || done.send(enumerator.discover(&[])));
+    let answer = result.recv_timeout(Duration::from_secs(20));
+    // Lets the reader go, whatever came.
+    drop(std::fs::OpenOptions::new().write(true).open(&file.0).unwrap());
+    let error = answer.expect("the discovery waits for the file").unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+    assert!(error.message.contains("cosmos.auth.key-file"), "{error}");
+    look.join().unwrap().unwrap();
 }
 
 #[test]

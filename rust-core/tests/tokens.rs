@@ -55,6 +55,13 @@ impl TokenServer {
             let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
             std::env::set_var("IDENTITY_ENDPOINT", url);
             std::env::set_var("IDENTITY_HEADER", "header");
+            // Nobody here may go through the proxy of the environment, but who names it.
+            for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
+                std::env::set_var(variable, EnvironmentProxy::get().url());
+            }
+            for variable in ["NO_PROXY", "no_proxy"] {
+                std::env::remove_var(variable);
+            }
             // For what this test calls the developer's tool.
             let path = std::env::var("PATH").unwrap();
             std::env::set_var("PATH", format!("{}:{path}", tools().display()));
@@ -149,6 +156,43 @@ impl TokenServer {
             )
             .ok()?;
         }
+    }
+}
+
+/// The proxy that the environment of this process names. It refuses what it is asked for, and remembers it.
+struct EnvironmentProxy {
+    port: u16,
+    asked: Mutex<Vec<String>>,
+}
+
+impl EnvironmentProxy {
+    fn get() -> &'static EnvironmentProxy {
+        static PROXY: OnceLock<EnvironmentProxy> = OnceLock::new();
+        PROXY.get_or_init(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            thread::spawn(move || {
+                for mut stream in listener.incoming().map_while(Result::ok) {
+                    let mut line = String::new();
+                    if BufReader::new(&stream).read_line(&mut line).is_ok() {
+                        EnvironmentProxy::get().asked.lock().unwrap().push(line);
+                    }
+                    let _ = stream.write_all(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n");
+                }
+            });
+            EnvironmentProxy {
+                port,
+                asked: Mutex::default(),
+            }
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn was_asked_for(&self, host: &str) -> bool {
+        self.asked.lock().unwrap().iter().any(|line| line.contains(host))
     }
 }
 
@@ -293,4 +337,97 @@ fn the_developers_tool_is_not_started_for_each_request() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(calls.lines().count(), 1, "{calls}");
     assert!(calls.contains("https://cosmos.azure.com"), "{calls}");
+}
+
+/// The option means the same with a file of authorities and without one, and the environment decides only where the option says so.
+#[test]
+fn tokens_take_the_way_that_the_proxy_option_says() {
+    let (_, proxy) = (TokenServer::get(), EnvironmentProxy::get());
+    let local = Local::start_with(&["c:/pk:1"], |c| c.tls = Some(cosmos_local::Tls::default()));
+    let file = |name: &str, text: &str| {
+        let path = std::env::temp_dir().join(format!("cosmosflink-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = file("tokens.pem", local.ca_pem.as_deref().unwrap());
+    let assertion = file("assertion", "assertion");
+    for (auth, secret) in [
+        ("client-secret", ("cosmos.auth.client-secret", "VerySecret")),
+        (
+            "workload-identity",
+            ("cosmos.auth.token-file", assertion.as_str()),
+        ),
+    ] {
+        for (ca, option) in [
+            (None, None),
+            (None, Some("none")),
+            (Some(&ca), None),
+            (Some(&ca), Some("none")),
+            (None, Some("environment")),
+            (Some(&ca), Some("environment")),
+        ] {
+            // A port of its own for each case, where nobody listens.
+            let authority = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let host = format!("https://{authority}");
+            let mut extra = vec![
+                ("cosmos.auth.type", auth),
+                ("cosmos.auth.tenant-id", "tenant"),
+                ("cosmos.auth.client-id", "client"),
+                secret,
+                ("cosmos.auth.authority-host", host.as_str()),
+                ("cosmos.request-timeout-ms", "1500"),
+            ];
+            extra.extend(ca.map(|ca| ("cosmos.tls.ca-file", ca.as_str())));
+            extra.extend(option.map(|option| ("cosmos.proxy", option)));
+            let options: Vec<_> = local
+                .options("c", &extra)
+                .into_iter()
+                .filter(|(name, _)| name != "cosmos.auth.key")
+                .collect();
+            let error = Sink::open(Config::parse(Role::Sink, &options).unwrap())
+                .map(drop)
+                .unwrap_err();
+            assert_eq!(
+                proxy.was_asked_for(&format!("CONNECT {authority} ")),
+                option == Some("environment"),
+                "{auth}, proxy {option:?}, authorities {ca:?}: {error}"
+            );
+        }
+    }
+    for path in [ca, assertion] {
+        std::fs::remove_file(path).unwrap();
+    }
+    let identity = std::env::var("IDENTITY_ENDPOINT").unwrap();
+    assert!(
+        !proxy.was_asked_for(&identity),
+        "a managed identity is of this machine"
+    );
+}
+
+/// By the local clock it is good for long: only the service's answer says that it is not.
+#[test]
+fn a_token_that_the_service_refuses_is_given_up() {
+    let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
+    server.add("refused", &local, &[Answer::Token(Duration::from_secs(3600))]);
+    let open = || Sink::open(config(&local, "refused", &[]));
+    let held = open().unwrap();
+    local.account.regenerate();
+    let started = Instant::now();
+    loop {
+        match open() {
+            Ok(_) => break,
+            Err(e) => {
+                assert_eq!(e.kind, Kind::Auth, "{e}");
+                assert!(
+                    started.elapsed() < Duration::from_secs(20),
+                    "the token is never given up: {e}"
+                );
+            }
+        }
+    }
+    upserts(&held, "refused", 20, 5);
+    for outcome in outcomes(&held, 20) {
+        assert!(outcome.error.is_none(), "{outcome:?}");
+    }
+    assert_eq!(server.with("refused", |i| i.asked.len()), 2);
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitio
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::{CoreError, Kind, Result};
+use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::sink::{
-    encode_operations, NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink,
+    encode_operations, NewOperation, Operation, OperationKind, OperationResult, Outcome, OutcomeResult,
+    Service, Sink,
 };
 use cosmosflink_core::status::{Asked, Fate, Next};
 use futures::future::BoxFuture;
@@ -348,4 +351,407 @@ proptest! {
     ) {
         run(seed, failing, &documents, &concurrency.to_string());
     }
+}
+
+/// What a service of a test answers, given the operations, the range (empty: one operation alone) and how many requests came before.
+type Answers = Box<
+    dyn for<'a> Fn(&'a [Operation], &'a str, usize) -> BoxFuture<'a, Result<Vec<OperationResult>>>
+        + Send
+        + Sync,
+>;
+
+/// A service that follows a script.
+struct Scripted {
+    definition: PartitionKeyDefinition,
+    /// The partitions at each look-up: the ids of equal parts. The last stays; without ids the look-up hangs.
+    maps: Mutex<Vec<Vec<&'static str>>>,
+    requests: AtomicUsize,
+    answers: Answers,
+    /// Whether the definition of the key is there.
+    broken: Arc<AtomicBool>,
+}
+
+impl Service for Scripted {
+    fn key_definition(&self) -> &PartitionKeyDefinition {
+        assert!(!self.broken.load(Relaxed), "broken on purpose");
+        &self.definition
+    }
+
+    fn partitions(&self, _: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
+        Box::pin(async move {
+            let ids = {
+                let mut maps = self.maps.lock().unwrap();
+                match maps.len() {
+                    1 => maps[0].clone(),
+                    _ => maps.remove(0),
+                }
+            };
+            if ids == ["hangs"] {
+                std::future::pending::<()>().await;
+            }
+            let part = 0x40 / ids.len().max(1);
+            let bound = |n: usize| match n {
+                0 => String::new(),
+                n => format!("{:02X}{}", n * part, "0".repeat(30)),
+            };
+            let ranges = ids.iter().enumerate();
+            Ok(ranges
+                .map(|(n, id)| {
+                    (
+                        (*id).to_owned(),
+                        EffectivePartitionKey::try_from(bound(n)).unwrap(),
+                    )
+                })
+                .collect())
+        })
+    }
+
+    fn bulk<'a>(
+        &'a self,
+        operations: &'a [Operation],
+        range: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<OperationResult>>> {
+        (self.answers)(operations, range, self.requests.fetch_add(1, Relaxed))
+    }
+
+    fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
+        let n = self.requests.fetch_add(1, Relaxed);
+        let answer = (self.answers)(std::slice::from_ref(operation), "", n);
+        Box::pin(async move {
+            match answer.await {
+                Ok(mut results) => results.remove(0),
+                Err(e) => OperationResult::failed(e),
+            }
+        })
+    }
+}
+
+fn taken(operations: &[Operation]) -> Vec<OperationResult> {
+    let one = |_: &Operation| OperationResult {
+        status: 201,
+        request_charge: 1.0,
+        error: None,
+    };
+    operations.iter().map(one).collect()
+}
+
+fn refused(status: u16, asked: Asked, retry_after_ms: Option<u64>) -> CoreError {
+    CoreError {
+        retry_after_ms,
+        ..CoreError::answered((status, 0), asked, Fate::NotCarriedOut, "asked for")
+    }
+}
+
+fn ready<'a>(answer: Result<Vec<OperationResult>>) -> BoxFuture<'a, Result<Vec<OperationResult>>> {
+    Box::pin(std::future::ready(answer))
+}
+
+struct Stage {
+    // Dropped before the runtime that it runs on.
+    sink: Sink,
+    broken: Arc<AtomicBool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    fn start(
+        maps: &[&[&'static str]],
+        extra: &[(&str, &str)],
+        answers: impl for<'a> Fn(&'a [Operation], &'a str, usize) -> BoxFuture<'a, Result<Vec<OperationResult>>>
+            + Send
+            + Sync
+            + 'static,
+    ) -> Stage {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let broken = Arc::new(AtomicBool::new(false));
+        let service = Scripted {
+            definition: PartitionKeyDefinition::from("/pk"),
+            maps: Mutex::new(maps.iter().map(|m| m.to_vec()).collect()),
+            requests: AtomicUsize::new(0),
+            answers: Box::new(answers),
+            broken: broken.clone(),
+        };
+        let mut options: HashMap<&str, &str> = HashMap::from([
+            ("cosmos.endpoint", "http://localhost"),
+            ("cosmos.database", "d"),
+            ("cosmos.container", "c"),
+            ("cosmos.auth.key", "aw=="),
+            ("cosmos.retry.backoff-ms", "1"),
+            ("cosmos.retry.max-backoff-ms", "2"),
+        ]);
+        options.extend(extra.iter().copied());
+        let options: Vec<_> = options
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let config = Config::parse(Role::Sink, &options).unwrap();
+        let sink = Sink::over(Box::new(service), config, runtime.handle()).unwrap();
+        Stage {
+            sink,
+            broken,
+            _runtime: runtime,
+        }
+    }
+
+    /// One submission of upserts: a token and a key for each.
+    fn submit(&self, tokens: std::ops::Range<u64>, keys: u64) {
+        let texts: Vec<_> = tokens
+            .map(|t| (t, format!("d{t}"), format!("[\"k{}\"]", t % keys)))
+            .collect();
+        let operations: Vec<_> = texts
+            .iter()
+            .map(|(token, id, key)| NewOperation {
+                token: *token,
+                kind: OperationKind::Upsert,
+                id,
+                partition_key: key,
+                if_match: "",
+                document: b"{}",
+            })
+            .collect();
+        self.sink.submit(encode_operations(&operations)).unwrap();
+    }
+
+    fn outcomes(&self, count: usize) -> Vec<Outcome> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut out = Vec::new();
+        while out.len() < count {
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} outcomes; {:?}",
+                out.len(),
+                self.sink.metrics()
+            );
+            out.extend(self.sink.poll(1000, Duration::from_millis(20)).unwrap());
+        }
+        assert_eq!(out.len(), count);
+        out
+    }
+
+    fn all_ok(&self, count: usize) {
+        for o in self.outcomes(count) {
+            assert_eq!(o.result, OutcomeResult::Ok, "{:?}", o.error);
+        }
+    }
+
+    fn until(&self, what: &str, so: impl Fn(&Metrics) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !so(self.sink.metrics()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.sink.metrics());
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_partition_whose_id_comes_back_is_another_one() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (opened, arrived) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let seen = arrived.clone();
+    let stage = Stage::start(
+        &[&["0"], &["1", "2"], &["0"]],
+        &[("sink.max-operations-per-request", "1")],
+        move |operations, range, n| {
+            seen.fetch_add(1, Relaxed);
+            match (n, range) {
+                // Under way while the partition goes and comes back.
+                (0, _) => {
+                    let gate = gate.clone();
+                    Box::pin(async move {
+                        gate.acquire().await.unwrap().forget();
+                        Ok(taken(operations))
+                    })
+                }
+                (1, _) | (_, "1" | "2") => ready(Err(refused(410, Asked::Bulk, None))),
+                _ => ready(Ok(taken(operations))),
+            }
+        },
+    );
+    stage.submit(0..1, 1);
+    stage.until("the first request", |_| arrived.load(Relaxed) == 1);
+    stage.submit(1..20, 7);
+    stage.all_ok(19);
+    opened.add_permits(1);
+    stage.all_ok(1);
+    stage.submit(20..60, 7);
+    stage.all_ok(40);
+}
+
+#[test]
+fn what_a_panic_leaves_behind_comes_back_as_failed() {
+    let stage = Stage::start(
+        &[&["0"], &["1", "2"]],
+        &[("sink.max-operations-per-request", "10")],
+        |_, _, _| {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(refused(410, Asked::Bulk, None))
+            })
+        },
+    );
+    stage.submit(0..100, 50);
+    // The new map needs it.
+    stage.broken.store(true, Relaxed);
+    for o in stage.outcomes(100) {
+        let error = o.error.unwrap();
+        assert_eq!(
+            (o.result, error.kind),
+            (OutcomeResult::Failed, Kind::Internal),
+            "{error}"
+        );
+        assert!(error.message.contains("broken on purpose"), "{error}");
+    }
+    stage.submit(100..110, 1);
+    assert!(stage
+        .outcomes(10)
+        .iter()
+        .all(|o| o.result == OutcomeResult::Failed));
+}
+
+#[test]
+fn time_in_a_queue_is_no_time_of_failure() {
+    let stage = Stage::start(
+        &[&["0"]],
+        &[
+            ("sink.bulk", "false"),
+            ("cosmos.max-concurrency", "1"),
+            ("cosmos.retry.deadline-ms", "400"),
+        ],
+        |operations, _, n| match n {
+            0 | 2 => ready(Err(refused(503, Asked::Upsert, Some(20)))),
+            // The neighbour holds the partition for longer than the deadline.
+            1 => ready(Err(refused(429, Asked::Upsert, Some(900)))),
+            _ => ready(Ok(taken(operations))),
+        },
+    );
+    stage.submit(0..2, 1);
+    stage.all_ok(2);
+}
+
+#[test]
+fn a_partition_whose_requests_hang_leaves_room_for_the_others() {
+    let keys = Arc::new(Mutex::new(HashSet::new()));
+    let hang = keys.clone();
+    let stage = Stage::start(
+        &[&["0", "1"]],
+        &[("sink.bulk", "false"), ("cosmos.max-concurrency", "8")],
+        move |operations, _, _| {
+            // The first key's partition hangs.
+            let key = operations[0].partition_key().to_vec();
+            let hangs = hang.lock().unwrap().contains(&key);
+            Box::pin(async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok(taken(operations))
+            })
+        },
+    );
+    // Keys of both partitions: which lies where, the hash of the key says.
+    let of = |n: u64| {
+        let key = azure_data_cosmos_driver::models::PartitionKey::from(format!("k{n}"));
+        let definition = PartitionKeyDefinition::from("/pk");
+        let range = azure_data_cosmos_driver::models::FeedRange::for_partition(key, &definition);
+        range.min_inclusive() >= &EffectivePartitionKey::try_from(format!("20{}", "0".repeat(30))).unwrap()
+    };
+    let side: Vec<u64> = (0..100).filter(|n| of(*n)).collect();
+    keys.lock()
+        .unwrap()
+        .extend(side.iter().map(|n| format!("[\"k{n}\"]").into_bytes()));
+    assert!((20..80).contains(&side.len()));
+    for n in &side {
+        stage.submit(*n..*n + 1, 100);
+    }
+    stage.until("requests that hang", |m| {
+        m.operations_waiting.load(Relaxed) == side.len() as u64 - 7
+    });
+    for n in (0..100).filter(|n| !of(*n)) {
+        stage.submit(n..n + 1, 100);
+    }
+    stage.all_ok(100 - side.len());
+}
+
+#[test]
+fn a_look_up_of_partitions_that_hangs_is_given_up() {
+    let stage = Stage::start(
+        &[&["0"], &["hangs"], &["1"]],
+        &[
+            ("cosmos.retry.deadline-ms", "2000"),
+            ("cosmos.retry.max-attempts", "10000"),
+        ],
+        |operations, range, _| match range {
+            "1" => ready(Ok(taken(operations))),
+            _ => ready(Err(refused(410, Asked::Bulk, Some(20)))),
+        },
+    );
+    stage.submit(0..10, 3);
+    stage.all_ok(10);
+}
+
+#[test]
+fn a_document_that_draws_a_500_is_found_like_any_other_culprit() {
+    let stage = Stage::start(&[&["0"]], &[], |operations, range, _| {
+        let spoilt = !range.is_empty() && operations.len() > 1 && operations.iter().any(|op| op.token == 37);
+        match spoilt {
+            true => ready(Err(refused(500, Asked::Bulk, None))),
+            false => ready(Ok(taken(operations))),
+        }
+    });
+    stage.submit(0..100, 5);
+    stage.all_ok(100);
+}
+
+#[test]
+fn results_that_are_missing_lose_no_operation() {
+    let stage = Stage::start(&[&["0"]], &[], |operations, _, _| {
+        let mut results = taken(operations);
+        results.truncate(7);
+        ready(Ok(results))
+    });
+    stage.submit(0..10, 3);
+    let failed = stage.outcomes(10);
+    let failed = failed
+        .iter()
+        .filter(|o| o.result == OutcomeResult::Failed)
+        .count();
+    assert_eq!(failed, 3);
+}
+
+#[test]
+fn a_request_that_is_not_full_does_not_wait_for_one_that_hangs() {
+    let stage = Stage::start(&[&["0"]], &[], |operations, _, n| {
+        Box::pin(async move {
+            if n == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(taken(operations))
+        })
+    });
+    stage.submit(0..1, 1);
+    stage.submit(1..4, 1);
+    stage.all_ok(3);
+}
+
+#[test]
+fn a_request_that_fails_as_a_whole_counts_once() {
+    let stage = Stage::start(&[&["0"]], &[], |operations, _, n| match n {
+        0 => ready(Err(refused(429, Asked::Bulk, Some(1)))),
+        1 => ready(Err(refused(503, Asked::Bulk, Some(300)))),
+        _ => ready(Ok(taken(operations))),
+    });
+    stage.submit(0..10, 3);
+    // While they sleep before the next attempt too.
+    stage.until("the second answer", |m| m.retries.load(Relaxed) == 2);
+    assert_eq!(stage.sink.metrics().operations_waiting.load(Relaxed), 10);
+    stage.all_ok(10);
+    let metrics = stage.sink.metrics();
+    assert_eq!(
+        (metrics.throttled.load(Relaxed), metrics.retries.load(Relaxed)),
+        (1, 2)
+    );
+    assert_eq!(metrics.operations_waiting.load(Relaxed), 0);
 }

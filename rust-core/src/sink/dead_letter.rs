@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use azure_core::time::{to_rfc3339, OffsetDateTime};
 use serde_json::json;
@@ -26,7 +26,7 @@ const MAX_KEPT: usize = 2 * 1024 * 1024 - 64 * 1024;
 /// Fewest bytes of a document that are tried when the container finds the letter too large.
 const MIN_KEPT: usize = 1024;
 
-/// Most bytes of the other texts that a record brings along: its id, its key and the reason.
+/// Most bytes of the other texts that a record brings along, their escapes included: its id, its key and the reason.
 const MAX_TEXT: usize = 8 * 1024;
 
 /// Levels of nesting that the service takes in a document, of which the letter is one.
@@ -67,6 +67,7 @@ impl DeadLetters {
             container,
             config: config.clone(),
             metrics: metrics.clone(),
+            seen: Mutex::default(),
         };
         Ok(DeadLetters {
             letters,
@@ -75,7 +76,8 @@ impl DeadLetters {
     }
 
     /// Stores a refused operation; tries again like any other write. Its id follows from its content, so that a replay after
-    /// a restore writes the same letter. What the container does not take as JSON is stored as text, what is too large is cut.
+    /// a restore writes the same letter. What the container does not take as JSON is stored as text, what is no text as base64, and what is
+    /// too large is cut.
     ///
     /// # Errors
     /// The failure of the last attempt.
@@ -130,7 +132,7 @@ impl DeadLetters {
 enum Kept {
     /// Byte for byte, as a value of the letter.
     Json,
-    /// As a text of at most so many bytes, its escapes included.
+    /// As a text of at most so many bytes, its escapes included; in base64 where it is no UTF-8.
     Text(usize),
 }
 
@@ -243,12 +245,23 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
     ]);
     let (key, document_id) = (String::from_utf8_lossy(op.sent_key()), op.id_text());
     let ((key, key_whole), (document_id, id_whole)) = (cut(&key, MAX_TEXT), cut(&document_id, MAX_TEXT));
-    let (document, whole): (Cow<'_, str>, bool) = match kept {
-        Kept::Json => (String::from_utf8_lossy(op.body()), true),
-        Kept::Text(most) => {
-            let text = String::from_utf8_lossy(op.body());
-            let (text, whole) = cut(&text, most);
+    let mut base64 = false;
+    let (document, whole): (Cow<'_, str>, bool) = match (kept, std::str::from_utf8(op.body())) {
+        (Kept::Json, Ok(text)) => (text.into(), true),
+        (Kept::Text(most), Ok(text)) => {
+            let (text, whole) = cut(text, most);
             (json!(text).to_string().into(), whole)
+        }
+        (_, Err(_)) => {
+            base64 = true;
+            let most = match kept {
+                Kept::Json => MAX_KEPT,
+                Kept::Text(most) => most,
+            };
+            // Three bytes are four characters, and the part can be decoded as it is.
+            let bytes = &op.body()[..op.body().len().min(most / 4 * 3)];
+            let text = azure_core::base64::encode(bytes);
+            (json!(text).to_string().into(), bytes.len() == op.body().len())
         }
     };
     let mut json = json!({
@@ -259,7 +272,7 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         "status": error.status,
         "subStatus": error.sub_status,
         "message": cut(&error.message, MAX_TEXT).0,
-        "activityId": error.activity_id,
+        "activityId": cut(&error.activity_id, MAX_TEXT).0,
         "time": to_rfc3339(&OffsetDateTime::now_utc()),
         "documentId": document_id,
         "partitionKey": key,
@@ -267,6 +280,10 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         "truncated": !(whole && key_whole && id_whole),
     })
     .to_string();
+    if base64 {
+        json.pop();
+        json.push_str(",\"documentEncoding\":\"base64\"}");
+    }
     // The document's own bytes, not a tree of it: numbers keep their digits, and any depth is the service's to judge.
     json.pop();
     json.push_str(",\"document\":");
@@ -401,8 +418,62 @@ mod tests {
             assert!(!embeds(document), "{}", String::from_utf8_lossy(document));
             let letter = letter("c", &operation(document), &error, Kept::Text(MAX_KEPT));
             let kept = parsed(&letter);
-            assert_eq!(kept["document"], json!(String::from_utf8_lossy(document)));
+            let text = kept["document"].as_str().unwrap();
+            match std::str::from_utf8(document) {
+                Ok(document) => assert_eq!((text, kept.get("documentEncoding")), (document, None)),
+                Err(_) => {
+                    assert_eq!(kept["documentEncoding"], "base64");
+                    assert_eq!(azure_core::base64::decode(text).unwrap(), document);
+                }
+            }
             assert_eq!(kept["truncated"], false);
+        }
+    }
+
+    /// Whatever a record brings along, its letter is one that the service takes.
+    #[test]
+    fn a_letter_is_bounded_whatever_is_in_it() {
+        let binary: Vec<u8> = (0..900_000u32).map(|n| (n % 251) as u8 | 0x80).collect();
+        let (long, control) = ("x".repeat(3_000_000), "\u{1}".repeat(3_000_000));
+        let bodies = [
+            &binary[..],
+            &[0xff; 3_000_000],
+            long.as_bytes(),
+            control.as_bytes(),
+        ];
+        for text in [&long, &control, &"\u{fffd}".repeat(900_000)] {
+            for body in bodies {
+                let new = NewOperation {
+                    token: 0,
+                    kind: OperationKind::Refused,
+                    id: text,
+                    partition_key: text,
+                    if_match: "",
+                    document: body,
+                };
+                let op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+                let error = CoreError {
+                    activity_id: text.clone(),
+                    ..CoreError::new(Kind::BadRequest, text.clone())
+                };
+                let letter = letter("c", &op, &error, Kept::Text(MAX_KEPT));
+                assert!(letter.json.len() < 2 * 1024 * 1024, "{}", letter.json.len());
+                let kept = parsed(&letter);
+                assert_eq!(kept["truncated"], true);
+                assert!(text.starts_with(kept["documentId"].as_str().unwrap()));
+                let document = kept["document"].as_str().unwrap();
+                match kept.get("documentEncoding") {
+                    Some(encoding) => {
+                        assert_eq!(encoding, "base64");
+                        let decoded = azure_core::base64::decode(document).unwrap();
+                        assert!(body.starts_with(&decoded));
+                        assert_eq!(decoded.len() == body.len(), body.len() == binary.len());
+                    }
+                    None => assert!(body.starts_with(document.as_bytes())),
+                }
+                // Control characters take six bytes each.
+                assert!(document.len() > 300_000);
+            }
         }
     }
 

@@ -22,7 +22,7 @@ mod wire;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -36,14 +36,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::account::{look_up_at_opening, open_blocking, Account};
+use crate::account::{look_up_at_opening, open_blocking, within, Account};
 use crate::config::{Config, FailureMode};
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 use crate::metrics::Metrics;
 use crate::retry::Attempts;
 use crate::source::panic_text;
-use crate::status::{Blame, Next};
+use crate::status::{Blame, Fate, Next};
 
 use dead_letter::DeadLetters;
 use operation::{canonical_key, Refusal};
@@ -69,6 +69,15 @@ const LETTERS: usize = 4;
 /// Refused operations that may wait for their dead letters before nothing else is sent: what is refused faster than it can be stored must
 /// not fill the memory.
 const MAX_WAITING_LETTERS: usize = 100;
+
+/// Bytes of partition keys whose place is remembered.
+const KEY_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A bulk request that has been under way for so long holds up no operations that do not fill the next one.
+const HANGING: Duration = Duration::from_millis(500);
+
+/// Failures of unknown fate after which a bulk request is sent again in halves: a server may answer so to one document among a hundred.
+const CUT_AFTER: u32 = 3;
 
 /// How long `close` waits for requests to end.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -137,6 +146,8 @@ enum Form {
 }
 
 struct Partition {
+    /// Tells it apart from an earlier one of the same id: an id may go with one map and come back with the next.
+    serial: u64,
     /// The service's id of the range, for the bulk request's header.
     id: Arc<str>,
     min: EffectivePartitionKey,
@@ -146,23 +157,37 @@ struct Partition {
     parts: VecDeque<Vec<Operation>>,
     /// Bulk requests.
     in_flight: usize,
-    /// Set by a 429 or a 410: nothing is sent before.
+    /// All requests, those for one operation among them.
+    under_way: usize,
+    /// Set by a 410: nothing is sent before.
     not_before: Option<Instant>,
+    /// Set by a 429: nothing is sent before, and what moves on to another partition takes it along.
+    throttled_until: Option<Instant>,
+    /// When the last bulk request was sent.
+    last_sent: Option<Instant>,
+    /// A timer is running for operations that wait behind a request that does not come back.
+    timer: bool,
     form: Form,
 }
 
 /// What has not come back of a submission, and the outcomes that wait for the last of it.
 struct Submission {
     open: usize,
+    /// The token of each operation until its outcome is there, in the order of the frame.
+    tokens: Vec<Option<u64>>,
     good: Vec<Outcome>,
 }
 
 struct Engine {
     partitions: Vec<Partition>,
+    /// Partitions so far, by which they are numbered.
+    serials: u64,
     /// By number.
     submissions: HashMap<u64, Submission, BuildHasherDefault<Identity>>,
     /// Partition key text to its place.
     places: HashMap<Box<[u8]>, Place>,
+    /// Bytes of their texts.
+    place_bytes: usize,
     /// Documents with an operation under way, and the operations that wait behind it: seldom any, so that an entry stays small.
     #[expect(
         clippy::box_collection,
@@ -179,9 +204,11 @@ struct Engine {
     /// The partitions are being read.
     refreshing: bool,
     /// Refused operations that wait for their dead letters.
-    letters: VecDeque<(Operation, CoreError)>,
-    /// Dead letters that are being stored.
-    storing: usize,
+    letters: VecDeque<(Operation, CoreError, Instant)>,
+    /// Dead letters that are being stored, by when their operations were refused.
+    storing: Vec<Instant>,
+    /// A bug has left the engine in a state that nobody knows: nothing is taken or sent any more.
+    broken: Option<CoreError>,
 }
 
 /// Where a partition key belongs.
@@ -199,8 +226,8 @@ struct Request {
     operations: Vec<Operation>,
     /// `None`: one operation alone.
     bulk_range: Option<Arc<str>>,
-    /// The partition that it was taken from.
-    partition: Arc<str>,
+    /// The serial number of the partition that it was taken from.
+    partition: u64,
 }
 
 /// What came back.
@@ -254,30 +281,31 @@ impl Sink {
             container,
             config: config.clone(),
             metrics: metrics.clone(),
+            seen: Mutex::default(),
         };
         let partitions = look_up_at_opening(&config, || service.partitions(false)).await?;
-        Ok(Self::start(
+        Self::start(
             Box::new(service),
             dead_letters,
             partitions,
             config,
             metrics,
             runtime,
-        ))
+        )
     }
 
     /// A sink over any service, on a runtime of the caller's: for benchmarks and tests.
     #[doc(hidden)]
     pub fn over(service: Box<dyn Service>, config: Config, runtime: &Handle) -> Result<Sink> {
         let partitions = runtime.block_on(service.partitions(false))?;
-        Ok(Self::start(
+        Self::start(
             service,
             None,
             partitions,
             Arc::new(config),
             Arc::default(),
             runtime.clone(),
-        ))
+        )
     }
 
     fn start(
@@ -287,13 +315,27 @@ impl Sink {
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         runtime: Handle,
-    ) -> Sink {
+    ) -> Result<Sink> {
+        if partitions.is_empty() {
+            return Err(CoreError::new(
+                Kind::Transient,
+                format!(
+                    "the service names no partitions of container '{}'; try again",
+                    config.container
+                ),
+            ));
+        }
         // Unbounded, but never fuller than what was submitted, and that the writer bounds with its own buffers.
         let (done, outcomes) = crossbeam_channel::unbounded();
         let engine = Engine {
-            partitions: partitions.into_iter().map(Partition::new).collect(),
+            serials: partitions.len() as u64,
+            partitions: (0..)
+                .zip(partitions)
+                .map(|(serial, p)| Partition::new(serial, p))
+                .collect(),
             submissions: HashMap::default(),
             places: HashMap::new(),
+            place_bytes: 0,
             busy: HashMap::default(),
             held: HashMap::default(),
             in_flight: 0,
@@ -301,7 +343,8 @@ impl Sink {
             turn: 0,
             refreshing: false,
             letters: VecDeque::new(),
-            storing: 0,
+            storing: Vec::new(),
+            broken: None,
         };
         let inner = Arc::new(Inner {
             service,
@@ -315,7 +358,7 @@ impl Sink {
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         });
-        Sink { inner, outcomes }
+        Ok(Sink { inner, outcomes })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -329,7 +372,13 @@ impl Sink {
     pub fn metrics(&self) -> &Metrics {
         let (now, metrics) = (Instant::now(), &self.inner.metrics);
         let engine = self.inner.lock();
-        let held = engine.held.values().min().map(|since| now.duration_since(*since));
+        let letters = engine
+            .letters
+            .iter()
+            .map(|(_, _, since)| since)
+            .chain(&engine.storing);
+        let held = engine.held.values().chain(letters).min();
+        let held = held.map(|since| now.duration_since(*since));
         // A failure is held up from its first moment on.
         let held = held.map_or(0, |h| (h.as_millis() as u64).max(1));
         metrics.held_millis.store(held, Relaxed);
@@ -416,14 +465,19 @@ pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
 }
 
 impl Partition {
-    fn new((id, min): (String, EffectivePartitionKey)) -> Self {
+    fn new(serial: u64, (id, min): (String, EffectivePartitionKey)) -> Self {
         Partition {
+            serial,
             id: id.into(),
             min,
             queue: VecDeque::new(),
             parts: VecDeque::new(),
             in_flight: 0,
+            under_way: 0,
             not_before: None,
+            throttled_until: None,
+            last_sent: None,
+            timer: false,
             form: Form::Bulk { suspicions: 0 },
         }
     }
@@ -437,20 +491,26 @@ impl Partition {
         self.queue.insert(at, op);
     }
 
-    fn hold(&mut self, wait: Duration) {
-        self.not_before = self.not_before.max(Some(Instant::now() + wait));
+    /// Sends nothing for a while, because of a 429 or of something else.
+    fn hold(&mut self, wait: Duration, throttled: bool) {
+        let until = match throttled {
+            true => &mut self.throttled_until,
+            false => &mut self.not_before,
+        };
+        *until = (*until).max(Some(Instant::now() + wait));
     }
 
     /// The next request, if there is one that may be sent now.
     fn next(&mut self, now: Instant, config: &Config) -> Option<Request> {
-        if self.not_before.is_some_and(|t| t > now) {
+        if self.not_before.max(self.throttled_until).is_some_and(|t| t > now) {
             return None;
         }
-        let request = |operations, bulk: Option<&Arc<str>>, partition: &Arc<str>| {
+        let partition = self.serial;
+        let request = |operations, bulk: Option<&Arc<str>>| {
             Some(Request {
                 operations,
                 bulk_range: bulk.cloned(),
-                partition: partition.clone(),
+                partition,
             })
         };
         let free = self.in_flight < config.partition_concurrency;
@@ -458,18 +518,18 @@ impl Partition {
             let exhausted =
                 |op: &Operation| op.refusal.as_ref().is_some_and(|r| r.note(|_| ()).is_exhausted());
             if part.first().is_some_and(exhausted) {
-                for mut op in part.drain(1..).rev() {
-                    op.alone = true;
+                part.iter_mut().for_each(|op| op.alone = !op.needs_bulk);
+                for op in part.drain(1..).rev() {
                     self.parts.push_front(vec![op]);
                 }
-                part[0].alone = true;
             }
             if part[0].alone {
-                return request(part, None, &self.id);
+                return request(part, None);
             }
             if free {
                 self.in_flight += 1;
-                return request(part, Some(&self.id), &self.id);
+                self.last_sent = Some(now);
+                return request(part, Some(&self.id));
             }
             self.parts.push_front(part);
         }
@@ -480,18 +540,38 @@ impl Partition {
                 *probing = true;
                 true
             }
-            Form::OneByOne { .. } => return request(vec![self.queue.pop_front()?], None, &self.id),
+            Form::OneByOne { .. } => {
+                // What only a bulk request can carry waits for the form to come back.
+                let at = self.queue.iter().position(|op| !op.needs_bulk)?;
+                return request(vec![self.queue.remove(at)?], None);
+            }
         };
         if first.alone || !config.bulk {
-            return request(vec![self.queue.pop_front()?], None, &self.id);
+            return request(vec![self.queue.pop_front()?], None);
         }
         let most = if probe { PROBE } else { config.max_operations };
-        if !probe && self.in_flight > 0 && !(free && fills_request(&self.queue, config)) {
+        let hangs = self.last_sent.is_none_or(|sent| sent + HANGING <= now);
+        if !probe && self.in_flight > 0 && !(free && (hangs || fills_request(&self.queue, config))) {
             return None;
         }
         let operations = take_batch(&mut self.queue, most, config.max_request_bytes);
         self.in_flight += 1;
-        request(operations, Some(&self.id), &self.id)
+        self.last_sent = Some(now);
+        request(operations, Some(&self.id))
+    }
+
+    /// How long until something may be sent that no answer will set going: the form is due to be tried, or a request hangs.
+    fn unasked_wait(&self, now: Instant) -> Option<Duration> {
+        self.queue.front()?;
+        match self.form {
+            Form::OneByOne {
+                until,
+                probing: false,
+                ..
+            } => Some(until.saturating_duration_since(now).max(Duration::from_millis(1))),
+            Form::Bulk { .. } if self.in_flight > 0 => Some(HANGING),
+            _ => None,
+        }
     }
 
     /// The form was refused and every operation of the request taken alone.
@@ -548,15 +628,17 @@ impl Engine {
                 let after = self
                     .partitions
                     .partition_point(|p| &p.min <= range.min_inclusive());
+                let bytes = op.partition_key().len() + key.text.len();
                 let canonical = (key.text.as_bytes() != op.partition_key()).then(|| key.text.into());
                 let place = Place {
                     partition: after.saturating_sub(1),
                     hash: key.hash,
                     canonical,
                 };
-                if self.places.len() >= KEY_CACHE {
-                    self.places.clear();
+                if self.places.len() >= KEY_CACHE || self.place_bytes + bytes > KEY_CACHE_BYTES {
+                    self.forget_places();
                 }
+                self.place_bytes += bytes;
                 // A copy: a part of the frame would keep all of it.
                 self.places.insert(op.partition_key().into(), place.clone());
                 place
@@ -566,9 +648,22 @@ impl Engine {
         Ok((place, document))
     }
 
-    /// The partition of this id, if it is still there.
-    fn partition(&mut self, id: &str) -> Option<&mut Partition> {
-        self.partitions.iter_mut().find(|p| &*p.id == id)
+    fn forget_places(&mut self) {
+        self.places.clear();
+        self.place_bytes = 0;
+    }
+
+    /// The partition of this serial number, if it is still there.
+    fn partition(&mut self, serial: u64) -> Option<&mut Partition> {
+        self.partitions.iter_mut().find(|p| p.serial == serial)
+    }
+
+    /// A request has come back.
+    fn came_back(&mut self, serial: u64) {
+        self.in_flight -= 1;
+        if let Some(p) = self.partition(serial) {
+            p.under_way -= 1;
+        }
     }
 }
 
@@ -591,11 +686,13 @@ impl Inner {
         }
         let open = operations.len();
         let submission = this.submitted.fetch_add(1, Relaxed);
+        let tokens = operations.iter().map(|op| Some(op.token)).collect();
         let mut refused = Vec::new();
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
         let mut fit = Vec::with_capacity(open);
-        for mut op in operations {
+        for (at, mut op) in operations.into_iter().enumerate() {
             op.submission = submission;
+            op.place_in_submission = at;
             match op.check() {
                 Ok(()) => fit.push(op),
                 Err(e) => refused.push((op, e)),
@@ -603,13 +700,19 @@ impl Inner {
         }
         let mut engine = this.lock();
         let good = Vec::with_capacity(open);
-        engine.submissions.insert(submission, Submission { open, good });
+        engine
+            .submissions
+            .insert(submission, Submission { open, tokens, good });
+        if let Some(error) = engine.broken.clone() {
+            return this.fail_all(&mut engine, &error);
+        }
         for mut op in fit {
             match engine.place(&op, this.service.key_definition()) {
                 Ok((place, document)) => {
                     op.document = document;
                     op.canonical_key = place.canonical;
                     op.alone = 2 + wire::bulk_size(&op) > this.config.max_request_bytes;
+                    op.needs_bulk = this.config.bulk && !op.alone && wire::check_address(&op).is_err();
                     op.turn = engine.turns;
                     engine.turns += 1;
                     match engine.busy.entry(document) {
@@ -633,33 +736,58 @@ impl Inner {
         }
     }
 
-    /// Puts an operation whose document it already holds into its partition's queue, at its place in time.
+    /// Puts an operation whose document it already holds, and that counts as waiting, into its partition's queue, at its place in time.
     fn enqueue_again(&self, engine: &mut Engine, op: Operation) {
-        let partition = match engine.place(&op, self.service.key_definition()) {
+        let partition = self.place_again(engine, &op);
+        engine.partitions[partition].enqueue(op);
+    }
+
+    fn place_again(&self, engine: &mut Engine, op: &Operation) -> usize {
+        match engine.place(op, self.service.key_definition()) {
             Ok((place, _)) => place.partition,
             // It was placed before, with the same key.
             Err(_) => 0,
-        };
-        engine.partitions[partition].enqueue(op);
-        self.metrics.operations_waiting.fetch_add(1, Relaxed);
+        }
     }
 
     /// Sends what may be sent now.
     fn pump(this: &Arc<Self>, engine: &mut Engine) {
-        if engine.letters.len() >= MAX_WAITING_LETTERS {
+        if engine.letters.len() >= MAX_WAITING_LETTERS || engine.broken.is_some() {
             return;
         }
-        let n = engine.partitions.len();
+        let (n, most) = (engine.partitions.len(), this.config.max_concurrency);
         let (mut idle, now) = (0, Instant::now());
-        while idle < n && engine.in_flight < this.config.max_concurrency {
+        let mut without = engine.partitions.iter().filter(|p| p.under_way == 0).count();
+        while idle < n && engine.in_flight < most {
             let at = engine.turn % n;
             engine.turn = engine.turn.wrapping_add(1);
-            let Some(request) = engine.partitions[at].next(now, &this.config) else {
+            let partition = &mut engine.partitions[at];
+            // The last places are kept for partitions that have none: one whose requests hang must not stop all.
+            let kept = without.min(most / 4);
+            let request = match partition.under_way > 0 && most - engine.in_flight <= kept {
+                true => None,
+                false => partition.next(now, &this.config),
+            };
+            let Some(mut request) = request else {
                 idle += 1;
+                let wait = partition.unasked_wait(now).filter(|_| !partition.timer);
+                if let Some(wait) = wait {
+                    partition.timer = true;
+                    Self::look_again(this, partition.serial, wait);
+                }
                 continue;
             };
             idle = 0;
+            without -= usize::from(partition.under_way == 0);
+            partition.under_way += 1;
             engine.in_flight += 1;
+            for op in &mut request.operations {
+                // Time in which nothing was asked for it is none in which it failed.
+                let waited = op.ready.take().map(|ready| now.saturating_duration_since(ready));
+                if let (Some(attempts), Some(waited)) = (&mut op.attempts, waited) {
+                    attempts.leave_out(waited);
+                }
+            }
             this.metrics
                 .operations_waiting
                 .fetch_sub(request.operations.len() as u64, Relaxed);
@@ -677,10 +805,29 @@ impl Inner {
         });
     }
 
+    /// Looks again after a while what may be sent for a partition whose operations wait for nothing that comes by itself.
+    fn look_again(this: &Arc<Self>, serial: u64, wait: Duration) {
+        let me = this.clone();
+        Self::spawn(this, async move {
+            tokio::time::sleep(wait).await;
+            let mut engine = me.lock();
+            if let Some(p) = engine.partition(serial) {
+                p.timer = false;
+            }
+            Self::pump(&me, &mut engine);
+        });
+    }
+
+    /// Runs a task until the sink is closed. When it panics, what it held and what it left behind is unknown: everything that has not come
+    /// back then does, as failed.
     fn spawn(this: &Arc<Self>, task: impl std::future::Future<Output = ()> + Send + 'static) {
-        let cancelled = this.cancelled.clone();
+        let (cancelled, me) = (this.cancelled.clone(), this.clone());
         let guarded = async move {
-            cancelled.run_until_cancelled(task).await;
+            let task = std::panic::AssertUnwindSafe(task).catch_unwind();
+            if let Some(Err(panic)) = cancelled.run_until_cancelled(task).await {
+                let why = format!("panic in the sink: {}; restart the job", panic_text(&*panic));
+                me.fail_all(&mut me.lock(), &CoreError::internal(why));
+            }
         };
         this.tasks.spawn_on(guarded, &this.runtime);
     }
@@ -700,11 +847,51 @@ impl Inner {
         Self::conclude(&this, request, answer);
     }
 
+    /// Ends every operation that has not come back, and takes no more.
+    fn fail_all(&self, engine: &mut Engine, error: &CoreError) {
+        tracing::error!(target: "cosmosflink::sink", "{error}");
+        let error = engine.broken.get_or_insert_with(|| error.clone()).clone();
+        for (_, submission) in engine.submissions.drain() {
+            let open = submission.tokens.into_iter().flatten().map(|token| Outcome {
+                token,
+                result: OutcomeResult::Failed,
+                error: Some(Box::new(error.clone())),
+                status: 0,
+                attempts: 1,
+                request_charge: 0.0,
+            });
+            let failed: Vec<_> = open.collect();
+            self.metrics.failed.fetch_add(failed.len() as u64, Relaxed);
+            let _ = self.done.send(Message::Done([submission.good, failed].concat()));
+        }
+        engine.partitions.iter_mut().for_each(|p| {
+            p.queue.clear();
+            p.parts.clear();
+        });
+        engine.busy.clear();
+        engine.held.clear();
+        engine.letters.clear();
+        self.metrics.operations_waiting.store(0, Relaxed);
+        self.metrics.bytes_buffered.store(0, Relaxed);
+    }
+
     async fn perform(this: &Arc<Self>, request: &Request) -> Answer {
         match (&request.bulk_range, request.operations.as_slice()) {
             (None, [single]) => Answer::Each(vec![this.service.point(single).await]),
             (Some(range), batch) => match this.service.bulk(batch, range).await {
                 Ok(results) => Answer::Each(results),
+                // It may be the partition that has moved or the form that is not taken, or the container that is not there.
+                Err(e) if e.next == Next::Reroute || e.next == Next::Halve && e.kind == Kind::NotFound => {
+                    let check = this.service.check().await.err();
+                    let check = check.filter(|c| c.next == Next::End || e.next == Next::Halve);
+                    Answer::Whole(match check {
+                        Some(check) => CoreError {
+                            request_charge: e.request_charge,
+                            ..check
+                        },
+                        None => e,
+                    })
+                }
                 Err(e) => Answer::Whole(e),
             },
             (None, batch) => Answer::Whole(CoreError::internal(format!(
@@ -722,38 +909,40 @@ impl Inner {
             partition,
         } = request;
         let in_bulk = bulk_range.is_some();
-        let results = match answer {
+        let mut results = match answer {
             Answer::Each(results) => results,
             Answer::Whole(e) if e.next == Next::Halve && in_bulk => {
-                return Self::halve(this, operations, &partition, &e);
+                return Self::halve(this, operations, partition, e);
             }
             Answer::Whole(mut e) => {
-                if in_bulk && e.next == Next::End {
-                    this.metrics.bulk_refused.fetch_add(1, Relaxed);
-                }
                 // Each bears its share.
                 e.request_charge /= operations.len().max(1) as f64;
                 let each = operations.into_iter().map(|op| {
                     let result = OperationResult::failed(e.clone());
                     (op, result)
                 });
-                return Self::settle(this, each.collect(), &partition, in_bulk.then_some(false));
+                return Self::settle(this, each.collect(), partition, in_bulk.then_some(false));
             }
         };
+        results.resize_with(operations.len(), || {
+            OperationResult::failed(CoreError::internal(
+                "there are fewer results than operations in the request",
+            ))
+        });
         let each = operations.into_iter().zip(results).map(|(mut op, result)| {
             if let Some(refusal) = op.refusal.take_if(|_| in_bulk) {
                 refusal.note(|s| s.form_is_taken = true);
             }
             (op, result)
         });
-        Self::settle(this, each.collect(), &partition, in_bulk.then_some(true));
+        Self::settle(this, each.collect(), partition, in_bulk.then_some(true));
     }
 
     /// Cuts a bulk request that was refused as a whole.
-    fn halve(this: &Arc<Self>, mut operations: Vec<Operation>, partition: &Arc<str>, error: &CoreError) {
+    fn halve(this: &Arc<Self>, mut operations: Vec<Operation>, partition: u64, error: CoreError) {
         this.metrics.bulk_refused.fetch_add(1, Relaxed);
         this.metrics.retries.fetch_add(1, Relaxed);
-        tracing::debug!(target: "cosmosflink::sink", "a bulk request of {} operations for partition {partition} was refused: {error}", operations.len());
+        tracing::debug!(target: "cosmosflink::sink", "a bulk request of {} operations was refused: {error}", operations.len());
         let count = operations.len();
         let share = error.request_charge / count.max(1) as f64;
         // Operations of another search that were retried meanwhile may be among them: then this one begins anew.
@@ -773,6 +962,28 @@ impl Inner {
             op.fate = op.fate.max(error.fate);
             op.refusal = Some(refusal.clone());
         }
+        let form_is_taken = refusal.note(|_| ()).form_is_taken;
+        if matches!(&operations[..], [op] if op.needs_bulk && !form_is_taken) {
+            // It cannot go alone, and the form may come back: it waits for that, and counts as one that would have been taken alone.
+            operations[0].refusal = None;
+            this.ended_alone(&mut this.lock(), &refusal, partition, None);
+            let why = wire::check_address(&operations[0]).err().map(|e| e.message);
+            let later = CoreError {
+                next: Next::Retry,
+                blame: Blame::Everybody,
+                request_charge: 0.0,
+                message: format!(
+                    "{}; and the service refuses bulk requests: {}",
+                    why.unwrap_or_default(),
+                    error.message
+                ),
+                ..error
+            };
+            let each = operations
+                .into_iter()
+                .map(|op| (op, OperationResult::failed(later.clone())));
+            return Self::settle(this, each.collect(), partition, Some(false));
+        }
         let second = operations.split_off(count / 2);
         let parts = match operations.is_empty() {
             true => {
@@ -783,7 +994,7 @@ impl Inner {
             false => vec![operations, second],
         };
         let mut engine = this.lock();
-        engine.in_flight -= 1;
+        engine.came_back(partition);
         this.metrics.operations_waiting.fetch_add(count as u64, Relaxed);
         match engine.partition(partition) {
             Some(p) => {
@@ -793,7 +1004,6 @@ impl Inner {
             // It was split meanwhile.
             None => {
                 for op in parts.into_iter().flatten() {
-                    this.metrics.operations_waiting.fetch_sub(1, Relaxed);
                     this.enqueue_again(&mut engine, op);
                 }
             }
@@ -806,7 +1016,7 @@ impl Inner {
         &self,
         engine: &mut Engine,
         refusal: &Refusal,
-        partition: &str,
+        partition: u64,
         failure: Option<&CoreError>,
     ) {
         // A conflict and the like is an answer that it would have had in bulk too.
@@ -830,48 +1040,61 @@ impl Inner {
 
     /// Settles, retries or routes anew each operation of a request. `bulk`: whether it was taken as a bulk request; `None` where it was
     /// one operation alone.
-    fn settle(
-        this: &Arc<Self>,
-        each: Vec<(Operation, OperationResult)>,
-        partition: &Arc<str>,
-        bulk: Option<bool>,
-    ) {
+    fn settle(this: &Arc<Self>, each: Vec<(Operation, OperationResult)>, partition: u64, bulk: Option<bool>) {
         let mut good = Vec::with_capacity(each.len());
         let mut failures = Vec::new();
-        let (mut again, mut again_after) = (Vec::new(), Duration::ZERO);
-        let (mut held, mut hold) = (Vec::new(), None);
-        let mut moved = false;
+        let whole = bulk == Some(false);
+        let (mut again, mut again_after) = (Vec::new(), Pause::default());
+        let (mut held, mut hold) = (Vec::new(), Pause::default());
+        let (mut moved, mut throttled) = (false, false);
+        // A whole request that keeps failing, nobody knows why, may do so for the sake of one operation.
+        let mut cut = whole && each.len() > 1;
         let now = tokio::time::Instant::now();
+        if let (true, Some(error)) = (whole, each.first().and_then(|(_, r)| r.error.as_ref())) {
+            this.metrics.failure(error);
+        }
         for (mut op, result) in each {
             op.request_charge += result.request_charge;
             let Some(error) = result.error.filter(|e| e.next != Next::Done) else {
                 good.push((op, result.status));
                 continue;
             };
-            this.metrics.failure(&error);
+            if !whole {
+                this.metrics.failure(&error);
+            }
             op.fate = op.fate.max(error.fate);
+            cut &= error.fate == Fate::Unknown;
             let attempts = op
                 .attempts
                 .get_or_insert_with(|| Box::new(Attempts::new(&this.config.retry)));
             match attempts.next(&error, now) {
                 None => failures.push((op, error)),
                 Some(wait) => {
-                    this.metrics.retries.fetch_add(1, Relaxed);
+                    cut &= attempts.made() > CUT_AFTER;
+                    let made = attempts.made();
                     // What holds the whole partition waits in its queue, for its wait or for a new map; the rest waits for itself.
                     if matches!(error.next, Next::Wait | Next::Reroute) {
                         moved |= error.next == Next::Reroute;
-                        hold = hold.max(Some(wait));
+                        throttled |= error.next == Next::Wait;
+                        hold.add(&error, made, wait);
                         held.push(op);
                     } else {
-                        again_after = again_after.max(wait);
+                        again_after.add(&error, made, wait);
                         again.push(op);
                     }
                 }
             }
         }
+        let retried = again.len() + held.len();
+        this.metrics
+            .retries
+            .fetch_add(if whole { retried.min(1) } else { retried } as u64, Relaxed);
+        this.metrics.operations_waiting.fetch_add(retried as u64, Relaxed);
         this.metrics.records.fetch_add(good.len() as u64, Relaxed);
+        let hold = (!held.is_empty()).then(|| hold.wait());
+        let mut again_after = again_after.wait();
         let mut engine = this.lock();
-        engine.in_flight -= 1;
+        engine.came_back(partition);
         let still_there = match engine.partition(partition) {
             Some(p) => {
                 if let Some(taken) = bulk {
@@ -882,7 +1105,7 @@ impl Inner {
                     }
                 }
                 if let Some(wait) = hold {
-                    p.hold(wait);
+                    p.hold(wait, throttled);
                 }
                 true
             }
@@ -899,7 +1122,13 @@ impl Inner {
         for op in held.iter().chain(&again) {
             engine.held.entry(op.document).or_insert_with(|| now.into_std());
         }
-        for op in held {
+        if let Some(wait) = hold.filter(|_| throttled && !still_there) {
+            // The wait that was asked for is that of the partition, which is gone: it waits for itself.
+            again_after = again_after.max(wait);
+            again.append(&mut held);
+        }
+        for mut op in held {
+            op.ready = hold.map(|wait| now.into_std() + wait);
             this.enqueue_again(&mut engine, op);
         }
         // What was routed by an older map is routed by the new one already.
@@ -914,8 +1143,18 @@ impl Inner {
             let me = this.clone();
             Self::spawn(this, async move {
                 tokio::time::sleep(again_after).await;
-                let mut engine = me.lock();
-                again.into_iter().for_each(|op| me.enqueue_again(&mut engine, op));
+                let (mut engine, ready) = (me.lock(), Instant::now());
+                if engine.broken.is_some() {
+                    return;
+                }
+                again.iter_mut().for_each(|op| op.ready = Some(ready));
+                match engine.partition(partition) {
+                    Some(p) if cut => {
+                        let second = again.split_off(again.len() / 2);
+                        p.parts.extend([again, second]);
+                    }
+                    _ => again.into_iter().for_each(|op| me.enqueue_again(&mut engine, op)),
+                }
                 Self::pump(&me, &mut engine);
             });
         }
@@ -924,12 +1163,8 @@ impl Inner {
         let freed = good.iter().map(|(op, _)| op.size() as u64).sum();
         this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);
         for (op, status) in good {
-            let submission = op.submission;
-            this.deliver(
-                &mut engine,
-                submission,
-                outcome(op, OutcomeResult::Ok, None, status),
-            );
+            let place = (op.submission, op.place_in_submission);
+            this.deliver(&mut engine, place, outcome(op, OutcomeResult::Ok, None, status));
         }
         drop(engine);
         for (op, error) in failures {
@@ -943,11 +1178,8 @@ impl Inner {
             return;
         };
         match waiting.get_mut().as_mut().and_then(|w| w.pop_front()) {
-            Some(op) => {
-                // It was counted as waiting since it came.
-                self.metrics.operations_waiting.fetch_sub(1, Relaxed);
-                self.enqueue_again(engine, op);
-            }
+            // It counts as waiting since it came.
+            Some(op) => self.enqueue_again(engine, op),
             None => drop(waiting.remove()),
         }
     }
@@ -956,7 +1188,9 @@ impl Inner {
     /// operations that asked for it have their own, and ask again.
     async fn refresh(this: Arc<Self>) {
         tracing::info!(target: "cosmosflink::sink", "partitions of '{}' have moved; reading them again", this.config.container);
-        let read = std::panic::AssertUnwindSafe(this.service.partitions(true))
+        // Shorter than the deadline of the operations, which ask again when it has come to nothing. The look-up that is given up goes on.
+        let limit = this.config.request_timeout.min(this.config.retry.deadline / 4);
+        let read = std::panic::AssertUnwindSafe(within(limit, this.service.partitions(true)))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(CoreError::internal(panic_text(&*panic))));
@@ -983,15 +1217,21 @@ impl Inner {
         for (id, min) in partitions {
             let partition = match old.remove(id.as_str()) {
                 Some(known) => Partition { min, ..known },
-                None => Partition::new((id, min)),
+                None => {
+                    engine.serials += 1;
+                    Partition::new(engine.serials - 1, (id, min))
+                }
             };
             engine.partitions.push(partition);
         }
-        engine.places.clear();
-        let gone = old.into_values();
-        for op in gone.flat_map(|p| p.queue.into_iter().chain(p.parts.into_iter().flatten())) {
-            self.metrics.operations_waiting.fetch_sub(1, Relaxed);
-            self.enqueue_again(engine, op);
+        engine.forget_places();
+        for gone in old.into_values() {
+            for op in gone.queue.into_iter().chain(gone.parts.into_iter().flatten()) {
+                let at = self.place_again(engine, &op);
+                let heir = &mut engine.partitions[at];
+                heir.throttled_until = heir.throttled_until.max(gone.throttled_until);
+                heir.enqueue(op);
+            }
         }
     }
 
@@ -1007,7 +1247,7 @@ impl Inner {
             }
             (FailureMode::DeadLetter, Some(_)) => {
                 let mut engine = this.lock();
-                engine.letters.push_back((op, error));
+                engine.letters.push_back((op, error, Instant::now()));
                 Self::store_letters(this, &mut engine);
             }
             _ => this.deliver_one(op, OutcomeResult::Failed, error),
@@ -1016,11 +1256,11 @@ impl Inner {
 
     /// Stores dead letters that wait, as many at a time as may be.
     fn store_letters(this: &Arc<Self>, engine: &mut Engine) {
-        while engine.storing < LETTERS {
-            let Some((op, error)) = engine.letters.pop_front() else {
+        while engine.storing.len() < LETTERS {
+            let Some((op, error, since)) = engine.letters.pop_front() else {
                 return;
             };
-            engine.storing += 1;
+            engine.storing.push(since);
             let me = this.clone();
             Self::spawn(this, async move {
                 let store = async {
@@ -1041,7 +1281,9 @@ impl Inner {
                     }
                 }
                 let mut engine = me.lock();
-                engine.storing -= 1;
+                if let Some(at) = engine.storing.iter().position(|s| *s == since) {
+                    engine.storing.swap_remove(at);
+                }
                 Self::store_letters(&me, &mut engine);
                 // What was held back by letters that wait.
                 Self::pump(&me, &mut engine);
@@ -1059,19 +1301,26 @@ impl Inner {
         }
         .fetch_add(1, Relaxed);
         self.metrics.bytes_buffered.fetch_sub(op.size() as u64, Relaxed);
-        let (submission, status) = (op.submission, error.status);
+        let (place, status) = ((op.submission, op.place_in_submission), error.status);
         let error = Box::new(error.while_doing(op.describe()));
         let outcome = outcome(op, result, Some(error), status);
-        self.deliver(&mut self.lock(), submission, outcome);
+        self.deliver(&mut self.lock(), place, outcome);
     }
 
     /// Sends what may be sent of a submission now that one more of its operations has ended.
-    fn deliver(&self, engine: &mut Engine, submission: u64, outcome: Outcome) {
+    fn deliver(&self, engine: &mut Engine, (submission, at): (u64, usize), outcome: Outcome) {
         let Entry::Occupied(mut entry) = engine.submissions.entry(submission) else {
-            debug_assert!(false, "submission {submission} has ended before its operations");
+            debug_assert!(
+                engine.broken.is_some(),
+                "submission {submission} has ended before its operations"
+            );
             return;
         };
         let waiting = entry.get_mut();
+        if waiting.tokens[at].take().is_none() {
+            debug_assert!(false, "operation {} comes back twice", outcome.token);
+            return;
+        }
         waiting.open -= 1;
         let last = waiting.open == 0;
         // Nobody listens after close.
@@ -1097,6 +1346,32 @@ fn outcome(op: Operation, result: OutcomeResult, error: Option<Box<CoreError>>, 
         status,
         attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
         request_charge: op.request_charge,
+    }
+}
+
+/// The pause before a request is sent again: one for all its operations.
+#[derive(Default)]
+struct Pause {
+    /// The backoff of the operation that has been tried most often, and how often that is. One draw only: the longest of a hundred would
+    /// be much the same for every writer.
+    own: (u32, Duration),
+    /// The longest that the service asked for.
+    asked: Duration,
+}
+
+impl Pause {
+    fn add(&mut self, error: &CoreError, made: u32, wait: Duration) {
+        if error.retry_after_ms.is_some_and(|ms| ms > 0) {
+            self.asked = self.asked.max(wait);
+        } else if made > self.own.0 {
+            self.own = (made, wait);
+        }
+    }
+
+    /// Never shorter than asked for, and a little longer by chance: writers that were told the same must not come back at once.
+    fn wait(&self) -> Duration {
+        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        self.own.1.max(self.asked + self.asked.mul_f64(chance / 4.0))
     }
 }
 
@@ -1163,7 +1438,7 @@ mod tests {
     }
 
     fn partition(operations: Vec<Operation>) -> Partition {
-        let mut partition = Partition::new(("0".into(), EffectivePartitionKey::try_from("").unwrap()));
+        let mut partition = Partition::new(0, ("0".into(), EffectivePartitionKey::try_from("").unwrap()));
         operations.into_iter().for_each(|op| partition.enqueue(op));
         partition
     }
@@ -1243,6 +1518,36 @@ mod tests {
             partition.next(Instant::now(), &config).unwrap().operations.len(),
             100
         );
+    }
+
+    #[test]
+    fn a_request_has_one_pause_and_none_that_is_too_short() {
+        let config = config(&[]);
+        let error = |retry_after_ms| CoreError {
+            retry_after_ms,
+            ..CoreError::new(Kind::Transient, "x")
+        };
+        let pause = |asked: Option<u64>| {
+            let mut pause = Pause::default();
+            for _ in 0..100 {
+                let mut attempts = Attempts::new(&config.retry);
+                let error = error(asked);
+                let wait = attempts.next(&error, tokio::time::Instant::now()).unwrap();
+                pause.add(&error, attempts.made(), wait);
+            }
+            pause.wait()
+        };
+        // Between one step and two: the longest of a hundred draws is near two each time.
+        let step = config.retry.backoff;
+        let short = (0..100).filter(|_| pause(None) < step.mul_f64(1.5)).count();
+        assert!(
+            (20..=80).contains(&short),
+            "{short} of 100 are in the shorter half"
+        );
+        let asked = Duration::from_millis(1000);
+        let waits: Vec<_> = (0..20).map(|_| pause(Some(1000))).collect();
+        assert!(waits.iter().all(|w| *w >= asked && *w <= asked.mul_f64(1.25)));
+        assert!(waits.iter().any(|w| *w != waits[0]), "{waits:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyValue};
 use serde_json::value::RawValue;
@@ -70,6 +71,8 @@ pub struct Operation {
     pub canonical_key: Option<Arc<str>>,
     /// The submission that it came with.
     pub submission: u64,
+    /// Its place in that submission.
+    pub place_in_submission: usize,
     /// Where it stands among all operations of the sink, by when they came.
     pub turn: u64,
     /// Hash of partition key and id: what is under way for one document, is found by it. That two documents share
@@ -81,6 +84,10 @@ pub struct Operation {
     pub fate: Fate,
     /// Goes as a request of its own: it does not fit into a bulk request, or one was refused on its account.
     pub alone: bool,
+    /// Its id cannot stand in an address: only a bulk request can carry it.
+    pub needs_bulk: bool,
+    /// When its wait for another attempt is over: what passes from then on until it is sent is none of its own.
+    pub ready: Option<Instant>,
     /// The bulk request that was refused with it, until it is known on whose account.
     pub refusal: Option<Arc<Refusal>>,
     pub request_charge: f64,
@@ -415,11 +422,14 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             body,
             canonical_key: None,
             submission: 0,
+            place_in_submission: 0,
             turn: 0,
             document: 0,
             attempts: None,
             fate: Fate::NotCarriedOut,
             alone: false,
+            needs_bulk: false,
+            ready: None,
             refusal: None,
             request_charge: 0.0,
         });

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::Etag;
@@ -17,11 +17,11 @@ use azure_data_cosmos_driver::models::{
 
 use futures::future::BoxFuture;
 
-use crate::account::{write_options, Account};
+use crate::account::{read_options, within, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::metrics::Metrics;
-use crate::status::{Asked, Fate, Next};
+use crate::status::{Asked, Blame, Fate, Next};
 
 use super::operation::{canonical_key, Operation, OperationKind};
 
@@ -33,6 +33,14 @@ pub trait Service: Send + Sync + 'static {
 
     /// The physical partitions: id and inclusive lower bound, in order of the bounds. `refresh` asks the service again.
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>>;
+
+    /// Whether the container is the one that was opened.
+    ///
+    /// # Errors
+    /// A final one, everybody's, when it is gone or another one has its name; the look-up's own failure otherwise.
+    fn check(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Sends operations of one physical partition as one non-atomic bulk request.
     ///
@@ -54,7 +62,13 @@ pub struct Container {
     pub container: ContainerReference,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    /// When the service last said that the container is there.
+    pub seen: Mutex<Option<Instant>>,
 }
+
+/// How long it counts that the container was there: a document that is not found in a container that was deleted in between is not there
+/// either way.
+const SEEN: Duration = Duration::from_secs(1);
 
 /// The answer to one operation.
 pub struct OperationResult {
@@ -158,8 +172,9 @@ struct WireResult {
     sub_status_code: Option<u32>,
     #[serde(default)]
     request_charge: Option<f64>,
+    /// Whole or not: what is meant is clear.
     #[serde(default)]
-    retry_after_milliseconds: Option<u64>,
+    retry_after_milliseconds: Option<f64>,
     #[serde(default)]
     message: Option<String>,
 }
@@ -203,7 +218,7 @@ pub fn bulk_results(
                 let mut error =
                     CoreError::answered((r.status_code, sub_status), asked, before.max(resent), message);
                 error.activity_id = activity_id.to_owned();
-                error.retry_after_ms = r.retry_after_milliseconds;
+                error.retry_after_ms = r.retry_after_milliseconds.map(|ms| ms.ceil() as u64);
                 error.fate = error.fate.max(resent);
                 error.request_charge = r.request_charge.unwrap_or(0.0);
                 Box::new(error)
@@ -225,7 +240,14 @@ pub fn bulk_results(
 ///
 /// # Errors
 /// BadRequest, the record's own: the request would be about another document.
-fn check_address(id: &str) -> Result<()> {
+pub fn check_address(op: &Operation) -> Result<()> {
+    match op.kind {
+        OperationKind::Replace | OperationKind::Delete => check_id(&op.id_text()),
+        _ => Ok(()),
+    }
+}
+
+fn check_id(id: &str) -> Result<()> {
     if !id.contains(|c: char| c.is_ascii_control()) && !matches!(id, "." | "..") && !id.ends_with(' ') {
         return Ok(());
     }
@@ -241,6 +263,42 @@ fn check_address(id: &str) -> Result<()> {
 }
 
 impl Container {
+    /// Refuses to go on where the driver knows another container by this name: any user of the account that notices makes it send every
+    /// request to the new one from then on, without a word. Its cache answers; a request is made only where it was emptied.
+    async fn is_same(&self, asked: Asked) -> Result<()> {
+        let (name, driver) = (self.container.name(), &self.account.driver);
+        let database = self.container.database_name().unwrap_or(&self.config.database);
+        let known = driver
+            .resolve_container(database, name, read_options(&self.config))
+            .await
+            .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?;
+        match known.rid() == self.container.rid() {
+            true => Ok(()),
+            false => Err(recreated(asked, known.rid(), self.container.rid())),
+        }
+    }
+
+    /// Asks the service whether the container is there, unless it said so a moment ago.
+    async fn check_now(&self) -> Result<()> {
+        let asked_at = Instant::now();
+        let known = || self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        if known().is_some_and(|at| asked_at.duration_since(at) < SEEN) {
+            return Ok(());
+        }
+        let look_up = self.account.check_container(&self.config, &self.container);
+        match within(self.config.request_timeout, look_up).await {
+            Ok(()) => {
+                *known() = Some(asked_at);
+                Ok(())
+            }
+            Err(e) if e.kind == Kind::State => {
+                let error = recreated(Asked::Metadata, "another one", self.container.rid());
+                Err(error.while_doing(e.message))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     async fn execute(
         &self,
         operation: CosmosOperation,
@@ -258,16 +316,26 @@ impl Container {
         }
         let sent = operation.body().map_or(0, <[u8]>::len) as u64;
         metrics.bytes_sent.fetch_add(sent, Relaxed);
-        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        self.is_same(asked).await?;
+        let in_flight = InFlight::new(metrics);
         let started = Instant::now();
         let driver = &self.account.driver;
         let result = driver
             .execute_singleton_operation(operation, options.build())
             .await;
-        metrics.requests_in_flight.fetch_sub(1, Relaxed);
-        let result = result
+        drop(in_flight);
+        let mut result = result
             .map_err(|e| CoreError::from_driver(&e, asked, before))
             .and_then(|response| same_container(response, asked));
+        if let Ok(response) = &result {
+            if let Err(e) = self.is_same(asked).await {
+                result = Err(CoreError {
+                    request_charge: charge(response),
+                    fate: Fate::Unknown,
+                    ..e
+                });
+            }
+        }
         let charge = result.as_ref().map_or_else(|e| e.request_charge, charge);
         metrics.request(started.elapsed(), charge);
         result
@@ -275,9 +343,7 @@ impl Container {
 
     async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
         let key = canonical_key(op.partition_key(), self.key_definition().paths())?.key;
-        if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
-            check_address(&op.id_text())?;
-        }
+        check_address(op)?;
         let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
         let mut operation = match op.kind {
             OperationKind::Refused => return Err(CoreError::internal("a refused record is no write")),
@@ -338,6 +404,32 @@ impl Container {
     }
 }
 
+/// The failure of a write to a container that has been created anew, in the words of the table.
+fn recreated(asked: Asked, now: &str, opened: &str) -> CoreError {
+    CoreError::answered(
+        (410, 1000),
+        asked,
+        Fate::NotCarriedOut,
+        format!("resource id {now} in place of {opened}"),
+    )
+}
+
+/// A request that is counted as under way, also while it is being given up.
+struct InFlight<'a>(&'a Metrics);
+
+impl InFlight<'_> {
+    fn new(metrics: &Metrics) -> InFlight<'_> {
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Refuses the answer of a container that was created anew while the driver was asking: it looks the new one up by itself.
 fn same_container(response: CosmosResponse, asked: Asked) -> Result<CosmosResponse> {
     let diagnostics = response.diagnostics_ref();
@@ -371,6 +463,10 @@ impl Service for Container {
         })
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.check_now())
+    }
+
     fn bulk<'a>(
         &'a self,
         operations: &'a [Operation],
@@ -382,7 +478,15 @@ impl Service for Container {
     fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
         Box::pin(async move {
             self.metrics.point_requests.fetch_add(1, Relaxed);
-            match self.point_inner(operation).await {
+            let mut answer = self.point_inner(operation).await;
+            // Some servers say of a missing container what they say of a missing document.
+            let existing = matches!(operation.kind, OperationKind::Replace | OperationKind::Delete);
+            if existing && matches!(&answer, Err(e) if e.kind == Kind::NotFound && e.blame == Blame::Record) {
+                if let Err(e) = self.check_now().await {
+                    answer = Err(e);
+                }
+            }
+            match answer {
                 Ok(response) => OperationResult {
                     status: u16::from(response.status().status_code()),
                     request_charge: charge(&response),
@@ -459,7 +563,7 @@ mod tests {
     #[test]
     fn an_id_that_an_address_changes_is_told_apart() {
         for id in ["a", "a b", " a", "a?b", "a#b", "%2F", "..a", "a.", "...", "ö"] {
-            assert!(check_address(id).is_ok(), "{id:?}");
+            assert!(check_id(id).is_ok(), "{id:?}");
             // What the driver and the `url` crate make of it is the same id again.
             let mut url = url::Url::parse("http://localhost/").unwrap();
             url.set_path(&format!("/dbs/d/colls/c/docs/{id}").replace('%', "%25"));
@@ -478,7 +582,7 @@ mod tests {
             assert_eq!(String::from_utf8(back).unwrap(), id);
         }
         for id in ["a\tb", "\n", "a\r", "\0", "\u{7f}", ".", "..", "a "] {
-            let error = check_address(id).unwrap_err();
+            let error = check_id(id).unwrap_err();
             assert_eq!((error.kind, error.next), (Kind::BadRequest, Next::End), "{id:?}");
         }
     }
@@ -486,7 +590,7 @@ mod tests {
     #[test]
     fn results_keep_order_charge_and_reason() {
         let body = br#"[{"statusCode":201,"requestCharge":5.5,"eTag":"x","resourceBody":{"id":"a"}},
-            {"statusCode":429,"subStatusCode":3200,"requestCharge":0.4,"retryAfterMilliseconds":12},
+            {"statusCode":429,"subStatusCode":3200,"requestCharge":0.4,"retryAfterMilliseconds":11.5},
             {"statusCode":409,"requestCharge":1,"message":"exists"}]"#;
         let results = bulk_results(
             body,

@@ -1,6 +1,7 @@
 //! One feed range of the change feed, page by page, over the driver; and the discovery of feed ranges.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct RawPage {
     pub unchanged: bool,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
+    /// Up to which write the range that answered is read, where its ETag says so.
+    pub position: Option<i64>,
     /// Feed ranges that the cursor asks in turn, one for each page: several after a partition was split.
     pub ranges: usize,
 }
@@ -81,6 +84,63 @@ impl Token {
     }
 }
 
+/// Counts a request as in flight as long as it is held, however the request ends.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Mends the driver's cache of partition ranges behind a call that did not end well.
+///
+/// Plans and their pages look ranges up, with force after a partition was split. A look-up that is dropped halfway, by whoever closes or
+/// wakes us or by a time-out of the driver's own, leaves an empty entry on which the forced look-ups of all jobs of the account spin. A
+/// plain look-up fills such an entry, and asks nothing where there is none. That is cheaper than to let each request that is given up
+/// run on in a task of its own, and covers the driver's time-outs as well. The task holds the driver alone: one that held the account
+/// would keep its own runtime from ending.
+struct MendRanges<'a> {
+    account: &'a Account,
+    container: &'a ContainerReference,
+    needed: bool,
+}
+
+impl<'a> MendRanges<'a> {
+    /// Must be made before the call, so that it is dropped behind it.
+    fn unless_done(account: &'a Account, container: &'a ContainerReference) -> Self {
+        MendRanges {
+            account,
+            container,
+            needed: true,
+        }
+    }
+
+    fn done(mut self) {
+        self.needed = false;
+    }
+}
+
+impl Drop for MendRanges<'_> {
+    fn drop(&mut self) {
+        if !self.needed {
+            return;
+        }
+        let (driver, container) = (self.account.driver.clone(), self.container.clone());
+        self.account.runtime.handle().spawn(async move {
+            // Who needs the ranges next hears of a failure.
+            let _ = driver.resolve_all_partition_key_ranges(&container, false).await;
+        });
+    }
+}
+
 /// Reads one feed range from a position on.
 ///
 /// The driver asks the ranges of a partition that was split in turn, one for each page, and stays with a range that failed. So the
@@ -95,6 +155,8 @@ pub struct FeedCursor {
     max: String,
     /// The last position that is known.
     continuation: Option<String>,
+    /// The plan stands behind a page that nobody got.
+    spent: bool,
 }
 
 impl FeedCursor {
@@ -140,10 +202,15 @@ impl FeedCursor {
             .with_max_item_count(MaxItemCountHint::Limit(limit));
         let options = read_options(config);
         let token = split.continuation.clone().map(ContinuationToken::from_string);
-        let plan = account
+        let mend = MendRanges::unless_done(account, container);
+        let planned = account
             .driver
             .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
-            .await
+            .await;
+        if planned.is_ok() {
+            mend.done();
+        }
+        let plan = planned
             .map_err(|e| {
                 let mut error = failed(e);
                 if token.is_some() && error.kind == Kind::BadRequest {
@@ -165,7 +232,13 @@ impl FeedCursor {
             min: split.min.clone(),
             max: split.max.clone(),
             continuation: split.continuation.clone(),
+            spent: false,
         })
+    }
+
+    /// Whether a page was lost behind which the plan stands: then the feed must be read from the position before it, with another cursor.
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// The next page; it has no records when there are no changes now.
@@ -173,15 +246,25 @@ impl FeedCursor {
     /// # Errors
     /// Those of a request; State when the container is another one than when the split was made.
     pub async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
-        use std::sync::atomic::Ordering::Relaxed;
+        if self.spent {
+            return Err(CoreError::internal(
+                "the feed was asked to go on behind a page that was lost",
+            ));
+        }
         let started = Instant::now();
-        metrics.requests_in_flight.fetch_add(1, Relaxed);
-        let result = self
-            .account
-            .driver
-            .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
-            .await;
-        metrics.requests_in_flight.fetch_sub(1, Relaxed);
+        let result = {
+            let _in_flight = InFlight::new(metrics);
+            let mend = MendRanges::unless_done(&self.account, &self.container);
+            let result = self
+                .account
+                .driver
+                .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
+                .await;
+            if result.is_ok() {
+                mend.done();
+            }
+            result
+        };
         let response = match result {
             Ok(Some(response)) => response,
             Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
@@ -196,8 +279,12 @@ impl FeedCursor {
             // With what the driver's own attempts before it cost.
             response.diagnostics_ref().total_request_charge().value(),
         );
+        // The plan has moved on: until the position behind the page is known, a failure loses it.
+        self.spent = true;
         let mut unchanged = nothing_new(u16::from(response.status().status_code()));
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
+        let etag = response.headers().etag.as_ref().map(ToString::to_string);
+        let position = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
         let (items, bytes) = match response.into_body() {
             ResponseBody::NoPayload => (Items::None, 0),
             ResponseBody::Items(items) => {
@@ -224,12 +311,14 @@ impl FeedCursor {
         // A page that leaves the position where it was is another way to say that there is nothing new.
         unchanged |= self.continuation.as_deref() == Some(&continuation);
         self.continuation = Some(continuation.clone());
+        self.spent = false;
         Ok(RawPage {
             items,
             bytes,
             continuation,
             unchanged,
             lsn,
+            position,
             ranges: token.map_or(1, |t| t.ranges(&self.min, &self.max)),
         })
     }
@@ -402,16 +491,25 @@ async fn fix_now(
         arrived_epoch_millis: 0,
     };
     while split.start == Start::Now && split.continuation.is_none() {
+        // The partition may be split meanwhile. All of its ranges must have been asked on the same cursor: one that its position does not
+        // name would look for now again when the position is read from.
         let ask = || async {
             let mut cursor = FeedCursor::open(account, container, config, &split, config.page_size).await?;
-            cursor.next(metrics).await
+            let mut fixed = 0;
+            loop {
+                let page = cursor.next(metrics).await?;
+                // Changes of this very moment come with the page; they are after now, so that it is not skipped but all is asked for
+                // again: only an empty page fixes a position.
+                if !page.unchanged && build(&head, &page.items, &paths, OnDecodeError::Raw)?.documents > 0 {
+                    return Ok(None);
+                }
+                fixed += 1;
+                if fixed >= page.ranges {
+                    return Ok(Some(page.continuation));
+                }
+            }
         };
-        let page = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
-        // Changes of this very moment come with the page; they are after now, so the page is not skipped but asked for again: only
-        // an empty page fixes the position.
-        if page.unchanged || build(&head, &page.items, &paths, OnDecodeError::Raw)?.documents == 0 {
-            split.continuation = Some(page.continuation);
-        }
+        split.continuation = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
     }
     Ok(SplitEntry {
         split,

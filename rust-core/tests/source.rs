@@ -506,6 +506,7 @@ fn a_source_whose_requests_hang_is_woken_and_closed_in_time() {
         assert!(started.elapsed() < Duration::from_secs(3));
         assert_eq!(waiting.join().unwrap().unwrap_err().kind, Kind::Closed);
     });
+    assert_eq!(source.metrics().requests_in_flight.load(Relaxed), 0);
     assert_eq!(source.add_splits(Vec::new()).unwrap_err().kind, Kind::Closed);
 }
 
@@ -592,4 +593,60 @@ fn a_page_that_is_broken_itself_is_asked_for_again_and_fails_at_the_deadline() {
     let (pages, error) = pages_until_failure(&source);
     assert!(pages.is_empty());
     assert_eq!(error.kind, Kind::Transient, "{error}");
+}
+
+fn split_partition(local: &Local, partition: &str) {
+    local.admin(
+        "split",
+        json!({"database": "orders", "container": "c", "partition": partition}),
+    );
+}
+
+#[test]
+fn a_reader_that_is_closed_during_a_look_for_partitions_leaves_no_trap_for_others() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 10, 1);
+    let options = [
+        ("cosmos.request-timeout-ms", "5000"),
+        ("source.poll-interval-ms", "100"),
+    ];
+    // Shares the account with the reader, and outlives it.
+    let enumerator = local.enumerator("c", &options);
+    let splits = enumerator.discover(&[]).unwrap();
+    let source = local.source("c", &options);
+    source.add_splits(vec![splits[0].split.clone()]).unwrap();
+    read(&source, 10);
+    local.admin(
+        "faults",
+        json!({"operations": "pkranges", "hang": true, "count": 1}),
+    );
+    split_partition(&local, "0");
+    until("the reader looks for the partitions", || local.faults() == 0);
+    source.close();
+    let started = Instant::now();
+    assert!(enumerator.discover(&splits).unwrap().is_empty());
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn now_is_fixed_for_each_range_of_a_partition_that_splits_meanwhile() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "old", 10, 10);
+    let enumerator = local.enumerator("c", &[("source.start", "now")]);
+    local.admin("faults", json!({"operations": "feed", "status": 503}));
+    let splits = std::thread::scope(|scope| {
+        let discovery = scope.spawn(|| enumerator.discover(&[]).unwrap());
+        until("now is asked for", || !local.requests(FEED).is_empty());
+        split_partition(&local, "0");
+        local.clear_faults();
+        discovery.join().unwrap()
+    });
+    fill(&local, "new", 100, 20);
+    let source = local.source("c", &[]);
+    source
+        .add_splits(splits.into_iter().map(|e| e.split).collect())
+        .unwrap();
+    let all = read(&source, 100);
+    assert!(all.keys().all(|id| id.starts_with("new")));
 }

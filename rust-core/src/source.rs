@@ -2,7 +2,7 @@
 //!
 //! Each split has a task that fetches its pages in order. Pages wait in a queue per split and are handed out round robin.
 //!
-//! What all of them hold is bounded in bytes. A fetch reserves room for the largest page before it asks, the tasks get room in the order in
+//! What all of them hold is bounded in bytes. A fetch reserves room for a page like the split's last ones before it asks, the tasks get room in the order in
 //! which they asked for it, and a page then counts with what is allocated for it. The pages of a paused split stay and count; they
 //! are given back, newest first, when another split waits for room and they hold more than half of the budget, or all that is held.
 //! So no split can starve the others, and pages that were paid for are fetched again only where the budget is really short.
@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::account::{open_blocking, Account};
-use crate::config::Config;
+use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{recreated, FeedCursor};
 use crate::metrics::Metrics;
@@ -31,9 +31,20 @@ use crate::status::Next;
 /// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits> (maximum response size).
 const MAX_PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a fetch sets aside, since the size of a page is not known before it is there: a frame of the largest page, with the quarter that
-/// is allocated for what is added to the documents. What it does not need goes back at once.
-const RESERVE: u64 = MAX_PAGE_BYTES + MAX_PAGE_BYTES / 4;
+/// What a fetch sets aside, since the size of a page is not known before it is there: at its peak it holds the answer, the driver's copy
+/// of it, and the frame with a quarter more for what is added to the documents. What it does not need goes back at once.
+const fn reserve(page_bytes: u64) -> u64 {
+    2 * page_bytes + page_bytes + page_bytes / 4
+}
+
+/// What a split's first page with documents is expected to have: a thousand documents of 1.5 KiB. With the service's limit in its place
+/// no more than four fetches would fit into the default budget at once, and most pages are smaller. Where they are not, the first page of
+/// each split takes too much once.
+const FIRST_EXPECTED_BYTES: u64 = MAX_PAGE_BYTES * 3 / 8;
+
+/// A page that is expected to be smaller is taken for one of this size: the default concurrency fits into the default budget, and what a
+/// page that is larger than expected takes too much is bounded.
+const MIN_EXPECTED_BYTES: u64 = MAX_PAGE_BYTES / 4;
 
 /// A page of at least this size counts as full even when it has fewer documents than asked for: the service ends a page at 4 MiB, and a
 /// document that did not fit any more has at most 2 MiB.
@@ -45,6 +56,9 @@ const RECENT: Duration = Duration::from_secs(5);
 
 /// So many pages that are not full are taken for the end after one look more that found nothing.
 const TRUSTED_PAGES: u32 = 16;
+
+/// After so many empty pages in a row that show no progress, the next look waits as if they were the end.
+const EMPTY_PAGES: u32 = 16;
 
 /// After so many pages the page size that an answer was too large for is doubled again.
 const PAGES_BEFORE_GROWTH: u32 = 16;
@@ -58,7 +72,12 @@ const CLOSE: Duration = Duration::from_secs(2);
 struct ReadyPage {
     frame: Vec<u8>,
     records: u64,
+    /// Documents that could not be decoded.
+    undecodable: u64,
     after: Split,
+    /// Up to when the split was read before this page, in milliseconds since the epoch; no later than the page's newest document.
+    behind: i64,
+    queued: Instant,
 }
 
 impl ReadyPage {
@@ -78,7 +97,8 @@ struct SplitState {
     rewound: bool,
     /// Wakes the split's task: it was resumed, or there may be room.
     wake: Arc<Notify>,
-    /// Up to when the split is known to be read, in milliseconds since the epoch.
+    /// Up to when the split is known to be read, in milliseconds since the epoch. Its state does not say; as long as nothing has been
+    /// read, that is when it was added, or an earlier point in time that it starts from.
     reached: i64,
     /// It has been read to its end, and the next look is not overdue before then.
     at_rest_until: Option<Instant>,
@@ -94,10 +114,19 @@ impl SplitState {
             paused: false,
             rewound: false,
             wake: Arc::default(),
-            reached: epoch_millis(),
+            reached: start_millis(split),
             at_rest_until: None,
             held_since: None,
         }
+    }
+
+    /// Takes the newest page out of the queue, to be read again later.
+    fn take_back(&mut self) -> Option<ReadyPage> {
+        let page = self.queue.pop_back()?;
+        self.rewound = true;
+        self.reached = self.reached.min(page.behind);
+        self.at_rest_until = None;
+        Some(page)
     }
 
     fn queued_bytes(&self) -> u64 {
@@ -105,10 +134,15 @@ impl SplitState {
     }
 
     fn lag_millis(&self, now: Instant, epoch_now: i64) -> u64 {
-        if self.at_rest_until.is_some_and(|until| now < until) {
-            return 0;
-        }
-        u64::try_from(epoch_now - self.reached).unwrap_or(0)
+        let at_rest = !self.paused && self.at_rest_until.is_some_and(|until| now < until);
+        // What was read and waits for the job is not behind the job yet.
+        let oldest = self.queue.iter().find(|page| page.records > 0);
+        let since = match oldest {
+            Some(page) if !at_rest || now.saturating_duration_since(page.queued) >= LATE => page.behind,
+            _ if at_rest => return 0,
+            _ => self.reached,
+        };
+        u64::try_from(epoch_now - since).unwrap_or(0)
     }
 }
 
@@ -162,10 +196,8 @@ impl State {
         if self.waiting.front().is_none_or(|first| first != id) {
             return false;
         }
-        while self.held + reserve > budget {
-            if !self.give_back(budget) {
-                return false;
-            }
+        if !self.make_room(reserve, budget) {
+            return false;
         }
         self.held += reserve;
         self.waiting.pop_front();
@@ -173,29 +205,37 @@ impl State {
         true
     }
 
-    /// Drops the newest page of the paused split that holds most, if paused splits hold more than their share.
-    fn give_back(&mut self, budget: u64) -> bool {
-        let paused = self.splits.iter_mut().map(|(_, s)| s).filter(|s| s.paused);
-        let mut kept = 0;
-        let mut largest: Option<(u64, &mut SplitState)> = None;
-        for split in paused {
-            let bytes = split.queued_bytes();
-            kept += bytes;
-            if largest.as_ref().is_none_or(|(most, _)| bytes > *most) {
-                largest = Some((bytes, split));
+    /// Makes room for `reserve` bytes, if need be by dropping pages of paused splits that hold more than their share: the newest page of
+    /// the one that holds most, again and again. Drops nothing when all that may be dropped is not enough.
+    fn make_room(&mut self, reserve: u64, budget: u64) -> bool {
+        let mut queues: Vec<(usize, Vec<u64>)> = self
+            .splits
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, s))| s.paused)
+            .map(|(at, (_, s))| (at, s.queue.iter().map(ReadyPage::bytes).collect()))
+            .collect();
+        let mut kept: u64 = queues.iter().flat_map(|(_, pages)| pages).sum();
+        let (mut held, mut dropped) = (self.held, Vec::new());
+        while held + reserve > budget {
+            // When all that is held is theirs, nothing else will make room.
+            if kept <= budget / 2 && kept != held {
+                return false;
             }
+            let most = queues
+                .iter_mut()
+                .max_by_key(|(_, pages)| pages.iter().sum::<u64>());
+            let Some((at, bytes)) = most.and_then(|(at, pages)| Some((*at, pages.pop()?))) else {
+                return false;
+            };
+            kept -= bytes;
+            held -= bytes;
+            dropped.push(at);
         }
-        // When all that is held is theirs, nothing else will make room.
-        if kept <= budget / 2 && kept != self.held {
-            return false;
+        for at in dropped {
+            self.splits[at].1.take_back();
         }
-        let Some(page) = largest.and_then(|(_, split)| {
-            split.rewound |= !split.queue.is_empty();
-            split.queue.pop_back()
-        }) else {
-            return false;
-        };
-        self.held -= page.bytes();
+        self.held = held;
         true
     }
 
@@ -350,7 +390,6 @@ impl Source {
         for (id, split) in &mut state.splits {
             if pause.contains(id) && !split.paused {
                 split.paused = true;
-                split.at_rest_until = None;
                 // It may stand in the line for room, where it must not stand in the way.
                 split.wake.notify_one();
             } else if resume.contains(id) && split.paused {
@@ -428,7 +467,10 @@ impl Source {
             .ok_or_else(|| CoreError::new(Kind::BadRequest, "no page is announced; call nextPage first"))?;
         state.release(page.bytes());
         drop(state);
-        self.shared.metrics.records.fetch_add(page.records, Relaxed);
+        let metrics = &self.shared.metrics;
+        metrics.records.fetch_add(page.records, Relaxed);
+        // Not before: a page that is given back is read again.
+        metrics.undecodable.fetch_add(page.undecodable, Relaxed);
         Ok(page.frame)
     }
 
@@ -488,6 +530,11 @@ struct Reading {
     /// `None`: to be opened at that position.
     cursor: Option<FeedCursor>,
     attempts: Attempts,
+    /// A page was broken in itself, and so many pages that came since were not. The cursor begins at the first range behind it, so that
+    /// only one good page of each range shows that the broken one is whole now.
+    whole_since_broken: Option<usize>,
+    /// Largest page that is expected, in bytes: what the last ones with documents tell.
+    expected: u64,
     /// Most documents in a page: the option, or less after an answer that was too large.
     limit: u32,
     /// Pages since the limit was changed.
@@ -516,28 +563,50 @@ impl Fetcher {
     }
 
     async fn read_forever(&self, split: Split) -> CoreError {
+        let start = start_millis(&split);
         let mut reading = Reading {
             split,
             cursor: None,
             attempts: Attempts::new(&self.config.retry),
+            whole_since_broken: None,
+            expected: FIRST_EXPECTED_BYTES,
             limit: self.config.page_size,
             pages_at_limit: 0,
-            rounds: Rounds::new(
-                self.config.min_poll_interval,
-                self.config.poll_interval,
-                epoch_millis(),
-            ),
+            rounds: Rounds::new(self.config.min_poll_interval, self.config.poll_interval, start),
             next_look: None,
             told: false,
         };
         loop {
             if let Some(at) = reading.next_look.take() {
-                tokio::time::sleep_until(at.into()).await;
+                self.rest(at).await;
             }
             if let Err(error) = self.read_page(&mut reading).await {
                 if let Some(error) = self.wait_after(error, &mut reading).await {
                     return error;
                 }
+            }
+        }
+    }
+
+    /// Waits until the next look, or until pages were given back that must be fetched again.
+    async fn rest(&self, until: Instant) {
+        let wake = {
+            let mut state = self.shared.lock();
+            state.split(&self.id).map(|split| split.wake.clone())
+        };
+        let wake = wake.unwrap_or_default();
+        loop {
+            if self
+                .shared
+                .lock()
+                .split(&self.id)
+                .is_some_and(|split| split.rewound)
+            {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => return,
+                () = wake.notified() => {}
             }
         }
     }
@@ -570,7 +639,7 @@ impl Fetcher {
 
     /// Waits until the split may fetch a page.
     async fn room(&self, reading: &mut Reading) -> Reserve<'_> {
-        let bytes = RESERVE.min(self.config.prefetch_bytes);
+        let bytes = reserve(reading.expected).min(self.config.prefetch_bytes);
         loop {
             let wake = {
                 let mut state = self.shared.lock();
@@ -581,6 +650,8 @@ impl Fetcher {
                             let last = split.queue.back().map_or(&split.delivered, |page| &page.after);
                             reading.split = last.clone();
                             reading.cursor = None;
+                            reading.told = false;
+                            reading.rounds.go_back_to(split.reached);
                         }
                         return Reserve {
                             shared: &self.shared,
@@ -620,7 +691,15 @@ impl Fetcher {
                 ),
             };
             reading.rounds.asked = epoch_millis();
-            cursor.next(&self.shared.metrics).await?
+            match cursor.next(&self.shared.metrics).await {
+                Ok(page) => page,
+                Err(error) => {
+                    if cursor.is_spent() {
+                        reading.cursor = None;
+                    }
+                    return Err(error);
+                }
+            }
         };
         let after = Split {
             continuation: Some(page.continuation),
@@ -637,42 +716,53 @@ impl Fetcher {
             Err(error) => {
                 // The cursor stands behind this page, which does not count as read.
                 reading.cursor = None;
+                reading.whole_since_broken = Some(0);
                 return Err(error);
             }
         };
-        reading.attempts = Attempts::new(&self.config.retry);
+        reading.whole_since_broken = reading
+            .whole_since_broken
+            .map(|pages| pages + 1)
+            .filter(|pages| *pages < page.ranges);
+        if reading.whole_since_broken.is_none() {
+            reading.attempts = Attempts::new(&self.config.retry);
+        }
         drop(page.items);
-        self.shared
-            .metrics
-            .undecodable
-            .fetch_add(built.undecodable, Relaxed);
+        if built.documents > 0 {
+            reading.expected = expected_bytes(reading.expected, page.bytes);
+        }
         let answer = Answer {
             documents: built.documents,
             full: built.documents >= reading.limit as usize || page.bytes >= FULL_PAGE_BYTES,
             unchanged: page.unchanged,
-            newest: built.newest_ts * 1000,
-            behind: page.lsn.is_some_and(|lsn| built.newest_lsn < lsn),
+            newest: (built.newest_ts > 0).then_some(built.newest_ts.saturating_mul(1000)),
+            newest_lsn: built.newest_lsn,
+            lsn: page.lsn,
+            position: page.position,
             ranges: page.ranges,
         };
-        let pause = reading.rounds.take(&answer);
-        if pause.is_some() {
+        let before = reading.rounds.reached();
+        let pace = reading.rounds.take(&answer);
+        if pace.caught_up {
             built.caught_up();
         }
         let unread = reading.split.continuation.is_none();
         // An empty page goes over where it says something: the first, so that the job's state holds a position from then on, and the one
         // that says that the end is reached.
-        let ready =
-            (built.documents > 0 || unread || (pause.is_some() && !reading.told)).then(|| ReadyPage {
-                frame: built.frame,
-                records: built.records as u64,
-                after: after.clone(),
-            });
+        let ready = (built.documents > 0 || unread || (pace.caught_up && !reading.told)).then(|| ReadyPage {
+            frame: built.frame,
+            records: built.records as u64,
+            undecodable: built.undecodable,
+            after: after.clone(),
+            behind: answer.newest.map_or(before, |newest| newest.min(before)),
+            queued: Instant::now(),
+        });
         if ready.is_some() {
-            reading.told = pause.is_some();
+            reading.told = pace.caught_up;
         }
         reading.split = after;
-        reading.next_look = pause.map(|pause| Instant::now() + pause);
-        self.settle(reading, reserve, ready);
+        reading.next_look = pace.pause.map(|pause| Instant::now() + pause);
+        self.settle(reading, reserve, ready, pace.caught_up);
         reading.pages_at_limit += 1;
         if reading.limit < self.config.page_size && reading.pages_at_limit >= PAGES_BEFORE_GROWTH {
             reading.limit = reading.limit.saturating_mul(2).min(self.config.page_size);
@@ -683,15 +773,17 @@ impl Fetcher {
     }
 
     /// Puts a page into the queue and exchanges the reserve for what it takes.
-    fn settle(&self, reading: &Reading, mut reserve: Reserve<'_>, ready: Option<ReadyPage>) {
+    fn settle(&self, reading: &Reading, mut reserve: Reserve<'_>, ready: Option<ReadyPage>, caught_up: bool) {
         let mut state = self.shared.lock();
         let reserved = std::mem::take(&mut reserve.bytes);
         if let Some(split) = state.split(&self.id) {
-            split.reached = reading.rounds.reached();
-            split.held_since = None;
-            let at_rest = reading.next_look.filter(|_| !split.paused);
-            split.at_rest_until = at_rest.map(|look| look + LATE);
-            // After pages before it were given back there would be a gap.
+            split.held_since = reading.attempts.held_since();
+            // After pages before it were given back there would be a gap: what came is read again.
+            if !split.rewound {
+                split.reached = reading.rounds.reached();
+                let at_rest = reading.next_look.filter(|_| caught_up);
+                split.at_rest_until = at_rest.map(|look| look + LATE);
+            }
             if let Some(page) = ready.filter(|_| !split.rewound) {
                 let bytes = page.bytes();
                 split.queue.push_back(page);
@@ -703,6 +795,15 @@ impl Fetcher {
     }
 }
 
+/// What the next page is expected to have at most, after one of `bytes`: half more than the last ones had. A large page counts for
+/// several behind it.
+fn expected_bytes(expected: u64, bytes: u64) -> u64 {
+    let decayed = expected - expected / 4;
+    let most = MIN_EXPECTED_BYTES.max(decayed);
+    most.max(bytes.saturating_add(bytes / 2))
+        .min(MAX_PAGE_BYTES.max(bytes))
+}
+
 /// An answer, as far as the pace depends on it.
 struct Answer {
     documents: usize,
@@ -710,116 +811,217 @@ struct Answer {
     full: bool,
     /// There is nothing new.
     unchanged: bool,
-    /// Time of the newest document in milliseconds since the epoch; 0 without documents.
-    newest: i64,
-    /// The partition has writes behind the last one of the page.
-    behind: bool,
+    /// Time of the newest document in milliseconds since the epoch, where one has a time.
+    newest: Option<i64>,
+    /// Number of the newest write in the page; -1 without documents.
+    newest_lsn: i64,
+    /// Number of the last write in the partition, where the service gave it.
+    lsn: Option<i64>,
+    /// Up to which write the range is read now, where that is known.
+    position: Option<i64>,
     /// Feed ranges that are asked in turn.
     ranges: usize,
 }
 
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    /// The pause before the next look; `None`: at once.
+    pause: Option<Duration>,
+    /// All ranges are read to their end.
+    caught_up: bool,
+}
+
+/// What is known of one feed range.
+#[derive(Clone, Copy)]
+struct Range {
+    /// Up to when it is read, in milliseconds since the epoch.
+    reached: i64,
+    /// How many more pages that are not full are taken for the end as they are.
+    trusted: u32,
+    /// Its last answer looked like the end and was not taken for it.
+    doubted: bool,
+    /// Number of the last write that is read for sure; -1 when unknown.
+    read: i64,
+    /// Empty pages in a row that showed no progress.
+    empty: u32,
+}
+
+impl Range {
+    fn new(reached: i64) -> Self {
+        Range {
+            reached,
+            trusted: 0,
+            doubted: false,
+            read: -1,
+            empty: 0,
+        }
+    }
+}
+
+/// How an answer is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// There is more behind it.
+    More,
+    /// The range is read to its end.
+    End,
+    /// Nobody can say, and to ask at once has been in vain for a while.
+    Nothing,
+}
+
 /// Decides when a split is read to its end and how long to pause then. A split has several feed ranges after its partition was split; they
-/// are asked in turn, so that it is at its end when as many answers in a row say so as there are ranges.
+/// are asked in turn, so that it is at its end when as many answers in a row say so as there are ranges. What one range answers says
+/// nothing about another.
 struct Rounds {
     min: Duration,
     max: Duration,
     pause: Duration,
-    /// Answers in a row that found the end.
+    /// Answers in a row that do not ask to go on at once.
     ends: usize,
     /// Whether one of those brought documents.
     found: bool,
-    /// How many more pages that are not full are taken for the end as they are.
-    trusted: u32,
-    /// The last answer looked like the end and was not taken for it.
-    doubted: bool,
+    /// Whether all of them are the end.
+    sure: bool,
     /// When the request that is under way was sent, in milliseconds since the epoch.
     asked: i64,
-    /// Up to when each of the ranges is read, in the order in which they are asked, the next first.
-    reached: VecDeque<i64>,
+    /// In the order in which they are asked, the next first; never empty.
+    ranges: VecDeque<Range>,
 }
 
 impl Rounds {
-    fn new(min: Duration, max: Duration, now: i64) -> Self {
+    /// `reached`: up to when the split is read, as far as that is known.
+    fn new(min: Duration, max: Duration, reached: i64) -> Self {
         Rounds {
             min,
             max,
             pause: min,
             ends: 0,
             found: false,
-            trusted: 0,
-            doubted: false,
-            asked: now,
-            reached: VecDeque::from([now]),
+            sure: true,
+            asked: reached,
+            ranges: VecDeque::from([Range::new(reached)]),
         }
     }
 
     /// The ranges are asked from the first one on again.
     fn begin_anew(&mut self) {
-        let all = self.reached();
-        self.reached.iter_mut().for_each(|reached| *reached = all);
         self.ends = 0;
+        // Which was which is not known any more.
+        if self.ranges.len() > 1 {
+            let all = Range::new(self.reached());
+            self.ranges.iter_mut().for_each(|range| *range = all);
+        }
+    }
+
+    /// What was read since then is read again.
+    fn go_back_to(&mut self, reached: i64) {
+        for range in &mut self.ranges {
+            *range = Range::new(reached.min(range.reached));
+        }
     }
 
     /// Up to when the split is read: as far as the range that is furthest behind.
     fn reached(&self) -> i64 {
-        self.reached.iter().copied().min().unwrap_or(self.asked)
+        let all = self.ranges.iter().map(|range| range.reached);
+        all.min().unwrap_or(self.asked)
     }
 
-    /// The pause before the next look; `None`: at once.
-    fn take(&mut self, answer: &Answer) -> Option<Duration> {
-        if answer.ranges != self.reached.len() {
-            self.reached.resize(answer.ranges.max(1), 0);
-            let known = self.reached.iter().copied().filter(|reached| *reached > 0).min();
-            self.reached
-                .iter_mut()
-                .for_each(|reached| *reached = known.unwrap_or(0));
+    fn take(&mut self, answer: &Answer) -> Pace {
+        if answer.ranges != self.ranges.len() {
+            let all = Range::new(self.reached());
+            self.ranges = VecDeque::from(vec![all; answer.ranges.max(1)]);
             self.ends = 0;
         }
-        let end = self.is_end(answer);
-        let before = self.reached.pop_front().unwrap_or(self.asked);
-        self.reached.push_back(match answer.documents {
-            _ if end => self.asked,
-            0 => before,
-            _ => answer.newest,
-        });
-        if !end {
+        let mut range = self.ranges.pop_front().unwrap_or_else(|| Range::new(self.asked));
+        let found = self.look(&mut range, answer);
+        range.reached = match (found, answer.newest) {
+            (Found::End, _) => self.asked,
+            (_, Some(newest)) => newest,
+            (_, None) => range.reached,
+        };
+        self.ranges.push_back(range);
+        if self.ends == 0 {
+            (self.found, self.sure) = (false, true);
+        }
+        if found == Found::More {
             self.ends = 0;
-            self.found = false;
             self.pause = self.min;
-            return None;
+            return Pace {
+                pause: None,
+                caught_up: false,
+            };
         }
         self.ends += 1;
         self.found |= answer.documents > 0;
-        if self.ends < self.reached.len() {
-            return None;
+        self.sure &= found == Found::End;
+        if self.ends < self.ranges.len() {
+            return Pace {
+                pause: None,
+                caught_up: false,
+            };
         }
         if self.found {
             self.pause = self.min;
         }
         let pause = self.pause;
         self.pause = (self.pause * 2).min(self.max);
-        (self.ends, self.found) = (0, false);
-        Some(pause)
+        self.ends = 0;
+        Pace {
+            pause: Some(pause),
+            caught_up: self.sure,
+        }
     }
 
-    fn is_end(&mut self, answer: &Answer) -> bool {
-        let doubted = std::mem::take(&mut self.doubted);
+    fn look(&self, range: &mut Range, answer: &Answer) -> Found {
+        let doubted = std::mem::take(&mut range.doubted);
+        let empty = std::mem::take(&mut range.empty);
+        let before = range.read;
+        range.read = before.max(answer.newest_lsn).max(answer.position.unwrap_or(-1));
         if answer.unchanged {
+            range.read = range.read.max(answer.lsn.unwrap_or(-1));
             if doubted {
-                self.trusted = TRUSTED_PAGES;
+                range.trusted = TRUSTED_PAGES;
             }
-            return true;
+            return Found::End;
         }
-        if answer.full || answer.documents == 0 {
-            return false;
+        if answer.documents == 0 {
+            return match answer.lsn {
+                // Whatever moves the position, no write does.
+                Some(lsn) if range.read >= lsn => Found::End,
+                Some(_) if range.read > before => Found::More,
+                _ => {
+                    range.empty = empty.saturating_add(1);
+                    if range.empty < EMPTY_PAGES {
+                        Found::More
+                    } else {
+                        Found::Nothing
+                    }
+                }
+            };
+        }
+        if answer.full {
+            return Found::More;
         }
         let recent = self.max.max(RECENT).as_millis() as i64;
-        if (answer.behind || answer.newest < self.asked - recent) && self.trusted == 0 {
-            self.doubted = true;
-            return false;
+        let old = answer.newest.is_some_and(|newest| newest < self.asked - recent);
+        let behind = answer.lsn.is_some_and(|lsn| answer.newest_lsn < lsn);
+        // Later writes alone may be those of other ranges, and old times a clock that is wrong; both together are a backlog.
+        if (old && behind) || ((old || behind) && range.trusted == 0) {
+            range.doubted = true;
+            return Found::More;
         }
-        self.trusted = self.trusted.saturating_sub(1);
-        true
+        range.trusted = range.trusted.saturating_sub(1);
+        Found::End
+    }
+}
+
+/// Up to when a split is read for all that is known before it was asked for, in milliseconds since the epoch.
+fn start_millis(split: &Split) -> i64 {
+    let now = epoch_millis();
+    match (split.start, &split.continuation) {
+        (Start::PointInTime(millis), None) => millis.min(now),
+        _ => now,
     }
 }
 
@@ -848,8 +1050,10 @@ mod tests {
             documents,
             full: false,
             unchanged: documents == 0,
-            newest: if documents == 0 { 0 } else { NOW },
-            behind: false,
+            newest: (documents > 0).then_some(NOW),
+            newest_lsn: -1,
+            lsn: None,
+            position: None,
             ranges,
         }
     }
@@ -860,6 +1064,18 @@ mod tests {
         Rounds::new(Duration::from_millis(min), Duration::from_millis(max), NOW)
     }
 
+    const ON: Pace = Pace {
+        pause: None,
+        caught_up: false,
+    };
+
+    fn end(millis: u64) -> Pace {
+        Pace {
+            pause: Some(Duration::from_millis(millis)),
+            caught_up: true,
+        }
+    }
+
     fn millis(pause: Option<Duration>) -> Option<u128> {
         pause.map(|pause| pause.as_millis())
     }
@@ -868,7 +1084,7 @@ mod tests {
     fn pauses_grow_while_nothing_comes() {
         let mut r = rounds(50, 300);
         let pauses: Vec<_> = [5, 0, 0, 0, 0, 7, 0]
-            .map(|documents| millis(r.take(&answer(documents, 1))))
+            .map(|documents| millis(r.take(&answer(documents, 1)).pause))
             .into();
         let expected = [50, 100, 200, 300, 300, 50, 100].map(Some);
         assert_eq!(pauses, expected);
@@ -885,35 +1101,81 @@ mod tests {
             unchanged: false,
             ..answer(0, 1)
         };
-        assert_eq!(r.take(&full), None);
-        assert_eq!(r.take(&nothing_here), None);
-        assert_eq!(millis(r.take(&answer(0, 1))), Some(50));
+        assert_eq!(r.take(&full), ON);
+        assert_eq!(r.take(&nothing_here), ON);
+        assert_eq!(millis(r.take(&answer(0, 1)).pause), Some(50));
+    }
+
+    #[test]
+    fn empty_pages_that_lead_nowhere_are_paced() {
+        let mut r = rounds(50, 200);
+        let moved = Answer {
+            unchanged: false,
+            ..answer(0, 1)
+        };
+        for _ in 1..EMPTY_PAGES {
+            assert_eq!(r.take(&moved), ON);
+        }
+        r.asked += 1000;
+        for pause in [50, 100, 200, 200] {
+            let pace = r.take(&moved);
+            assert_eq!((millis(pace.pause), pace.caught_up), (Some(pause), false));
+            assert_eq!(r.reached(), NOW, "nobody knows that there is nothing");
+        }
+        // Documents show that there was something after all.
+        let full = Answer {
+            full: true,
+            ..answer(100, 1)
+        };
+        assert_eq!((r.take(&full), r.take(&moved)), (ON, ON));
+    }
+
+    #[test]
+    fn empty_pages_are_followed_as_long_as_they_near_the_last_write() {
+        let mut r = rounds(50, 200);
+        let at = |position, lsn| Answer {
+            unchanged: false,
+            lsn: Some(lsn),
+            position: Some(position),
+            ..answer(0, 1)
+        };
+        for position in 0..100 {
+            assert_eq!(r.take(&at(position, 100)), ON);
+        }
+        assert_eq!(r.take(&at(100, 100)), end(50));
+        // A position that moves behind the last write that is read, and a position that cannot be read.
+        assert_eq!(r.take(&at(101, 100)), end(100));
+        let moved = Answer {
+            position: None,
+            ..at(0, 100)
+        };
+        assert_eq!(r.take(&moved), end(200));
     }
 
     #[test]
     fn all_ranges_must_be_at_their_end() {
         let mut r = rounds(50, 1000);
-        assert!(r.take(&answer(0, 1)).is_some());
+        assert!(r.take(&answer(0, 1)).caught_up);
         // The partition was split: one child is busy, two are idle.
         let busy = Answer {
             full: true,
-            newest: NOW - 60_000,
+            newest: Some(NOW - 60_000),
             ..answer(100, 3)
         };
         for _ in 0..5 {
             r.asked += 1000;
-            assert_eq!(r.take(&busy), None);
-            assert_eq!(r.take(&answer(0, 3)), None);
-            assert_eq!(r.take(&answer(0, 3)), None);
+            assert_eq!(r.take(&busy), ON);
+            assert_eq!(r.take(&answer(0, 3)), ON);
+            assert_eq!(r.take(&answer(0, 3)), ON);
             assert_eq!(r.reached(), NOW - 60_000, "as far as the busy one");
         }
         r.asked += 1000;
         let last = Answer {
-            newest: r.asked,
+            newest: Some(r.asked),
             ..answer(3, 3)
         };
         // The two others were at their end just before.
-        assert_eq!(millis(r.take(&last)), Some(50));
+        assert_eq!(r.take(&last), end(50));
         assert_eq!(r.reached(), r.asked - 1000);
     }
 
@@ -921,15 +1183,79 @@ mod tests {
     fn a_page_that_ends_early_is_doubted_until_that_was_in_vain() {
         let mut r = rounds(1000, 1000);
         let early = Answer {
-            behind: true,
+            newest_lsn: 5,
+            lsn: Some(9),
             ..answer(5, 1)
         };
-        assert_eq!((r.take(&early), r.take(&early)), (None, None));
-        assert!(r.take(&answer(0, 1)).is_some());
+        assert_eq!((r.take(&early), r.take(&early)), (ON, ON));
+        assert!(r.take(&answer(0, 1)).caught_up);
         for _ in 0..TRUSTED_PAGES {
-            assert!(r.take(&early).is_some());
+            assert!(r.take(&early).caught_up);
         }
-        assert_eq!(r.take(&early), None);
+        assert_eq!(r.take(&early), ON);
+        // Old documents with later writes behind them are a backlog, whatever was in vain before.
+        assert!(r.take(&answer(0, 1)).caught_up);
+        let backlog = Answer {
+            newest: Some(NOW - 60_000),
+            ..early
+        };
+        assert_eq!(r.take(&backlog), ON);
+    }
+
+    #[test]
+    fn a_range_is_not_vouched_for_by_another() {
+        let mut r = rounds(1000, 1000);
+        let early = Answer {
+            newest_lsn: 5,
+            lsn: Some(9),
+            ..answer(5, 2)
+        };
+        for _ in 0..5 {
+            assert_eq!((r.take(&early), r.take(&answer(0, 2))), (ON, ON));
+        }
+    }
+
+    #[test]
+    fn documents_without_a_time_leave_open_up_to_when_they_are() {
+        let mut r = rounds(50, 50);
+        let full = Answer {
+            full: true,
+            newest: None,
+            ..answer(100, 1)
+        };
+        r.asked += 1000;
+        assert_eq!((r.take(&full), r.reached()), (ON, NOW));
+    }
+
+    #[test]
+    fn lag_counts_what_waits_for_the_job() {
+        let mut s = state(&[("a", 1)]);
+        let (_, a) = &mut s.splits[0];
+        let now = Instant::now();
+        a.reached = NOW;
+        a.at_rest_until = Some(now + LATE * 10);
+        a.queue[0].behind = NOW - 7000;
+        a.queue[0].queued = now;
+        assert_eq!(a.lag_millis(now, NOW), 0, "it came just now");
+        assert_eq!(a.lag_millis(now + LATE, NOW + 1000), 8000);
+        a.queue.clear();
+        assert_eq!(a.lag_millis(now + LATE, NOW + 1000), 0);
+        a.paused = true;
+        assert_eq!(a.lag_millis(now + LATE, NOW + 1000), 1000);
+    }
+
+    #[test]
+    fn a_fetch_reserves_what_the_last_pages_tell() {
+        const MIB: u64 = 1024 * 1024;
+        assert!(reserve(FIRST_EXPECTED_BYTES) <= 5 * MIB);
+        let large = expected_bytes(FIRST_EXPECTED_BYTES, MAX_PAGE_BYTES);
+        assert_eq!(large, MAX_PAGE_BYTES);
+        assert_eq!(reserve(large), 13 * MIB);
+        // Small pages lower it step by step.
+        assert_eq!(expected_bytes(large, 1000), 3 * MIB);
+        let small = (0..9).fold(large, |expected, _| expected_bytes(expected, 1000));
+        assert_eq!(small, MIN_EXPECTED_BYTES);
+        assert!(16 * reserve(small) <= 64 * MIB);
     }
 
     fn split(id: &str) -> Split {
@@ -952,7 +1278,10 @@ mod tests {
                 s.queue.push_back(ReadyPage {
                     frame: Vec::with_capacity(100),
                     records: 1,
+                    undecodable: 0,
                     after: split("00"),
+                    behind: NOW,
+                    queued: Instant::now(),
                 });
             }
             state.held += s.queued_bytes();
@@ -994,6 +1323,9 @@ mod tests {
         s.splits[2].1.queue.clear();
         s.release(500);
         assert_eq!(s.held, 500);
+        // What would not be enough is not given back in vain.
+        assert!(!s.admit("b", 1001, 1000));
+        assert_eq!(s.split("a").unwrap().queue.len(), 5);
         assert!(s.admit("b", 900, 1000));
         assert_eq!(s.split("a").unwrap().queue.len(), 1);
     }

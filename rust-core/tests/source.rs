@@ -559,6 +559,7 @@ fn a_document_that_cannot_be_decoded_follows_the_option() {
 
         let source = open("raw");
         assert!(source.next_page(WAIT).unwrap() > 0);
+        assert_eq!(source.metrics().undecodable.load(Relaxed), 0, "nobody has it yet");
         let frame = source.take_page().unwrap();
         let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
         let flags: Vec<_> = (0..word(4))
@@ -600,6 +601,36 @@ fn split_partition(local: &Local, partition: &str) {
         "split",
         json!({"database": "orders", "container": "c", "partition": partition}),
     );
+}
+
+#[test]
+fn pages_that_stay_broken_end_at_the_deadline_whatever_the_other_ranges_answer() {
+    let spoilt = json!({"operations": "feed", "replace": {"text": "\"Documents\"", "with": "Documents"}});
+    let cut = json!({"operations": "feed", "cutAfterBytes": 50});
+    for (fault, split) in [(&spoilt, true), (&spoilt, false), (&cut, false)] {
+        let local = Local::start(&["c:/pk:1"]);
+        let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+        if split {
+            split_partition(&local, "0");
+        }
+        // One key: the other range has nothing, and answers well.
+        fill(&local, "a", 10, 1);
+        local.admin("faults", fault.clone());
+        let options = [
+            ("cosmos.retry.deadline-ms", "3000"),
+            ("cosmos.retry.backoff-ms", "50"),
+        ];
+        let source = local.source("c", &options);
+        source
+            .add_splits(splits.into_iter().map(|e| e.split).collect())
+            .unwrap();
+        until("it shows", || held(&source) >= 1000);
+        let (pages, error) = pages_until_failure(&source);
+        assert!(pages.iter().all(|p| p.records.is_empty()));
+        assert_eq!(error.kind, Kind::Transient, "{error}");
+        let retries = source.metrics().retries.load(Relaxed);
+        assert!((3..20).contains(&retries), "{retries} retries in 3 s");
+    }
 }
 
 #[test]
@@ -649,4 +680,109 @@ fn now_is_fixed_for_each_range_of_a_partition_that_splits_meanwhile() {
         .unwrap();
     let all = read(&source, 100);
     assert!(all.keys().all(|id| id.starts_with("new")));
+}
+
+#[test]
+fn an_idle_range_does_not_vouch_for_the_pages_of_a_busy_one_that_end_early() {
+    let local = Local::start(&["c:/pk:1"]);
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    split_partition(&local, "0");
+    fill(&local, "a", 1000, 1);
+    local.admin("feed", json!({"pageBytes": 10000}));
+    let source = local.source("c", &[("source.poll-interval-ms", "600000")]);
+    source.add_splits(vec![splits[0].split.clone()]).unwrap();
+    let mut seen = 0;
+    while seen < 1000 {
+        let page = take(&source, WAIT).unwrap();
+        seen += page.records.len();
+        assert!(!page.caught_up || seen == 1000, "caught up after {seen}");
+    }
+}
+
+#[test]
+fn empty_pages_without_end_are_not_asked_for_without_end() {
+    for idle_before in [true, false] {
+        let local = Local::start(&["c:/pk:1"]);
+        fill(&local, "a", 10, 1);
+        let fault = || local.admin("faults", json!({"operations": "feed", "emptyPages": true}));
+        if !idle_before {
+            fault();
+        }
+        let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "1000")]);
+        if idle_before {
+            read(&source, 10);
+            until("the end is known", || local.requests(FEED).len() >= 2);
+            fault();
+        }
+        let before = local.requests(FEED).len();
+        let started = Instant::now();
+        until("it was watched", || started.elapsed() >= Duration::from_secs(4));
+        let asked = local.requests(FEED).len() - before;
+        let most = if idle_before { 6 } else { 24 };
+        assert!(asked <= most, "{asked} requests in 4 s");
+        if idle_before {
+            assert_eq!(lag(&source), 0);
+        }
+        local.clear_faults();
+        fill(&local, "b", 10, 1);
+        read(&source, if idle_before { 10 } else { 20 });
+    }
+}
+
+#[test]
+fn pages_that_were_given_back_come_as_soon_as_the_pause_ends() {
+    let local = Local::start(&["c:/pk:2"]);
+    let count = 8000;
+    fill(&local, "a", count, 80);
+    let options = [
+        ("source.prefetch-bytes", "7340032"),
+        ("source.poll-interval-ms", "60000"),
+    ];
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    let source = local.source("c", &options);
+    let (first, other) = (splits[0].split.clone(), splits[1].split.clone());
+    source.add_splits(vec![first.clone()]).unwrap();
+    let unchanged = || local.requests(FEED).iter().any(|r| r["status"] == 304);
+    until("it rests at its end", || {
+        unchanged() && source.metrics().requests_in_flight.load(Relaxed) == 0
+    });
+    source.pause_or_resume(&[first.id()], &[]).unwrap();
+    let sent = documents_sent(&local);
+    source.add_splits(vec![other.clone()]).unwrap();
+    let page = take(&source, WAIT).unwrap();
+    assert_eq!(page.split.id(), other.id());
+    let mut seen = page.records.len();
+    let resumed = Instant::now();
+    source.pause_or_resume(&[], &[first.id()]).unwrap();
+    while seen < count {
+        let page = take(&source, Duration::from_secs(20)).expect("the pages that were given back");
+        seen += page.records.len();
+    }
+    let took = resumed.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let again = documents_sent(&local) - count as u64;
+    assert!(
+        again > 0 && again < sent,
+        "{again} of {sent} documents came twice"
+    );
+    until("nothing is behind", || lag(&source) == 0);
+}
+
+#[test]
+fn lag_counts_from_the_oldest_page_that_the_job_has_not_taken() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 10, 1);
+    let written = Instant::now();
+    let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
+    until("the documents are old", || {
+        written.elapsed() >= Duration::from_secs(4)
+    });
+    let source = local.source("c", &[]);
+    source.add_splits(vec![splits[0].split.clone()]).unwrap();
+    let opened = Instant::now();
+    until("their age shows", || lag(&source) >= 4000);
+    assert!(opened.elapsed() < Duration::from_secs(3));
+    until("it grows", || lag(&source) >= 6000);
+    read(&source, 10);
+    until("nothing is behind", || lag(&source) == 0);
 }

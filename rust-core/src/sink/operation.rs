@@ -281,7 +281,8 @@ pub struct CanonicalKey {
 const NO_KEY_PATH: &str = "/_partitionKey";
 
 /// Reads a partition key. Numbers are doubles, as for the service: 1, 1.0 and 1e0 are one key, and so are -0 and 0. `{}` is a value that is
-/// missing, which is not null. A container without key paths takes `[]`.
+/// missing, which is not null. A container without key paths takes `[]`, and so does one from the time before partition keys for its documents without
+/// a key: the vendor's clients send the empty key for these, and a missing value for all others.
 ///
 /// # Errors
 /// BadRequest when it is not a JSON array with one component per path of the container.
@@ -297,11 +298,13 @@ pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<Canonic
             "is not a JSON array ({e}); give one component per path, such as [\"eu\"]"
         ))
     })?;
-    let components = match components.as_slice() {
-        [] if matches!(paths, [path] if path == NO_KEY_PATH) => vec!["{}"],
-        some => some.iter().map(|c| c.get()).collect(),
+    let components: Vec<&str> = match (components.as_slice(), paths) {
+        // The service keeps what has no key there under the empty one; a value that is missing is the same.
+        ([one], [path]) if path == NO_KEY_PATH && is_missing(one.get()) => Vec::new(),
+        (some, _) => some.iter().map(|c| c.get()).collect(),
     };
-    if components.len() != paths.len() {
+    let may_be_empty = matches!(paths, [path] if path == NO_KEY_PATH);
+    if components.len() != paths.len() && !(components.is_empty() && may_be_empty) {
         return Err(bad(format!(
             "has {} components; the container has the paths {}",
             components.len(),
@@ -327,7 +330,7 @@ pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<Canonic
                 push_json_string(&mut canonical, &value);
                 PartitionKeyValue::from(value)
             }
-            b'{' if component[1..].trim_start() == "}" => {
+            b'{' if is_missing(component) => {
                 canonical.push_str("{}");
                 PartitionKeyValue::UNDEFINED
             }
@@ -365,6 +368,13 @@ pub fn canonical_key(text: &[u8], paths: &[Cow<'static, str>]) -> Result<Canonic
         hash: hasher.finish(),
         text: canonical,
     })
+}
+
+/// Whether a component is an object without fields, with which a value that is missing is written.
+fn is_missing(component: &str) -> bool {
+    component
+        .strip_prefix('{')
+        .is_some_and(|rest| rest.trim_start() == "}")
 }
 
 /// Appends a finite number in as many digits as tell it apart from its neighbours, with an exponent where JavaScript uses one.
@@ -601,8 +611,11 @@ mod tests {
         assert_eq!((none.text.as_str(), none.key.len()), ("[]", 0));
         let made_up: &[Cow<'static, str>] = &[NO_KEY_PATH.into()];
         let missing = canonical_key(b"[]", made_up).unwrap();
-        assert_eq!(missing.text, "[{}]");
-        assert_eq!(missing.key, canonical_key(b"[{}]", made_up).unwrap().key);
+        assert_eq!((missing.text.as_str(), missing.key.len()), ("[]", 0));
+        let spelt = canonical_key(b"[ { } ]", made_up).unwrap();
+        assert_eq!((spelt.text.as_str(), spelt.hash), ("[]", missing.hash));
+        let keyed = canonical_key(b"[\"a\"]", made_up).unwrap();
+        assert_eq!((keyed.text.as_str(), keyed.key.len()), ("[\"a\"]", 1));
     }
 
     proptest! {

@@ -343,6 +343,9 @@ impl Container {
 
     async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
         let key = canonical_key(op.partition_key(), self.key_definition().paths())?.key;
+        // The driver sends none for it.
+        let empty_key = [("x-ms-documentdb-partitionkey", "[]".to_owned())];
+        let headers: &[_] = if key.is_empty() { &empty_key } else { &[] };
         check_address(op)?;
         let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
         let mut operation = match op.kind {
@@ -359,7 +362,7 @@ impl Container {
             let etag = String::from_utf8_lossy(op.if_match()).into_owned();
             operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
         }
-        self.execute(operation, &[], (op.kind.asked(), op.fate)).await
+        self.execute(operation, headers, (op.kind.asked(), op.fate)).await
     }
 
     /// The driver has no bulk operation. A create with an empty partition key goes to the same path without a partition key

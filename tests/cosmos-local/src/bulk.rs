@@ -277,6 +277,10 @@ async fn execute(
         Some(text) => text.into(),
         None => return Err("The operation has no partitionKey.".to_owned()),
     };
+    let key = match &*key {
+        "[]" if container.is_from_before_keys() => "[{}]".into(),
+        _ => key,
+    };
     let (epk, _, complete) = container.hash(&key)?;
     if !complete {
         return Err(format!(

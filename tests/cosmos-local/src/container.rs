@@ -227,6 +227,12 @@ impl Container {
             .map(|(epk, _, _)| epk)
     }
 
+    /// Whether it has the path that the service makes up for containers from the time before partition keys. Their documents without a
+    /// key have the empty one.
+    pub fn is_from_before_keys(&self) -> bool {
+        matches!(self.definition.paths(), [path] if path == "/_partitionKey")
+    }
+
     /// The components of a document's partition key; `None` is undefined.
     fn components<'a>(&'a self, document: &'a Value) -> impl Iterator<Item = Option<&'a Value>> {
         self.definition.paths().iter().map(move |path| {

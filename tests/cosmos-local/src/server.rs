@@ -531,6 +531,7 @@ impl Inner {
             reply = Some(Reply::error(401, 0, &reason));
         } else {
             self.resolve_rids(&mut call).await;
+            self.spell_out_empty_key(&mut call).await;
             if self.faults.active() {
                 strike = self.struck(kind, &call).await.unwrap_or_default();
             }
@@ -878,6 +879,22 @@ impl Inner {
     }
 
     /// The container of a request, or `None` if there is no such.
+    /// Puts the form that the emulator knows in place of the empty key of a container from the time before partition keys.
+    async fn spell_out_empty_key(&self, call: &mut Call) {
+        const KEY: &str = "x-ms-documentdb-partitionkey";
+        if header(&call.headers, KEY) != Some("[]") {
+            return;
+        }
+        if self
+            .container(call)
+            .await
+            .is_some_and(|c| c.is_from_before_keys())
+        {
+            let missing = hyper::header::HeaderValue::from_static("[{}]");
+            call.headers.insert(KEY, missing);
+        }
+    }
+
     async fn container(&self, call: &Call) -> Option<Arc<Container>> {
         let (db, coll) = call.container()?;
         self.container_named(db, coll).await

@@ -86,6 +86,12 @@ impl ReadyPage {
         let position = self.after.continuation.as_ref().map_or(0, String::capacity);
         (self.frame.capacity() + position) as u64
     }
+
+    /// How old what it tells is, once it has waited for so long that it shows. An empty page tells nothing.
+    fn lag_millis(&self, now: Instant, epoch_now: i64) -> Option<u64> {
+        let late = now.saturating_duration_since(self.queued) >= LATE;
+        (self.records > 0 && late).then(|| millis_since(self.behind, epoch_now))
+    }
 }
 
 struct SplitState {
@@ -136,13 +142,13 @@ impl SplitState {
     fn lag_millis(&self, now: Instant, epoch_now: i64) -> u64 {
         let at_rest = !self.paused && self.at_rest_until.is_some_and(|until| now < until);
         // What was read and waits for the job is not behind the job yet.
-        let oldest = self.queue.iter().find(|page| page.records > 0);
-        let since = match oldest {
-            Some(page) if !at_rest || now.saturating_duration_since(page.queued) >= LATE => page.behind,
-            _ if at_rest => return 0,
-            _ => self.reached,
-        };
-        u64::try_from(epoch_now - since).unwrap_or(0)
+        let waiting = self.queue.iter().find_map(|page| page.lag_millis(now, epoch_now));
+        if at_rest {
+            return waiting.unwrap_or(0);
+        }
+        waiting
+            .unwrap_or_default()
+            .max(millis_since(self.reached, epoch_now))
     }
 }
 
@@ -320,7 +326,10 @@ impl Source {
         let state = self.shared.lock();
         let (now, epoch_now) = (Instant::now(), epoch_millis());
         let splits = || state.splits.iter().map(|(_, s)| s);
-        let lag = splits().map(|s| s.lag_millis(now, epoch_now)).max();
+        let lag = splits().map(|s| s.lag_millis(now, epoch_now));
+        let announced = state.announced.iter();
+        let waiting = announced.filter_map(|page| page.lag_millis(now, epoch_now));
+        let lag = lag.chain(waiting).max();
         metrics.lag_millis.store(lag.unwrap_or(0), Relaxed);
         let held = splits().filter_map(|s| s.held_since).map(|since| since.elapsed());
         let held = held.max().unwrap_or_default();
@@ -1023,6 +1032,10 @@ fn start_millis(split: &Split) -> i64 {
         (Start::PointInTime(millis), None) => millis.min(now),
         _ => now,
     }
+}
+
+fn millis_since(then: i64, now: i64) -> u64 {
+    u64::try_from(now.saturating_sub(then)).unwrap_or(0)
 }
 
 /// Now, in milliseconds since the epoch.

@@ -777,12 +777,18 @@ fn lag_counts_from_the_oldest_page_that_the_job_has_not_taken() {
     until("the documents are old", || {
         written.elapsed() >= Duration::from_secs(4)
     });
-    let source = local.source("c", &[]);
-    source.add_splits(vec![splits[0].split.clone()]).unwrap();
-    let opened = Instant::now();
-    until("their age shows", || lag(&source) >= 4000);
-    assert!(opened.elapsed() < Duration::from_secs(3));
-    until("it grows", || lag(&source) >= 6000);
-    read(&source, 10);
-    until("nothing is behind", || lag(&source) == 0);
+    // In the queue, or announced.
+    for announced in [false, true] {
+        let source = local.source("c", &[]);
+        source.add_splits(vec![splits[0].split.clone()]).unwrap();
+        if announced {
+            assert!(source.next_page(WAIT).unwrap() > 0);
+        }
+        let opened = Instant::now();
+        until("their age shows", || lag(&source) >= 4000);
+        assert!(opened.elapsed() < Duration::from_secs(3));
+        until("it grows", || lag(&source) >= 8000);
+        read(&source, 10);
+        until("nothing is behind", || lag(&source) == 0);
+    }
 }

@@ -369,9 +369,27 @@ struct Scripted {
     answers: Answers,
     /// Whether the definition of the key is there.
     broken: Arc<AtomicBool>,
+    /// Whether the container is.
+    gone: Arc<AtomicBool>,
 }
 
 impl Service for Scripted {
+    fn check(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(match self.gone.load(Relaxed) {
+            true => Err(CoreError::answered(
+                (410, 1000),
+                Asked::Metadata,
+                Fate::NotCarriedOut,
+                "gone",
+            )),
+            false => Ok(()),
+        }))
+    }
+
+    fn check_interval(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
     fn key_definition(&self) -> &PartitionKeyDefinition {
         assert!(!self.broken.load(Relaxed), "broken on purpose");
         &self.definition
@@ -450,6 +468,7 @@ struct Stage {
     // Dropped before the runtime that it runs on.
     sink: Sink,
     broken: Arc<AtomicBool>,
+    gone: Arc<AtomicBool>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -467,13 +486,14 @@ impl Stage {
             .enable_all()
             .build()
             .unwrap();
-        let broken = Arc::new(AtomicBool::new(false));
+        let (broken, gone) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let service = Scripted {
             definition: PartitionKeyDefinition::from("/pk"),
             maps: Mutex::new(maps.iter().map(|m| m.to_vec()).collect()),
             requests: AtomicUsize::new(0),
             answers: Box::new(answers),
             broken: broken.clone(),
+            gone: gone.clone(),
         };
         let mut options: HashMap<&str, &str> = HashMap::from([
             ("cosmos.endpoint", "http://localhost"),
@@ -493,6 +513,7 @@ impl Stage {
         Stage {
             sink,
             broken,
+            gone,
             _runtime: runtime,
         }
     }
@@ -754,4 +775,28 @@ fn a_request_that_fails_as_a_whole_counts_once() {
         (1, 2)
     );
     assert_eq!(metrics.operations_waiting.load(Relaxed), 0);
+}
+
+#[test]
+fn a_container_that_is_another_one_is_found_out_without_a_word_of_its_server() {
+    let stage = Stage::start(&[&["0"]], &[("sink.failure-mode", "skip")], |operations, _, _| {
+        ready(Ok(taken(operations)))
+    });
+    stage.submit(0..10, 3);
+    stage.all_ok(10);
+    stage.gone.store(true, Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        assert!(Instant::now() < deadline, "nobody finds out");
+        stage.submit(0..10, 3);
+        let outcomes = stage.outcomes(10);
+        let Some(failed) = outcomes.iter().find(|o| o.result == OutcomeResult::Failed) else {
+            continue;
+        };
+        let error = failed.error.as_ref().unwrap();
+        assert!(error.message.contains("created anew"), "{error}");
+        assert_eq!(error.kind, Kind::State);
+        break;
+    }
+    assert_eq!(stage.sink.metrics().operations_waiting.load(Relaxed), 0);
 }

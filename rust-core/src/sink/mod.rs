@@ -14,6 +14,8 @@
 //!   read meanwhile. The other partitions go on.
 //! * Every submitted operation comes back exactly once, whatever happens, as an [`Outcome`]. The good outcomes of one submission
 //!   come together, when its last operation has ended; a failure comes at once.
+//! * No partition takes the last places of the writer's concurrency while another has none, so that one whose requests hang stops itself alone.
+//! * Nothing is written to a container that was created anew since the sink was opened, whoever of the account's users finds out.
 //! * Refused operations that become dead letters are stored a few at a time. While many wait for that, no new requests are sent.
 
 mod dead_letter;
@@ -207,7 +209,7 @@ struct Engine {
     letters: VecDeque<(Operation, CoreError, Instant)>,
     /// Dead letters that are being stored, by when their operations were refused.
     storing: Vec<Instant>,
-    /// A bug has left the engine in a state that nobody knows: nothing is taken or sent any more.
+    /// Nothing is taken or sent any more: a bug has left the engine in a state that nobody knows, or the container is another one.
     broken: Option<CoreError>,
 }
 
@@ -358,6 +360,8 @@ impl Sink {
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         });
+        let me = inner.clone();
+        Inner::spawn(&inner, async move { Inner::watch(me).await });
         Ok(Sink { inner, outcomes })
     }
 
@@ -387,6 +391,11 @@ impl Sink {
             .iter()
             .filter(|p| matches!(p.form, Form::OneByOne { .. }));
         metrics.bulk_off.store(off.count() as u64, Relaxed);
+        if engine.broken.is_some() {
+            // All has come back; what was under way counts down once more.
+            metrics.bytes_buffered.store(0, Relaxed);
+            metrics.operations_waiting.store(0, Relaxed);
+        }
         metrics
     }
 
@@ -816,6 +825,29 @@ impl Inner {
             }
             Self::pump(&me, &mut engine);
         });
+    }
+
+    /// Asks now and then, while something is written, whether the container is still the one that was opened: not every server refuses a
+    /// request that means another one.
+    async fn watch(this: Arc<Self>) {
+        let interval = this.service.check_interval();
+        let mut written = 0;
+        loop {
+            tokio::time::sleep(interval).await;
+            let submitted = this.submitted.load(Relaxed);
+            if std::mem::replace(&mut written, submitted) == submitted {
+                continue;
+            }
+            match this.service.check().await {
+                Err(e) if e.next == Next::End => {
+                    return this.fail_all(&mut this.lock(), &e);
+                }
+                Err(e) => {
+                    tracing::debug!(target: "cosmosflink::sink", "the container cannot be looked up now: {e}");
+                }
+                Ok(()) => {}
+            }
+        }
     }
 
     /// Runs a task until the sink is closed. When it panics, what it held and what it left behind is unknown: everything that has not come

@@ -42,6 +42,11 @@ pub trait Service: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// How often that is asked while there is something to write.
+    fn check_interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     /// Sends operations of one physical partition as one non-atomic bulk request.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
 use azure_data_cosmos_driver::models::{ContainerReference, CosmosOperation, DatabaseReference};
@@ -279,17 +279,30 @@ impl Account {
         })
     }
 
-    /// To be told of each failure. Where the service refused the token that signed the request, which by the local clock may be good
-    /// for long, the next request is signed with a new one: true. The driver tells a credential nothing of what became of its tokens.
-    pub fn is_token_replaced(&self, failure: &CoreError) -> bool {
-        is_credential_refused(failure.status, failure.sub_status)
-            && self.tokens.as_ref().is_some_and(|tokens| tokens.refused())
+    /// The failure of a request that was begun at `begun`. Where the service refused its token, which by the local clock may be good
+    /// for long, and the next request is signed with another one, the failure is one that may pass. The driver tells a credential
+    /// nothing of what became of its tokens.
+    pub fn judged(&self, failure: CoreError, begun: Instant) -> CoreError {
+        let replaced = is_credential_refused(failure.status, failure.sub_status)
+            && self.tokens.as_ref().is_some_and(|tokens| tokens.refused(begun));
+        match replaced {
+            true => CoreError {
+                kind: Kind::Transient,
+                next: Next::Retry,
+                ..failure
+            },
+            false => failure,
+        }
     }
 
-    /// `look_up`, once more where its token was refused and there may be a better one.
+    /// `look_up`, once more where its token was refused and there is a better one.
     async fn with_good_token<T, F: Future<Output = Result<T>>>(&self, look_up: impl Fn() -> F) -> Result<T> {
+        let begun = Instant::now();
         match look_up().await {
-            Err(e) if self.is_token_replaced(&e) => look_up().await,
+            Err(e) if is_credential_refused(e.status, e.sub_status) => match self.judged(e, begun) {
+                e if e.next == Next::Retry => look_up().await,
+                e => Err(e),
+            },
             other => other,
         }
     }
@@ -383,7 +396,7 @@ async fn connect(
     authorities: Option<&[u8]>,
 ) -> Result<(Arc<CosmosDriver>, Option<Arc<Tokens>>)> {
     let clients = Clients::of(config, authorities)?;
-    let (reference, tokens) = credentials::reference(config, secret, &clients)?;
+    let (reference, tokens) = credentials::reference(config, secret, &clients).await?;
     let mut runtime = CosmosDriverRuntime::builder()
         .with_wrapping_sdk_identifier(concat!("cosmosflink/", env!("CARGO_PKG_VERSION")))
         .with_connection_pool(connections(config).map_err(failed)?);

@@ -72,86 +72,87 @@ struct Slot {
 struct Held {
     token: AccessToken,
     renew_at: OffsetDateTime,
-    since: Instant,
+    since: std::time::Instant,
 }
 
-/// Makes a credential of `azure_identity`, with the secret if its type has one.
-type Make = Box<dyn Fn(Option<&Secret>) -> azure_core::Result<Arc<dyn TokenCredential>> + Send + Sync>;
+/// Makes a credential of `azure_identity`, with the secret if its type has one. That of a workload identity reads a file.
+type Make = Arc<dyn Fn(Option<&Secret>) -> azure_core::Result<Arc<dyn TokenCredential>> + Send + Sync>;
 
 /// A credential of `azure_identity` that is made anew when its secret has changed, or when what it remembers is no good.
 pub struct Source {
     make: Make,
-    /// The file of the secret, if it comes from one, and the option that names it.
-    file: Option<(SecretSource, &'static str)>,
+    /// The file of the secret, if it comes from one.
+    file: Option<SecretSource>,
     current: Mutex<Current>,
 }
 
 #[derive(Clone)]
 struct Current {
-    credential: Arc<dyn TokenCredential>,
+    /// `None`: to be made.
+    credential: Option<Arc<dyn TokenCredential>>,
     secret: Option<Secret>,
 }
 
 impl Source {
-    /// What `make` makes with `secret`, which was read from `file`.
-    ///
-    /// # Errors
-    /// Those of `make`.
-    fn new(
-        make: Make,
-        secret: Option<Secret>,
-        file: Option<(SecretSource, &'static str)>,
-    ) -> azure_core::Result<Self> {
-        let credential = make(secret.as_ref())?;
-        Ok(Source {
-            make,
-            file,
-            current: Mutex::new(Current { credential, secret }),
-        })
-    }
-
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Makes the credential anew with `secret`. The one at hand stays where that fails.
-    fn make_anew(&self, secret: Option<Secret>) {
-        match (self.make)(secret.as_ref()) {
-            Ok(credential) => *self.current() = Current { credential, secret },
-            Err(e) => {
-                tracing::warn!(target: "cosmosflink::credentials", "the Entra ID credential cannot be made anew: {e}");
-            }
-        }
+    /// Drops what the credential remembers: it keeps a token of its own until shortly before the expiry, and that of a workload identity
+    /// the text of its file for ten minutes.
+    fn forget(&self) {
+        self.current().credential = None;
     }
 
-    /// Drops what the credential remembers: it keeps a token of its own until shortly before the expiry.
-    fn forget(&self) {
-        let secret = self.current().secret.clone();
-        self.make_anew(secret);
+    /// The credential of now, with the secret that it has.
+    ///
+    /// # Errors
+    /// Config when it cannot be built from the options, Transient when a file that it reads takes too long.
+    async fn credential(&self) -> Result<(Arc<dyn TokenCredential>, Option<Secret>)> {
+        let Current { credential, secret } = self.current().clone();
+        if let Some(credential) = credential {
+            return Ok((credential, secret));
+        }
+        let (make, given) = (self.make.clone(), secret.clone());
+        let made = read_aside("cosmos.auth.token-file", move || {
+            make(given.as_ref()).map_err(|e| {
+                CoreError::config(format!(
+                    "the Entra ID credential cannot be built: {e}; check the cosmos.auth options"
+                ))
+            })
+        });
+        let made = made.await?;
+        self.current().credential = Some(made.clone());
+        Ok((made, secret))
     }
 
     async fn get_token(&self, scopes: &[&str]) -> azure_core::Result<AccessToken> {
-        let used = self.current().clone();
-        let error = match used.credential.get_token(scopes, None).await {
+        let unmade = |e: CoreError| azure_core::Error::with_message(ErrorKind::Credential, e.message);
+        let (credential, used) = self.credential().await.map_err(unmade)?;
+        let error = match credential.get_token(scopes, None).await {
             Ok(token) => return Ok(token),
             Err(e) => e,
         };
-        let Some((file, option)) = self.file.clone() else {
+        self.forget();
+        let Some(file) = self.file.clone() else {
             return Err(error);
         };
-        let secret = match read_aside(option, move || file.resolve(option)).await {
+        let secret = match read_aside(CLIENT_SECRET_FILE, move || file.resolve(CLIENT_SECRET_FILE)).await {
             Ok(secret) => Some(secret),
             Err(e) => {
                 tracing::warn!(target: "cosmosflink::credentials", "no token, and the secret cannot be read anew: {e}");
                 return Err(error);
             }
         };
-        if secret == used.secret {
+        if secret == used {
             return Err(error);
         }
-        tracing::info!(target: "cosmosflink::credentials", "no token, and the secret has changed ({option}): asking with the new one");
-        self.make_anew(secret);
-        let fresh = self.current().credential.clone();
+        tracing::info!(target: "cosmosflink::credentials", "no token, and the secret has changed ({CLIENT_SECRET_FILE}): asking with the new one");
+        *self.current() = Current {
+            credential: None,
+            secret,
+        };
+        let (fresh, _) = self.credential().await.map_err(unmade)?;
         fresh.get_token(scopes, None).await
     }
 }
@@ -190,17 +191,17 @@ impl Tokens {
         }
     }
 
-    /// To be told when the service refuses a token that is good by the local clock: it is given up, unless it has only just come, and
-    /// the next request waits for a new one. Whether it was.
-    pub fn refused(&self) -> bool {
+    /// To be told when the service refuses the token of a request that was begun at `begun`, although it is good by the local clock: it
+    /// is given up, unless it has only just come, and the next request waits for a new one. Whether there is another one now, or will be.
+    pub fn refused(&self, begun: std::time::Instant) -> bool {
         let mut slots = self.inner.slots();
         let slot = slots.entry(self.scope.clone()).or_default();
-        if slot
-            .token
-            .as_ref()
-            .is_none_or(|held| held.since.elapsed() < REFUSED_AGAIN)
-        {
-            return false;
+        match &slot.token {
+            // It was another one that was refused, and has been given up since.
+            None => return true,
+            Some(held) if begun < held.since => return true,
+            Some(held) if held.since.elapsed() < REFUSED_AGAIN => return false,
+            Some(_) => {}
         }
         slot.token = None;
         self.inner.source.forget();
@@ -264,7 +265,7 @@ impl Inner {
                 let life = (token.expires_on - now).try_into().unwrap_or(Duration::ZERO);
                 slot.token = Some(Held {
                     token: token.clone(),
-                    since: Instant::now(),
+                    since: std::time::Instant::now(),
                     renew_at: now
                         + life
                             .saturating_sub(AHEAD)
@@ -338,8 +339,8 @@ impl TokenCredential for Tokens {
 /// The account with what signs its requests, and the tokens if it is they.
 ///
 /// # Errors
-/// Config when a credential cannot be built from the options.
-pub(crate) fn reference(
+/// Config when a credential cannot be built from the options, Transient when a file that it reads takes too long.
+pub(crate) async fn reference(
     config: &AccountConfig,
     secret: Option<Secret>,
     clients: &Clients,
@@ -356,12 +357,10 @@ pub(crate) fn reference(
             })?;
             return Ok((AccountReference::with_account_key(endpoint, key), None));
         }
-        (auth, secret) => source(auth, secret, client_options(config, clients)?).map_err(|e| {
-            CoreError::config(format!(
-                "the Entra ID credential cannot be built: {e}; check the cosmos.auth options"
-            ))
-        })?,
+        (auth, secret) => source(auth, secret, client_options(config, clients)?),
     };
+    // What is wrong with the options shows now.
+    source.credential().await?;
     let tokens = Arc::new(Tokens::new(source, &config.audience));
     let reference = AccountReference::with_credential(endpoint, tokens.clone());
     Ok((reference, Some(tokens)))
@@ -386,17 +385,23 @@ fn client_options(config: &AccountConfig, clients: &Clients) -> Result<ClientOpt
     })
 }
 
-fn source(auth: &Auth, secret: Option<Secret>, client_options: ClientOptions) -> azure_core::Result<Source> {
+fn source(auth: &Auth, secret: Option<Secret>, client_options: ClientOptions) -> Source {
     let file = match auth {
         Auth::ClientSecret {
             secret: file @ SecretSource::File(_),
             ..
-        } => Some((file.clone(), CLIENT_SECRET_FILE)),
+        } => Some(file.clone()),
         _ => None,
     };
     let auth = auth.clone();
-    let make = move |secret: Option<&Secret>| credential(&auth, secret, client_options.clone());
-    Source::new(Box::new(make), secret, file)
+    Source {
+        make: Arc::new(move |secret| credential(&auth, secret, client_options.clone())),
+        file,
+        current: Mutex::new(Current {
+            credential: None,
+            secret,
+        }),
+    }
 }
 
 fn credential(
@@ -516,7 +521,7 @@ mod tests {
             transport: Some(Transport::new(entra.clone())),
             ..Default::default()
         };
-        let source = source(&auth, Some(Secret::new("old")), options).unwrap();
+        let source = source(&auth, Some(Secret::new("old")), options);
         (Tokens::new(source, "https://cosmos.azure.com"), entra, file)
     }
 
@@ -560,21 +565,25 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_the_service_refuses_is_asked_for_anew_but_not_at_once_again() {
         let (tokens, entra, _file) = tokens("refused-token");
-        assert!(!tokens.refused(), "there is none");
+        let before = std::time::Instant::now();
         assert_eq!(get(&tokens).await.unwrap(), "token 1");
-        assert!(!tokens.refused(), "it has only just come");
+        let now = std::time::Instant::now;
+        assert!(!tokens.refused(now()), "it has only just come");
+        assert!(tokens.refused(before), "it was another one that was refused");
         // As if it had come so long ago.
         for slot in tokens.inner.slots().values_mut() {
             slot.token.as_mut().unwrap().since -= REFUSED_AGAIN;
         }
         assert_eq!(get(&tokens).await.unwrap(), "token 1");
-        assert!(tokens.refused());
+        assert!(tokens.refused(now()));
+        // Many requests had the same token.
+        assert!(tokens.refused(now()));
         assert_eq!(
             get(&tokens).await.unwrap(),
             "token 2",
             "also past the cache of the credential"
         );
-        assert!(!tokens.refused());
+        assert!(!tokens.refused(now()));
         assert_eq!(entra.asked.lock().unwrap().len(), 2);
     }
 }

@@ -269,7 +269,7 @@ impl FeedCursor {
             Ok(Some(response)) => response,
             Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
             Err(e) => {
-                let error = failed(e);
+                let error = self.account.judged(failed(e), started);
                 metrics.request(started.elapsed(), error.request_charge);
                 return Err(error);
             }

@@ -365,6 +365,33 @@ fn a_file_system_that_hangs_does_not_block_a_discovery() {
 }
 
 #[test]
+fn a_federated_token_on_a_file_system_that_hangs_ends_only_its_own_opening() {
+    let local = Local::start(&["c:/pk:1"]);
+    let file = Scratch::new("hanging-token", "");
+    std::fs::remove_file(&file.0).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&file.0)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let extra = [
+        ("cosmos.auth.type", "workload-identity"),
+        ("cosmos.auth.tenant-id", "tenant"),
+        ("cosmos.auth.client-id", "client"),
+        ("cosmos.auth.token-file", file.path()),
+    ];
+    let (done, result) = mpsc::channel();
+    let config = config(&local, &extra);
+    let opening = thread::spawn(move || done.send(Source::open(config).map(drop)));
+    let answer = result.recv_timeout(Duration::from_secs(20));
+    drop(std::fs::OpenOptions::new().write(true).open(&file.0).unwrap());
+    let error = answer.expect("the opening waits for the file").unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+    assert!(error.message.contains("cosmos.auth.token-file"), "{error}");
+    opening.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_private_authority_is_trusted_for_the_account_that_names_it() {
     let local = Local::start_with(&["c:/pk:2"], |c| c.tls = Some(cosmos_local::Tls::default()));
     let file = Scratch::new("authority.pem", local.ca_pem.as_deref().unwrap());

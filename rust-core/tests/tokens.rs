@@ -16,7 +16,9 @@ use cosmos_local::AccountKey;
 use cosmosflink_core::account::open_blocking;
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::Kind;
+use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::sink::Sink;
+use cosmosflink_core::source::Source;
 use support::*;
 
 /// What the token server does about one identity.
@@ -412,22 +414,64 @@ fn a_token_that_the_service_refuses_is_given_up() {
     let open = || Sink::open(config(&local, "refused", &[]));
     let held = open().unwrap();
     local.account.regenerate();
+    // A new token is not given up at once.
     let started = Instant::now();
-    loop {
-        match open() {
-            Ok(_) => break,
-            Err(e) => {
-                assert_eq!(e.kind, Kind::Auth, "{e}");
-                assert!(
-                    started.elapsed() < Duration::from_secs(20),
-                    "the token is never given up: {e}"
-                );
-            }
-        }
+    while let Err(e) = open() {
+        assert_eq!(e.kind, Kind::Auth, "{e}");
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "the token is never given up: {e}"
+        );
     }
     upserts(&held, "refused", 20, 5);
     for outcome in outcomes(&held, 20) {
         assert!(outcome.error.is_none(), "{outcome:?}");
     }
     assert_eq!(server.with("refused", |i| i.asked.len()), 2);
+}
+
+/// Nobody opens anything meanwhile: writers and readers see to it by themselves.
+#[test]
+fn readers_and_writers_go_on_after_their_token_was_refused() {
+    let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
+    server.add("revoked", &local, &[Answer::Token(Duration::from_secs(3600))]);
+    let sink = Sink::open(config(&local, "revoked", &[])).unwrap();
+    let entra = [
+        ("cosmos.auth.type", "managed-identity"),
+        ("cosmos.auth.client-id", "revoked"),
+    ];
+    let options: Vec<_> = local
+        .options("c", &entra)
+        .into_iter()
+        .filter(|(name, _)| name != "cosmos.auth.key")
+        .collect();
+    let source = || Config::parse(Role::Source, &options).unwrap();
+    let enumerator = Enumerator::open(source()).unwrap();
+    let splits = enumerator.discover(&[]).unwrap();
+    let source = Source::open(source()).unwrap();
+    source
+        .add_splits(splits.into_iter().map(|e| e.split).collect())
+        .unwrap();
+    for round in 0..2 {
+        // Older than a token that has only just come.
+        let longest = write_until(
+            &sink,
+            &format!("revoked-{round}"),
+            Instant::now() + Duration::from_secs(3),
+        );
+        assert!(longest < Duration::from_secs(10), "{longest:?}");
+        local.account.regenerate();
+    }
+    upserts(&sink, "revoked-last", 20, 5);
+    for outcome in outcomes(&sink, 20) {
+        assert!(outcome.error.is_none(), "{outcome:?}");
+    }
+    let mut last = 0;
+    while last < 20 {
+        last += read(&source, 1)
+            .keys()
+            .filter(|id| id.starts_with("revoked-last-"))
+            .count();
+    }
+    assert_eq!(server.with("revoked", |i| i.asked.len()), 3);
 }

@@ -330,7 +330,10 @@ impl Container {
             .await;
         drop(in_flight);
         let mut result = result
-            .map_err(|e| CoreError::from_driver(&e, asked, before))
+            .map_err(|e| {
+                self.account
+                    .judged(CoreError::from_driver(&e, asked, before), started)
+            })
             .and_then(|response| same_container(response, asked));
         if let Ok(response) = &result {
             if let Err(e) = self.is_same(asked).await {

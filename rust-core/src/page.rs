@@ -481,15 +481,51 @@ fn lossy(json: &[u8]) -> String {
     serde_json::from_str(&out).unwrap_or_else(|_| out.trim_matches('"').to_owned())
 }
 
-/// Whether these bytes are one JSON object by its brackets and strings, from the first byte to the last. What stands between
-/// commas is not looked at.
-pub fn is_object(bytes: &[u8]) -> bool {
+/// The id of a document that is to be written, as its JSON text with the quotes: empty when it has none, or none that is text. `None` when
+/// these bytes are not one JSON object by its brackets and strings, from the first byte to the last. What else stands between them
+/// is not looked at.
+pub fn object_id(bytes: &[u8]) -> Option<&[u8]> {
     let mut scanner = Scanner { bytes, at: 0 };
-    matches!(scanner.peek(), Ok(b'{'))
-        && scanner.nest().is_some()
-        && bytes[scanner.at..]
-            .iter()
-            .all(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t'))
+    if !matches!(scanner.peek(), Ok(b'{')) {
+        return None;
+    }
+    let (mut depth, mut id) = (0usize, &b""[..]);
+    // Of the object itself: a key comes next, and the value that comes next is the id.
+    let (mut key, mut is_id) = (false, false);
+    loop {
+        let byte = *bytes.get(scanner.at)?;
+        scanner.at += 1;
+        match byte {
+            b'"' => {
+                let start = scanner.at - 1;
+                scanner.rest_of_string()?;
+                if depth == 1 {
+                    let text = &bytes[start..scanner.at];
+                    if is_id {
+                        id = text;
+                    }
+                    is_id = key && text == b"\"id\"";
+                    key = false;
+                }
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                (key, is_id) = (depth == 1, false);
+            }
+            b',' => (key, is_id) = (depth == 1, false),
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes[scanner.at..]
+        .iter()
+        .all(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t'))
+        .then_some(id)
 }
 
 /// What a page is, beside its records.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
-use crate::page::is_object;
+use crate::page::object_id;
 use crate::retry::Attempts;
 use crate::status::{Asked, Fate};
 
@@ -193,8 +193,24 @@ impl Operation {
             ));
         }
         // Whatever is put between others in a bulk request must be one object from its first to its last byte.
-        if !is_object(body) {
+        let Some(in_document) = object_id(body) else {
             return bad("the document is not a JSON object".to_owned());
+        };
+        // The service goes by the document's id, the order of the operations by the one that was given. A replace names both, and is
+        // refused by the service.
+        let another = match in_document {
+            [b'"', text @ .., b'"'] if text.contains(&b'\\') => {
+                serde_json::from_slice::<String>(in_document).is_ok_and(|text| text.as_bytes() != id)
+            }
+            [b'"', text @ .., b'"'] => text != id,
+            _ => false,
+        };
+        if another && self.kind != OperationKind::Replace {
+            return bad(format!(
+                "the document's id is {}, that of the operation '{}'; they must be the same",
+                String::from_utf8_lossy(in_document).escape_debug(),
+                self.id_text().escape_debug()
+            ));
         }
         Ok(())
     }
@@ -523,13 +539,18 @@ mod tests {
                 .map_err(|e| e.kind)
         };
         for id in ["a", "a?b#c", "a\tb", "..", "%2F", &"x".repeat(1023)] {
-            assert_eq!(check(id, b"{\"id\":\"a\"}"), Ok(()), "{id:?}");
+            assert_eq!(check(id, b"{}"), Ok(()), "{id:?}");
+            let document = serde_json::json!({"x": {"id": "other"}, "id": id, "y": "id"}).to_string();
+            assert_eq!(check(id, document.as_bytes()), Ok(()), "{document}");
         }
         for (id, doc) in [
             ("", &b"{}"[..]),
             ("a/b", b"{}"),
             ("a\\b", b"{}"),
             ("a", b"[]"),
+            ("a", b"{\"id\":\"b\"}"),
+            ("a", b"{\"x\":[{\"id\":\"a\"}, 1], \"id\" : \"\\u0061b\"}"),
+            ("a", b"{\"id\":\"a\",\"id\":\"b\"}"),
             ("a", b"{}},{\"operationType\":\"Delete\"}"),
             ("a", b"{\"x\":\"}"),
             ("a", b""),

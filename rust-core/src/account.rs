@@ -379,6 +379,48 @@ fn ask_again(error: CoreError) -> CoreError {
     }
 }
 
+/// Mends the driver's cache of partition ranges behind a call that did not end well.
+///
+/// Plans, their pages and writes look ranges up, with force after a partition was split. A look-up that is dropped halfway, by whoever closes or
+/// wakes us or by a time-out of the driver's own, leaves an empty entry on which the forced look-ups of all jobs of the account spin. A
+/// plain look-up fills such an entry, and asks nothing where there is none. That is cheaper than to let each request that is given up
+/// run on in a task of its own, and covers the driver's time-outs as well. The task holds the driver alone: one that held the account
+/// would keep its own runtime from ending.
+pub struct MendRanges<'a> {
+    account: &'a Account,
+    container: &'a ContainerReference,
+    needed: bool,
+}
+
+impl<'a> MendRanges<'a> {
+    /// Must be made before the call, so that it is dropped behind it.
+    pub fn unless_ended(account: &'a Account, container: &'a ContainerReference) -> Self {
+        MendRanges {
+            account,
+            container,
+            needed: true,
+        }
+    }
+
+    /// The call ended. A failure that is not final may be a time-out of the driver's own; any other is an answer.
+    pub fn ended<T>(mut self, result: &Result<T>) {
+        self.needed = matches!(result, Err(e) if e.kind == Kind::Transient);
+    }
+}
+
+impl Drop for MendRanges<'_> {
+    fn drop(&mut self) {
+        if !self.needed {
+            return;
+        }
+        let (driver, container) = (self.account.driver.clone(), self.container.clone());
+        self.account.runtime.handle().spawn(async move {
+            // Who needs the ranges next hears of a failure.
+            let _ = driver.resolve_all_partition_key_ranges(&container, false).await;
+        });
+    }
+}
+
 /// A failure of a request for metadata. Asking again is always safe.
 fn failed(error: CosmosError) -> CoreError {
     CoreError::from_driver(&error, Asked::Metadata, Fate::NotCarriedOut)

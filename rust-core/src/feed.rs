@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{open_blocking, read_options, within, Account};
+use crate::account::{open_blocking, read_options, within, Account, MendRanges};
 use crate::config::{Config, OnDecodeError, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -100,47 +100,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Mends the driver's cache of partition ranges behind a call that did not end well.
-///
-/// Plans and their pages look ranges up, with force after a partition was split. A look-up that is dropped halfway, by whoever closes or
-/// wakes us or by a time-out of the driver's own, leaves an empty entry on which the forced look-ups of all jobs of the account spin. A
-/// plain look-up fills such an entry, and asks nothing where there is none. That is cheaper than to let each request that is given up
-/// run on in a task of its own, and covers the driver's time-outs as well. The task holds the driver alone: one that held the account
-/// would keep its own runtime from ending.
-struct MendRanges<'a> {
-    account: &'a Account,
-    container: &'a ContainerReference,
-    needed: bool,
-}
-
-impl<'a> MendRanges<'a> {
-    /// Must be made before the call, so that it is dropped behind it.
-    fn unless_done(account: &'a Account, container: &'a ContainerReference) -> Self {
-        MendRanges {
-            account,
-            container,
-            needed: true,
-        }
-    }
-
-    fn done(mut self) {
-        self.needed = false;
-    }
-}
-
-impl Drop for MendRanges<'_> {
-    fn drop(&mut self) {
-        if !self.needed {
-            return;
-        }
-        let (driver, container) = (self.account.driver.clone(), self.container.clone());
-        self.account.runtime.handle().spawn(async move {
-            // Who needs the ranges next hears of a failure.
-            let _ = driver.resolve_all_partition_key_ranges(&container, false).await;
-        });
-    }
-}
-
 /// Reads one feed range from a position on.
 ///
 /// The driver asks the ranges of a partition that was split in turn, one for each page, and stays with a range that failed. So the
@@ -202,17 +161,15 @@ impl FeedCursor {
             .with_max_item_count(MaxItemCountHint::Limit(limit));
         let options = read_options(config);
         let token = split.continuation.clone().map(ContinuationToken::from_string);
-        let mend = MendRanges::unless_done(account, container);
+        let mend = MendRanges::unless_ended(account, container);
         let planned = account
             .driver
             .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
-            .await;
-        if planned.is_ok() {
-            mend.done();
-        }
+            .await
+            .map_err(failed);
+        mend.ended(&planned);
         let plan = planned
-            .map_err(|e| {
-                let mut error = failed(e);
+            .map_err(|mut error| {
                 if token.is_some() && error.kind == Kind::BadRequest {
                     // Nothing was asked but partition ranges: it is the position that the driver refuses.
                     error = CoreError::state(format!(
@@ -254,22 +211,21 @@ impl FeedCursor {
         let started = Instant::now();
         let result = {
             let _in_flight = InFlight::new(metrics);
-            let mend = MendRanges::unless_done(&self.account, &self.container);
+            let mend = MendRanges::unless_ended(&self.account, &self.container);
             let result = self
                 .account
                 .driver
                 .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
-                .await;
-            if result.is_ok() {
-                mend.done();
-            }
+                .await
+                .map_err(failed);
+            mend.ended(&result);
             result
         };
         let response = match result {
             Ok(Some(response)) => response,
             Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
-            Err(e) => {
-                let error = self.account.judged(failed(e), started);
+            Err(error) => {
+                let error = self.account.judged(error, started);
                 metrics.request(started.elapsed(), error.request_charge);
                 return Err(error);
             }

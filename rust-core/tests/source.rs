@@ -792,3 +792,29 @@ fn lag_counts_from_the_oldest_page_that_the_job_has_not_taken() {
         until("nothing is behind", || lag(&source) == 0);
     }
 }
+
+#[test]
+fn a_writer_that_is_closed_during_a_look_for_partitions_leaves_no_trap_for_others() {
+    let local = Local::start(&["c:/pk:1"]);
+    let options = [("cosmos.request-timeout-ms", "5000")];
+    let enumerator = local.enumerator("c", &options);
+    let splits = enumerator.discover(&[]).unwrap();
+    let sink = local.sink("c", &options);
+    upserts(&sink, "a", 10, 1);
+    outcomes(&sink, 10);
+    local.admin(
+        "faults",
+        json!({"operations": ["write", "bulk"], "status": 410, "subStatus": 1002, "count": 1}),
+    );
+    local.admin(
+        "faults",
+        json!({"operations": "pkranges", "hang": true, "count": 1}),
+    );
+    upserts(&sink, "b", 10, 1);
+    until("the writer looks for the partitions", || local.faults() == 0);
+    sink.close();
+    let started = Instant::now();
+    assert!(enumerator.discover(&splits).unwrap().is_empty());
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}

@@ -17,7 +17,7 @@ use azure_data_cosmos_driver::models::{
 
 use futures::future::BoxFuture;
 
-use crate::account::{read_options, within, write_options, Account};
+use crate::account::{read_options, within, write_options, Account, MendRanges};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::metrics::Metrics;
@@ -324,17 +324,18 @@ impl Container {
         self.is_same(asked).await?;
         let in_flight = InFlight::new(metrics);
         let started = Instant::now();
+        let mend = MendRanges::unless_ended(&self.account, &self.container);
         let driver = &self.account.driver;
         let result = driver
             .execute_singleton_operation(operation, options.build())
             .await;
         drop(in_flight);
-        let mut result = result
-            .map_err(|e| {
-                self.account
-                    .judged(CoreError::from_driver(&e, asked, before), started)
-            })
-            .and_then(|response| same_container(response, asked));
+        let result = result.map_err(|e| {
+            self.account
+                .judged(CoreError::from_driver(&e, asked, before), started)
+        });
+        mend.ended(&result);
+        let mut result = result.and_then(|response| same_container(response, asked));
         if let Ok(response) = &result {
             if let Err(e) = self.is_same(asked).await {
                 result = Err(CoreError {

@@ -17,6 +17,7 @@ import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.regex.Pattern;
 
 /** What the jobs know about orders. Pure functions. */
@@ -123,7 +124,8 @@ final class Orders {
         letter.put("status", 0);
         letter.put("subStatus", 0);
         // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
-        letter.put("message", new String(message.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8));
+        String reason = DeadLetter.text(message);
+        letter.put("message", new String(reason.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8));
         letter.put("activityId", "");
         letter.put("time", now.toString());
         letter.put("documentId", id);
@@ -139,8 +141,14 @@ final class Orders {
         } catch (BadRecordException e) {
             // It is kept as text.
         }
+        Optional<String> base64 = DeadLetter.base64(document);
         String text = new String(document, StandardCharsets.UTF_8);
         try {
+            if (base64.isPresent()) {
+                letter.put("truncated", document.length > DeadLetter.MAX_BINARY);
+                letter.put("documentEncoding", "base64");
+                return new OutgoingDocument(name, container, bytes(letter.put("document", base64.get())));
+            }
             byte[] whole = bytes(letter.put("document", text));
             if (whole.length <= DeadLetter.MAX_BYTES) {
                 return new OutgoingDocument(name, container, whole);

@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets.UTF_8
 import java.time.{Instant, OffsetDateTime}
 import java.util.Locale
 
+import scala.jdk.OptionConverters.RichOptional
 import scala.util.Try
 
 /** Why a record cannot be used. It goes to the dead-letter container and never fails the job. */
@@ -122,8 +123,8 @@ object Orders:
   ): Document =
     val key = record.partitionKey.json
     val id = DeadLetter.id(container, key, record.id, operation, record.document)
-    def letter(document: Json, truncated: Boolean) = Json
-      .obj(
+    def letter(document: Json, truncated: Boolean, encoding: Option[(String, Json)] = None) = Json
+      .obj((Seq(
         "id" -> Json.Str(id),
         "container" -> Json.Str(container),
         "operation" -> Json.Str(operation),
@@ -132,23 +133,33 @@ object Orders:
         "status" -> Json.num(0L),
         "subStatus" -> Json.num(0L),
         // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
-        "message" -> Json.Str(String(bad.reason.getBytes(UTF_8), UTF_8)),
+        "message" -> Json.Str(String(DeadLetter.text(bad.reason).getBytes(UTF_8), UTF_8)),
         "activityId" -> Json.Str(""),
         "time" -> Json.Str(now.toString),
         "documentId" -> Json.Str(record.id),
         "partitionKey" -> Json.Str(key),
         "documentBytes" -> Json.num(record.document.length.toLong),
-        "truncated" -> Json.Bool(truncated),
-        "document" -> document
-      )
+        "truncated" -> Json.Bool(truncated)
+      ) ++ encoding :+ ("document" -> document))*)
       .bytes
     def text = String(record.document, UTF_8)
+    def binary = DeadLetter
+      .base64(record.document)
+      .toScala
+      .map(base64 =>
+        letter(
+          Json.Str(base64),
+          record.document.length > DeadLetter.MAX_BINARY,
+          Some("documentEncoding" -> Json.Str("base64"))
+        )
+      )
     val json = Json
       .parse(record.document)
       .toOption
       .filter(depth(_) < DeadLetter.MAX_DEPTH)
       .map(letter(_, truncated = false))
       .filter(_.length <= DeadLetter.MAX_BYTES)
+      .orElse(binary)
       .orElse(Some(letter(Json.Str(text), truncated = false)).filter(_.length <= DeadLetter.MAX_BYTES))
       .getOrElse(letter(Json.Str(DeadLetter.beginning(text)), truncated = true))
     Document(id, PartitionKey(container), json)

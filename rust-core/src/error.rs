@@ -100,6 +100,12 @@ impl CoreError {
         }
     }
 
+    /// Whether the failure is there again after a restart of the job, so that a restart does not help: the container is gone, an option
+    /// or a state is wrong. What one record failed with is not of this sort: the next record may pass.
+    pub fn outlives_restart(&self) -> bool {
+        self.blame == Blame::Everybody && matches!(self.kind, Kind::Config | Kind::NotFound | Kind::State)
+    }
+
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(Kind::Config, message)
     }
@@ -228,5 +234,29 @@ fn on_other_connections(request: &RequestDiagnostics) -> Fate {
     match sent || unrecorded {
         true => Fate::Unknown,
         false => Fate::NotCarriedOut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_everybody_meets_again_outlives_a_restart() {
+        let of =
+            |status, asked| CoreError::answered(status, asked, Fate::NotCarriedOut, "x").outlives_restart();
+        assert!(of((404, 1003), Asked::Upsert), "the container is gone");
+        assert!(
+            !of((404, 0), Asked::Replace),
+            "the document is gone, and it alone"
+        );
+        assert!(
+            !of((400, 1024), Asked::Upsert),
+            "a writer opens the new container"
+        );
+        assert!(!of((410, 1000), Asked::Bulk));
+        assert!(of((400, 1024), Asked::Feed), "a position in the old container");
+        assert!(!of((401, 0), Asked::Upsert), "a key may have been rotated");
+        assert!(CoreError::config("x").outlives_restart());
     }
 }

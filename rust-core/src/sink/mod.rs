@@ -463,6 +463,7 @@ pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
         w.u8(o.result as u8);
         if let Some(error) = &o.error {
             w.u8(error.kind as u8);
+            w.u8(u8::from(error.outlives_restart()));
             w.u16(o.status);
             w.u32(error.sub_status);
             w.u32(o.attempts);

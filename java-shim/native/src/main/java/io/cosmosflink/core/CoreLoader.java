@@ -15,6 +15,8 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.security.DigestInputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.HexFormat;
@@ -44,6 +46,9 @@ final class CoreLoader {
 
     /** A cancelled task is interrupted about every half minute: more than this is no coincidence. */
     private static final int MAX_INTERRUPTED = 10;
+
+    /** Containers may share the folder, and none sees the processes of another: what is this old is not one that is just being loaded. */
+    private static final Duration LEFT_BEHIND = Duration.ofDays(1);
 
     private static boolean loaded;
 
@@ -255,7 +260,10 @@ final class CoreLoader {
             for (Path file : files) {
                 Matcher name = OURS.matcher(file.getFileName().toString());
                 if (name.matches()
-                        && ProcessHandle.of(Long.parseLong(name.group(1))).isEmpty()) {
+                        && ProcessHandle.of(Long.parseLong(name.group(1))).isEmpty()
+                        && Files.getLastModifiedTime(file)
+                                .toInstant()
+                                .isBefore(Instant.now().minus(LEFT_BEHIND))) {
                     Files.deleteIfExists(file);
                 }
             }

@@ -30,7 +30,9 @@ public final class CosmosException extends RuntimeException {
             return switch (this) {
                 case AUTH -> "check the account key or the role of the identity";
                 case NOT_FOUND -> "create the container, or for a replace or a delete the document";
-                case THROTTLED -> "give the container more request units or raise cosmos.retry.deadline-ms";
+                case THROTTLED ->
+                    "give the container more request units; cosmos.retry.throttled-deadline-ms says how long to wait, 0 for as long as"
+                            + " it takes";
                 case TRANSIENT ->
                     "the service could not be reached in time; raise cosmos.retry.deadline-ms if that is expected";
                 case TOO_LARGE -> "the service takes documents of up to 2 MiB";
@@ -38,21 +40,6 @@ public final class CosmosException extends RuntimeException {
                 case PRECONDITION -> "the document was changed in between; read its new ETag";
                 case BAD_REQUEST -> "check id, partition key and document against the container";
                 default -> name().toLowerCase(Locale.ROOT) + "; see the log";
-            };
-        }
-
-        /**
-         * Whether a restart of the job does not mend a failure to open something. A missing container or wrong options stop it for
-         * good, and so does a refused key when the job has only begun: later it may be a key that was just rotated, and a restart
-         * reads the new one.
-         *
-         * @param fresh whether the job has only begun
-         */
-        public boolean isFinal(boolean fresh) {
-            return switch (this) {
-                case CONFIG, NOT_FOUND, STATE -> true;
-                case AUTH -> fresh;
-                default -> false;
             };
         }
 

@@ -70,7 +70,9 @@ final class Frames {
                 continue;
             }
             CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
-            out.add(new Outcome(token, result, kind, in.u16(), in.u32(), in.u32(), charge, in.str(), in.str()));
+            boolean isFinal = (in.u8() & 1) != 0;
+            out.add(new Outcome(
+                    token, result, kind, isFinal, in.u16(), in.u32(), in.u32(), charge, in.str(), in.str()));
         }
         return out;
     }

@@ -6,6 +6,7 @@ package io.cosmosflink.core;
  * @param token the submitter's
  * @param result what became of it
  * @param kind of the failure; {@code UNKNOWN} for {@code OK}
+ * @param isFinal whether a restart of the job does not help, because the failure is that of everything and there again: the core's word
  * @param status the service's HTTP status for the failure, 0 for none
  * @param subStatus the service's sub-status, 0 for none
  * @param attempts requests that carried the failed operation; 0 for {@code OK}, where nobody asks
@@ -17,6 +18,7 @@ public record Outcome(
         long token,
         Result result,
         CosmosException.Kind kind,
+        boolean isFinal,
         int status,
         int subStatus,
         int attempts,
@@ -25,12 +27,7 @@ public record Outcome(
         String message) {
 
     public static Outcome ok(long token, double requestCharge) {
-        return new Outcome(token, Result.OK, CosmosException.Kind.UNKNOWN, 0, 0, 0, requestCharge, "", "");
-    }
-
-    /** Whether the failure is not the document's but that of everything, and the same after a restart: the container is gone. */
-    public boolean isFinal() {
-        return kind == CosmosException.Kind.NOT_FOUND && subStatus != 0;
+        return new Outcome(token, Result.OK, CosmosException.Kind.UNKNOWN, false, 0, 0, 0, requestCharge, "", "");
     }
 
     public enum Result {

@@ -1,6 +1,5 @@
 package io.cosmosflink.core;
 
-import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.concurrent.Callable;
 
@@ -14,14 +13,13 @@ public final class UnwritableRecordException extends IllegalArgumentException {
 
     /** A dead letter holds less than 1 MiB of a document; of one that is far larger the beginning is enough. */
     private static final int MAX_KEPT = 16 << 20;
-    /** Of a reason, in characters: some libraries put the whole document into their message. */
-    private static final int MAX_REASON = 4096;
 
     private static final byte[] NOTHING = {};
 
     private final String id;
     private final String partitionKey;
-    private final byte[] document;
+    /** Stays on its machine: a failure that is larger than a message of the cluster would never reach the JobManager. */
+    private final transient byte[] document;
 
     /**
      * @param reason why there is no write
@@ -31,7 +29,7 @@ public final class UnwritableRecordException extends IllegalArgumentException {
      * @param document as far as known; empty when unknown
      */
     public UnwritableRecordException(String reason, Throwable cause, String id, String partitionKey, byte[] document) {
-        super(shortened(reason), cause);
+        super(RecordFailures.shortened(reason), cause);
         this.id = id == null ? "" : id;
         this.partitionKey = partitionKey == null ? "" : partitionKey;
         this.document = document == null ? NOTHING : document;
@@ -91,23 +89,26 @@ public final class UnwritableRecordException extends IllegalArgumentException {
         return partitionKey;
     }
 
-    /** Not a copy. */
+    /** Not a copy. Empty when unknown, and after the exception was sent to another process. */
     public byte[] document() {
-        return document;
+        return document == null ? NOTHING : document;
+    }
+
+    /** This for a failure of the job: without its document, and with what it says cut to a size that the cluster can send. */
+    public UnwritableRecordException ofJob() {
+        UnwritableRecordException small = new UnwritableRecordException(
+                getMessage(),
+                RecordFailures.small(getCause()),
+                RecordFailures.shortened(id),
+                RecordFailures.shortened(partitionKey),
+                NOTHING);
+        small.setStackTrace(getStackTrace());
+        return small;
     }
 
     private static String reason(Throwable failure) {
         String name = failure.getClass().getName();
         return failure.getMessage() == null ? name : name + ": " + failure.getMessage();
-    }
-
-    private static String shortened(String reason) {
-        if (reason.length() <= MAX_REASON) {
-            return reason;
-        }
-        // Through UTF-8, because the cut may leave half a surrogate pair.
-        byte[] utf8 = reason.substring(0, MAX_REASON).getBytes(StandardCharsets.UTF_8);
-        return new String(utf8, StandardCharsets.UTF_8) + "..";
     }
 
     private static <T> T orNull(Callable<T> part) {

@@ -12,7 +12,10 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
@@ -168,11 +171,16 @@ class CoreLoaderTest {
         Path link = Files.createFile(folder.resolve("cosmosflink-0123456789abcdef-" + process.pid() + "-0000-11aa.so"));
         Path alive = Files.createFile(folder.resolve(
                 "cosmosflink-0123456789abcdef-" + ProcessHandle.current().pid() + ".so"));
+        Path others = Files.createFile(folder.resolve("cosmosflink-fedcba9876543210-" + process.pid() + ".so"));
+        for (Path old : List.of(dead, link, alive)) {
+            Files.setLastModifiedTime(old, FileTime.from(Instant.now().minus(Duration.ofDays(2))));
+        }
         Path other = Files.createFile(folder.resolve("cosmosflink-notes.so"));
         CoreLoader.sweep(folder);
         assertThat(dead).doesNotExist();
         assertThat(link).doesNotExist();
         assertThat(alive).exists();
+        assertThat(others).as("of a process in another container perhaps").exists();
         assertThat(other).exists();
     }
 

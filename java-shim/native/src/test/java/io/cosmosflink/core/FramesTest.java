@@ -68,6 +68,7 @@ class FramesTest {
                 .u64(Double.doubleToLongBits(1.5))
                 .u8(4)
                 .u8(7)
+                .u8(1)
                 .u16(409)
                 .u32(5)
                 .u32(2)
@@ -81,6 +82,7 @@ class FramesTest {
                                 9,
                                 Outcome.Result.FAILED,
                                 CosmosException.Kind.CONFLICT,
+                                true,
                                 409,
                                 5,
                                 2,

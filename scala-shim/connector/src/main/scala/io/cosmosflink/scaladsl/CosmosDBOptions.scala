@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosRuntime, NativeRuntime, OptionText}
+import io.cosmosflink.core.{CosmosRuntime, Finality, NativeRuntime, OptionText}
 
 import scala.jdk.CollectionConverters.*
 
@@ -47,7 +47,7 @@ final case class CosmosDBOptions(values: Map[String, String]):
   /** Like [[validated]], for a task or the enumerator: a wrong option ends the job for good, because it is the same after a restart. */
   private[scaladsl] def validatedOnCluster(core: CosmosRuntime, role: Role): CosmosDBOptions =
     validated(core, role).fold(
-      e => throw Failures.open("the options are not right", e.toException, fresh = true),
+      e => throw Failures.open("the options are not right", e.toException, Finality.of(toJava, false)),
       identity
     )
 

@@ -39,7 +39,7 @@ final class CosmosDBSink[T] private (
       context: WriterInitContext,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
-    val core = runtime.get()
+    val core = Failures.core(runtime)
     CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.Sink), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
@@ -85,4 +85,5 @@ object CosmosDBSink:
   /** A number for the base class. Without a core at the client it is not known yet, so it is 0: the writer takes all numbers from the
     * options that the cluster's core validates.
     */
-  private def knob(options: CosmosDBOptions, name: String): Long = options.number(name).getOrElse(0)
+  private def knob(options: CosmosDBOptions, name: String): Long =
+    options.number(name).fold(_ => 0L, number => math.max(0L, math.min(number, Int.MaxValue.toLong)))

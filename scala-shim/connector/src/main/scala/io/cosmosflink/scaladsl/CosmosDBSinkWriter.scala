@@ -1,11 +1,15 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{
+  CoreMetrics,
   CosmosException,
   CosmosRuntime,
+  Finality,
+  FlushWatch,
   OperationBatch,
   OperationType,
   Outcome,
+  RecordFailures,
   UnwritableRecordException
 }
 import org.apache.flink.api.connector.sink2.{SinkWriter, WriterInitContext}
@@ -63,7 +67,10 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         throw Failures.open(
           s"cannot open the sink to container $container",
           e,
-          fresh = context.getRestoredCheckpointId.isEmpty
+          Finality.of(
+            options.toJava,
+            context.getRestoredCheckpointId.isEmpty && context.getTaskInfo.getAttemptNumber == 0
+          )
         )
       case e: InterruptedException =>
         Thread.currentThread.interrupt()
@@ -73,6 +80,8 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   private val gauges = CoreGauges(context.metricGroup, CoreGauges.ofSink*)
   gauges.follow(handle)
 
+  private val finality = Finality.of(options.toJava, false)
+  private val flushes = FlushWatch()
   private val frame = OperationBatch()
   private val inFlight = ConcurrentHashMap[Long, Batch]()
   private var batches = 0L
@@ -97,7 +106,10 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   /** Writes everything, also at a checkpoint: what stayed in the state would come back to any subtask when the job is rescaled, behind newer
     * writes of the same documents.
     */
-  override def flush(endOfInput: Boolean): Unit = super.flush(true)
+  override def flush(endOfInput: Boolean): Unit =
+    flushes.began()
+    try super.flush(true)
+    finally flushes.ended()
 
   override protected def submitRequestEntries(
       entries: JavaList[CosmosDBRequestEntry],
@@ -133,6 +145,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       while !closed do
         handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
         runtime.drainLog(false)
+        warnOfLongFlush()
     catch
       // The task has ended and takes nothing more.
       case e: RejectedExecutionException => ended = Some(e)
@@ -142,10 +155,19 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         log.error("the sink to container {} gets no more outcomes", container, e)
       case NonFatal(_) =>
 
+  private def warnOfLongFlush(): Unit =
+    val seconds = flushes.overdueSeconds()
+    if seconds > 0 then
+      val held = handle.metrics.get(CoreMetrics.Field.HELD_MILLIS)
+      log.warn(
+        s"a flush to container $container has taken $seconds s, and its checkpoint waits for it; the service has throttled or " +
+          s"failed a partition for $held ms"
+      )
+
   private def end(why: Exception): Unit =
     ended = Some(why)
     inFlight.keySet.forEach: number =>
-      try take(number).foreach(_.handler.completeExceptionally(why))
+      try take(number).filter(!_.failed).foreach(_.handler.completeExceptionally(why))
       // A task that is ending takes no more; the others must hear of it all the same.
       catch case NonFatal(e) => log.debug("a batch could not be completed", e)
 
@@ -158,25 +180,26 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       .filter(index < _.entries.size)
       .getOrElse:
         throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
+    batch.open -= 1
+    if batch.open == 0 then inFlight.remove(number)
+    last = Option.when(batch.open > 0)(batch)
     WriteOutcome.of(outcome) match
       case WriteOutcome.Written =>
       case WriteOutcome.Skipped(_) | WriteOutcome.DeadLettered(_) => sendErrors.inc()
       case WriteOutcome.Failed(error) =>
         sendErrors.inc()
-        if batch.failure.isEmpty then
-          batch.failure = Some(failed(batch.entries.get(index), outcome, error))
+        if !batch.failed then
+          // At once: the others of its batch may be waiting for a service that does not answer.
+          batch.failed = true
           runtime.drainLog(true)
-    batch.open -= 1
-    last = Option.when(batch.open > 0)(batch)
-    if batch.open == 0 then
-      inFlight.remove(number)
-      batch.failure.fold(batch.handler.complete())(batch.handler.completeExceptionally(_))
+          batch.handler.completeExceptionally(failed(batch.entries.get(index), outcome, error))
+    if batch.open == 0 && !batch.failed then batch.handler.complete()
 
   private def failed(entry: CosmosDBRequestEntry, outcome: Outcome, error: CosmosError): Exception =
     val CosmosError.Detail(why, status, subStatus, activityId) = error.detail
     val operation = entry.operation
-    val which = s"id '${operation.id}'"
-    val key = s"partition key ${operation.partitionKey}"
+    val which = s"id '${RecordFailures.shortened(operation.id)}'"
+    val key = s"partition key ${RecordFailures.shortened(operation.partitionKey)}"
     val message = operation.`type` match
       case OperationType.REFUSED =>
         s"container $container: no write could be made of the record with $which and $key: $why; " +
@@ -185,8 +208,9 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         s"container $container: $kind of $which with $key failed after ${outcome.attempts} attempts " +
           s"with status $status/$subStatus (activity $activityId): $why; ${error.kind.advice}"
     val cause = CosmosException(message, error.kind, status, subStatus, activityId)
-    if entry.refusal != null then cause.initCause(entry.refusal)
-    if outcome.isFinal then CosmosDBUnrecoverableException(message, cause) else FlinkRuntimeException(message, cause)
+    if entry.refusal != null then cause.initCause(entry.refusal.ofJob())
+    val isFinal = outcome.isFinal || (error.kind == CosmosException.Kind.AUTH && finality.isFinal(cause))
+    if isFinal then CosmosDBUnrecoverableException(message, cause) else FlinkRuntimeException(message, cause)
 
   /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
   override def close(): Unit =
@@ -224,7 +248,7 @@ private[scaladsl] object CosmosDBSinkWriter:
       val handler: ResultHandler[CosmosDBRequestEntry]
   ):
     var open: Int = entries.size
-    var failure: Option[Exception] = None
+    var failed: Boolean = false
 
   /** A writer whose completion thread runs. */
   def open[T](
@@ -237,7 +261,12 @@ private[scaladsl] object CosmosDBSinkWriter:
     val limit = options.checked("sink.max-record-bytes")
     val refusing = RefusingConverter(converter, limit)
     val writer = new CosmosDBSinkWriter(refusing, context, runtime, options, within(limit, options, states))
-    writer.completion.start()
+    try writer.completion.start()
+    catch
+      case e: Throwable =>
+        // No thread can be made: nobody else knows the handle.
+        writer.close()
+        throw e
     writer
 
   private def configuration(options: CosmosDBOptions): AsyncSinkWriterConfiguration =
@@ -290,7 +319,8 @@ final private class RefusingConverter[T](
   override def apply(element: T, context: SinkWriter.Context): CosmosDBRequestEntry =
     try converter(element, context).within(maxRecordBytes)
     catch
-      case e @ (_: StackOverflowError | NonFatal(_)) =>
+      // Whatever is everybody's failure, such as an Error, fails the task.
+      case e: Throwable if RecordFailures.isOfRecord(e) =>
         CosmosDBRequestEntry.refused(UnwritableRecordException.of(e))
 
 /** A fixed number of batches in flight. Throttling is the core's: it sees every 429, this class none. */

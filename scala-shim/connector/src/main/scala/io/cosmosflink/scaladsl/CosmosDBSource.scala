@@ -36,7 +36,8 @@ object EventTime:
 /** Makes elements of a stream out of records of the feed. */
 trait RecordReader[T] extends Serializable:
   /** Emits none, one or several elements. `Left` says that the record cannot be used, as an exception does; what becomes of it is the option
-    * `source.on-decode-error`. What was emitted before stays emitted.
+    * `source.on-decode-error`. What was emitted before stays emitted. A `NotOfRecordException` says that every record would fail alike; it
+    * fails the job, as an `Error` does.
     *
     * @param record
     *   valid during the call only; its `change` says whether it is a delete, which has no document
@@ -85,11 +86,11 @@ final class CosmosDBSource[T] private[scaladsl] (
   ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, Some(state))
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
-    val core = runtime.get()
+    val core = Failures.core(runtime)
     CosmosDBSplitEnumerator(context, core, validated(core), state, unassigned)
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
-    val core = runtime.get()
+    val core = Failures.core(runtime)
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
   private def validated(core: CosmosRuntime) = options.validatedOnCluster(core, Role.Source)
@@ -107,7 +108,8 @@ final class CosmosDBSource[T] private[scaladsl] (
   * value.
   */
 object CosmosDBSource:
-  /** The documents as models; deletes are left out. A document that the decoder refuses fails the job: read [[raw]] where that can be.
+  /** The documents as models; deletes are left out. What becomes of a document that the decoder refuses is the option
+    * `source.on-decode-error`, which fails the job unless set; [[raw]] reads what others refuse.
     *
     * @param container
     *   goes before `cosmos.container` of the options

@@ -1,7 +1,16 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CoreMetrics.Field
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, Page, PageBuffers, RecordView}
+import io.cosmosflink.core.{
+  CosmosException,
+  CosmosRuntime,
+  Finality,
+  Page,
+  PageBuffers,
+  RecordFailures,
+  RecordView,
+  Seldom
+}
 import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
 import org.apache.flink.connector.base.source.reader.{
@@ -15,7 +24,6 @@ import java.io.IOException
 import java.util.{Collection, Map as JavaMap, Set as JavaSet}
 
 import scala.jdk.CollectionConverters.*
-import scala.util.control.NonFatal
 
 /** A split that a reader is reading; moved once every record of a page is emitted. Flink wants it mutable. */
 final private[scaladsl] class SplitProgress(var split: CosmosDBSplit)
@@ -71,6 +79,7 @@ final private[scaladsl] class CosmosDBSplitReader(
   private val waitMillis = 1000L
 
   private val leavesOut = DecodePolicy.of(options) == DecodePolicy.Skip
+  private val finality = Finality.of(options.toJava, false)
   private val buffers = PageBuffers()
   @volatile private var handle: Option[CosmosRuntime.SourceHandle] = None
   @volatile private var woken = false
@@ -87,7 +96,7 @@ final private[scaladsl] class CosmosDBSplitReader(
         handle match
           case None => handle = Some(runtime.openSource(options.toJava))
           case Some(source) => if opened then tell(source)
-      catch case e: CosmosException => throw Failures.open(what, e, fresh = false)
+      catch case e: CosmosException => throw Failures.open(what, e, finality)
     case other => throw UnsupportedOperationException(s"cannot handle a ${other.getClass.getName}")
 
   private def what = s"cannot read the change feed of container ${options.container}"
@@ -104,7 +113,7 @@ final private[scaladsl] class CosmosDBSplitReader(
       catch
         case e: CosmosException =>
           runtime.drainLog(true)
-          throw Failures.running(what, e)
+          throw Failures.running(what, e, finality)
     case _ => nothing()
 
   /** Whether the core is open and knows all splits; waits for it as for a page. */
@@ -197,12 +206,28 @@ final private[scaladsl] class PageEmitter[T](
 ) extends RecordEmitter[Page, T, SplitProgress]:
   import PageEmitter.*
 
+  private val skipped = Seldom()
+
+  /** What an operator behind the source has thrown: not the document's fault, whatever a reader makes of it. */
+  private var downstream: Option[Throwable] = None
+
+  /** What the event time of the record could not be told for. */
+  private var untimed: Option[Throwable] = None
+
   override def emitRecord(page: Page, output: SourceOutput[T], progress: SplitProgress): Unit =
     val record = page.records
     val emit: T => Unit = value =>
-      val time = eventTime(value, record)
+      val time =
+        try eventTime(value, record)
+        catch
+          case e: Throwable =>
+            untimed = Some(e)
+            throw e
       try output.collect(value, time)
-      catch case e @ (_: StackOverflowError | NonFatal(_)) => throw Downstream(e)
+      catch
+        case e: Throwable =>
+          downstream = Some(e)
+          throw e
     var i = 0
     while i < page.count do
       record.at(i)
@@ -212,42 +237,53 @@ final private[scaladsl] class PageEmitter[T](
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
 
-  /** Why a record cannot be used, or null. */
+  /** Why a record cannot be used, or null. What is everybody's failure is thrown. */
   private inline def attempt(inline read: Either[DecodeError, Unit]): Refused | Null =
-    try
-      read match
-        case Right(_) => null
-        case Left(error) => Refused(error, null)
-    catch
-      case Downstream(e) => throw e
-      case e @ (_: StackOverflowError | NonFatal(_)) =>
-        Refused(DecodeError(Option(e.getMessage).getOrElse(e.getClass.getName)), e)
+    untimed = None
+    val refused =
+      try
+        read match
+          case Right(_) => null
+          case Left(error) => Refused(error, null)
+      catch case e: Throwable => refusal(e)
+    downstream.foreach(throw _)
+    if refused == null then untimed.fold(null)(refusal) else refused
 
   private def undecodable(where: => String, record: RecordView, why: Refused, emit: T => Unit): Unit =
+    if !why.ofRecord then throw everybodys(where, why)
     // What is flagged the core has counted already.
     metrics.undecodable(record.undecodable)
     policy match
-      case DecodePolicy.Skip => if log.isDebugEnabled then log.debug("left out: {}: {}", where, why.error.message)
+      case DecodePolicy.Skip =>
+        val since = skipped.happened()
+        if since > 0 then
+          log.warn(s"left out $since documents that cannot be read, the last of them: $where: ${why.message}")
+        else if log.isDebugEnabled then log.debug("left out: {}: {}", where, why.message)
       case DecodePolicy.Raw =>
         val again = attempt(reader.readRaw(record, why.error, emit))
-        if again != null then throw IOException(s"$where: ${again.error.message}", again.cause)
+        if again != null then throw everybodys(where, again)
       case DecodePolicy.Fail =>
         throw IOException(
-          s"$where: ${why.error.message}; source.on-decode-error skip leaves such documents out, " +
-            "raw hands them on as they are",
-          why.cause
+          s"$where: ${why.message}; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
+          RecordFailures.small(why.cause)
         )
+
+  private def everybodys(where: String, why: Refused): Throwable = why.cause match
+    case e: StackOverflowError => IOException(s"$where: ${why.message}", RecordFailures.small(e))
+    case e: Error => e
+    case cause => IOException(s"$where: ${why.message}", RecordFailures.small(cause))
 
 private object PageEmitter:
   private val log = LoggerFactory.getLogger(classOf[PageEmitter[?]])
 
-  final private case class Refused(error: DecodeError, cause: Throwable | Null)
+  final private case class Refused(error: DecodeError, cause: Throwable | Null):
+    def ofRecord: Boolean = cause == null || RecordFailures.isOfRecord(cause)
+    def message: String = RecordFailures.shortened(error.message)
+
+  private def refusal(e: Throwable) = Refused(DecodeError(Option(e.getMessage).getOrElse(e.getClass.getName)), e)
 
   private val flagged = Refused(DecodeError("its id or partition key is no JSON in UTF-8"), null)
 
   private def where(page: Page, index: Int, record: RecordView, split: CosmosDBSplit): String =
     s"cannot read the document with id '${record.id}' and partition key ${record.partitionKey} in $split (id ${split.id}), " +
       s"record ${index + 1} of ${page.count} of its page, log sequence number ${record.lsn}"
-
-/** What an operator behind the source has thrown: not the document's fault. */
-final private case class Downstream(e: Throwable) extends RuntimeException(e)

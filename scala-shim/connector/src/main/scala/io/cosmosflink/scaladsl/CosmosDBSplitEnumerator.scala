@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime}
+import io.cosmosflink.core.{CosmosException, CosmosRuntime, Finality}
 import org.apache.flink.api.connector.source.{SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
 import org.apache.flink.metrics.Gauge
 import org.slf4j.LoggerFactory
@@ -47,8 +47,11 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   private var handle: Option[CosmosRuntime.EnumeratorHandle] = None
   private var closed = false
 
+  /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
+  private var first = false
+
   override def start(): Unit =
-    unassigned.follow(unassignedHere)
+    first = unassigned.follow(unassignedHere)
     context.metricGroup.setUnassignedSplitsGauge(unassigned)
     options.checked("source.discovery-interval-ms") match
       case interval if interval > 0 => context.callAsync(() => discover(), onDiscovered, 0, interval)
@@ -62,6 +65,10 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
       try
         opened().fold(Vector.empty): open =>
           open.discoverSplits(splits.values.map(_.entry).toList.asJava).asScala.map(CosmosDBSplit.of).toVector
+      catch
+        case e: CosmosException if e.kind == CosmosException.Kind.CLOSED =>
+          openAnew()
+          throw e
       finally
         discovering.set(false)
         runtime.drainLog(true)
@@ -86,12 +93,15 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
       Some(opening)
     catch
       case _: InterruptedException =>
+        openAnew()
         Thread.currentThread.interrupt()
         None
       case e: CosmosException =>
-        // The next discovery begins anew.
-        lifecycle.synchronized { handle = None }
+        openAnew()
         throw e
+
+  /** What is closed stays so: the next discovery begins with a handle of its own. */
+  private def openAnew(): Unit = lifecycle.synchronized { handle = None }
 
   private def onDiscovered(found: Vector[CosmosDBSplit], failure: Throwable | Null): Unit =
     (if failure == null then Success(found) else Failure(failure)) match
@@ -100,16 +110,17 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
         if found.nonEmpty then
           log.info("found {} splits, {} in all", found.size, splits.size)
           assignPending()
-      case Failure(e: CosmosException) if e.kind == CosmosException.Kind.CLOSED =>
+      case Failure(_) if lifecycle.synchronized(closed) =>
       case Failure(e) if splits.nonEmpty && !isFinal(e) =>
         // The readers go on without.
         log.warn("cannot look for new feed ranges, will try again: {}", e.getMessage, e)
       case Failure(e) =>
-        val begins = fresh && splits.isEmpty
-        throw Failures.open(s"cannot find the feed ranges of container ${options.container}", e, begins)
+        throw Failures.open(s"cannot find the feed ranges of container ${options.container}", e, finality)
+
+  private def finality = Finality.of(options.toJava, first && fresh && splits.isEmpty)
 
   private def isFinal(failure: Throwable): Boolean = failure match
-    case e: CosmosException => e.kind.isFinal(false)
+    case e: CosmosException => finality.isFinal(e)
     case _ => false
 
   private def add(split: CosmosDBSplit): Unit = splits.get(split.ordinal) match
@@ -159,9 +170,18 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   */
 final private[scaladsl] class UnassignedSplits extends Gauge[java.lang.Long]:
   private var living: Option[() => Long] = None
+  private var followed = false
 
-  /** From now on the gauge shows this enumerator's number. */
-  def follow(number: () => Long): Unit = synchronized { living = Some(number) }
+  /** From now on the gauge shows this enumerator's number.
+    *
+    * @return
+    *   whether it is the first enumerator of the source, so that the job has not been restarted here
+    */
+  def follow(number: () => Long): Boolean = synchronized:
+    val first = !followed
+    followed = true
+    living = Some(number)
+    first
 
   /** The enumerator is closed; its successor may be there already. */
   def forget(number: () => Long): Unit = synchronized { living = living.filterNot(_ eq number) }

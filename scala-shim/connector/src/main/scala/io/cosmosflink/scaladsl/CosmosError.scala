@@ -19,7 +19,7 @@ enum CosmosError:
   case Auth(detail: CosmosError.Detail)
   case NotFound(detail: CosmosError.Detail)
 
-  /** 429 for longer than the retries last. */
+  /** 429 for longer than `cosmos.retry.throttled-deadline-ms`; without that option it is waited for as long as it takes. */
   case Throttled(detail: CosmosError.Detail)
 
   /** The service could not be reached in time. */

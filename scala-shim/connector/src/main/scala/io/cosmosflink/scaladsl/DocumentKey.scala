@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl
 import scala.annotation.{implicitNotFound, StaticAnnotation}
 import scala.quoted.*
 
-/** Marks the field that is the document's id, where it is not named `id`. */
+/** Marks the field that is the document's id, where it is not named `id`. The document gets a field `id` of this value besides. */
 final class documentId extends StaticAnnotation
 
 /** Marks the field that is the partition key, or several in the order of the container's paths. */

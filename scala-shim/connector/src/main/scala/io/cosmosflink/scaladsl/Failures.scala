@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, StateVersions}
+import io.cosmosflink.core.{CosmosException, CosmosRuntime, Finality, StateVersions}
 import org.apache.flink.runtime.throwable.{ThrowableAnnotation, ThrowableType}
 import org.apache.flink.util.FlinkRuntimeException
 
@@ -13,21 +13,26 @@ final class CosmosDBUnrecoverableException private[scaladsl] (message: String, c
 
 /** Failures of the core in the words of Flink. */
 private[scaladsl] object Failures:
-  /** A failure to open something.
-    *
-    * @param fresh
-    *   whether the job has only begun
-    */
-  def open(what: String, failure: Throwable, fresh: Boolean): RuntimeException =
+  /** A failure to open something. */
+  def open(what: String, failure: Throwable, finality: Finality): RuntimeException =
     val message = s"$what: ${failure.getMessage}"
     failure match
-      case e: CosmosException if e.kind.isFinal(fresh) => CosmosDBUnrecoverableException(message, e)
+      case e: CosmosException if finality.isFinal(e) => CosmosDBUnrecoverableException(message, e)
       case e => FlinkRuntimeException(message, e)
 
   /** A failure of something that was open. What a restart may mend is an `IOException`, as Flink's readers expect it. */
-  def running(what: String, failure: CosmosException): Exception =
-    if failure.kind.isFinal(false) then open(what, failure, fresh = false)
+  def running(what: String, failure: CosmosException, finality: Finality): Exception =
+    if finality.isFinal(failure) then open(what, failure, finality)
     else IOException(s"$what: ${failure.getMessage}", failure)
+
+  /** The core, where a task or the enumerator runs: one that does not fit this machine will not after a restart. */
+  def core(runtime: CosmosRuntime.Provider): CosmosRuntime =
+    try runtime.get()
+    catch
+      case e: UnsatisfiedLinkError =>
+        val message = s"cannot load the native core: ${e.getMessage}"
+        throw if Finality.isFinal(e) then CosmosDBUnrecoverableException(message, e)
+        else FlinkRuntimeException(message, e)
 
   /** A failure to read state that a savepoint holds, which is the same after every restart: an `IOException`, as serializers throw it, over
     * the one that stops the job.

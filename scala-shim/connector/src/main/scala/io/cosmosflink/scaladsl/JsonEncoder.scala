@@ -1,22 +1,53 @@
 package io.cosmosflink.scaladsl
 
 import com.github.plokhotnyuk.jsoniter_scala.core.{writeToArray, JsonValueCodec}
-import com.github.plokhotnyuk.jsoniter_scala.macros.{CodecMakerConfig, JsonCodecMaker}
+import com.github.plokhotnyuk.jsoniter_scala.macros.{named, CodecMakerConfig, JsonCodecMaker}
 
 import scala.annotation.implicitNotFound
+import scala.quoted.*
 
-/** Makes JSON in UTF-8 out of values. A derived encoder writes every field, except `None`. */
+/** Makes JSON in UTF-8 out of values. A derived encoder writes every field, except `None`. A sink adds the field `id` to what an encoder derived for a
+  * case class without such a field writes; any other encoder must write it.
+  */
 @implicitNotFound(
   "no JsonEncoder for ${T}; write `case class ${T}(..) derives JsonEncoder`, or give one with JsonEncoder.of(codec)"
 )
 trait JsonEncoder[T] extends Serializable:
   def encode(value: T): Array[Byte]
 
+  /** Whether what it writes has a field `id`, or may have one; a sink adds the field where a model is sure to have none. */
+  private[scaladsl] def writesId: Boolean = true
+
 object JsonEncoder:
   def apply[T](using encoder: JsonEncoder[T]): JsonEncoder[T] = encoder
 
-  inline def derived[T]: JsonEncoder[T] =
-    of(JsonCodecMaker.make[T](CodecMakerConfig.withTransientDefault(false).withTransientEmpty(false)))
+  inline def derived[T]: JsonEncoder[T] = ofModel(
+    JsonCodecMaker.make[T](CodecMakerConfig.withTransientDefault(false).withTransientEmpty(false)),
+    hasId[T]
+  )
+
+  /** For derived encoders. */
+  def ofModel[T](codec: JsonValueCodec[T], hasId: Boolean): JsonEncoder[T] = new JsonEncoder[T]:
+    def encode(value: T): Array[Byte] = writeToArray(value)(using codec)
+    override private[scaladsl] def writesId: Boolean = hasId
+
+  /** Whether a case class has a field that is written as `id`; anything else may have one. */
+  inline def hasId[T]: Boolean = ${ readHasId[T] }
+
+  private def readHasId[T: Type](using Quotes): Expr[Boolean] =
+    import quotes.reflect.*
+    val model = TypeRepr.of[T].typeSymbol
+    // The library looks at the field; the compiler may keep an annotation at the parameter alone.
+    def names(parameter: Symbol) = (parameter.annotations ++ model.fieldMember(parameter.name).annotations).collect:
+      case annotation @ Apply(_, arguments) if annotation.tpe <:< TypeRepr.of[named] =>
+        arguments.collectFirst:
+          case Literal(StringConstant(name)) => name
+          case NamedArg(_, Literal(StringConstant(name))) => name
+    val parameters = model.primaryConstructor.paramSymss.flatten.filter(_.isTerm)
+    Expr(
+      !model.isClassDef || !model.flags.is(Flags.Case) ||
+        parameters.exists(parameter => names(parameter).flatten.headOption.getOrElse(parameter.name) == "id")
+    )
 
   /** An encoder over a codec of jsoniter-scala. */
   def of[T](codec: JsonValueCodec[T]): JsonEncoder[T] = new JsonEncoder[T]:

@@ -2,7 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{Operation, OperationType, UnwritableRecordException}
 
-import scala.util.control.NonFatal
+import java.nio.charset.StandardCharsets
 
 /** What a sink does with a document. `ifMatch` is the ETag that the stored document must have, if any. */
 enum Write[+T] derives FlinkType:
@@ -33,8 +33,18 @@ object Write:
   private def of[T](kind: OperationType, document: T, ifMatch: Option[String])(using
       key: DocumentKey[T],
       encoder: JsonEncoder[T]
-  ): Array[Byte] = checked(key.id(document), key.partitionKey(document), encoder.encode(document)):
-    of(kind, key.id(document), key.partitionKey(document), ifMatch, encoder.encode(document))
+  ): Array[Byte] = checked(key.id(document), key.partitionKey(document), json(document)):
+    of(kind, key.id(document), key.partitionKey(document), ifMatch, json(document))
+
+  /** The service refuses a document without a field `id`: where the model has none, the key's id becomes one. */
+  private def json[T](document: T)(using key: DocumentKey[T], encoder: JsonEncoder[T]): Array[Byte] =
+    val fields = encoder.encode(document)
+    if encoder.writesId then fields
+    else
+      val id = s"""{"id":${Json.Str(key.id(document))}""".getBytes(StandardCharsets.UTF_8)
+      // Behind the brace, and with a comma unless there is no field.
+      val rest = if fields.length > 2 then ','.toByte +: fields.drop(1) else fields.drop(1)
+      id ++ rest
 
   private def checked(id: => String, partitionKey: => PartitionKey, document: => Array[Byte])(
       operation: => Operation
@@ -42,7 +52,7 @@ object Write:
     try operation.encode()
     catch
       // A document that is nested too deeply for its encoder is this record's matter; other Errors are not.
-      case e @ (_: StackOverflowError | NonFatal(_)) =>
+      case e: (Exception | StackOverflowError) =>
         throw UnwritableRecordException.of(e, () => id, () => partitionKey.json, () => document)
 
   private def of(

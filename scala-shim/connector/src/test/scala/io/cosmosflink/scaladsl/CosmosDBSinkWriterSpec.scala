@@ -2,7 +2,15 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.Outcome.Result
-import io.cosmosflink.core.{CosmosRuntime, Operation, OperationBatch, OperationType, Outcome, Submitted}
+import io.cosmosflink.core.{
+  CosmosRuntime,
+  NotOfRecordException,
+  Operation,
+  OperationBatch,
+  OperationType,
+  Outcome,
+  Submitted
+}
 import io.cosmosflink.scaladsl.FakeRuntime.{failure, outcome}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,
@@ -10,6 +18,8 @@ import org.apache.flink.connector.base.sink.writer.{
   RequestEntryWrapper,
   TestSinkInitContext
 }
+import org.apache.flink.runtime.throwable.{ThrowableClassifier, ThrowableType}
+import org.apache.flink.util.{InstantiationUtil, SerializedThrowable}
 import org.scalacheck.Gen
 import org.scalatest.concurrent.TimeLimits
 import org.scalatest.funsuite.AnyFunSuite
@@ -157,8 +167,9 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("a refused record fails the job with the failure of its function"):
     val sink = FakeRuntime.Sink()
-    sink.onSubmit =
-      _.map((token, operation) => Outcome(token, Result.FAILED, Kind.BAD_REQUEST, 0, 0, 0, 0, "", operation.ifMatch))
+    sink.onSubmit = _.map((token, operation) =>
+      Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", operation.ifMatch)
+    )
     writing(sink, converter = (id, _) => throw IllegalStateException(s"no amount in $id")): f =>
       f.write("a")
       val all = causes(f.flush())
@@ -220,6 +231,63 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     task.start()
     task.join(2000)
     (task.isAlive, interrupted, sink.closed) shouldBe (false, true, true)
+
+  test("a failure fails the job at once, whatever else of its batch is under way"):
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = operations => List(outcome(operations(1)(0), Result.FAILED))
+    writing(sink): f =>
+      causes:
+        f.write("a", "b")
+        f.flush()
+      .map(_.getMessage)
+        .mkString should include("id 'b'")
+      // What comes later is no surprise to it.
+      sink.answer(outcome(sink.submitted.take().head(0), Result.FAILED))
+      LocalCosmos.await("the late outcome", limit)(f.errors == 2)
+
+  private def ends(failure: Throwable): Boolean =
+    ThrowableClassifier.findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError).isPresent
+
+  private def failing(kind: Kind, isFinal: Boolean, status: Int, options: CosmosDBOptions): Throwable =
+    val sink = FakeRuntime.Sink()
+    sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, kind, isFinal, status, 1003, 1, 1, "", "why"))
+    val fixture = Fixture(FakeRuntime(sink), options)
+    try
+      intercept[Exception]:
+        fixture.write("a")
+        fixture.flush()
+    finally fixture.writer.close()
+
+  test("the core says whether a failed write ends the job"):
+    ends(failing(Kind.NOT_FOUND, isFinal = true, 404, FakeRuntime.options)) shouldBe true
+    ends(failing(Kind.NOT_FOUND, isFinal = false, 404, FakeRuntime.options)) shouldBe false
+
+  test("a key in the job graph that is refused ends the job, and one in a file does not"):
+    ends(failing(Kind.AUTH, isFinal = false, 401, FakeRuntime.options)) shouldBe false
+    ends(
+      failing(Kind.AUTH, isFinal = false, 401, FakeRuntime.options + ("cosmos.auth.key" -> "c2VjcmV0"))
+    ) shouldBe true
+
+  test("the failure of a large record is small"):
+    val large = "x" * (9 << 20)
+    val converter = CosmosDBSink.converter[String, Document]: id =>
+      if id == "throws" then throw IllegalStateException(large, IllegalArgumentException(large))
+      Write.Upsert(Document(id, PartitionKey("k"), large.getBytes(UTF_8)))
+    Seq("throws", "large").foreach: id =>
+      val sink = FakeRuntime.Sink()
+      sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"))
+      writing(sink, converter = converter): f =>
+        val failure = intercept[Exception]:
+          f.write(id)
+          f.flush()
+        InstantiationUtil.serializeObject(SerializedThrowable(failure)).length should be < (1 << 20)
+
+  test("what every record would meet ends the task"):
+    Seq(NotOfRecordException("the registry is down", null), IllegalStateException(InterruptedException())).foreach: e =>
+      val sink = FakeRuntime.Sink()
+      writing(sink, converter = CosmosDBSink.converter[String, Document](_ => throw e)): f =>
+        intercept[Exception](f.write("a")) should be theSameInstanceAs e
+        sink.submitted.isEmpty shouldBe true
 
   test("a failed operation fails the job with all that is known"):
     val sink = FakeRuntime.Sink()

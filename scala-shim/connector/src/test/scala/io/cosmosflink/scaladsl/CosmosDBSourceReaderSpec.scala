@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.RecordView
+import io.cosmosflink.core.{NotOfRecordException, RecordView}
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeRuntime.{failure, page, split}
 import org.apache.flink.configuration.Configuration
@@ -238,6 +238,60 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.add(split(0, 0))
       the[IllegalStateException] thrownBy f.poll(1) should have message "behind the source"
       f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 0
+
+  for
+    wraps <- Seq(true, false)
+    onDecodeError <- Seq("skip", "raw", "fail")
+    thrown <- Seq(IllegalStateException("behind"), AssertionError("behind"))
+  do
+    test(s"a reader that catches does not hide a failure behind the source: $wraps, $onDecodeError, $thrown"):
+      val catching = new RecordReader[String]:
+        def read(record: RecordView, emit: String => Unit) =
+          try Right(emit(record.text))
+          catch case e: Throwable => if wraps then throw IllegalStateException("cannot use it", e) else Right(())
+        override def readRaw(record: RecordView, error: DecodeError, emit: String => Unit) = read(record, emit)
+      reading(catching, onDecodeError): f =>
+        f.downstream = _ => throw thrown
+        f.core.source.page(page(0, 1, Item.of("good", 1)))
+        f.add(split(0, 0))
+        intercept[Throwable](f.poll(1)) should be theSameInstanceAs thrown
+        f.positions shouldBe Set(split(0, 0))
+        f.errors shouldBe 0
+
+  test("what every record would meet is not skipped"):
+    Seq(
+      NotOfRecordException("the registry is down", null) -> "the registry is down",
+      IllegalStateException(NoClassDefFoundError("a/Lost")) -> "a/Lost",
+      AssertionError("a bug") -> "a bug",
+      java.io.IOException(InterruptedException("canceled")) -> "canceled"
+    ).foreach: (thrown, message) =>
+      val failing: RecordReader[Named] = (_, _) => throw thrown
+      readMixed(failing, "skip"): f =>
+        intercept[Throwable](f.poll(1)).getMessage should include(message)
+        f.errors shouldBe 0
+
+  test("a document that is too deep is the record's"):
+    val deep: RecordReader[Named] =
+      (record, emit) => if record.text.contains("7") then throw StackOverflowError() else typed.read(record, emit)
+    readMixed(deep, "skip"): f =>
+      f.poll(2)
+      f.errors shouldBe 2
+
+  test("a core that does not fit this machine ends the job"):
+    val source = CosmosDBSource.create(
+      FakeRuntime.options,
+      "orders",
+      typed,
+      StartFrom.Configured,
+      EventTime.ofService[Named],
+      () => throw UnsatisfiedLinkError("this jar holds no native library for linux-s390x")
+    )
+    val context = TestingReaderContext(
+      Configuration(),
+      InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
+    )
+    unrecoverable(intercept[Exception](source.createReader(context))).mkString should include("linux-s390x")
+    unrecoverable(intercept[Exception](source.createEnumerator(null))).mkString should include("linux-s390x")
 
   test("splits are paused and resumed in the core"):
     reading(typed): f =>

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.CosmosException
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.scaladsl.FakeRuntime.{failure, split}
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext
@@ -39,6 +40,42 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     def ordinals(subtask: Int): List[Int] = assignedTo(subtask).map(_.ordinal)
 
   private val once = FakeRuntime.options + ("source.discovery-interval-ms" -> "0")
+
+  test("a discovery after an interrupted one begins anew"):
+    val f = Fixture()
+    f.core.openingHangs = true
+    f.enumerator.start()
+    val worker = Thread(() => f.context.triggerAllActions())
+    worker.start()
+    LocalCosmos.await("the call to wait", 10.seconds)(f.core.enumerator.waiting.get == 1)
+    worker.interrupt()
+    worker.join(5000)
+    f.core.enumerator.closed shouldBe true
+    f.core.openingHangs = false
+    f.register(0)
+    f.discover(split(0, 0))
+    f.ordinals(0) shouldBe List(0)
+
+  test("a handle that is closed by nobody is opened again"):
+    val f = Fixture()
+    f.register(0)
+    f.discover(split(0, 0))
+    f.core.enumerator.closed = true
+    f.discover(split(2, 0))
+    f.ordinals(0) shouldBe List(0)
+    f.discover(split(2, 0))
+    f.ordinals(0) shouldBe List(0, 2)
+
+  test("a refused key ends a job at its first start only, unless the key is in the job graph"):
+    val f = Fixture()
+    def ended(options: CosmosDBOptions) =
+      val enumerator = CosmosDBSplitEnumerator(f.context, f.core, options, None, f.unassigned)
+      f.core.openFailure = Some(CosmosException("refused", Kind.AUTH, 401, 0, ""))
+      enumerator.start()
+      intercept[RuntimeException](f.context.triggerAllActions()).isInstanceOf[CosmosDBUnrecoverableException]
+    ended(once) shouldBe true
+    ended(once) shouldBe false
+    ended(once + ("cosmos.auth.key" -> "c2VjcmV0")) shouldBe true
 
   test("every split has one owner, and no reader has two more than another"):
     forAll(Gen.chooseNum(1, 8), Gen.chooseNum(0, 40)): (parallelism, splits) =>

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import com.github.plokhotnyuk.jsoniter_scala.macros.named
 import io.cosmosflink.core.{Operation, OperationType}
 import io.cosmosflink.scaladsl.Models.Order
 import org.scalatest.funsuite.AnyFunSuite
@@ -12,10 +13,17 @@ object DocumentKeySpec:
       @partitionKey tenant: String,
       @partitionKey year: Int,
       @partitionKey paid: Option[Boolean]
-  ) derives DocumentKey
+  ) derives DocumentKey,
+        JsonEncoder
+
+  final case class Alias(@documentId @named("id") number: String, @partitionKey tenant: String)
+      derives DocumentKey,
+        JsonEncoder
+
+  final case class Lone(number: Option[Int]) derives JsonEncoder
 
 final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
-  import DocumentKeySpec.Payment
+  import DocumentKeySpec.*
 
   test("keys are derived from the fields that are marked"):
     DocumentKey[Order].id(Order("1", "eu", 0)) shouldBe "1"
@@ -59,6 +67,17 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
     val delete = operation(Write.delete(order))
     (delete.`type`, delete.id, delete.document.length) shouldBe (OperationType.DELETE, "1", 0)
     an[IllegalArgumentException] should be thrownBy operation(Write.Upsert(order.copy(id = "")))
+
+  private def fields[T: JsonEncoder: DocumentKey](value: T): String =
+    String(Operation.decode(Write.encoded(Write.Upsert(value))).document, "UTF-8")
+
+  test("a document of a model whose id has another name gets the field id, which the service asks for"):
+    fields(Payment("n\"1", "eu", 2026, None)) shouldBe """{"id":"n\"1","number":"n\"1","tenant":"eu","year":2026}"""
+    fields(Alias("n", "eu")) shouldBe """{"id":"n","tenant":"eu"}"""
+    given DocumentKey[Lone] = DocumentKey.of(l => s"${l.number.getOrElse(0)}", _ => PartitionKey.none)
+    fields(Lone(None)) shouldBe """{"id":"0"}"""
+    fields(Lone(Some(7))) shouldBe """{"id":"7","number":7}"""
+    fields(Order("1", "eu", 0)) should startWith("""{"id":"1","region":"eu"""")
 
   test("a model without id, without partition key, or with a key that the service does not take, does not compile"):
     scala.compiletime.testing

@@ -213,5 +213,6 @@ object FakeRuntime:
       (if outcomes.isEmpty then Nil else outcomes.dequeue()).asJava
 
   def outcome(token: Long, result: Outcome.Result): Outcome =
-    if result == Outcome.Result.OK then Outcome(token, result, CosmosException.Kind.UNKNOWN, 200, 0, 1, 1, "act-1", "")
-    else Outcome(token, result, CosmosException.Kind.CONFLICT, 409, 0, 1, 1, "act-1", "it exists")
+    if result == Outcome.Result.OK then
+      Outcome(token, result, CosmosException.Kind.UNKNOWN, false, 200, 0, 1, 1, "act-1", "")
+    else Outcome(token, result, CosmosException.Kind.CONFLICT, false, 409, 0, 1, 1, "act-1", "it exists")

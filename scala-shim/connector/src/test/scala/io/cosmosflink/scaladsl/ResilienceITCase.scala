@@ -31,6 +31,11 @@ import scala.util.{Failure, Success, Try, Using}
 object ResilienceITCase:
   final case class Timed(id: String, customerId: String, minutes: Long) derives JsonDecoder, FlinkType
 
+  final case class Payment(@documentId number: String, @partitionKey region: String)
+      derives DocumentKey,
+        JsonEncoder,
+        FlinkType
+
   final case class Stored(id: String, @partitionKey region: Option[String], filler: Option[String] = None)
       derives DocumentKey,
         FlinkType
@@ -273,6 +278,27 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       cosmos.write("events-source", orders(100 until 200))
       whyFailed(job) should (include(unrecoverable) and include("events-processed"))
       cosmos.count("dead-letter") shouldBe 0
+
+  test("a sink whose container was created anew restarts and goes on"):
+    cosmos.write("events-source", orders(0 until 100))
+    val job = copy()
+    stored(job, 100)
+    cosmos.delete("events-processed")
+    cosmos.create("events-processed", "/region")
+    cosmos.write("events-source", orders(100 until 200))
+    stored(job, 100)
+    cosmos.read("events-processed").keySet should contain allElementsOf (100 until 200).map(i => s"""["eu"]o$i""")
+    job.getJobStatus.get shouldBe JobStatus.RUNNING
+
+  test("a document of a model whose id has another name is stored under it"):
+    val env = environment()
+    env
+      .fromData(java.util.List.of(Payment("n1", "eu")), FlinkType[Payment].info)
+      .sinkTo(CosmosDBSink[Payment](cosmos.options("events-processed"), container = "events-processed"))
+    env.execute()
+    val stored = cosmos.read("events-processed")
+    stored.keySet shouldBe Set("""["eu"]n1""")
+    stored.values.flatMap(_.get("number")).toList shouldBe List(Json.Str("n1"))
 
   test("a restore onto a container that was created anew fails for good"):
     cosmos.write("events-source", orders(0 until 100))

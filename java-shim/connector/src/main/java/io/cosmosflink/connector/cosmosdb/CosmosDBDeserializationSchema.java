@@ -1,12 +1,15 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import java.io.Serializable;
+import java.util.Objects;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
 import org.apache.flink.util.Collector;
+import org.apache.flink.util.function.SerializableSupplier;
 
 /** Makes elements of a stream out of records of the change feed. */
 public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTypeQueryable<T> {
@@ -19,6 +22,7 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
      * @param record valid during this call only; its {@code change()} says whether it is a delete, which has no document
      * @throws IOException when the record cannot be used, as any other exception says too; what becomes of the record is the option
      *     {@code source.on-decode-error}. What was emitted before stays emitted.
+     * @throws io.cosmosflink.core.NotOfRecordException when every record would fail alike; this fails the job, as an {@link Error} does
      */
     void deserialize(RecordView record, Collector<T> out) throws IOException;
 
@@ -55,7 +59,15 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
      * {@code jackson-databind}, 2.12 or newer, whose annotations count.
      */
     static <T> CosmosDBDeserializationSchema<T> pojo(Class<T> type) {
-        return new Schemas.Pojo<>(type);
+        return new Schemas.Pojo<>(type, null);
+    }
+
+    /**
+     * Like {@link #pojo(Class)}, read by a mapper of one's own, such as one that knows {@code java.time}. The mapper is asked for on each
+     * task and must not be changed afterwards.
+     */
+    static <T> CosmosDBDeserializationSchema<T> pojo(Class<T> type, SerializableSupplier<ObjectMapper> mapper) {
+        return new Schemas.Pojo<>(type, Objects.requireNonNull(mapper, "mapper"));
     }
 
     /** Everything that the feed says about a change, deletes included. */

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.CosmosRuntime.Role;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.NativeRuntime;
 import io.cosmosflink.core.OptionText;
 import java.io.Serializable;
@@ -102,7 +103,7 @@ public final class CosmosDBOptions implements Serializable {
         try {
             return validated(runtime, role);
         } catch (CosmosException e) {
-            throw Failures.open("the options are not right", e, true);
+            throw Failures.open("the options are not right", e, Finality.of(values, false));
         }
     }
 

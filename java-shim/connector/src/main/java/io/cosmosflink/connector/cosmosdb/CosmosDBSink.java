@@ -42,7 +42,13 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
      * the options that the cluster's core validates.
      */
     private static int knob(CosmosDBOptions options, String name) {
-        return options.get(name).isPresent() ? Math.toIntExact(options.number(name)) : 0;
+        try {
+            long number = options.get(name).isPresent() ? options.number(name) : 0;
+            return (int) Math.max(0, Math.min(number, Integer.MAX_VALUE));
+        } catch (IllegalStateException e) {
+            // No number at all: without a core at the client it is the cluster's that says so.
+            return 0;
+        }
     }
 
     public static <IN> Builder<IN> builder() {
@@ -57,7 +63,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
     @Override
     public StatefulSinkWriter<IN, BufferedRequestState<CosmosDBRequestEntry>> restoreWriter(
             WriterInitContext context, Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        CosmosRuntime core = runtime.get();
+        CosmosRuntime core = Failures.core(runtime);
         return CosmosDBSinkWriter.open(
                 getElementConverter(), context, core, options.validatedOnCluster(core, Role.SINK), states);
     }

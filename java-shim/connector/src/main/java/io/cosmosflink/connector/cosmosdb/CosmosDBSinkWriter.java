@@ -3,10 +3,13 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Finality;
+import io.cosmosflink.core.FlushWatch;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.OperationType;
 import io.cosmosflink.core.Outcome;
+import io.cosmosflink.core.RecordFailures;
 import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
@@ -49,8 +52,10 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final CosmosRuntime.SinkHandle handle;
     private final String container;
     private final long maxBatchBytes;
+    private final Finality finality;
     private final CoreGauges gauges;
     private final Counter sendErrors;
+    private final FlushWatch flushes = new FlushWatch();
     private final OperationBatch frame = new OperationBatch();
     private final Map<Long, Batch> inFlight = new ConcurrentHashMap<>();
     private final Thread completion;
@@ -68,7 +73,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         final List<CosmosDBRequestEntry> entries;
         final ResultHandler<CosmosDBRequestEntry> handler;
         int open;
-        Exception failure;
+        boolean failed;
 
         Batch(List<CosmosDBRequestEntry> entries, ResultHandler<CosmosDBRequestEntry> handler) {
             this.entries = entries;
@@ -86,7 +91,13 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         long limit = options.number("sink.max-record-bytes");
         CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
                 new RefusingConverter<>(converter, limit), context, runtime, options, within(limit, options, states));
-        writer.completion.start();
+        try {
+            writer.completion.start();
+        } catch (Throwable e) {
+            // No thread can be made: nobody else knows the handle.
+            writer.close();
+            throw e;
+        }
         return writer;
     }
 
@@ -102,6 +113,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         this.runtime = runtime;
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
+        this.finality = Finality.of(options.toMap(), false);
         this.handle = opened(context, options);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
         this.gauges = new CoreGauges(context.metricGroup()) {
@@ -135,7 +147,10 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             throw Failures.open(
                     "cannot open the sink to container " + container,
                     e,
-                    context.getRestoredCheckpointId().isEmpty());
+                    Finality.of(
+                            options.toMap(),
+                            context.getRestoredCheckpointId().isEmpty()
+                                    && context.getTaskInfo().getAttemptNumber() == 0));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new FlinkRuntimeException(
@@ -191,7 +206,12 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
      */
     @Override
     public void flush(boolean endOfInput) throws InterruptedException {
-        super.flush(true);
+        flushes.began();
+        try {
+            super.flush(true);
+        } finally {
+            flushes.ended();
+        }
     }
 
     @Override
@@ -229,6 +249,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             while (!closed) {
                 handle.pollOutcomes(POLL_MAX, POLL_MILLIS).forEach(this::onOutcome);
                 runtime.drainLog(false);
+                warnOfLongFlush();
             }
         } catch (RejectedExecutionException e) {
             // The task has ended and takes nothing more.
@@ -243,12 +264,24 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         }
     }
 
+    private void warnOfLongFlush() {
+        long seconds = flushes.overdueSeconds();
+        if (seconds > 0) {
+            LOG.warn(
+                    "a flush to container {} has taken {} s, and its checkpoint waits for it; the service has throttled or failed a"
+                            + " partition for {} ms",
+                    container,
+                    seconds,
+                    handle.metrics().get(Field.HELD_MILLIS));
+        }
+    }
+
     private void end(Exception why) {
         ended = why;
         for (Long number : inFlight.keySet()) {
             Batch batch = inFlight.remove(number);
             try {
-                if (batch != null) {
+                if (batch != null && !batch.failed) {
                     batch.handler.completeExceptionally(why);
                 }
             } catch (RuntimeException e) {
@@ -272,19 +305,19 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         if (outcome.result() != Outcome.Result.OK) {
             sendErrors.inc();
         }
-        if (outcome.result() == Outcome.Result.FAILED && batch.failure == null) {
-            batch.failure = failed(outcome, batch.entries.get(index));
-            runtime.drainLog(true);
-        }
+        boolean fails = outcome.result() == Outcome.Result.FAILED && !batch.failed;
         if (--batch.open == 0) {
             inFlight.remove(number);
             lastNumber = -1;
             lastBatch = null;
-            if (batch.failure == null) {
-                batch.handler.complete();
-            } else {
-                batch.handler.completeExceptionally(batch.failure);
-            }
+        }
+        if (fails) {
+            // At once: the others of its batch may be waiting for a service that does not answer.
+            batch.failed = true;
+            runtime.drainLog(true);
+            batch.handler.completeExceptionally(failed(outcome, batch.entries.get(index)));
+        } else if (batch.open == 0 && !batch.failed) {
+            batch.handler.complete();
         }
     }
 
@@ -293,7 +326,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         boolean refused = operation.type() == OperationType.REFUSED;
         String message = "container " + container + ": "
                 + (refused ? "no write could be made of the record with" : operation.type() + " of") + " id '"
-                + operation.id() + "' " + (refused ? "and" : "with") + " partition key " + operation.partitionKey()
+                + RecordFailures.shortened(operation.id()) + "' " + (refused ? "and" : "with") + " partition key "
+                + RecordFailures.shortened(operation.partitionKey())
                 + (refused
                         ? ""
                         : " failed after " + outcome.attempts() + " attempts with status " + outcome.status() + "/"
@@ -305,11 +339,10 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         CosmosException cause = new CosmosException(
                 message, outcome.kind().ordinal(), outcome.status(), outcome.subStatus(), outcome.activityId());
         if (entry.refusal() != null) {
-            cause.initCause(entry.refusal());
+            cause.initCause(entry.refusal().ofJob());
         }
-        return outcome.isFinal()
-                ? new CosmosDBUnrecoverableException(message, cause)
-                : new FlinkRuntimeException(message, cause);
+        boolean isFinal = outcome.isFinal() || (outcome.kind() == CosmosException.Kind.AUTH && finality.isFinal(cause));
+        return isFinal ? new CosmosDBUnrecoverableException(message, cause) : new FlinkRuntimeException(message, cause);
     }
 
     /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */

@@ -62,7 +62,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     @Override
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> restoreEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) {
-        CosmosRuntime core = runtime.get();
+        CosmosRuntime core = Failures.core(runtime);
         return new CosmosDBSplitEnumerator(
                 context, core, options.validatedOnCluster(core, Role.SOURCE), state, unassigned());
     }
@@ -86,7 +86,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
 
     @Override
     public SourceReader<T, CosmosDBSplit> createReader(SourceReaderContext context) throws Exception {
-        CosmosRuntime core = runtime.get();
+        CosmosRuntime core = Failures.core(runtime);
         schema.open(new DeserializationSchema.InitializationContext() {
             @Override
             public MetricGroup getMetricGroup() {

@@ -21,14 +21,14 @@ final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<C
 
     @Override
     public byte[] serialize(CosmosDBSourceState state) {
-        return runtime.get().encodeEnumeratorState(state.splits());
+        return Failures.core(runtime).encodeEnumeratorState(state.splits());
     }
 
     @Override
     public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
         Failures.checkVersion("the enumerator's state", version, VERSION);
         try {
-            return new CosmosDBSourceState(runtime.get().decodeEnumeratorState(bytes));
+            return new CosmosDBSourceState(Failures.core(runtime).decodeEnumeratorState(bytes));
         } catch (CosmosException e) {
             throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
         }

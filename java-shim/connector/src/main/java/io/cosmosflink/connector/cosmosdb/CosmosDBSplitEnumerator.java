@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.SplitEntry;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -47,6 +48,8 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
 
     private CosmosRuntime.EnumeratorHandle handle;
     private boolean closed;
+    /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
+    private boolean first;
 
     /**
      * @param options validated
@@ -72,7 +75,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
 
     @Override
     public void start() {
-        unassigned.follow(unassignedHere);
+        first = unassigned.follow(unassignedHere);
         context.metricGroup().setUnassignedSplitsGauge(unassigned);
         long interval = options.number("source.discovery-interval-ms");
         if (interval > 0) {
@@ -90,6 +93,11 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         try {
             CosmosRuntime.EnumeratorHandle open = handle();
             return open == null ? List.of() : open.discoverSplits(known);
+        } catch (CosmosException e) {
+            if (e.kind() == CosmosException.Kind.CLOSED) {
+                openAnew();
+            }
+            throw e;
         } finally {
             discovering.set(false);
             runtime.drainLog(true);
@@ -116,14 +124,19 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
             opening.awaitOpen();
             return opening;
         } catch (InterruptedException e) {
+            openAnew();
             Thread.currentThread().interrupt();
             return null;
         } catch (CosmosException e) {
-            synchronized (lifecycle) {
-                // The next discovery begins anew.
-                handle = null;
-            }
+            openAnew();
             throw e;
+        }
+    }
+
+    /** What is closed stays so: the next discovery begins with a handle of its own. */
+    private void openAnew() {
+        synchronized (lifecycle) {
+            handle = null;
         }
     }
 
@@ -146,11 +159,14 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     }
 
     private void onDiscoveryFailed(Throwable failure) {
-        if (failure instanceof CosmosException e && e.kind() == CosmosException.Kind.CLOSED) {
-            return;
+        synchronized (lifecycle) {
+            if (closed) {
+                return;
+            }
         }
         boolean begun = !splits.isEmpty();
-        if (begun && !(failure instanceof CosmosException e && e.kind().isFinal(false))) {
+        Finality finality = Finality.of(options.toMap(), first && fresh && !begun);
+        if (begun && !(failure instanceof CosmosException e && finality.isFinal(e))) {
             // The readers go on without.
             LOG.warn("cannot look for new feed ranges, will try again: {}", failure.getMessage(), failure);
             return;
@@ -159,7 +175,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
                 "cannot find the feed ranges of container "
                         + options.get("cosmos.container").orElse("?"),
                 failure,
-                fresh && !begun);
+                finality);
     }
 
     @Override

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageBuffers;
 import io.cosmosflink.core.SplitEntry;
@@ -32,6 +33,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     private final SourceMetrics metrics;
     private final boolean leavesOut;
     private final String container;
+    private final Finality finality;
     private final PageBuffers buffers = new PageBuffers();
     private volatile CosmosRuntime.SourceHandle handle;
     private volatile boolean woken;
@@ -47,6 +49,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
         this.metrics = metrics;
         this.leavesOut = DecodePolicy.of(options) == DecodePolicy.SKIP;
         this.container = options.get("cosmos.container").orElse("?");
+        this.finality = Finality.of(options.toMap(), false);
     }
 
     @Override
@@ -63,7 +66,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
                 tell();
             }
         } catch (CosmosException e) {
-            throw Failures.open("cannot read the change feed of container " + container, e, false);
+            throw Failures.open("cannot read the change feed of container " + container, e, finality);
         }
     }
 
@@ -112,7 +115,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             return PageRecords.of(page, () -> buffers.give(buffer));
         } catch (CosmosException e) {
             runtime.drainLog(true);
-            throw Failures.running("cannot read the change feed of container " + container, e);
+            throw Failures.running("cannot read the change feed of container " + container, e, finality);
         }
     }
 

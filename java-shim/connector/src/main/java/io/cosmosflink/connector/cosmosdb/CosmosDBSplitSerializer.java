@@ -28,7 +28,7 @@ final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosD
     public CosmosDBSplit deserialize(int version, byte[] bytes) throws IOException {
         Failures.checkVersion("splits", version, VERSION);
         try {
-            return new CosmosDBSplit(runtime.get().describeSplit(bytes));
+            return new CosmosDBSplit(Failures.core(runtime).describeSplit(bytes));
         } catch (CosmosException e) {
             throw Failures.restore("cannot restore a split: " + e.getMessage(), e);
         }

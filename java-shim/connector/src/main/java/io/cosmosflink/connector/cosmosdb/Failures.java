@@ -1,6 +1,8 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
 import org.apache.flink.util.FlinkRuntimeException;
@@ -9,24 +11,32 @@ import org.apache.flink.util.FlinkRuntimeException;
 final class Failures {
     private Failures() {}
 
-    /**
-     * A failure to open something.
-     *
-     * @param fresh whether the job has only begun
-     */
-    static RuntimeException open(String what, Throwable failure, boolean fresh) {
+    /** A failure to open something. */
+    static RuntimeException open(String what, Throwable failure, Finality finality) {
         String message = what + ": " + failure.getMessage();
-        return failure instanceof CosmosException e && e.kind().isFinal(fresh)
+        return failure instanceof CosmosException e && finality.isFinal(e)
                 ? new CosmosDBUnrecoverableException(message, failure)
                 : new FlinkRuntimeException(message, failure);
     }
 
     /** A failure of something that was open. What a restart may mend is an {@link IOException}, as Flink's readers expect it. */
-    static IOException running(String what, CosmosException failure) {
-        if (failure.kind().isFinal(false)) {
-            throw open(what, failure, false);
+    static IOException running(String what, CosmosException failure, Finality finality) {
+        if (finality.isFinal(failure)) {
+            throw open(what, failure, finality);
         }
         return new IOException(what + ": " + failure.getMessage(), failure);
+    }
+
+    /** The core, where a task or the enumerator runs: one that does not fit this machine will not after a restart. */
+    static CosmosRuntime core(CosmosRuntime.Provider runtime) {
+        try {
+            return runtime.get();
+        } catch (UnsatisfiedLinkError e) {
+            String message = "cannot load the native core: " + e.getMessage();
+            throw Finality.isFinal(e)
+                    ? new CosmosDBUnrecoverableException(message, e)
+                    : new FlinkRuntimeException(message, e);
+        }
     }
 
     /** Refuses state that a newer connector wrote. */

@@ -1,11 +1,14 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Page;
+import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.RecordView;
+import io.cosmosflink.core.Seldom;
 import java.io.IOException;
 import org.apache.flink.api.connector.source.SourceOutput;
 import org.apache.flink.connector.base.source.reader.RecordEmitter;
 import org.apache.flink.util.Collector;
+import org.apache.flink.util.ExceptionUtils;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -20,6 +23,7 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
     private final DecodePolicy policy;
     private final SourceMetrics metrics;
     private final Target<T> target;
+    private final Seldom skipped = new Seldom();
 
     PageEmitter(
             CosmosDBDeserializationSchema<T> schema,
@@ -39,52 +43,87 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         target.record = record;
         for (int i = 0; i < page.count(); i++) {
             record.at(i);
-            try {
-                if (record.undecodable()) {
-                    throw new UndecodableException("its id or partition key is no JSON in UTF-8");
-                }
-                schema.deserialize(record, target);
-            } catch (IOException | RuntimeException | StackOverflowError e) {
-                if (e == target.downstream) {
-                    // Not of this document, but of an operator behind the source.
-                    throw e;
-                }
-                undecodable(page, i, record, state.split(), e);
+            Throwable refusal = attempt(record, null);
+            if (refusal != null) {
+                undecodable(page, i, record, state.split(), refusal);
             }
         }
         metrics.emitted(page);
         state.moveTo(page.split());
     }
 
+    /**
+     * Why the record cannot be used, or null.
+     *
+     * @param error why it could not be decoded, to have it emitted as it is; null to have it decoded
+     */
+    private Throwable attempt(RecordView record, Throwable error) {
+        target.refusal = null;
+        Throwable thrown = null;
+        try {
+            if (error != null) {
+                schema.deserializeRaw(record, error, target);
+            } else if (record.undecodable()) {
+                thrown = new UndecodableException("its id or partition key is no JSON in UTF-8");
+            } else {
+                schema.deserialize(record, target);
+            }
+        } catch (Throwable e) {
+            thrown = e;
+        }
+        // Not of this document, but of an operator behind the source, whatever the schema has made of it.
+        if (target.downstream != null) {
+            ExceptionUtils.rethrow(target.downstream);
+        }
+        return thrown == null ? target.refusal : thrown;
+    }
+
     private void undecodable(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why)
             throws IOException {
+        if (!RecordFailures.isOfRecord(why)) {
+            throw everybodys(page, index, record, split, why);
+        }
         // What is flagged the core has counted already.
         metrics.undecodable(record.undecodable());
         switch (policy) {
-            case SKIP -> LOG.debug("left out: {}", message(page, index, record, split, why));
+            case SKIP -> {
+                long since = skipped.happened();
+                if (since > 0) {
+                    LOG.warn(
+                            "left out {} documents that cannot be read, the last of them: {}",
+                            since,
+                            message(page, index, record, split, why));
+                } else if (LOG.isDebugEnabled()) {
+                    LOG.debug("left out: {}", message(page, index, record, split, why));
+                }
+            }
             case RAW -> {
-                try {
-                    schema.deserializeRaw(record, why, target);
-                } catch (IOException | RuntimeException e) {
-                    if (e == target.downstream) {
-                        throw e;
-                    }
-                    throw new IOException(message(page, index, record, split, e), e);
+                Throwable again = attempt(record, why);
+                if (again != null) {
+                    throw everybodys(page, index, record, split, again);
                 }
             }
             case FAIL ->
                 throw new IOException(
                         message(page, index, record, split, why)
                                 + "; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
-                        why);
+                        RecordFailures.small(why));
         }
+    }
+
+    private static IOException everybodys(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why) {
+        if (why instanceof Error error && !(why instanceof StackOverflowError)) {
+            throw error;
+        }
+        return new IOException(message(page, index, record, split, why), RecordFailures.small(why));
     }
 
     private static String message(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why) {
         return "cannot read the document with id '" + record.id() + "' and partition key " + record.partitionKey()
                 + " in " + split + " (id " + split.splitId() + "), record " + (index + 1) + " of "
                 + page.count() + " of its page, log sequence number " + record.lsn() + ": "
-                + (why.getMessage() == null ? why.getClass().getName() : why.getMessage());
+                + RecordFailures.shortened(
+                        why.getMessage() == null ? why.getClass().getName() : why.getMessage());
     }
 
     private static final class Target<T> implements Collector<T> {
@@ -93,6 +132,8 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         private RecordView record;
         /** What an operator behind the source has thrown. */
         private Throwable downstream;
+        /** What the event time of the record could not be told for. */
+        private Throwable refusal;
 
         Target(CosmosDBTimestampExtractor<T> timestamps) {
             this.timestamps = timestamps;
@@ -100,10 +141,16 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
 
         @Override
         public void collect(T value) {
-            long timestamp = timestamps.extract(value, record);
+            long timestamp;
+            try {
+                timestamp = timestamps.extract(value, record);
+            } catch (Throwable e) {
+                refusal = e;
+                throw e;
+            }
             try {
                 output.collect(value, timestamp);
-            } catch (RuntimeException | StackOverflowError e) {
+            } catch (Throwable e) {
                 downstream = e;
                 throw e;
             }

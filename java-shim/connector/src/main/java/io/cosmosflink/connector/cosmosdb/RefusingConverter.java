@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.UnwritableRecordException;
 import org.apache.flink.api.connector.sink2.SinkWriter;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
@@ -34,7 +35,9 @@ final class RefusingConverter<IN> implements ElementConverter<IN, CosmosDBReques
             }
             return entry.within(maxRecordBytes);
         } catch (RuntimeException | StackOverflowError e) {
-            // A document that is nested too deeply for its serializer is this record's matter; other Errors are not.
+            if (!RecordFailures.isOfRecord(e)) {
+                throw e;
+            }
             return CosmosDBRequestEntry.refused(UnwritableRecordException.of(e));
         }
     }

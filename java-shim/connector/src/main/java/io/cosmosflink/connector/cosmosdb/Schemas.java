@@ -1,14 +1,20 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.ObjectReader;
+import com.fasterxml.jackson.databind.exc.InvalidDefinitionException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
+import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.util.Collector;
+import org.apache.flink.util.function.SerializableSupplier;
 
 /** The ready schemas. */
 final class Schemas {
@@ -93,17 +99,41 @@ final class Schemas {
     static final class Pojo<T> extends OfDocument<T> {
         private static final long serialVersionUID = 1L;
         private final Class<T> type;
+        private final SerializableSupplier<ObjectMapper> mapper;
+        private transient ObjectReader reader;
 
-        Pojo(Class<T> type) {
+        Pojo(Class<T> type, SerializableSupplier<ObjectMapper> mapper) {
             requireJackson("pojo(" + type.getSimpleName() + ".class)");
             this.type = type;
+            this.mapper = mapper;
             // Fails here, in the user's own line, if Flink cannot treat it as a POJO.
             Types.POJO(type);
         }
 
+        /** Fails for a field of a type that the mapper cannot read: no document could be. */
+        @Override
+        public void open(DeserializationSchema.InitializationContext context) throws IOException {
+            ObjectMapper json = mapper == null ? Json.MAPPER : mapper.get();
+            reader = json.readerFor(type);
+            try {
+                ReadableTypes.check(json, type);
+            } catch (JsonMappingException e) {
+                throw new CosmosDBUnrecoverableException(unreadable(e), e);
+            }
+        }
+
         @Override
         T read(RecordView record) throws IOException {
-            return Json.MAPPER.readValue(record.buffer(), record.documentOffset(), record.documentLength(), type);
+            try {
+                return reader.readValue(record.buffer(), record.documentOffset(), record.documentLength());
+            } catch (InvalidDefinitionException e) {
+                throw new NotOfRecordException(unreadable(e), e);
+            }
+        }
+
+        private String unreadable(JsonMappingException e) {
+            return "no document can be read as " + type.getName() + ": " + e.getOriginalMessage()
+                    + "; give pojo a mapper that knows the type, such as one with its module registered";
         }
 
         @Override

@@ -9,10 +9,18 @@ import org.apache.flink.metrics.Gauge;
  */
 final class UnassignedSplits implements Gauge<Long> {
     private LongSupplier living;
+    private boolean followed;
 
-    /** From now on the gauge shows this enumerator's number. */
-    synchronized void follow(LongSupplier number) {
+    /**
+     * From now on the gauge shows this enumerator's number.
+     *
+     * @return whether it is the first enumerator of the source, so that the job has not been restarted here
+     */
+    synchronized boolean follow(LongSupplier number) {
+        boolean first = !followed;
+        followed = true;
         living = number;
+        return first;
     }
 
     /** The enumerator is closed; its successor may be there already. */

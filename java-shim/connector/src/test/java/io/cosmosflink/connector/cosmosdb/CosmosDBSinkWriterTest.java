@@ -2,9 +2,11 @@ package io.cosmosflink.connector.cosmosdb;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.tuple;
 
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationType;
 import io.cosmosflink.core.Outcome;
@@ -17,10 +19,16 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.IntStream;
+import org.apache.flink.api.common.TaskInfo;
+import org.apache.flink.api.common.TaskInfoImpl;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.RequestEntryWrapper;
 import org.apache.flink.connector.base.sink.writer.TestSinkInitContext;
+import org.apache.flink.runtime.throwable.ThrowableClassifier;
+import org.apache.flink.runtime.throwable.ThrowableType;
 import org.apache.flink.streaming.runtime.tasks.TestProcessingTimeService;
+import org.apache.flink.util.InstantiationUtil;
+import org.apache.flink.util.SerializedThrowable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -64,6 +72,7 @@ class CosmosDBSinkWriterTest {
                 batch << 20 | index,
                 result,
                 ok ? CosmosException.Kind.UNKNOWN : CosmosException.Kind.CONFLICT,
+                false,
                 ok ? 200 : 409,
                 0,
                 1,
@@ -207,6 +216,7 @@ class CosmosDBSinkWriterTest {
                 batch << 20,
                 Outcome.Result.FAILED,
                 CosmosException.Kind.BAD_REQUEST,
+                false,
                 0,
                 0,
                 0,
@@ -316,6 +326,163 @@ class CosmosDBSinkWriterTest {
                 .hasStackTraceContaining("use upsert");
         assertThat(context.metricGroup().getNumRecordsSendErrorsCounter().getCount())
                 .isOne();
+    }
+
+    /** The other operation of its batch waits for a service that does not answer. */
+    @Test
+    void aFailureFailsTheJobAtOnceWhateverElseIsUnderWay() throws Exception {
+        assertThatThrownBy(() -> {
+                    write("a", "b");
+                    core.sink.answer(outcome(0, 1, Outcome.Result.FAILED));
+                    writer.flush(true);
+                })
+                .hasStackTraceContaining("id 'b'");
+        // What comes later is no surprise to it.
+        core.sink.answer(outcome(0, 0, Outcome.Result.FAILED));
+        LocalCosmos.await(
+                "the late outcome",
+                LIMIT,
+                () -> context.metricGroup().getNumRecordsSendErrorsCounter().getCount() == 2);
+        assertThat(threads()).isOne();
+    }
+
+    private Throwable failure(Outcome failed) {
+        core.sink.answer(failed, ok(0, 0));
+        return catchThrowable(() -> {
+            write("a", "b");
+            writer.flush(true);
+        });
+    }
+
+    private static Outcome failed(CosmosException.Kind kind, boolean isFinal, int status, int subStatus) {
+        return new Outcome(1, Outcome.Result.FAILED, kind, isFinal, status, subStatus, 1, 1, "act-1", "why");
+    }
+
+    private static boolean ends(Throwable failure) {
+        return ThrowableClassifier.findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError)
+                .isPresent();
+    }
+
+    /** A recreated container, say, whose new writer goes on: the core knows, the numbers alone do not. */
+    @Test
+    void theCoreSaysWhetherAFailedWriteEndsTheJob() {
+        assertThat(ends(failure(failed(CosmosException.Kind.NOT_FOUND, true, 404, 1003))))
+                .isTrue();
+        writer.close();
+        writer = open(List.of());
+        assertThat(ends(failure(failed(CosmosException.Kind.NOT_FOUND, false, 404, 1024))))
+                .isFalse();
+    }
+
+    @Test
+    void aKeyInTheJobGraphThatIsRefusedEndsTheJobAndOneInAFileDoesNot() {
+        Outcome refused = failed(CosmosException.Kind.AUTH, false, 401, 0);
+        assertThat(ends(failure(refused))).isFalse();
+        writer.close();
+        writer = CosmosDBSinkWriter.open(
+                CONVERTER, context, core, FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0"), List.of());
+        assertThat(ends(failure(refused))).isTrue();
+    }
+
+    private Throwable opening(CosmosDBOptions options, int attempt) {
+        core.openFailure = new CosmosException("refused", CosmosException.Kind.AUTH, 401, 0, "");
+        TestSinkInitContext restarted = new TestSinkInitContext() {
+            @Override
+            public TaskInfo getTaskInfo() {
+                return new TaskInfoImpl("sink", 1, 0, 1, attempt);
+            }
+        };
+        return catchThrowable(() -> CosmosDBSinkWriter.open(CONVERTER, restarted, core, options, List.of()));
+    }
+
+    /** There may be no checkpoint yet, and the key in the file, or the identity's role, be on its way. */
+    @Test
+    void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
+        assertThat(ends(opening(FakeRuntime.options(), 0))).isTrue();
+        assertThat(ends(opening(FakeRuntime.options(), 1))).isFalse();
+        assertThat(ends(opening(FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0"), 1)))
+                .as("the job graph brings the same key each time")
+                .isTrue();
+    }
+
+    /** What is larger than a message of the cluster, 10 MiB unless set, never reaches the JobManager. */
+    @Test
+    void theFailureOfALargeRecordIsSmall() throws Exception {
+        writer.close();
+        String large = "x".repeat(9 << 20);
+        CosmosDBElementConverter<String> loud = CosmosDBElementConverter.<String>builder()
+                .id(s -> s)
+                .partitionKey(s -> large)
+                .document(s -> {
+                    throw new IllegalStateException(
+                            "no amount in " + large, new IllegalArgumentException(large, new StackOverflowError()));
+                })
+                .build();
+        writer = CosmosDBSinkWriter.open(loud, context, core, FakeRuntime.options(), List.of());
+        core.sink.onSubmit = batch -> List.of(
+                new Outcome(0, Outcome.Result.FAILED, CosmosException.Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"));
+        Throwable failure = catchThrowable(() -> {
+            write("a");
+            writer.flush(true);
+        });
+        assertThat(failure).hasStackTraceContaining("no amount in");
+        assertThat(InstantiationUtil.serializeObject(new SerializedThrowable(failure)))
+                .hasSizeLessThan(1 << 20);
+        writer.close();
+        writer = CosmosDBSinkWriter.open(
+                CosmosDBElementConverter.<String>builder()
+                        .id(s -> s)
+                        .partitionKey(s -> "k")
+                        .document(s -> large.getBytes(StandardCharsets.UTF_8))
+                        .build(),
+                context,
+                core,
+                FakeRuntime.options(),
+                List.of());
+        Throwable tooLarge = catchThrowable(() -> {
+            write("a");
+            writer.flush(true);
+        });
+        assertThat(tooLarge).hasStackTraceContaining("too large");
+        assertThat(InstantiationUtil.serializeObject(new SerializedThrowable(tooLarge)))
+                .hasSizeLessThan(1 << 20);
+    }
+
+    @Test
+    void whatEveryRecordWouldMeetEndsTheTask() {
+        for (RuntimeException thrown : List.of(
+                new NotOfRecordException("the registry is down", null),
+                new IllegalStateException(new InterruptedException()))) {
+            writer.close();
+            writer = CosmosDBSinkWriter.open(
+                    CosmosDBElementConverter.<String>builder()
+                            .id(s -> s)
+                            .partitionKey(s -> "k")
+                            .document(s -> {
+                                throw thrown;
+                            })
+                            .build(),
+                    context,
+                    core,
+                    FakeRuntime.options(),
+                    List.of());
+            assertThatThrownBy(() -> write("a")).hasRootCause(thrown.getCause() == null ? thrown : thrown.getCause());
+            assertThat(core.sink.operations).isEmpty();
+        }
+    }
+
+    /** A client that has no core takes the options as they are; the cluster's refuses what is wrong. */
+    @Test
+    void numbersThatAreTooLargeAreNotTheClientsMatter() {
+        CosmosDBSink.Builder<String> builder = CosmosDBSink.<String>builder()
+                .options(FakeRuntime.options())
+                .option("sink.max-batch-bytes", "99999999999")
+                .option("sink.max-batch-size", "many")
+                .converter(CONVERTER);
+        builder.runtime(() -> {
+            throw new UnsatisfiedLinkError("no core here");
+        });
+        assertThat(builder.build()).isNotNull();
     }
 
     @Test

@@ -5,6 +5,13 @@ import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.DeserializationContext;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.deser.std.FromStringDeserializer;
+import com.fasterxml.jackson.databind.module.SimpleModule;
+import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.NotOfRecordException;
+import io.cosmosflink.core.Page;
 import io.cosmosflink.core.RecordView;
 import io.cosmosflink.core.TestPages;
 import io.cosmosflink.core.TestPages.Item;
@@ -12,11 +19,13 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import org.apache.flink.api.common.functions.util.ListCollector;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.configuration.Configuration;
@@ -28,9 +37,13 @@ import org.apache.flink.runtime.metrics.groups.UnregisteredMetricGroups;
 import org.apache.flink.runtime.throwable.ThrowableClassifier;
 import org.apache.flink.runtime.throwable.ThrowableType;
 import org.apache.flink.util.Collector;
+import org.apache.flink.util.ExceptionUtils;
+import org.apache.flink.util.InstantiationUtil;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class CosmosDBSourceReaderTest {
     private static final Duration LIMIT = Duration.ofSeconds(10);
@@ -329,6 +342,201 @@ class CosmosDBSourceReaderTest {
                 .hasMessage("behind the source");
         assertThat(context.metricGroup().getNumRecordsInErrorsCounter().getCount())
                 .isZero();
+    }
+
+    /** Makes something of its own out of every failure, or nothing at all. */
+    private static final class Catching implements CosmosDBDeserializationSchema<String> {
+        private static final long serialVersionUID = 1L;
+
+        private final boolean wraps;
+
+        Catching(boolean wraps) {
+            this.wraps = wraps;
+        }
+
+        @Override
+        public void deserialize(RecordView record, Collector<String> out) throws IOException {
+            try {
+                out.collect(record.text());
+            } catch (Throwable e) {
+                if (wraps) {
+                    throw new IOException("cannot use it", e);
+                }
+            }
+        }
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<String> out) throws IOException {
+            deserialize(record, out);
+        }
+
+        @Override
+        public TypeInformation<String> getProducedType() {
+            return Types.STRING;
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"true,skip", "false,skip", "true,raw", "false,raw", "true,fail", "false,fail"})
+    void aSchemaThatCatchesDoesNotHideAFailureBehindTheSource(boolean wraps, String onDecodeError) throws Exception {
+        for (Throwable thrown : List.of(new IllegalStateException("behind"), new AssertionError("behind"))) {
+            output = new TestingReaderOutput<>() {
+                @Override
+                public void collect(String value, long timestamp) {
+                    if (thrown instanceof Error error) {
+                        throw error;
+                    }
+                    throw (RuntimeException) thrown;
+                }
+            };
+            restart(new Catching(wraps), onDecodeError);
+            assertThatThrownBy(() -> poll(1)).isSameAs(thrown);
+            assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 0)));
+        }
+        assertThat(errors()).isZero();
+    }
+
+    @Test
+    void aRecordWithoutATimeIsRefusedEvenIfItsSchemaCatches() throws Exception {
+        reader.close();
+        reader = new CosmosDBSourceReader<>(
+                context,
+                core,
+                FakeRuntime.options().with("source.on-decode-error", "skip"),
+                new Catching(false),
+                (text, record) -> {
+                    if (text.contains("late")) {
+                        throw new IllegalStateException("no time");
+                    }
+                    return 1;
+                });
+        core.source.page(page(0, 1, Item.of("late", 1), Item.of("b", 1)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        poll(1);
+        assertThat(output.getEmittedRecords()).containsExactly("{\"id\":\"b\"}");
+        assertThat(errors()).isOne();
+    }
+
+    @Test
+    void whatEveryRecordWouldMeetIsNotSkipped() throws Exception {
+        record Case(Throwable thrown, String message) {}
+        for (Case one : List.of(
+                new Case(new NotOfRecordException("the registry is down", null), "the registry is down"),
+                new Case(new IllegalStateException(new NoClassDefFoundError("a/Lost")), "a/Lost"),
+                new Case(new AssertionError("a bug"), "a bug"),
+                new Case(new IOException(new InterruptedException("canceled")), "canceled"))) {
+            restart(
+                    new Picky() {
+                        @Override
+                        public void deserialize(RecordView record, Collector<String> out) throws IOException {
+                            ExceptionUtils.tryRethrowIOException(one.thrown);
+                            ExceptionUtils.rethrow(one.thrown);
+                        }
+                    },
+                    "skip");
+            assertThatThrownBy(() -> poll(1)).as(one.message).hasMessageContaining(one.message);
+        }
+        assertThat(errors()).isZero();
+    }
+
+    @Test
+    void aDocumentThatIsTooDeepIsTheRecords() throws Exception {
+        restart(
+                new Picky() {
+                    @Override
+                    public void deserialize(RecordView record, Collector<String> out) throws IOException {
+                        if (record.text().contains("bad")) {
+                            throw new StackOverflowError();
+                        }
+                        super.deserialize(record, out);
+                    }
+                },
+                "skip");
+        poll(2);
+        assertThat(errors()).isEqualTo(2);
+    }
+
+    /** A POJO that a mapper without modules cannot read. */
+    public static final class Timed {
+        public String id;
+        public List<Part> parts;
+
+        /** A part. */
+        public static final class Part {
+            public java.time.Instant at;
+        }
+    }
+
+    @Test
+    void aTypeThatNoDocumentCanBeReadAsEndsTheJobWhenTheReaderOpens() throws Exception {
+        CosmosDBDeserializationSchema<Timed> schema = CosmosDBDeserializationSchema.pojo(Timed.class);
+        assertThatThrownBy(() -> schema.open(null))
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContainingAll("Timed.parts[].at", "java.time.Instant", "mapper");
+        CosmosDBDeserializationSchema.pojo(Named.class).open(null);
+    }
+
+    /** A POJO. */
+    public static final class Named {
+        public String id;
+        public java.math.BigDecimal amount;
+        public java.util.Map<String, List<Named>> others;
+    }
+
+    private static final class Instants extends FromStringDeserializer<Instant> {
+        private static final long serialVersionUID = 1L;
+
+        Instants() {
+            super(Instant.class);
+        }
+
+        @Override
+        protected Instant _deserialize(String value, DeserializationContext context) {
+            return Instant.parse(value);
+        }
+    }
+
+    @Test
+    void aPojoIsReadByTheMapperThatIsGiven() throws Exception {
+        CosmosDBDeserializationSchema<Timed> schema =
+                CosmosDBDeserializationSchema.pojo(Timed.class, () -> new ObjectMapper()
+                        .registerModule(new SimpleModule().addDeserializer(Instant.class, new Instants())));
+        CosmosDBDeserializationSchema<Timed> travelled = InstantiationUtil.clone(schema);
+        travelled.open(null);
+        byte[] bytes = TestPages.page(
+                "s0",
+                bytes(0, 1),
+                0,
+                1,
+                List.of(new Item("a", "[]", 1, 0, "{\"id\":\"a\",\"parts\":[{\"at\":\"2026-01-01T00:00:00Z\"}]}")));
+        RecordView record = new Page(bytes, bytes.length).records();
+        record.at(0);
+        List<Timed> out = new ArrayList<>();
+        travelled.deserialize(record, new ListCollector<>(out));
+        assertThat(out.get(0).parts.get(0).at).isEqualTo(Instant.parse("2026-01-01T00:00:00Z"));
+    }
+
+    @Test
+    void aCoreThatDoesNotFitThisMachineEndsTheJob() {
+        CosmosRuntime.Provider wrong = () -> {
+            throw new UnsatisfiedLinkError("this jar holds no native library for linux-s390x");
+        };
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .options(FakeRuntime.options())
+                .deserializer(CosmosDBDeserializationSchema.string())
+                .runtime(wrong)
+                .build();
+        assertThatThrownBy(() -> source.createReader(context))
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContaining("linux-s390x");
+        assertThatThrownBy(() -> source.createEnumerator(null)).isInstanceOf(CosmosDBUnrecoverableException.class);
+        assertThatThrownBy(() -> Failures.core(() -> {
+                    UnsatisfiedLinkError full = new UnsatisfiedLinkError("cannot place the native library");
+                    full.initCause(new IOException("No space left on device"));
+                    throw full;
+                }))
+                .isNotInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContaining("cannot place the native library");
     }
 
     @Test

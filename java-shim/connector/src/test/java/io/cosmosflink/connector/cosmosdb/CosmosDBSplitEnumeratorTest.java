@@ -3,7 +3,9 @@ package io.cosmosflink.connector.cosmosdb;
 import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.SplitEntry;
 import java.time.Duration;
 import java.util.List;
@@ -181,6 +183,60 @@ class CosmosDBSplitEnumeratorTest {
         core.openFailure = null;
         discover(split(2, 0));
         assertThat(assignedTo(0)).containsExactly(2);
+    }
+
+    /** The handle of an interrupted opening is closed; a discovery with it would fail for ever. */
+    @Test
+    void aDiscoveryAfterAnInterruptedOneBeginsAnew() throws Exception {
+        core.openingHangs = true;
+        enumerator.start();
+        Thread worker = new Thread(() -> {
+            try {
+                context.triggerAllActions();
+            } catch (Throwable e) {
+                throw new AssertionError(e);
+            }
+        });
+        worker.start();
+        LocalCosmos.await("the call to wait", Duration.ofSeconds(10), () -> core.enumerator.waiting.get() == 1);
+        worker.interrupt();
+        worker.join(5000);
+        assertThat(core.enumerator.closed).isTrue();
+        core.openingHangs = false;
+        register(0);
+        discover(split(0, 0));
+        assertThat(assignedTo(0)).containsExactly(0);
+    }
+
+    /** Only who has closed the enumerator may ignore that it is closed. */
+    @Test
+    void aHandleThatIsClosedByNobodyIsOpenedAgain() throws Exception {
+        register(0);
+        discover(split(0, 0));
+        core.enumerator.closed = true;
+        discover(split(2, 0));
+        assertThat(assignedTo(0)).containsExactly(0);
+        discover(split(2, 0));
+        assertThat(assignedTo(0)).containsExactly(0, 2);
+    }
+
+    private Throwable firstDiscovery(CosmosDBOptions options) {
+        enumerator = enumerator(options.with("source.discovery-interval-ms", "0"), null);
+        enumerator.start();
+        return catchThrowable(context::triggerAllActions);
+    }
+
+    /** A restart before the first checkpoint, when the key in the file may be on its way. */
+    @Test
+    void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
+        core.openFailure = new CosmosException("refused", CosmosException.Kind.AUTH, 401, 0, "");
+        assertThat(firstDiscovery(FakeRuntime.options())).isInstanceOf(CosmosDBUnrecoverableException.class);
+        assertThat(firstDiscovery(FakeRuntime.options()))
+                .isNotInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContaining("refused");
+        assertThat(firstDiscovery(FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0")))
+                .as("the job graph brings the same key each time")
+                .isInstanceOf(CosmosDBUnrecoverableException.class);
     }
 
     @Test

@@ -35,11 +35,16 @@ import org.apache.flink.core.execution.SavepointFormatType;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.Gauge;
 import org.apache.flink.metrics.Metric;
+import org.apache.flink.runtime.checkpoint.AbstractCheckpointStats;
+import org.apache.flink.runtime.checkpoint.CheckpointStatsSnapshot;
+import org.apache.flink.runtime.checkpoint.CompletedCheckpointStats;
+import org.apache.flink.runtime.minicluster.MiniCluster;
 import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
+import org.apache.flink.test.junit5.InjectMiniCluster;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -74,6 +79,7 @@ class ResilienceITCase {
         cosmos = LocalCosmos.start(
                 "events-source:/customerId:4", "events-processed:/region:2", "dead-letter:/container:1");
         Seen.IDS.clear();
+        Seen.FAIL.set(false);
         Seen.FAILED.set(false);
     }
 
@@ -132,14 +138,17 @@ class ResilienceITCase {
     }
 
     private JobClient copy(Configuration settings, boolean failOnce) throws Exception {
-        StreamExecutionEnvironment env = environment(settings);
+        return copy(environment(settings), failOnce, cosmos.options("events-processed"));
+    }
+
+    private JobClient copy(StreamExecutionEnvironment env, boolean failOnce, CosmosDBOptions into) throws Exception {
         DataStream<String> ids = env.fromSource(source(), WatermarkStrategy.noWatermarks(), "source")
                 .uid("source")
                 .map(record -> record.id)
                 .returns(String.class)
                 .map(new Seen(failOnce))
                 .uid("seen");
-        ids.rebalance().sinkTo(sink(cosmos.options("events-processed"))).uid("sink");
+        ids.rebalance().sinkTo(sink(into)).uid("sink");
         return submit(env, "copy");
     }
 
@@ -176,11 +185,22 @@ class ResilienceITCase {
                         .getBytes(StandardCharsets.UTF_8));
     }
 
+    /** Nothing but the drain has a reason to write: no batch is full, none is old, and there is no checkpoint. */
     @Test
     void aJobThatStopsWithDrainHasWrittenEverything() throws Exception {
         cosmos.write("events-source", orders(0, 1000));
-        JobClient job = copy(new Configuration(), false);
-        LocalCosmos.await("all records", LIMIT, () -> Seen.IDS.size() == 1000);
+        cosmos.admin(
+                "POST", "faults", "{\"container\":\"events-processed\",\"operations\":\"write\",\"delayMillis\":300}");
+        StreamExecutionEnvironment env = environment(new Configuration());
+        env.enableCheckpointing(Duration.ofHours(1).toMillis());
+        JobClient job = copy(
+                env,
+                false,
+                cosmos.options("events-processed")
+                        .with("sink.max-batch-size", "2000")
+                        .with("sink.max-time-in-buffer-ms", "600000"));
+        LocalCosmos.await("all records", LIMIT, () -> gauge(job, "Sink.*Writer.*\\.numRecordsIn$") >= 1000);
+        assertThat(cosmos.count("events-processed")).as("before the drain").isZero();
         job.stopWithSavepoint(true, folder.toUri().toString(), SavepointFormatType.CANONICAL)
                 .get(60, TimeUnit.SECONDS);
         job.getJobExecutionResult().get(60, TimeUnit.SECONDS);
@@ -188,16 +208,46 @@ class ResilienceITCase {
         assertThat(cosmos.count("events-processed")).isEqualTo(1000);
     }
 
+    /** The checkpoint that is restored has records in it that were on their way, because the sink holds the job back. */
     @Test
-    void unalignedCheckpointsLoseNothing() throws Exception {
+    void unalignedCheckpointsLoseNothing(@InjectMiniCluster MiniCluster cluster) throws Exception {
         cosmos.write("events-source", orders(0, 2000));
+        cosmos.admin("POST", "faults", "{\"container\":\"events-processed\",\"delayMillis\":100}");
         Configuration settings = new Configuration();
         settings.set(CheckpointingOptions.ENABLE_UNALIGNED, true);
         settings.set(CheckpointingOptions.ALIGNED_CHECKPOINT_TIMEOUT, Duration.ZERO);
-        JobClient job = copy(settings, true);
-        stored(job, 2000);
-        assertThat(Seen.FAILED).as("it failed once").isTrue();
-        assertThat(cosmos.read("events-processed")).hasSize(2000);
+        JobClient job = copy(
+                environment(settings),
+                true,
+                cosmos.options("events-processed")
+                        .with("sink.max-batch-size", "5")
+                        .with("sink.max-buffered-requests", "6")
+                        .with("sink.max-in-flight-requests", "1"));
+        LocalCosmos.await("an unaligned checkpoint with records on their way", LIMIT, () -> {
+            CheckpointStatsSnapshot stats = checkpoints(cluster, job);
+            return stats != null && inFlight(stats.getHistory().getLatestCompletedCheckpoint());
+        });
+        Seen.FAIL.set(true);
+        // All that there were may have come by already.
+        cosmos.write("events-source", orders(2000, 2100));
+        LocalCosmos.await("the restore", LIMIT, () -> checkpoints(cluster, job).getLatestRestoredCheckpoint() != null);
+        CheckpointStatsSnapshot stats = checkpoints(cluster, job);
+        AbstractCheckpointStats restored = stats.getHistory()
+                .getCheckpointById(stats.getLatestRestoredCheckpoint().getCheckpointId());
+        assertThat(inFlight(restored)).as("restored %s", restored).isTrue();
+        cosmos.admin("DELETE", "faults", "");
+        stored(job, 2100);
+        assertThat(cosmos.read("events-processed")).hasSize(2100);
+    }
+
+    private static CheckpointStatsSnapshot checkpoints(MiniCluster cluster, JobClient job) {
+        return cluster.getExecutionGraph(job.getJobID()).join().getCheckpointStatsSnapshot();
+    }
+
+    private static boolean inFlight(AbstractCheckpointStats stats) {
+        return stats instanceof CompletedCheckpointStats completed
+                && completed.isUnalignedCheckpoint()
+                && completed.getPersistedData() > 0;
     }
 
     private static List<Operation> behind(long minutes) {
@@ -341,6 +391,47 @@ class ResilienceITCase {
         }
     }
 
+    /** Restored, so that there are splits without a discovery, and it is a reader that hangs. */
+    @Test
+    void aJobWhoseReadersHangIsCanceledAtOnce() throws Exception {
+        cosmos.write("events-source", orders(0, 100));
+        JobClient first = copy(new Configuration(), false);
+        stored(first, 100);
+        String savepoint = first.stopWithSavepoint(false, folder.toUri().toString(), SavepointFormatType.CANONICAL)
+                .get(60, TimeUnit.SECONDS);
+        int many = 1_000_000;
+        cosmos.admin("POST", "faults", "{\"hang\":true,\"container\":\"events-source\",\"count\":" + many + "}");
+        Configuration settings = new Configuration();
+        settings.set(StateRecoveryOptions.SAVEPOINT_PATH, savepoint);
+        StreamExecutionEnvironment env = environment(settings);
+        env.fromSource(
+                        CosmosDBSource.<CosmosDBRecord>builder()
+                                .options(cosmos.options("events-source"))
+                                .option("source.discovery-interval-ms", "0")
+                                .deserializer(CosmosDBDeserializationSchema.raw())
+                                .build(),
+                        WatermarkStrategy.noWatermarks(),
+                        "source")
+                .uid("source")
+                .map(record -> record.id)
+                .returns(String.class)
+                .map(new Seen(false))
+                .uid("seen")
+                .rebalance()
+                .sinkTo(sink(cosmos.options("events-processed")))
+                .uid("sink");
+        JobClient job = submit(env, "hanging readers");
+        LocalCosmos.await(
+                "a request that hangs",
+                LIMIT,
+                () -> cosmos.admin("GET", "faults", "").findValue("count").asInt() < many);
+        long began = System.nanoTime();
+        job.cancel().get(60, TimeUnit.SECONDS);
+        LocalCosmos.await("the end", LIMIT, () -> job.getJobStatus().join() == JobStatus.CANCELED);
+        assertThat(Duration.ofNanos(System.nanoTime() - began)).isLessThan(Duration.ofSeconds(10));
+        cosmos.admin("DELETE", "faults", "");
+    }
+
     @Test
     void aContainerThatIsDeletedEndsTheSource() throws Exception {
         cosmos.write("events-source", orders(0, 100));
@@ -374,6 +465,22 @@ class ResilienceITCase {
                 .hasStackTraceContaining("CosmosDBUnrecoverableException")
                 .hasStackTraceContaining("events-processed");
         assertThat(cosmos.count("dead-letter")).isZero();
+    }
+
+    /** A writer has no position in the old container, so that a restart, which opens the new one, helps. */
+    @Test
+    void aSinkWhoseContainerWasCreatedAnewRestartsAndGoesOn() throws Exception {
+        cosmos.write("events-source", orders(0, 100));
+        JobClient job = copy(new Configuration(), false);
+        stored(job, 100);
+        cosmos.delete("events-processed");
+        cosmos.create("events-processed", "/region");
+        cosmos.write("events-source", orders(100, 200));
+        stored(job, 100);
+        assertThat(cosmos.read("events-processed").keySet())
+                .containsAll(
+                        IntStream.range(100, 200).mapToObj(i -> "[\"eu\"]o" + i).toList());
+        assertThat(job.getJobStatus().get()).isEqualTo(JobStatus.RUNNING);
     }
 
     @Test
@@ -437,11 +544,12 @@ class ResilienceITCase {
         assertThat(cosmos.read("events-processed").keySet()).containsExactly("[\"eu\"]a", "[{}]undefined1");
     }
 
-    /** Remembers what came by, and fails once if it shall. */
+    /** Remembers what came by, and fails once if it shall, when it is told to. */
     private static final class Seen implements MapFunction<String, String> {
         private static final long serialVersionUID = 1L;
 
         static final Set<String> IDS = ConcurrentHashMap.newKeySet();
+        static final AtomicBoolean FAIL = new AtomicBoolean();
         static final AtomicBoolean FAILED = new AtomicBoolean();
         private final boolean failOnce;
 
@@ -452,7 +560,7 @@ class ResilienceITCase {
         @Override
         public String map(String id) {
             IDS.add(id);
-            if (failOnce && IDS.size() > 1000 && FAILED.compareAndSet(false, true)) {
+            if (failOnce && FAIL.get() && FAILED.compareAndSet(false, true)) {
                 throw new IllegalStateException("as the test wants it");
             }
             return id;

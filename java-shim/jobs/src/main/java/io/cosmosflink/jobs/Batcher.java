@@ -124,19 +124,24 @@ final class Batcher implements AutoCloseable {
         try {
             sent = transport.send(
                     batch.events.stream().map(p -> p.event.document()).toList());
-        } catch (RuntimeException e) {
+        } catch (Throwable e) {
+            // Also an Error: nobody looks at what a thread of the timer throws, and the events would wait for ever.
             sent = CompletableFuture.failedFuture(e);
         }
         sent.whenComplete((nothing, failure) -> {
-            if (failure == null) {
-                batch.done();
-                finished();
-            } else {
-                failed(
-                        batch,
-                        failure instanceof CompletionException && failure.getCause() != null
-                                ? failure.getCause()
-                                : failure);
+            try {
+                if (failure == null) {
+                    batch.done();
+                    finished();
+                } else {
+                    failed(
+                            batch,
+                            failure instanceof CompletionException && failure.getCause() != null
+                                    ? failure.getCause()
+                                    : failure);
+                }
+            } catch (Throwable e) {
+                batch.failed(e);
             }
         });
     }

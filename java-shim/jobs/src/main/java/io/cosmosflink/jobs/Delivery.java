@@ -67,7 +67,8 @@ final class Delivery extends RichAsyncFunction<byte[], OutgoingDocument> {
                 } else {
                     result.complete(List.of(Orders.delivered(event.document(), Instant.now())));
                 }
-            } catch (BadRecordException e) {
+            } catch (Throwable e) {
+                // Also an Error: it would stay in a future that nobody looks at, and the job would wait for ever.
                 result.completeExceptionally(e);
             }
         });

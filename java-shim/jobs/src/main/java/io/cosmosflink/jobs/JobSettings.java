@@ -99,6 +99,9 @@ final class JobSettings {
         settings.set(
                 CheckpointingOptions.EXTERNALIZED_CHECKPOINT_RETENTION,
                 ExternalizedCheckpointRetention.RETAIN_ON_CANCELLATION);
+        // Their state is a language's own where records are in flight; without them a job of either language restores
+        // it.
+        settings.set(CheckpointingOptions.ENABLE_UNALIGNED, false);
         // A consumer that is down holds checkpoints back; that alone is no reason to fail.
         settings.set(CheckpointingOptions.TOLERABLE_FAILURE_NUMBER, 10);
         options.get("job.checkpoint-dir")
@@ -110,7 +113,9 @@ final class JobSettings {
         settings.set(
                 RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_RESET_BACKOFF_THRESHOLD,
                 Duration.ofMinutes(5));
-        settings.set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS, 20);
+        // More than half an hour of failures at once: a key that was rotated, or a role, takes minutes to arrive
+        // everywhere.
+        settings.set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS, 80);
         env.configure(settings);
         int parallelism = Math.toIntExact(number("job.parallelism"));
         if (parallelism > 0) {

@@ -105,6 +105,19 @@ class BatcherTest {
         }
     }
 
+    /** Also on the timer's thread, where nobody looks at what is thrown. */
+    @Test
+    void anErrorOfTheTransportEndsLikeAnyFailure() {
+        answer = batch -> {
+            throw new NoClassDefFoundError("a/Lost");
+        };
+        try (Batcher batcher = batcher(300)) {
+            assertThatThrownBy(() -> all(offer(batcher, 3)))
+                    .hasMessageContainingAll("job.consumer-deadline-ms (300)", "a/Lost");
+            assertThat(batcher.retries()).isPositive();
+        }
+    }
+
     @Test
     void aRefusedBatchIsHalvedUntilTheBadEventNamesItself() throws Exception {
         answer = batch -> batch.contains("e1")

@@ -8,6 +8,7 @@ import java.util.Map;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.configuration.ReadableConfig;
+import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.graph.StreamGraph;
 import org.apache.flink.streaming.api.graph.StreamNode;
@@ -50,6 +51,35 @@ class JobSettingsTest {
                         .name())
                 .isEqualTo("RETAIN_ON_CANCELLATION");
         assertThat(configuration.get(PipelineOptions.GENERIC_TYPES)).isFalse();
+        assertThat(configuration.get(CheckpointingOptions.ENABLE_UNALIGNED))
+                .as("their state would be one language's own")
+                .isFalse();
+    }
+
+    /** So long may a key that was rotated, or a role, take to arrive everywhere. */
+    @Test
+    void sevenMinutesOfFailuresAtOnceDoNotEndAJob() {
+        ReadableConfig configuration = JobSettings.of(new String[0], ENVIRONMENT)
+                .configure(new StreamExecutionEnvironment())
+                .getConfiguration();
+        double pause = configuration
+                .get(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF)
+                .toMillis();
+        long most = configuration
+                .get(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF)
+                .toMillis();
+        double all = 0;
+        for (int i = 0;
+                i < configuration.get(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS);
+                i++) {
+            all += pause;
+            pause = Math.min(
+                    most,
+                    pause
+                            * configuration.get(
+                                    RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_BACKOFF_MULTIPLIER));
+        }
+        assertThat(Duration.ofMillis((long) all)).isGreaterThan(Duration.ofMinutes(7));
     }
 
     @Test

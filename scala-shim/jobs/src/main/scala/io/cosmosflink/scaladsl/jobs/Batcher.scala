@@ -8,7 +8,6 @@ import java.util.concurrent.{RejectedExecutionException, ScheduledThreadPoolExec
 
 import scala.concurrent.duration.*
 import scala.concurrent.{ExecutionContext, Future, Promise}
-import scala.util.control.NonFatal
 
 /** What waits to be sent, and how many batches are on their way. Immutable.
   *
@@ -115,8 +114,9 @@ final class Batcher(transport: Transport, batchSize: Int, concurrency: Int, dead
         yield ()
 
   private def sent(batch: Batch): Future[Answer] =
-    try transport.send(batch.events.map(_.event.document)).recover { case NonFatal(e) => Answer.Failed(e.toString) }
-    catch case NonFatal(e) => Future.successful(Answer.Failed(e.toString))
+    try transport.send(batch.events.map(_.event.document)).recover { case e => Answer.Failed(e.toString) }
+    // Also a fatal one: nobody looks at what a thread of the timer throws, and the events would wait for ever.
+    catch case e: Throwable => Future.successful(Answer.Failed(e.toString))
 
   /** Waits for the next attempt; false when the batcher was closed. */
   private def pause(batch: Batch, why: String): Future[Boolean] =

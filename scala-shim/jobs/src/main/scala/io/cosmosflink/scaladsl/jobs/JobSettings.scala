@@ -60,13 +60,16 @@ final case class JobSettings private (
         CheckpointingOptions.EXTERNALIZED_CHECKPOINT_RETENTION,
         ExternalizedCheckpointRetention.RETAIN_ON_CANCELLATION
       )
+      // Their state is a language's own where records are in flight; without them a job of either language restores it.
+      .set(CheckpointingOptions.ENABLE_UNALIGNED, java.lang.Boolean.FALSE)
       // A consumer that is down holds checkpoints back; that alone is no reason to fail.
       .set(CheckpointingOptions.TOLERABLE_FAILURE_NUMBER, Integer.valueOf(10))
       .set(RestartStrategyOptions.RESTART_STRATEGY, "exponential-delay")
       .set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF, Duration.ofSeconds(1))
       .set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF, Duration.ofSeconds(30))
       .set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_RESET_BACKOFF_THRESHOLD, Duration.ofMinutes(5))
-      .set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS, Integer.valueOf(20))
+      // More than half an hour of failures at once: a key that was rotated, or a role, takes minutes to arrive everywhere.
+      .set(RestartStrategyOptions.RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS, Integer.valueOf(80))
     checkpointDirectory.foreach(settings.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, _))
     env.configure(settings)
     parallelism.foreach(env.setParallelism)

@@ -1,5 +1,7 @@
 package io.cosmosflink.readme;
 
+import static org.apache.flink.configuration.ExternalizedCheckpointRetention.RETAIN_ON_CANCELLATION;
+
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.cosmosflink.connector.cosmosdb.CosmosDBDeserializationSchema;
@@ -11,6 +13,8 @@ import java.math.BigDecimal;
 import java.time.Duration;
 import java.util.Map;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.configuration.CheckpointingOptions;
+import org.apache.flink.configuration.Configuration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 
 /** The job of README.md: what stands there is what lies between the two marks, which {@code cargo xtask test} compares and compiles. */
@@ -36,6 +40,11 @@ final class OrdersJob {
 
     // readme:begin
     static void define(StreamExecutionEnvironment env) {
+        Configuration settings = new Configuration()
+                .set(CheckpointingOptions.CHECKPOINTING_INTERVAL, Duration.ofSeconds(10))
+                .set(CheckpointingOptions.TOLERABLE_FAILURE_NUMBER, 10)
+                .set(CheckpointingOptions.EXTERNALIZED_CHECKPOINT_RETENTION, RETAIN_ON_CANCELLATION);
+        env.configure(settings);
         CosmosDBOptions account = CosmosDBOptions.of(Map.of(
                 "cosmos.endpoint", "https://ACCOUNT.documents.azure.com:443/",
                 "cosmos.auth.key-file", "/run/cosmos/key",

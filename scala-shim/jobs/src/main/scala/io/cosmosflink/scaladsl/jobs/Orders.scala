@@ -124,23 +124,25 @@ object Orders:
     val key = record.partitionKey.json
     val id = DeadLetter.id(container, key, record.id, operation, record.document)
     def letter(document: Json, truncated: Boolean, encoding: Option[(String, Json)] = None) = Json
-      .obj((Seq(
-        "id" -> Json.Str(id),
-        "container" -> Json.Str(container),
-        "operation" -> Json.Str(operation),
-        "reason" -> Json.Str("BadRequest"),
-        // No request failed.
-        "status" -> Json.num(0L),
-        "subStatus" -> Json.num(0L),
-        // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
-        "message" -> Json.Str(String(DeadLetter.text(bad.reason).getBytes(UTF_8), UTF_8)),
-        "activityId" -> Json.Str(""),
-        "time" -> Json.Str(now.toString),
-        "documentId" -> Json.Str(record.id),
-        "partitionKey" -> Json.Str(key),
-        "documentBytes" -> Json.num(record.document.length.toLong),
-        "truncated" -> Json.Bool(truncated)
-      ) ++ encoding :+ ("document" -> document))*)
+      .obj(
+        (Seq(
+          "id" -> Json.Str(id),
+          "container" -> Json.Str(container),
+          "operation" -> Json.Str(operation),
+          "reason" -> Json.Str("BadRequest"),
+          // No request failed.
+          "status" -> Json.num(0L),
+          "subStatus" -> Json.num(0L),
+          // Half a surrogate pair, as "\ud800" in a document makes it, has no UTF-8; it becomes a question mark.
+          "message" -> Json.Str(String(DeadLetter.text(bad.reason).getBytes(UTF_8), UTF_8)),
+          "activityId" -> Json.Str(""),
+          "time" -> Json.Str(now.toString),
+          "documentId" -> Json.Str(record.id),
+          "partitionKey" -> Json.Str(key),
+          "documentBytes" -> Json.num(record.document.length.toLong),
+          "truncated" -> Json.Bool(truncated)
+        ) ++ encoding :+ ("document" -> document))*
+      )
       .bytes
     def text = String(record.document, UTF_8)
     def binary = DeadLetter

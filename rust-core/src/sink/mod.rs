@@ -1017,15 +1017,10 @@ impl Inner {
                 .map(|op| (op, OperationResult::failed(later.clone())));
             return Self::settle(this, each.collect(), partition, Some(false));
         }
-        let second = operations.split_off(count / 2);
-        let parts = match operations.is_empty() {
-            true => {
-                let mut culprit = second;
-                culprit.iter_mut().for_each(|op| op.alone = true);
-                vec![culprit]
-            }
-            false => vec![operations, second],
-        };
+        let mut parts = halves(operations);
+        if let [culprit] = &mut parts[..] {
+            culprit.iter_mut().for_each(|op| op.alone = true);
+        }
         let mut engine = this.lock();
         engine.came_back(partition);
         this.metrics.operations_waiting.fetch_add(count as u64, Relaxed);
@@ -1182,10 +1177,7 @@ impl Inner {
                 }
                 again.iter_mut().for_each(|op| op.ready = Some(ready));
                 match engine.partition(partition) {
-                    Some(p) if cut => {
-                        let second = again.split_off(again.len() / 2);
-                        p.parts.extend([again, second]);
-                    }
+                    Some(p) if cut => p.parts.extend(halves(again)),
                     _ => again.into_iter().for_each(|op| me.enqueue_again(&mut engine, op)),
                 }
                 Self::pump(&me, &mut engine);
@@ -1418,6 +1410,15 @@ fn fills_request(queue: &VecDeque<Operation>, config: &Config) -> bool {
         })
 }
 
+/// The halves of what is left of a request; a lone operation is one part, and none is empty.
+fn halves(mut operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+    let second = operations.split_off(operations.len() / 2);
+    [operations, second]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
 /// The next bulk request's operations: as many as the limits allow, up to one that goes alone.
 fn take_batch(queue: &mut VecDeque<Operation>, most: usize, max_bytes: usize) -> Vec<Operation> {
     let mut batch = Vec::new();
@@ -1454,6 +1455,14 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         Config::parse(Role::Sink, &options).unwrap()
+    }
+
+    #[test]
+    fn no_half_of_a_request_is_empty() {
+        for (count, expected) in [(0, vec![]), (1, vec![1]), (2, vec![1, 1]), (5, vec![2, 3])] {
+            let sizes: Vec<_> = halves(operations(count)).iter().map(Vec::len).collect();
+            assert_eq!(sizes, expected, "{count} operations");
+        }
     }
 
     fn operations(count: u64) -> Vec<Operation> {

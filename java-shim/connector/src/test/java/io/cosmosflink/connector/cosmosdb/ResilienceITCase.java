@@ -191,7 +191,7 @@ class ResilienceITCase {
     void aJobThatStopsWithDrainHasWrittenEverything() throws Exception {
         cosmos.write("events-source", orders(0, 1000));
         cosmos.admin(
-                "POST", "faults", "{\"container\":\"events-processed\",\"operations\":\"write\",\"delayMillis\":2000}");
+                "POST", "faults", "{\"container\":\"events-processed\",\"operations\":\"bulk\",\"delayMillis\":2000}");
         StreamExecutionEnvironment env = environment(new Configuration());
         env.enableCheckpointing(Duration.ofHours(1).toMillis());
         JobClient job = copy(

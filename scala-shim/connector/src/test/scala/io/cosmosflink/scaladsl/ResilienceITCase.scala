@@ -189,8 +189,11 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
 
   test("a job that stops with drain has written everything"):
     cosmos.write("events-source", orders(0 until 1000))
+    // Each request takes two seconds and all records are there in less, so that the drain has something to do.
+    cosmos.admin("POST", "faults", """{"container":"events-processed","operations":"bulk","delayMillis":2000}""")
     val job = copy()
     LocalCosmos.await("all records", limit)(Seen.ids.size == 1000)
+    cosmos.count("events-processed") should be < 1000L
     savepoint(job, drain = true)
     job.getJobExecutionResult.get(60, TimeUnit.SECONDS)
     job.getJobStatus.get shouldBe JobStatus.FINISHED

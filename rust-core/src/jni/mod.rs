@@ -1,4 +1,4 @@
-//! The natives of `io.cosmosflink.core.CosmosCore`: thin shells that turn arrays into slices, call the core and turn errors
+//! The natives of `io.cosmosflink.core.Natives`: thin shells that turn arrays into slices, call the core and turn errors
 //! and panics into one Java exception.
 //!
 //! Several class loaders share one copy of this library, so nothing of Java (class, method id, reference) is kept
@@ -24,7 +24,7 @@ use crate::source::{panic_text, Source};
 use crate::split;
 
 /// What the library speaks; the jar refuses another number.
-const ABI_VERSION: jint = 3;
+const ABI_VERSION: jint = 4;
 
 /// Longest time that one call may wait, so that a thread never hangs in native code for longer than Flink's own time-outs.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -182,17 +182,18 @@ macro_rules! native {
     };
 }
 
-native!(Java_io_cosmosflink_core_CosmosCore_abiVersion, |_env| -> jint {
+native!(Java_io_cosmosflink_core_Natives_abiVersion, |_env| -> jint {
     Ok(ABI_VERSION)
 });
 
-native!(
-    Java_io_cosmosflink_core_CosmosCore_optionTable,
-    |env| -> JByteArray<'local> { write(env, &config::encode_table()) }
-);
+native!(Java_io_cosmosflink_core_Natives_optionTable, |env| -> JByteArray<
+    'local,
+> {
+    write(env, &config::encode_table())
+});
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_resolveOptions,
+    Java_io_cosmosflink_core_Natives_resolveOptions,
     |env, arguments: JByteArray<'local>, environment: JByteArray<'local>| -> JByteArray<'local> {
         let arguments = frame::decode_map(&read(env, &arguments)?)?;
         let environment = frame::decode_map(&read(env, &environment)?)?;
@@ -205,7 +206,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_validateOptions,
+    Java_io_cosmosflink_core_Natives_validateOptions,
     |env, role: jint, options: JByteArray<'local>| -> JByteArray<'local> {
         let out = config::validate(
             Role::from_number(role)?,
@@ -219,7 +220,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_describeSplit,
+    Java_io_cosmosflink_core_Natives_describeSplit,
     |env, bytes: JByteArray<'local>| -> JByteArray<'local> {
         let split = split::Split::decode(&read(env, &bytes)?)?;
         write(
@@ -233,7 +234,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_encodeEnumeratorState,
+    Java_io_cosmosflink_core_Natives_encodeEnumeratorState,
     |env, list: JByteArray<'local>| -> JByteArray<'local> {
         let entries = split::decode_list(&read(env, &list)?)?;
         write(env, &split::encode_state(&entries))
@@ -241,7 +242,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_decodeEnumeratorState,
+    Java_io_cosmosflink_core_Natives_decodeEnumeratorState,
     |env, state: JByteArray<'local>| -> JByteArray<'local> {
         let entries = split::decode_state(&read(env, &state)?)?;
         write(env, &split::encode_list(&entries))
@@ -249,7 +250,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_openEnumerator,
+    Java_io_cosmosflink_core_Natives_openEnumerator,
     |env, options: JByteArray<'local>| -> jlong {
         let opening = Enumerator::connect(config(env, &options, Role::Source)?);
         Ok(HANDLES.insert(Handle::Enumerator(Opening::start(opening)?)))
@@ -257,7 +258,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_awaitOpen,
+    Java_io_cosmosflink_core_Natives_awaitOpen,
     |_env, handle: jlong, timeout_millis: jlong| -> jint {
         let handle = HANDLES.get(handle)?;
         Ok(jint::from(handle.lifecycle().await_open(wait(timeout_millis))?))
@@ -265,7 +266,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_discoverSplits,
+    Java_io_cosmosflink_core_Natives_discoverSplits,
     |env, handle: jlong, known: JByteArray<'local>| -> JByteArray<'local> {
         let known = split::decode_list(&read(env, &known)?)?;
         let enumerator = match &*HANDLES.get(handle)? {
@@ -283,26 +284,28 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_openSource,
+    Java_io_cosmosflink_core_Natives_openSource,
     |env, options: JByteArray<'local>| -> jlong {
         let opening = Source::connect(config(env, &options, Role::Source)?);
         Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
     }
 );
 
-native!(
-    Java_io_cosmosflink_core_CosmosCore_addSplits,
-    |env, handle: jlong, list: JByteArray<'local>| -> () {
-        let splits = split::decode_list(&read(env, &list)?)?
-            .into_iter()
-            .map(|e| e.split)
-            .collect();
-        with_source(handle, |source| source.add_splits(splits))
-    }
-);
+native!(Java_io_cosmosflink_core_Natives_addSplits, |env,
+                                                     handle: jlong,
+                                                     list: JByteArray<
+    'local,
+>|
+ -> () {
+    let splits = split::decode_list(&read(env, &list)?)?
+        .into_iter()
+        .map(|e| e.split)
+        .collect();
+    with_source(handle, |source| source.add_splits(splits))
+});
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_pauseOrResumeSplits,
+    Java_io_cosmosflink_core_Natives_pauseOrResumeSplits,
     |env, handle: jlong, pause: JByteArray<'local>, resume: JByteArray<'local>| -> () {
         let pause = frame::decode_strings(&read(env, &pause)?)?;
         let resume = frame::decode_strings(&read(env, &resume)?)?;
@@ -311,7 +314,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_nextPage,
+    Java_io_cosmosflink_core_Natives_nextPage,
     |_env, handle: jlong, timeout_millis: jlong| -> jint {
         let deadline = Instant::now() + wait(timeout_millis);
         let Some(source) = source(handle, wait(timeout_millis))? else {
@@ -323,33 +326,35 @@ native!(
     }
 );
 
-native!(
-    Java_io_cosmosflink_core_CosmosCore_takePage,
-    |env, handle: jlong, into: JByteArray<'local>| -> jint {
-        if into.is_null() {
-            return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
-        }
-        let room = into.len(env)?;
-        with_source(handle, |source| {
-            let size = source.next_page(Duration::ZERO)?;
-            if size > room {
-                return Err(CoreError::new(
-                    Kind::BadRequest,
-                    format!("the page has {size} bytes, the array {room}"),
-                ));
-            }
-            Ok(())
-        })?;
-        let page = with_source(handle, |source| source.take_page())?;
-        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
-        into.set_region(env, 0, signed)?;
-        Ok(page.len() as jint)
+native!(Java_io_cosmosflink_core_Natives_takePage, |env,
+                                                    handle: jlong,
+                                                    into: JByteArray<
+    'local,
+>|
+ -> jint {
+    if into.is_null() {
+        return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
     }
-);
+    let room = into.len(env)?;
+    with_source(handle, |source| {
+        let size = source.next_page(Duration::ZERO)?;
+        if size > room {
+            return Err(CoreError::new(
+                Kind::BadRequest,
+                format!("the page has {size} bytes, the array {room}"),
+            ));
+        }
+        Ok(())
+    })?;
+    let page = with_source(handle, |source| source.take_page())?;
+    // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+    let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
+    into.set_region(env, 0, signed)?;
+    Ok(page.len() as jint)
+});
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_openSink,
+    Java_io_cosmosflink_core_Natives_openSink,
     |env, options: JByteArray<'local>| -> jlong {
         let opening = Sink::connect(config(env, &options, Role::Sink)?);
         Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
@@ -357,7 +362,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_submit,
+    Java_io_cosmosflink_core_Natives_submit,
     |env, handle: jlong, operations: JByteArray<'local>, length: jint| -> () {
         if operations.is_null() {
             return Err(CoreError::new(Kind::BadRequest, "the array of operations is null").into());
@@ -397,7 +402,7 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_CosmosCore_pollOutcomes,
+    Java_io_cosmosflink_core_Natives_pollOutcomes,
     |env, handle: jlong, max: jint, timeout_millis: jlong| -> JByteArray<'local> {
         let max = usize::try_from(max).unwrap_or(0).max(1);
         let deadline = Instant::now() + wait(timeout_millis);
@@ -409,15 +414,15 @@ native!(
     }
 );
 
-native!(Java_io_cosmosflink_core_CosmosCore_wakeUp, |_env,
-                                                     handle: jlong|
+native!(Java_io_cosmosflink_core_Natives_wakeUp, |_env,
+                                                  handle: jlong|
  -> () {
     HANDLES.get(handle)?.lifecycle().wake_up();
     Ok(())
 });
 
-native!(Java_io_cosmosflink_core_CosmosCore_metrics, |env,
-                                                      handle: jlong|
+native!(Java_io_cosmosflink_core_Natives_metrics, |env,
+                                                   handle: jlong|
  -> JByteArray<
     'local,
 > {
@@ -425,8 +430,8 @@ native!(Java_io_cosmosflink_core_CosmosCore_metrics, |env,
     write(env, &frame)
 });
 
-native!(Java_io_cosmosflink_core_CosmosCore_close, |_env,
-                                                    handle: jlong|
+native!(Java_io_cosmosflink_core_Natives_close, |_env,
+                                                 handle: jlong|
  -> () {
     if let Some(taken) = HANDLES.remove(handle) {
         taken.lifecycle().close();
@@ -436,16 +441,16 @@ native!(Java_io_cosmosflink_core_CosmosCore_close, |_env,
     Ok(())
 });
 
-native!(Java_io_cosmosflink_core_CosmosCore_drainLog, |env,
-                                                       max: jint|
+native!(Java_io_cosmosflink_core_Natives_drainLog, |env,
+                                                    max: jint|
  -> JByteArray<
     'local,
 > {
     write(env, &log_ring::drain(usize::try_from(max).unwrap_or(0)))
 });
 
-native!(Java_io_cosmosflink_core_CosmosCore_setLogLevel, |_env,
-                                                          level: jint|
+native!(Java_io_cosmosflink_core_Natives_setLogLevel, |_env,
+                                                       level: jint|
  -> () {
     log_ring::install();
     log_ring::set_level(u8::try_from(level).unwrap_or(0));

@@ -17,7 +17,7 @@ use crate::retry::until_answered;
 use crate::status::Blame;
 
 use super::operation::Operation;
-use super::wire::{Container, Service};
+use super::wire::{ContainerService, Service};
 use super::{decode_operations, encode_operations, NewOperation, OperationKind};
 
 /// Most bytes that a refused document takes in its letter: what is beside it must fit into the 2 MiB of a document too.
@@ -38,7 +38,7 @@ const KEY_FIELDS: [&str; 4] = ["/container", "/id", "/operation", "/reason"];
 
 /// The dead-letter container.
 pub struct DeadLetters {
-    letters: Container,
+    letters: ContainerService,
     key_field: &'static str,
 }
 
@@ -62,7 +62,7 @@ impl DeadLetters {
                 KEY_FIELDS.join(", ")
             ))
         })?;
-        let letters = Container {
+        let letters = ContainerService {
             account: account.clone(),
             container,
             config: config.clone(),

@@ -49,7 +49,7 @@ use crate::status::{Blame, Fate, Next};
 
 use dead_letter::DeadLetters;
 use operation::{canonical_key, Refusal};
-use wire::Container;
+use wire::ContainerService;
 
 pub use wire::{bulk_body, bulk_results, OperationResult, Service};
 
@@ -278,7 +278,7 @@ impl Sink {
             }
             _ => None,
         };
-        let service = Container {
+        let service = ContainerService {
             account,
             container,
             config: config.clone(),

@@ -62,7 +62,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// A container of the real service, over the driver.
-pub struct Container {
+pub struct ContainerService {
     pub account: Arc<Account>,
     pub container: ContainerReference,
     pub config: Arc<Config>,
@@ -267,7 +267,7 @@ fn check_id(id: &str) -> Result<()> {
     ))
 }
 
-impl Container {
+impl ContainerService {
     /// Refuses to go on where the driver knows another container by this name: any user of the account that notices makes it send every
     /// request to the new one from then on, without a word. Its cache answers; a request is made only where it was emptied.
     async fn is_same(&self, asked: Asked) -> Result<()> {
@@ -463,7 +463,7 @@ fn charge(response: &CosmosResponse) -> f64 {
     response.diagnostics_ref().total_request_charge().value()
 }
 
-impl Service for Container {
+impl Service for ContainerService {
     fn key_definition(&self) -> &PartitionKeyDefinition {
         self.container.partition_key_definition()
     }

@@ -6,8 +6,8 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
-import io.cosmosflink.core.CosmosRuntime.Role;
-import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.Core.Role;
+import io.cosmosflink.core.NativeCore;
 import java.time.Duration;
 import java.util.Map;
 import org.apache.flink.configuration.CheckpointingOptions;
@@ -46,7 +46,7 @@ final class JobSettings {
             }
         });
         CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(parsed, environment);
-        return new JobSettings(given.validated(NativeRuntime.get(), Role.JOB));
+        return new JobSettings(given.validated(NativeCore.get(), Role.JOB));
     }
 
     private static ParameterTool parsed(String[] arguments) {

@@ -12,8 +12,8 @@ import com.fasterxml.jackson.databind.json.JsonMapper;
 import io.cosmosflink.connector.cosmosdb.CosmosDBElementConverter;
 import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
-import io.cosmosflink.core.CosmosRuntime.Role;
-import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.Core.Role;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.PartitionKeys;
 import java.io.IOException;
@@ -96,7 +96,7 @@ class CasesTest {
         return cases("defaults.json", c -> {
             Role role = Role.valueOf(text(c, "role").toUpperCase(Locale.ROOT));
             assertThat(CosmosDBOptions.of(map(c.get("given")))
-                            .validated(NativeRuntime.get(), role)
+                            .validated(NativeCore.get(), role)
                             .toMap())
                     .isEqualTo(map(c.get("options")));
         });

@@ -119,10 +119,10 @@ final class CoreLoader {
         } finally {
             Files.deleteIfExists(link);
         }
-        int abi = CosmosCore.abiVersion();
-        if (abi != CosmosCore.ABI_VERSION) {
+        int abi = Natives.abiVersion();
+        if (abi != Natives.ABI_VERSION) {
             throw error("the native library speaks version " + abi + " of the boundary, the jar version "
-                    + CosmosCore.ABI_VERSION + "; use jar and library of one build");
+                    + Natives.ABI_VERSION + "; use jar and library of one build");
         }
         LOG.info("loaded the core ({}, sha256 {})", platform, sha256);
     }

@@ -12,15 +12,15 @@ import java.nio.charset.StandardCharsets;
  * @param document a JSON object in UTF-8; empty for a delete
  */
 @SuppressWarnings("ArrayRecordComponent")
-public record Operation(OperationType type, String id, String partitionKey, String ifMatch, byte[] document) {
+public record Operation(OperationKind type, String id, String partitionKey, String ifMatch, byte[] document) {
     private static final byte[] NOTHING = {};
 
     public static Operation upsert(String id, String partitionKey, byte[] document) {
-        return new Operation(OperationType.UPSERT, id, partitionKey, "", document);
+        return new Operation(OperationKind.UPSERT, id, partitionKey, "", document);
     }
 
     public static Operation delete(String id, String partitionKey) {
-        return new Operation(OperationType.DELETE, id, partitionKey, "", NOTHING);
+        return new Operation(OperationKind.DELETE, id, partitionKey, "", NOTHING);
     }
 
     /**
@@ -47,7 +47,7 @@ public record Operation(OperationType type, String id, String partitionKey, Stri
 
     /** Whether a body stands for a record of which no write could be made. */
     public static boolean isRefused(byte[] body) {
-        return body[0] == OperationType.REFUSED.number;
+        return body[0] == OperationKind.REFUSED.number;
     }
 
     /** Size in bytes of the document in a body. */
@@ -79,7 +79,7 @@ public record Operation(OperationType type, String id, String partitionKey, Stri
     /** Reads a body; every bound is checked. */
     public static Operation decode(byte[] body) {
         FrameReader in = FrameReader.raw(body);
-        OperationType type = OperationType.of(in.u8());
+        OperationKind type = OperationKind.of(in.u8());
         Operation operation = new Operation(type, in.str(), in.str(), in.str(), in.blob());
         if (in.remaining() != 0) {
             throw FrameReader.state(in.remaining() + " bytes are left over behind an operation");

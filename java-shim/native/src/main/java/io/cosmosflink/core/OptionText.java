@@ -15,7 +15,7 @@ public final class OptionText {
 
         private static Set<String> names() {
             try {
-                return NativeRuntime.get().optionTable().stream()
+                return NativeCore.get().optionTable().stream()
                         .filter(option -> !option.secret())
                         .map(CoreOption::name)
                         .collect(Collectors.toUnmodifiableSet());

@@ -72,7 +72,7 @@ public final class UnwritableRecordException extends IllegalArgumentException {
     public byte[] encode() {
         byte[] kept = document.length > MAX_KEPT ? Arrays.copyOf(document, MAX_KEPT) : document;
         return new FrameWriter(64 + kept.length)
-                .u8(OperationType.REFUSED.number)
+                .u8(OperationKind.REFUSED.number)
                 .str(id)
                 .str(partitionKey)
                 .str(getMessage())

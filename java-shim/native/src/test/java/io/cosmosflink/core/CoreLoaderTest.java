@@ -50,15 +50,14 @@ class CoreLoaderTest {
     }
 
     private static JobLoader jobLoader() {
-        return new JobLoader(new URL[] {
-            CosmosCore.class.getProtectionDomain().getCodeSource().getLocation()
-        });
+        return new JobLoader(
+                new URL[] {Natives.class.getProtectionDomain().getCodeSource().getLocation()});
     }
 
     private static Object optionTable(ClassLoader loader) throws ReflectiveOperationException {
-        Class<?> type = loader.loadClass("io.cosmosflink.core.NativeRuntime");
-        Object runtime = type.getMethod("get").invoke(null);
-        return type.getMethod("optionTable").invoke(runtime);
+        Class<?> type = loader.loadClass("io.cosmosflink.core.NativeCore");
+        Object core = type.getMethod("get").invoke(null);
+        return type.getMethod("optionTable").invoke(core);
     }
 
     private static List<String> files() throws IOException {
@@ -119,7 +118,7 @@ class CoreLoaderTest {
         }
         assertThat(loaders).allSatisfy(l -> assertThat(l.get()).isNull());
         // After class loaders went the library must still work for the others.
-        assertThat(NativeRuntime.get().optionTable()).isNotEmpty();
+        assertThat(NativeCore.get().optionTable()).isNotEmpty();
     }
 
     @Test

@@ -32,7 +32,7 @@ class FramesTest {
     @Test
     void operationsAreLaidOutAsTheBoundarySays() {
         OperationBatch batch = new OperationBatch();
-        batch.add(7, new Operation(OperationType.DELETE, "a", "[1]", "", new byte[0]).encode());
+        batch.add(7, new Operation(OperationKind.DELETE, "a", "[1]", "", new byte[0]).encode());
         assertThat(HexFormat.of().formatHex(Arrays.copyOf(batch.array(), batch.length())))
                 .isEqualTo("0100" + "0600" + "01000000" + "0700000000000000" + "04" + "01000000" + "61" + "03000000"
                         + "5b315d" + "00000000" + "00000000");
@@ -52,7 +52,7 @@ class FramesTest {
 
     @Test
     void anOperationSurvivesAWritersState() {
-        Operation operation = new Operation(OperationType.REPLACE, "ä", "[\"x\",null]", "etag", DOCUMENT);
+        Operation operation = new Operation(OperationKind.REPLACE, "ä", "[\"x\",null]", "etag", DOCUMENT);
         byte[] body = Operation.bodyOf(Operation.stateOf(operation.encode()));
         assertThat(Operation.decode(body)).usingRecursiveComparison().isEqualTo(operation);
     }

@@ -38,7 +38,7 @@ class ShortLivedThreadsITCase {
         public static void main(String[] arguments) throws InterruptedException {
             for (int i = 0; i < THREADS; i++) {
                 Thread thread =
-                        new Thread(() -> NativeRuntime.get().resolveOptions(Map.of(), Map.of("COSMOS_DB", "orders")));
+                        new Thread(() -> NativeCore.get().resolveOptions(Map.of(), Map.of("COSMOS_DB", "orders")));
                 thread.start();
                 thread.join();
             }

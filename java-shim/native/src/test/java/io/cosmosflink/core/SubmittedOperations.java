@@ -13,7 +13,7 @@ public final class SubmittedOperations {
         List<Operation> all = new ArrayList<>();
         for (int left = in.u32(); left > 0; left--) {
             in.u64();
-            all.add(new Operation(OperationType.of(in.u8()), in.str(), in.str(), in.str(), in.blob()));
+            all.add(new Operation(OperationKind.of(in.u8()), in.str(), in.str(), in.str(), in.blob()));
         }
         return all;
     }

@@ -24,7 +24,7 @@ class UnwritableRecordExceptionTest {
         assertThat(Operation.decode(body))
                 .usingRecursiveComparison()
                 .isEqualTo(new Operation(
-                        OperationType.REFUSED, "a", "", "java.lang.IllegalStateException: no amount", DOCUMENT));
+                        OperationKind.REFUSED, "a", "", "java.lang.IllegalStateException: no amount", DOCUMENT));
     }
 
     @Test

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CoreMetrics.Field
-import io.cosmosflink.core.{CoreMetrics, CosmosRuntime, Page}
+import io.cosmosflink.core.{CoreMetrics, Core, Page}
 import org.apache.flink.metrics.groups.SourceReaderMetricGroup
 import org.apache.flink.metrics.{Gauge, MetricGroup}
 
@@ -13,7 +13,7 @@ import scala.concurrent.duration.*
   *   gauges of one sort of handle, by name
   */
 private[scaladsl] class CoreGauges(parent: MetricGroup, more: (String, CoreMetrics => Long | Double)*):
-  @volatile private var handle: Option[CosmosRuntime.Handle] = None
+  @volatile private var handle: Option[Core.Handle] = None
   private var snapshot = CoreMetrics.NONE
   private var fresh = Deadline.now
 
@@ -24,10 +24,10 @@ private[scaladsl] class CoreGauges(parent: MetricGroup, more: (String, CoreMetri
   final protected def add(name: String, value: () => Long | Double): Unit = CoreGauges.register(group, name, value)
 
   /** From now on the gauges show this handle. */
-  final def follow(open: CosmosRuntime.Handle): Unit = handle = Some(open)
+  final def follow(open: Core.Handle): Unit = handle = Some(open)
 
   /** The handle is about to be closed; the gauges keep its last values, unless they show another one by now. */
-  final def forget(closing: CosmosRuntime.Handle): Unit =
+  final def forget(closing: Core.Handle): Unit =
     if handle.exists(_ eq closing) then
       current()
       handle = None

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosRuntime, Finality, NativeRuntime, OptionText}
+import io.cosmosflink.core.{Core, Finality, NativeCore, OptionText}
 
 import scala.jdk.CollectionConverters.*
 
@@ -8,11 +8,11 @@ import scala.jdk.CollectionConverters.*
 enum Role:
   case Connection, Source, Sink, Job
 
-  private[scaladsl] def core: CosmosRuntime.Role = this match
-    case Connection => CosmosRuntime.Role.CONNECTION
-    case Source => CosmosRuntime.Role.SOURCE
-    case Sink => CosmosRuntime.Role.SINK
-    case Job => CosmosRuntime.Role.JOB
+  private[scaladsl] def core: Core.Role = this match
+    case Connection => Core.Role.CONNECTION
+    case Source => Core.Role.SOURCE
+    case Sink => Core.Role.SINK
+    case Job => Core.Role.JOB
 
 /** Options of a source, a sink or a job: a flat map with the names of `docs/configuration.md`. What is secret never shows in
   * `toString`. The core checks the values and knows the defaults; [[validated]] is the only place that fills them in.
@@ -39,13 +39,13 @@ final case class CosmosDBOptions(values: Map[String, String]):
       value.toLongOption.toRight(CosmosDBOptions.config(s"option '$name' is '$value', not a whole number"))
 
   /** Checked by the core, with its defaults filled in; `Left` of [[CosmosError.Config]] when an option is unknown, missing or wrong. */
-  def validated(role: Role): Either[CosmosError, CosmosDBOptions] = validated(NativeRuntime.get(), role)
+  def validated(role: Role): Either[CosmosError, CosmosDBOptions] = validated(NativeCore.get(), role)
 
-  private[scaladsl] def validated(core: CosmosRuntime, role: Role): Either[CosmosError, CosmosDBOptions] =
+  private[scaladsl] def validated(core: Core, role: Role): Either[CosmosError, CosmosDBOptions] =
     CosmosError.attempt(CosmosDBOptions.of(core.validateOptions(role.core, values.asJava)))
 
   /** Like [[validated]], for a task or the enumerator: a wrong option ends the job for good, because it is the same after a restart. */
-  private[scaladsl] def validatedOnCluster(core: CosmosRuntime, role: Role): CosmosDBOptions =
+  private[scaladsl] def validatedOnCluster(core: Core, role: Role): CosmosDBOptions =
     validated(core, role).fold(
       e => throw Failures.open("the options are not right", e.toException, Finality.of(toJava, false)),
       identity
@@ -55,10 +55,10 @@ final case class CosmosDBOptions(values: Map[String, String]):
     * and the cluster checks them.
     */
   private[scaladsl] def validatedIfPossible(
-      runtime: CosmosRuntime.Provider,
+      core: Core.Provider,
       role: Role
   ): Either[CosmosError, CosmosDBOptions] =
-    CosmosDBOptions.coreOf(runtime).fold(Right(this))(validated(_, role))
+    CosmosDBOptions.coreOf(core).fold(Right(this))(validated(_, role))
 
   /** For messages. */
   private[scaladsl] def container: String = values.getOrElse("cosmos.container", "?")
@@ -79,13 +79,13 @@ object CosmosDBOptions:
     * goes before the environment. `Left` of [[CosmosError.Config]] for an unknown argument or a bad value.
     */
   def resolve(arguments: Map[String, String], environment: Map[String, String]): Either[CosmosError, CosmosDBOptions] =
-    CosmosError.attempt(of(NativeRuntime.get().resolveOptions(arguments.asJava, environment.asJava)))
+    CosmosError.attempt(of(NativeCore.get().resolveOptions(arguments.asJava, environment.asJava)))
 
   private[scaladsl] def of(values: java.util.Map[String, String]): CosmosDBOptions =
     CosmosDBOptions(values.asScala.toMap)
 
   private def config(message: String): CosmosError = CosmosError.Config(CosmosError.Detail(message))
 
-  private def coreOf(runtime: CosmosRuntime.Provider): Option[CosmosRuntime] =
-    try Some(runtime.get())
+  private def coreOf(core: Core.Provider): Option[Core] =
+    try Some(core.get())
     catch case _: UnsatisfiedLinkError => None

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosRuntime, NativeRuntime}
+import io.cosmosflink.core.{Core, NativeCore}
 import org.apache.flink.api.connector.sink2.{StatefulSinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.AsyncSinkBase
 import org.apache.flink.connector.base.sink.writer.{BufferedRequestState, ElementConverter}
@@ -21,7 +21,7 @@ import java.util.{Collection, List as JavaList}
 final class CosmosDBSink[T] private (
     options: CosmosDBOptions,
     converter: ElementConverter[T, CosmosDBRequestEntry],
-    runtime: CosmosRuntime.Provider
+    core: Core.Provider
 ) extends AsyncSinkBase[T, CosmosDBRequestEntry](
       converter,
       CosmosDBSink.knob(options, "sink.max-batch-size").toInt,
@@ -39,7 +39,7 @@ final class CosmosDBSink[T] private (
       context: WriterInitContext,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
-    val core = Failures.core(runtime)
+    val core = Failures.core(core)
     CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.Sink), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
@@ -66,16 +66,16 @@ object CosmosDBSink:
   /** Makes a write out of each element. */
   def of[T, D: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String)(
       write: T => Write[D]
-  ): CosmosDBSink[T] = create(options, container, write, () => NativeRuntime.get())
+  ): CosmosDBSink[T] = create(options, container, write, () => NativeCore.get())
 
   private[scaladsl] def create[T, D: JsonEncoder: DocumentKey](
       options: CosmosDBOptions,
       container: String,
       write: T => Write[D],
-      runtime: CosmosRuntime.Provider
+      core: Core.Provider
   ): CosmosDBSink[T] =
-    (options + ("cosmos.container" -> container)).validatedIfPossible(runtime, Role.Sink) match
-      case Right(checked) => new CosmosDBSink(checked, converter(write), runtime)
+    (options + ("cosmos.container" -> container)).validatedIfPossible(core, Role.Sink) match
+      case Right(checked) => new CosmosDBSink(checked, converter(write), core)
       case Left(error) => throw error.toException
 
   private[scaladsl] def converter[T, D: JsonEncoder: DocumentKey](

@@ -3,11 +3,11 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.{
   CoreMetrics,
   CosmosException,
-  CosmosRuntime,
+  Core,
   Finality,
   FlushWatch,
   OperationBatch,
-  OperationType,
+  OperationKind,
   Outcome,
   RecordFailures,
   UnwritableRecordException
@@ -41,7 +41,7 @@ import scala.util.control.NonFatal
 final private[scaladsl] class CosmosDBSinkWriter[T] private (
     converter: ElementConverter[T, CosmosDBRequestEntry],
     context: WriterInitContext,
-    runtime: CosmosRuntime,
+    core: Core,
     options: CosmosDBOptions,
     states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
 ) extends AsyncSinkWriter[T, CosmosDBRequestEntry](
@@ -58,12 +58,12 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
 
   private val handle =
     try
-      val opening = runtime.openSink(options.toJava)
+      val opening = core.openSink(options.toJava)
       opening.awaitOpen()
       opening
     catch
       case e: CosmosException =>
-        runtime.drainLog(true)
+        core.drainLog(true)
         throw Failures.open(
           s"cannot open the sink to container $container",
           e,
@@ -144,7 +144,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     try
       while !closed do
         handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
-        runtime.drainLog(false)
+        core.drainLog(false)
         warnOfLongFlush()
     catch
       // The task has ended and takes nothing more.
@@ -191,7 +191,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         if !batch.failed then
           // At once: the others of its batch may be waiting for a service that does not answer.
           batch.failed = true
-          runtime.drainLog(true)
+          core.drainLog(true)
           batch.handler.completeExceptionally(failed(batch.entries.get(index), outcome, error))
     if batch.open == 0 && !batch.failed then batch.handler.complete()
 
@@ -201,7 +201,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     val which = s"id '${RecordFailures.shortened(operation.id)}'"
     val key = s"partition key ${RecordFailures.shortened(operation.partitionKey)}"
     val message = operation.`type` match
-      case OperationType.REFUSED =>
+      case OperationKind.REFUSED =>
         s"container $container: no write could be made of the record with $which and $key: $why; " +
           "mend its model or function, or let the job go on with sink.failure-mode skip or dead-letter"
       case kind =>
@@ -222,7 +222,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     try completion.join(joinMillis)
     catch case _: InterruptedException => Thread.currentThread.interrupt()
     handle.close()
-    runtime.drainLog(true)
+    core.drainLog(true)
     super.close()
 
 private[scaladsl] object CosmosDBSinkWriter:
@@ -254,13 +254,13 @@ private[scaladsl] object CosmosDBSinkWriter:
   def open[T](
       converter: ElementConverter[T, CosmosDBRequestEntry],
       context: WriterInitContext,
-      runtime: CosmosRuntime,
+      core: Core,
       options: CosmosDBOptions,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): CosmosDBSinkWriter[T] =
     val limit = options.checked("sink.max-record-bytes")
     val refusing = RefusingConverter(converter, limit)
-    val writer = new CosmosDBSinkWriter(refusing, context, runtime, options, within(limit, options, states))
+    val writer = new CosmosDBSinkWriter(refusing, context, core, options, within(limit, options, states))
     try writer.completion.start()
     catch
       case e: Throwable =>

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosRuntime, NativeRuntime, RecordView}
+import io.cosmosflink.core.{Core, NativeCore, RecordView}
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
   Boundedness,
@@ -68,7 +68,7 @@ final class CosmosDBSource[T] private[scaladsl] (
     reader: RecordReader[T],
     eventTime: EventTime[T],
     produced: TypeInformation[T],
-    runtime: CosmosRuntime.Provider
+    core: Core.Provider
 ) extends Source[T, CosmosDBSplit, CosmosDBSourceState],
       ResultTypeQueryable[T]:
   /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
@@ -86,19 +86,19 @@ final class CosmosDBSource[T] private[scaladsl] (
   ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, Some(state))
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
-    val core = Failures.core(runtime)
+    val core = Failures.core(core)
     CosmosDBSplitEnumerator(context, core, validated(core), state, unassigned)
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
-    val core = Failures.core(runtime)
+    val core = Failures.core(core)
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
-  private def validated(core: CosmosRuntime) = options.validatedOnCluster(core, Role.Source)
+  private def validated(core: Core) = options.validatedOnCluster(core, Role.Source)
 
-  override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(runtime)
+  override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(core)
 
   override def getEnumeratorCheckpointSerializer: SimpleVersionedSerializer[CosmosDBSourceState] =
-    CosmosDBSourceStateSerializer(runtime)
+    CosmosDBSourceStateSerializer(core)
 
   override def getProducedType: TypeInformation[T] = produced
 
@@ -136,7 +136,7 @@ object CosmosDBSource:
       reader: RecordReader[T],
       start: StartFrom = StartFrom.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T]
-  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeRuntime.get())
+  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get())
 
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
@@ -144,7 +144,7 @@ object CosmosDBSource:
       reader: RecordReader[T],
       start: StartFrom,
       eventTime: EventTime[T],
-      runtime: CosmosRuntime.Provider
+      core: Core.Provider
   ): CosmosDBSource[T] =
     val begin = start match
       case StartFrom.Configured => Nil
@@ -152,8 +152,8 @@ object CosmosDBSource:
       case StartFrom.Now => List("source.start" -> "now")
       case StartFrom.At(time) => List("source.start" -> time.toString)
     val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin*)
-    all.validatedIfPossible(runtime, Role.Source) match
-      case Right(checked) => new CosmosDBSource(checked, reader, eventTime, FlinkType[T].info, runtime)
+    all.validatedIfPossible(core, Role.Source) match
+      case Right(checked) => new CosmosDBSource(checked, reader, eventTime, FlinkType[T].info, core)
       case Left(error) => throw error.toException
 
   private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = (record, emit) =>

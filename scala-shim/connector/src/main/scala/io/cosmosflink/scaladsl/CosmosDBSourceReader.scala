@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.CoreMetrics.Field
 import io.cosmosflink.core.{
   CosmosException,
-  CosmosRuntime,
+  Core,
   Finality,
   Page,
   PageBuffers,
@@ -53,7 +53,7 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
 private[scaladsl] object CosmosDBSourceReader:
   def apply[T](
       context: SourceReaderContext,
-      runtime: CosmosRuntime,
+      core: Core,
       options: CosmosDBOptions,
       reader: RecordReader[T],
       eventTime: EventTime[T]
@@ -61,7 +61,7 @@ private[scaladsl] object CosmosDBSourceReader:
     val metrics = SourceMetrics(context.metricGroup)
     new CosmosDBSourceReader(
       context,
-      () => CosmosDBSplitReader(runtime, options, metrics),
+      () => CosmosDBSplitReader(core, options, metrics),
       PageEmitter(reader, eventTime, DecodePolicy.of(options), metrics)
     )
 
@@ -71,7 +71,7 @@ private[scaladsl] object CosmosDBSourceReader:
   * closes.
   */
 final private[scaladsl] class CosmosDBSplitReader(
-    runtime: CosmosRuntime,
+    core: Core,
     options: CosmosDBOptions,
     metrics: SourceMetrics
 ) extends SplitReader[Page, CosmosDBSplit]:
@@ -81,7 +81,7 @@ final private[scaladsl] class CosmosDBSplitReader(
   private val leavesOut = DecodePolicy.of(options) == DecodePolicy.Skip
   private val finality = Finality.of(options.toJava, false)
   private val buffers = PageBuffers()
-  @volatile private var handle: Option[CosmosRuntime.SourceHandle] = None
+  @volatile private var handle: Option[Core.SourceHandle] = None
   @volatile private var woken = false
   private var opened = false
 
@@ -94,14 +94,14 @@ final private[scaladsl] class CosmosDBSplitReader(
       added ++= more.splits.asScala
       try
         handle match
-          case None => handle = Some(runtime.openSource(options.toJava))
+          case None => handle = Some(core.openSource(options.toJava))
           case Some(source) => if opened then tell(source)
       catch case e: CosmosException => throw Failures.open(what, e, finality)
     case other => throw UnsupportedOperationException(s"cannot handle a ${other.getClass.getName}")
 
   private def what = s"cannot read the change feed of container ${options.container}"
 
-  private def tell(source: CosmosRuntime.SourceHandle): Unit =
+  private def tell(source: Core.SourceHandle): Unit =
     source.addSplits(added.map(_.entry).asJava)
     added = Vector.empty
     if paused.nonEmpty then source.pauseOrResumeSplits(paused.asJava, JavaSet.of())
@@ -112,23 +112,23 @@ final private[scaladsl] class CosmosDBSplitReader(
       try if ready(source) then next(source) else nothing()
       catch
         case e: CosmosException =>
-          runtime.drainLog(true)
+          core.drainLog(true)
           throw Failures.running(what, e, finality)
     case _ => nothing()
 
   /** Whether the core is open and knows all splits; waits for it as for a page. */
-  private def ready(source: CosmosRuntime.SourceHandle): Boolean =
+  private def ready(source: Core.SourceHandle): Boolean =
     if !opened && source.awaitOpen(waitMillis) then
       opened = true
       metrics.follow(source)
       tell(source)
     opened
 
-  private def next(source: CosmosRuntime.SourceHandle): RecordsWithSplitIds[Page] =
+  private def next(source: Core.SourceHandle): RecordsWithSplitIds[Page] =
     val size = source.nextPage(waitMillis)
     if size == 0 then nothing()
     else
-      runtime.drainLog(false)
+      core.drainLog(false)
       val buffer = buffers.take(size)
       val page = Page(buffer, source.takePage(buffer))
       metrics.fetched(page)
@@ -137,7 +137,7 @@ final private[scaladsl] class CosmosDBSplitReader(
 
   private def nothing(): RecordsWithSplitIds[Page] =
     woken = false
-    runtime.drainLog(false)
+    core.drainLog(false)
     PageRecords(None, () => ())
 
   override def pauseOrResumeSplits(pause: Collection[CosmosDBSplit], resume: Collection[CosmosDBSplit]): Unit =
@@ -155,7 +155,7 @@ final private[scaladsl] class CosmosDBSplitReader(
     handle.foreach: source =>
       metrics.forget(source)
       source.close()
-    runtime.drainLog(true)
+    core.drainLog(true)
 
 /** One fetch: one page as one element, or nothing. */
 final private class PageRecords(private var page: Option[Page], done: () => Unit) extends RecordsWithSplitIds[Page]:

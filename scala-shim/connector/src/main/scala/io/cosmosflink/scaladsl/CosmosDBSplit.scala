@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, SplitEntry}
+import io.cosmosflink.core.{CosmosException, Core, SplitEntry}
 import org.apache.flink.api.connector.source.SourceSplit
 import org.apache.flink.core.io.SimpleVersionedSerializer
 
@@ -51,7 +51,7 @@ object CosmosDBSourceState:
   private[scaladsl] def known(entry: SplitEntry): KnownSplit = KnownSplit(CosmosDBSplit.of(entry), entry.assigned)
 
 /** The core's split bytes as they are: they carry their own version, which the core checks. */
-final private[scaladsl] class CosmosDBSplitSerializer(runtime: CosmosRuntime.Provider)
+final private[scaladsl] class CosmosDBSplitSerializer(core: Core.Provider)
     extends SimpleVersionedSerializer[CosmosDBSplit]:
   override def getVersion: Int = 1
 
@@ -59,19 +59,19 @@ final private[scaladsl] class CosmosDBSplitSerializer(runtime: CosmosRuntime.Pro
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSplit =
     Failures.checkVersion("splits", version, getVersion)
-    restored("a split")(CosmosDBSplit.of(runtime.get().describeSplit(bytes)))
+    restored("a split")(CosmosDBSplit.of(core.get().describeSplit(bytes)))
 
 /** The enumerator's state in the core's durable form. */
-final private[scaladsl] class CosmosDBSourceStateSerializer(runtime: CosmosRuntime.Provider)
+final private[scaladsl] class CosmosDBSourceStateSerializer(core: Core.Provider)
     extends SimpleVersionedSerializer[CosmosDBSourceState]:
   override def getVersion: Int = 1
 
   override def serialize(state: CosmosDBSourceState): Array[Byte] =
-    runtime.get().encodeEnumeratorState(state.splits.map(_.entry).asJava)
+    core.get().encodeEnumeratorState(state.splits.map(_.entry).asJava)
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSourceState =
     Failures.checkVersion("the enumerator's state", version, getVersion)
-    restored("the enumerator")(CosmosDBSourceState.of(runtime.get().decodeEnumeratorState(bytes).asScala))
+    restored("the enumerator")(CosmosDBSourceState.of(core.get().decodeEnumeratorState(bytes).asScala))
 
 private[scaladsl] def restored[A](what: String)(body: => A): A =
   try body

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, Finality}
+import io.cosmosflink.core.{CosmosException, Core, Finality}
 import org.apache.flink.api.connector.source.{SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
 import org.apache.flink.metrics.Gauge
 import org.slf4j.LoggerFactory
@@ -27,7 +27,7 @@ import scala.util.{Failure, Success}
   */
 final private[scaladsl] class CosmosDBSplitEnumerator(
     context: SplitEnumeratorContext[CosmosDBSplit],
-    runtime: CosmosRuntime,
+    core: Core,
     options: CosmosDBOptions,
     restored: Option[CosmosDBSourceState],
     unassigned: UnassignedSplits
@@ -44,7 +44,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   /** Guards the two below. Nothing that may wait is done under it: a `close` that takes long fails the job. */
   private val lifecycle = Object()
-  private var handle: Option[CosmosRuntime.EnumeratorHandle] = None
+  private var handle: Option[Core.EnumeratorHandle] = None
   private var closed = false
 
   /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
@@ -71,14 +71,14 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
           throw e
       finally
         discovering.set(false)
-        runtime.drainLog(true)
+        core.drainLog(true)
 
   /** The handle, open; none when there is nothing to do any more. */
-  private def opened(): Option[CosmosRuntime.EnumeratorHandle] =
+  private def opened(): Option[Core.EnumeratorHandle] =
     val (ended, before) = lifecycle.synchronized((closed, handle))
     if ended || before.nonEmpty then before
     else
-      val opening = runtime.openEnumerator(options.toJava)
+      val opening = core.openEnumerator(options.toJava)
       val wanted = lifecycle.synchronized:
         if !closed then handle = Some(opening)
         !closed
@@ -87,7 +87,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
         opening.close()
         None
 
-  private def awaited(opening: CosmosRuntime.EnumeratorHandle): Option[CosmosRuntime.EnumeratorHandle] =
+  private def awaited(opening: Core.EnumeratorHandle): Option[Core.EnumeratorHandle] =
     try
       opening.awaitOpen()
       Some(opening)
@@ -163,7 +163,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
       last
     unassigned.forget(unassignedHere)
     open.foreach(_.close())
-    runtime.drainLog(true)
+    core.drainLog(true)
 
 /** The gauge of splits that no reader has. After a global failover there is a new enumerator, but the job's metric group keeps the gauge that it
   * has: so one gauge serves all enumerators of a source, and holds none that is closed.

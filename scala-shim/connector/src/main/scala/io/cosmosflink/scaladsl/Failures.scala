@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, CosmosRuntime, Finality, StateVersions}
+import io.cosmosflink.core.{CosmosException, Core, Finality, StateVersions}
 import org.apache.flink.runtime.throwable.{ThrowableAnnotation, ThrowableType}
 import org.apache.flink.util.FlinkRuntimeException
 
@@ -26,8 +26,8 @@ private[scaladsl] object Failures:
     else IOException(s"$what: ${failure.getMessage}", failure)
 
   /** The core, where a task or the enumerator runs: one that does not fit this machine will not after a restart. */
-  def core(runtime: CosmosRuntime.Provider): CosmosRuntime =
-    try runtime.get()
+  def core(core: Core.Provider): Core =
+    try core.get()
     catch
       case e: UnsatisfiedLinkError =>
         val message = s"cannot load the native core: ${e.getMessage}"

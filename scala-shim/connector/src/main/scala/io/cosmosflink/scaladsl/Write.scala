@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{Operation, OperationType, UnwritableRecordException}
+import io.cosmosflink.core.{Operation, OperationKind, UnwritableRecordException}
 
 import java.nio.charset.StandardCharsets
 
@@ -24,13 +24,13 @@ object Write:
   /** The operation as the core takes it, or an `UnwritableRecordException` with what is known of the document. */
   private[scaladsl] def encoded[T](write: Write[T])(using key: DocumentKey[T], encoder: JsonEncoder[T]): Array[Byte] =
     write match
-      case Upsert(document, ifMatch) => of(OperationType.UPSERT, document, ifMatch)
-      case Create(document) => of(OperationType.CREATE, document, None)
-      case Replace(document, ifMatch) => of(OperationType.REPLACE, document, ifMatch)
+      case Upsert(document, ifMatch) => of(OperationKind.UPSERT, document, ifMatch)
+      case Create(document) => of(OperationKind.CREATE, document, None)
+      case Replace(document, ifMatch) => of(OperationKind.REPLACE, document, ifMatch)
       case Delete(id, partitionKey, ifMatch) =>
-        checked(id, partitionKey, Array.emptyByteArray)(of(OperationType.DELETE, id, partitionKey, ifMatch, noDocument))
+        checked(id, partitionKey, Array.emptyByteArray)(of(OperationKind.DELETE, id, partitionKey, ifMatch, noDocument))
 
-  private def of[T](kind: OperationType, document: T, ifMatch: Option[String])(using
+  private def of[T](kind: OperationKind, document: T, ifMatch: Option[String])(using
       key: DocumentKey[T],
       encoder: JsonEncoder[T]
   ): Array[Byte] = checked(key.id(document), key.partitionKey(document), json(document)):
@@ -56,7 +56,7 @@ object Write:
         throw UnwritableRecordException.of(e, () => id, () => partitionKey.json, () => document)
 
   private def of(
-      kind: OperationType,
+      kind: OperationKind,
       id: String,
       partitionKey: PartitionKey,
       ifMatch: Option[String],

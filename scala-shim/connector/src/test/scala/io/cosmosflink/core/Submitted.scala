@@ -6,4 +6,4 @@ object Submitted:
   def operations(batch: OperationBatch): List[(Long, Operation)] =
     val in = FrameReader.open(batch.array(), batch.length(), FrameKind.OPERATIONS)
     List.fill(in.u32()):
-      (in.u64(), Operation(OperationType.of(in.u8()), in.str(), in.str(), in.str(), in.blob()))
+      (in.u64(), Operation(OperationKind.of(in.u8()), in.str(), in.str(), in.str(), in.blob()))

@@ -3,15 +3,15 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.Outcome.Result
 import io.cosmosflink.core.{
-  CosmosRuntime,
+  Core,
   NotOfRecordException,
   Operation,
   OperationBatch,
-  OperationType,
+  OperationKind,
   Outcome,
   Submitted
 }
-import io.cosmosflink.scaladsl.FakeRuntime.{failure, outcome}
+import io.cosmosflink.scaladsl.FakeCore.{failure, outcome}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,
   ElementConverter,
@@ -44,7 +44,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     Write.Upsert(Document(text.takeWhile(_ != '#'), PartitionKey("k"), s"""{"v":"$text"}""".getBytes(UTF_8)))
 
   private class Fixture(
-      core: FakeRuntime,
+      core: FakeCore,
       options: CosmosDBOptions,
       states: Seq[State] = Nil,
       converter: ElementConverter[String, CosmosDBRequestEntry] = converter
@@ -63,21 +63,21 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
         .toList
 
   private def writing(
-      sink: CosmosRuntime.SinkHandle,
-      options: CosmosDBOptions = FakeRuntime.options,
+      sink: Core.SinkHandle,
+      options: CosmosDBOptions = FakeCore.options,
       states: Seq[State] = Nil,
       converter: ElementConverter[String, CosmosDBRequestEntry] = converter
   )(
       test: Fixture => Unit
   ): Unit =
-    val fixture = Fixture(FakeRuntime(sink), options, states, converter)
+    val fixture = Fixture(FakeCore(sink), options, states, converter)
     try test(fixture)
     finally fixture.writer.close()
 
   private def allOk(operations: List[(Long, Operation)]) = operations.map((token, _) => outcome(token, Result.OK))
 
   test("a batch is complete when every operation has its outcome, in whatever order"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     writing(sink): f =>
       f.write("a", "b", "c", "d")
       val List(first, second) = List.fill(2)(sink.submitted.take().map(_(0))): @unchecked
@@ -97,10 +97,10 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
   private def upsert(id: String, bytes: Int): CosmosDBRequestEntry =
     CosmosDBRequestEntry(Operation.upsert(id, "[1]", new Array[Byte](bytes)).encode())
 
-  private def submitted(sink: FakeRuntime.Sink): List[Operation] = sink.submitted.asScala.toList.flatten.map(_(1))
+  private def submitted(sink: FakeCore.Sink): List[Operation] = sink.submitted.asScala.toList.flatten.map(_(1))
 
   test("a checkpoint writes what waits"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = allOk
     writing(sink): f =>
       f.write("a")
@@ -110,7 +110,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.buffered shouldBe Nil
 
   test("state of an earlier release is written first"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = allOk
     writing(sink, states = Seq(state(converter("old", null)))): f =>
       f.write("new")
@@ -118,13 +118,13 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       submitted(sink).map(_.id) shouldBe List("old", "new")
 
   test("state with a record that is too large is restored, and refused"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = allOk
     val id = "x" * 9000
     writing(sink, states = Seq(state(upsert("large", 20_000), upsert(id, 9999)))): f =>
       f.flush(endOfInput = false)
       submitted(sink).map(o => (o.`type`, o.id)) shouldBe
-        List((OperationType.REFUSED, "large"), (OperationType.UPSERT, id))
+        List((OperationKind.REFUSED, "large"), (OperationKind.UPSERT, id))
 
   test("records that cannot be written take the failure mode's way, with id, key, reason and document"):
     given JsonEncoder[String] with
@@ -138,7 +138,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       id => if id == "noid" then "" else id,
       id => if id == "badkey" then PartitionKey(Double.NaN) else PartitionKey("k")
     )
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = allOk
     val picky = CosmosDBSink.converter[String, String]: id =>
       if id == "nowrite" then sys.error("no write") else Write.Upsert(id)
@@ -147,15 +147,15 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.flush(endOfInput = false)
       val all = submitted(sink)
       all.map(o => (o.`type`, o.id, o.partitionKey)) shouldBe List(
-        (OperationType.REFUSED, "throws", """["k"]"""),
-        (OperationType.REFUSED, "deep", """["k"]"""),
-        (OperationType.REFUSED, "large", """["k"]"""),
-        (OperationType.UPSERT, "fits", """["k"]"""),
-        (OperationType.REFUSED, "badkey", ""),
-        (OperationType.REFUSED, "half?", """["k"]"""),
-        (OperationType.REFUSED, "", """["k"]"""),
-        (OperationType.REFUSED, "", ""),
-        (OperationType.UPSERT, "good", """["k"]""")
+        (OperationKind.REFUSED, "throws", """["k"]"""),
+        (OperationKind.REFUSED, "deep", """["k"]"""),
+        (OperationKind.REFUSED, "large", """["k"]"""),
+        (OperationKind.UPSERT, "fits", """["k"]"""),
+        (OperationKind.REFUSED, "badkey", ""),
+        (OperationKind.REFUSED, "half?", """["k"]"""),
+        (OperationKind.REFUSED, "", """["k"]"""),
+        (OperationKind.REFUSED, "", ""),
+        (OperationKind.UPSERT, "good", """["k"]""")
       )
       all(0).ifMatch shouldBe "java.lang.IllegalStateException: no amount"
       all(2).ifMatch should (include("10001 bytes") and include("sink.max-record-bytes is 10000"))
@@ -166,7 +166,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     Iterator.iterate(intercept[Exception](body): Throwable)(_.getCause).takeWhile(_ != null).toList
 
   test("a refused record fails the job with the failure of its function"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = _.map((token, operation) =>
       Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", operation.ifMatch)
     )
@@ -180,11 +180,11 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       all.last.getMessage shouldBe "no amount in a"
 
   test("an Error that is not the record's ends the task"):
-    writing(FakeRuntime.Sink(), converter = (_, _) => throw NoClassDefFoundError("a/Lost")): f =>
+    writing(FakeCore.Sink(), converter = (_, _) => throw NoClassDefFoundError("a/Lost")): f =>
       a[NoClassDefFoundError] should be thrownBy f.write("a")
 
   test("a batch that takes long is not submitted again behind newer writes"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     writing(sink): f =>
       val time = f.context.getTestProcessingTimeService
       f.write("a", "b")
@@ -197,7 +197,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("a submission that fails, fails the job instead of hanging it"):
     Seq(failure(Kind.STATE, "the frame is bad"), IllegalStateException("not the core's own")).foreach: broken =>
-      val sink = FakeRuntime.Sink()
+      val sink = FakeCore.Sink()
       sink.submitFailure = Some(broken)
       writing(sink): f =>
         val all = causes:
@@ -206,11 +206,11 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
         all.map(_.getMessage).mkString should include(s"cannot write to container orders: ${broken.getMessage}")
 
   test("an opening that hangs ends with the task"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.openingHangs = true
     @volatile var thrown: Option[Throwable] = None
     val task = Thread: () =>
-      try Fixture(FakeRuntime(sink), FakeRuntime.options).writer.close()
+      try Fixture(FakeCore(sink), FakeCore.options).writer.close()
       catch case e: Throwable => thrown = Some(e)
     task.start()
     LocalCosmos.await("the opening", limit)(sink.waiting.get == 1)
@@ -221,8 +221,8 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     sink.closed shouldBe true
 
   test("an interrupted close ends too, and keeps the interrupt"):
-    val sink = FakeRuntime.Sink()
-    val fixture = Fixture(FakeRuntime(sink), FakeRuntime.options)
+    val sink = FakeCore.Sink()
+    val fixture = Fixture(FakeCore(sink), FakeCore.options)
     @volatile var interrupted = false
     val task = Thread: () =>
       Thread.currentThread.interrupt()
@@ -233,7 +233,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     (task.isAlive, interrupted, sink.closed) shouldBe (false, true, true)
 
   test("a failure fails the job at once, whatever else of its batch is under way"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = operations => List(outcome(operations(1)(0), Result.FAILED))
     writing(sink): f =>
       causes:
@@ -249,9 +249,9 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     ThrowableClassifier.findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError).isPresent
 
   private def failing(kind: Kind, isFinal: Boolean, status: Int, options: CosmosDBOptions): Throwable =
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, kind, isFinal, status, 1003, 1, 1, "", "why"))
-    val fixture = Fixture(FakeRuntime(sink), options)
+    val fixture = Fixture(FakeCore(sink), options)
     try
       intercept[Exception]:
         fixture.write("a")
@@ -259,13 +259,13 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     finally fixture.writer.close()
 
   test("the core says whether a failed write ends the job"):
-    ends(failing(Kind.NOT_FOUND, isFinal = true, 404, FakeRuntime.options)) shouldBe true
-    ends(failing(Kind.NOT_FOUND, isFinal = false, 404, FakeRuntime.options)) shouldBe false
+    ends(failing(Kind.NOT_FOUND, isFinal = true, 404, FakeCore.options)) shouldBe true
+    ends(failing(Kind.NOT_FOUND, isFinal = false, 404, FakeCore.options)) shouldBe false
 
   test("a key in the job graph that is refused ends the job, and one in a file does not"):
-    ends(failing(Kind.AUTH, isFinal = false, 401, FakeRuntime.options)) shouldBe false
+    ends(failing(Kind.AUTH, isFinal = false, 401, FakeCore.options)) shouldBe false
     ends(
-      failing(Kind.AUTH, isFinal = false, 401, FakeRuntime.options + ("cosmos.auth.key" -> "c2VjcmV0"))
+      failing(Kind.AUTH, isFinal = false, 401, FakeCore.options + ("cosmos.auth.key" -> "c2VjcmV0"))
     ) shouldBe true
 
   test("the failure of a large record is small"):
@@ -274,7 +274,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       if id == "throws" then throw IllegalStateException(large, IllegalArgumentException(large))
       Write.Upsert(Document(id, PartitionKey("k"), large.getBytes(UTF_8)))
     Seq("throws", "large").foreach: id =>
-      val sink = FakeRuntime.Sink()
+      val sink = FakeCore.Sink()
       sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"))
       writing(sink, converter = converter): f =>
         val failure = intercept[Exception]:
@@ -284,13 +284,13 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("what every record would meet ends the task"):
     Seq(NotOfRecordException("the registry is down", null), IllegalStateException(InterruptedException())).foreach: e =>
-      val sink = FakeRuntime.Sink()
+      val sink = FakeCore.Sink()
       writing(sink, converter = CosmosDBSink.converter[String, Document](_ => throw e)): f =>
         intercept[Exception](f.write("a")) should be theSameInstanceAs e
         sink.submitted.isEmpty shouldBe true
 
   test("a failed operation fails the job with all that is known"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = operations => List(outcome(operations(1)(0), Result.FAILED), outcome(operations.head(0), Result.OK))
     writing(sink): f =>
       f.write("a", "b")
@@ -302,7 +302,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.errors shouldBe 1
 
   test("skipped and dead-lettered operations are counted, and the job goes on"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = _.map(_(0)).zip(List(Result.SKIPPED, Result.DEAD_LETTERED)).map(outcome(_, _))
     writing(sink): f =>
       f.write("a", "b")
@@ -310,7 +310,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.errors shouldBe 2
 
   test("an outcome that nobody asked for ends the writer instead of hanging it"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = _ => List(outcome(77L << 20, Result.OK))
     writing(sink): f =>
       f.write("a", "b")
@@ -318,7 +318,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       causes.map(_.getMessage).mkString should include("not in flight")
 
   test("an Error on the completion thread ends the writer instead of hanging it"):
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     sink.onSubmit = _ =>
       sink.failure = Some(NoClassDefFoundError("a/Lost"))
       Nil
@@ -329,16 +329,16 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("close ends the thread and the handle"):
     def threads = Thread.getAllStackTraces.keySet.asScala.count(_.getName.startsWith("cosmosdb-sink-completion"))
-    val sink = FakeRuntime.Sink()
+    val sink = FakeCore.Sink()
     writing(sink)(_ => threads shouldBe 1)
     threads shouldBe 0
     sink.closed shouldBe true
 
   test("a container that is missing is unrecoverable, an account that does not answer is not"):
     def thrown(kind: Kind) =
-      val sink = FakeRuntime.Sink()
+      val sink = FakeCore.Sink()
       sink.openFailure = Some(failure(kind, "no luck"))
-      the[RuntimeException] thrownBy Fixture(FakeRuntime(sink), FakeRuntime.options)
+      the[RuntimeException] thrownBy Fixture(FakeCore(sink), FakeCore.options)
     thrown(Kind.NOT_FOUND) shouldBe a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT) should not be a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT).getMessage shouldBe "cannot open the sink to container orders: no luck"
@@ -350,7 +350,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
         list.zipWithIndex.map { case ((id, text), i) => s"$id#$i$text" }
     forAll(writes, Gen.chooseNum(1, 7), Gen.chooseNum(1, 4), Gen.long): (writes, size, batches, seed) =>
       val sink = Shuffled(Random(seed))
-      val options = FakeRuntime.options ++ CosmosDBOptions(
+      val options = FakeCore.options ++ CosmosDBOptions(
         "sink.max-batch-size" -> s"$size",
         "sink.max-in-flight-requests" -> s"$batches",
         "sink.max-buffered-requests" -> s"${size * 3}"
@@ -388,7 +388,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     (the[java.io.IOException] thrownBy serializer.deserialize(1, damaged)).getMessage should include("version 9")
 
   /** Answers some of what is under way at each poll, in any order. */
-  private class Shuffled(random: Random) extends FakeRuntime.Base, CosmosRuntime.SinkHandle:
+  private class Shuffled(random: Random) extends FakeCore.Base, Core.SinkHandle:
     val batches = ListBuffer[List[Operation]]()
     private var open = List.empty[Long]
     var mostInFlight = 0

@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{NotOfRecordException, RecordView}
 import io.cosmosflink.core.TestPages.Item
-import io.cosmosflink.scaladsl.FakeRuntime.{failure, page, split}
+import io.cosmosflink.scaladsl.FakeCore.{failure, page, split}
 import org.apache.flink.configuration.Configuration
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition
 import org.apache.flink.connector.testutils.source.reader.{TestingReaderContext, TestingReaderOutput}
@@ -28,7 +28,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
   private val limit = 10.seconds
 
   private class Fixture[T](read: RecordReader[T], onDecodeError: String = "fail"):
-    val core = FakeRuntime()
+    val core = FakeCore()
     val context = TestingReaderContext(
       Configuration(),
       InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
@@ -40,7 +40,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         downstream(value)
         times += timestamp
         super.collect(value, timestamp)
-    val options = FakeRuntime.options + ("source.on-decode-error" -> onDecodeError)
+    val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError)
     val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
 
     def add(splits: CosmosDBSplit*): Unit = reader.addSplits(splits.asJava)
@@ -168,10 +168,10 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       (the[java.io.IOException] thrownBy f.poll(2)).getMessage should (include("readRaw") and include("'bad'"))
 
   test("fetch returns when it is woken up"):
-    val core = FakeRuntime()
+    val core = FakeCore()
     core.source.patienceMillis = 60_000
     val group = InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
-    val splits = CosmosDBSplitReader(core, FakeRuntime.options, SourceMetrics(group))
+    val splits = CosmosDBSplitReader(core, FakeCore.options, SourceMetrics(group))
     splits.handleSplitsChanges(SplitsAddition(java.util.List.of(split(0, 0))))
     val fetched = CompletableFuture.supplyAsync(() => Option(splits.fetch().nextSplit()))
     LocalCosmos.await("the fetch to wait", limit)(core.source.waiting.get == 1)
@@ -227,7 +227,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.core.source.fail(failure(Kind.AUTH, "a rotated key is read after a restart"))
       f.add(split(0, 0))
       unrecoverable(intercept[Exception](f.poll(1))) shouldBe None
-    val core = FakeRuntime()
+    val core = FakeCore()
     unrecoverable(intercept[Exception](CosmosDBSplitSerializer(() => core).deserialize(2, Array()))).mkString should
       include("version 2")
 
@@ -279,7 +279,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   test("a core that does not fit this machine ends the job"):
     val source = CosmosDBSource.create(
-      FakeRuntime.options,
+      FakeCore.options,
       "orders",
       typed,
       StartFrom.Configured,

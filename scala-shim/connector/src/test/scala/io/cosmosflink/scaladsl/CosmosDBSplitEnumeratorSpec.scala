@@ -2,7 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.scaladsl.FakeRuntime.{failure, split}
+import io.cosmosflink.scaladsl.FakeCore.{failure, split}
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext
 import org.scalacheck.Gen
 import org.scalatest.funsuite.AnyFunSuite
@@ -17,10 +17,10 @@ import scala.jdk.CollectionConverters.*
 final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
   private class Fixture(
       state: Option[CosmosDBSourceState] = None,
-      options: CosmosDBOptions = FakeRuntime.options,
+      options: CosmosDBOptions = FakeCore.options,
       parallelism: Int = 2
   ):
-    val core = FakeRuntime()
+    val core = FakeCore()
     val context = TestingSplitEnumeratorContext[CosmosDBSplit](parallelism)
     val unassigned = UnassignedSplits()
     val enumerator = CosmosDBSplitEnumerator(context, core, options, state, unassigned)
@@ -39,7 +39,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
 
     def ordinals(subtask: Int): List[Int] = assignedTo(subtask).map(_.ordinal)
 
-  private val once = FakeRuntime.options + ("source.discovery-interval-ms" -> "0")
+  private val once = FakeCore.options + ("source.discovery-interval-ms" -> "0")
 
   test("a discovery after an interrupted one begins anew"):
     val f = Fixture()
@@ -200,7 +200,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     f.ordinals(0) shouldBe List(2)
 
   test("close ends a discovery that hangs, and an opening"):
-    Seq[FakeRuntime => Unit](_.enumerator.hangs = true, _.openingHangs = true).foreach: hang =>
+    Seq[FakeCore => Unit](_.enumerator.hangs = true, _.openingHangs = true).foreach: hang =>
       val f = Fixture()
       hang(f.core)
       f.enumerator.start()
@@ -219,7 +219,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers, ScalaChec
     f.discover(split(0, 0), split(1, 0))
     f.unassigned.getValue shouldBe 2L
     val state = CosmosDBSourceState(Vector.tabulate(4)(i => KnownSplit(split(i, 0), assigned = i == 0)))
-    val next = CosmosDBSplitEnumerator(f.context, f.core, FakeRuntime.options, Some(state), f.unassigned)
+    val next = CosmosDBSplitEnumerator(f.context, f.core, FakeCore.options, Some(state), f.unassigned)
     next.start()
     f.unassigned.getValue shouldBe 3L
     // The old one may be closed late.

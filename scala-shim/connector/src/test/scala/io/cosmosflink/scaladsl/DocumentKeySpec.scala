@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import com.github.plokhotnyuk.jsoniter_scala.macros.named
-import io.cosmosflink.core.{Operation, OperationType}
+import io.cosmosflink.core.{Operation, OperationKind}
 import io.cosmosflink.scaladsl.Models.Order
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
@@ -60,12 +60,12 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
     val order = Order("1", "eu", BigDecimal("1.10"))
     val upsert = operation(Write.Upsert(order, Some("etag")))
     (upsert.`type`, upsert.id, upsert.partitionKey, upsert.ifMatch) shouldBe
-      (OperationType.UPSERT, "1", """["eu"]""", "etag")
+      (OperationKind.UPSERT, "1", """["eu"]""", "etag")
     JsonDecoder[Order].decode(upsert.document) shouldBe Right(order)
-    operation(Write.Create(order)).`type` shouldBe OperationType.CREATE
-    operation(Write.Replace(order)).`type` shouldBe OperationType.REPLACE
+    operation(Write.Create(order)).`type` shouldBe OperationKind.CREATE
+    operation(Write.Replace(order)).`type` shouldBe OperationKind.REPLACE
     val delete = operation(Write.delete(order))
-    (delete.`type`, delete.id, delete.document.length) shouldBe (OperationType.DELETE, "1", 0)
+    (delete.`type`, delete.id, delete.document.length) shouldBe (OperationKind.DELETE, "1", 0)
     an[IllegalArgumentException] should be thrownBy operation(Write.Upsert(order.copy(id = "")))
 
   private def fields[T: JsonEncoder: DocumentKey](value: T): String =

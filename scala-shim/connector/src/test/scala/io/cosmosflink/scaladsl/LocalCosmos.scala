@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{NativeRuntime, Operation, OperationBatch, Outcome, Page}
+import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, Outcome, Page}
 
 import java.net.{URI, URLEncoder}
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
@@ -32,7 +32,7 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
 
   /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
   def write(container: String, operations: Seq[Operation]): Unit =
-    Using.resource(NativeRuntime.get().openSink(options(container).toJava)): sink =>
+    Using.resource(NativeCore.get().openSink(options(container).toJava)): sink =>
       sink.awaitOpen()
       val batch = OperationBatch()
       operations
@@ -51,7 +51,7 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
 
   /** Every document of a container, by partition key and id. */
   def read(container: String): Map[String, Json] =
-    val core = NativeRuntime.get()
+    val core = NativeCore.get()
     Using.Manager { use =>
       val enumerator = use(core.openEnumerator(options(container).toJava))
       val source = use(core.openSource(options(container).toJava))

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{NativeRuntime, Operation, SplitEntry}
+import io.cosmosflink.core.{NativeCore, Operation, SplitEntry}
 import org.apache.flink.api.common.functions.MapFunction
 import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.configuration.{Configuration, PipelineOptions, RestartStrategyOptions}
@@ -253,7 +253,7 @@ final class PipelineITCase
     why should (include("events-nowhere") and include(classOf[CosmosDBUnrecoverableException].getName))
 
   test("the core's splits and enumerator state come back as they were"):
-    val core = NativeRuntime.get()
+    val core = NativeCore.get()
     val found = Using.resource(core.openEnumerator(cosmos.options("events-source").toJava)):
       _.discoverSplits(java.util.List.of[SplitEntry]()).asScala.map(CosmosDBSplit.of).toVector
     found.size should be > 1

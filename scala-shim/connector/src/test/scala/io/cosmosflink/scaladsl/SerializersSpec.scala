@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.scaladsl.FakeRuntime.split
+import io.cosmosflink.scaladsl.FakeCore.split
 import org.scalacheck.{Arbitrary, Gen}
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
@@ -9,7 +9,7 @@ import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 import java.io.IOException
 
 final class SerializersSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
-  private val core = FakeRuntime()
+  private val core = FakeCore()
   private val splits = CosmosDBSplitSerializer(() => core)
   private val states = CosmosDBSourceStateSerializer(() => core)
 

@@ -1,9 +1,9 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import org.apache.flink.metrics.Gauge;
 import org.apache.flink.metrics.MetricGroup;
 
@@ -11,7 +11,7 @@ import org.apache.flink.metrics.MetricGroup;
 class CoreGauges {
     private static final long FRESH_NANOS = 1_000_000_000L;
 
-    private volatile CosmosRuntime.Handle handle;
+    private volatile Core.Handle handle;
     private CoreMetrics snapshot = CoreMetrics.NONE;
     private long taken;
 
@@ -41,12 +41,12 @@ class CoreGauges {
     }
 
     /** From now on the gauges show this handle. */
-    final void follow(CosmosRuntime.Handle open) {
+    final void follow(Core.Handle open) {
         handle = open;
     }
 
     /** The handle is about to be closed; the gauges keep its last values, unless they show another one by now. */
-    final void forget(CosmosRuntime.Handle closing) {
+    final void forget(Core.Handle closing) {
         if (handle == closing) {
             current();
             handle = null;
@@ -58,7 +58,7 @@ class CoreGauges {
     }
 
     private synchronized CoreMetrics current() {
-        CosmosRuntime.Handle open = handle;
+        Core.Handle open = handle;
         long now = System.nanoTime();
         if (open != null && (snapshot == CoreMetrics.NONE || now - taken > FRESH_NANOS)) {
             try {

@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Operation;
-import io.cosmosflink.core.OperationType;
+import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.PartitionKeys;
 import io.cosmosflink.core.UnwritableRecordException;
 import java.io.Serializable;
@@ -23,7 +23,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     private final Extractor<IN, String> id;
     private final ArrayList<Extractor<IN, ?>> partitionKey;
     private final Extractor<IN, byte[]> document;
-    private final Extractor<IN, OperationType> operation;
+    private final Extractor<IN, OperationKind> operation;
     private final Extractor<IN, String> ifMatch;
 
     private CosmosDBElementConverter(Builder<IN> builder) {
@@ -45,12 +45,12 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     public CosmosDBRequestEntry apply(IN element, SinkWriter.Context context) {
         try {
             String name = id(element);
-            OperationType type = operation.apply(element);
-            if (type == null || type == OperationType.REFUSED) {
+            OperationKind type = operation.apply(element);
+            if (type == null || type == OperationKind.REFUSED) {
                 throw new IllegalArgumentException(
                         "the operation extractor gave " + type + "; it must be UPSERT, CREATE, REPLACE or DELETE");
             }
-            byte[] bytes = type == OperationType.DELETE ? NOTHING : document.apply(element);
+            byte[] bytes = type == OperationKind.DELETE ? NOTHING : document.apply(element);
             if (bytes == null) {
                 throw new IllegalArgumentException("the document serializer gave null; only a delete has no document");
             }
@@ -85,7 +85,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         private final List<Extractor<IN, ?>> partitionKey = new ArrayList<>();
         private boolean withoutPartitionKey;
         private Extractor<IN, byte[]> document;
-        private Extractor<IN, OperationType> operation = element -> OperationType.UPSERT;
+        private Extractor<IN, OperationKind> operation = element -> OperationKind.UPSERT;
         private Extractor<IN, String> ifMatch = element -> "";
 
         private Builder() {}
@@ -118,7 +118,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         }
 
         /** What to do with the document; upsert unless set. */
-        public Builder<IN> operation(Extractor<IN, OperationType> extractor) {
+        public Builder<IN> operation(Extractor<IN, OperationKind> extractor) {
             operation = extractor;
             return this;
         }

@@ -1,10 +1,10 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
+import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.CosmosRuntime.Role;
 import io.cosmosflink.core.Finality;
-import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.OptionText;
 import java.io.Serializable;
 import java.util.Map;
@@ -44,7 +44,7 @@ public final class CosmosDBOptions implements Serializable {
      */
     public static CosmosDBOptions fromEnvironmentAndArguments(
             ParameterTool arguments, Map<String, String> environment) {
-        return new CosmosDBOptions(NativeRuntime.get().resolveOptions(arguments.toMap(), environment));
+        return new CosmosDBOptions(NativeCore.get().resolveOptions(arguments.toMap(), environment));
     }
 
     /** The same with one option more, or another value for it. */
@@ -90,8 +90,8 @@ public final class CosmosDBOptions implements Serializable {
     }
 
     /** Checked by the core, with its defaults filled in. */
-    public CosmosDBOptions validated(CosmosRuntime runtime, Role role) {
-        return new CosmosDBOptions(runtime.validateOptions(role, values));
+    public CosmosDBOptions validated(Core core, Role role) {
+        return new CosmosDBOptions(core.validateOptions(role, values));
     }
 
     /**
@@ -99,9 +99,9 @@ public final class CosmosDBOptions implements Serializable {
      *
      * @throws CosmosDBUnrecoverableException when an option is unknown, missing or wrong: it is the same after a restart
      */
-    CosmosDBOptions validatedOnCluster(CosmosRuntime runtime, Role role) {
+    CosmosDBOptions validatedOnCluster(Core core, Role role) {
         try {
-            return validated(runtime, role);
+            return validated(core, role);
         } catch (CosmosException e) {
             throw Failures.open("the options are not right", e, Finality.of(values, false));
         }
@@ -111,10 +111,10 @@ public final class CosmosDBOptions implements Serializable {
      * Like {@link #validated}, but where this process has no core (a client on another platform than the cluster) the options stay as
      * they are and the cluster checks them.
      */
-    CosmosDBOptions validatedIfPossible(CosmosRuntime.Provider runtime, Role role) {
-        CosmosRuntime core;
+    CosmosDBOptions validatedIfPossible(Core.Provider provider, Role role) {
+        Core core;
         try {
-            core = runtime.get();
+            core = provider.get();
         } catch (UnsatisfiedLinkError e) {
             return this;
         }

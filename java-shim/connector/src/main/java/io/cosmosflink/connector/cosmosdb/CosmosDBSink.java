@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.CosmosRuntime.Role;
+import io.cosmosflink.core.Core;
+import io.cosmosflink.core.Core.Role;
 import java.util.Collection;
 import java.util.List;
 import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
@@ -19,12 +19,10 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
     private static final long serialVersionUID = 1L;
 
     private final CosmosDBOptions options;
-    private final CosmosRuntime.Provider runtime;
+    private final Core.Provider core;
 
     private CosmosDBSink(
-            CosmosDBOptions options,
-            CosmosRuntime.Provider runtime,
-            ElementConverter<IN, CosmosDBRequestEntry> converter) {
+            CosmosDBOptions options, Core.Provider core, ElementConverter<IN, CosmosDBRequestEntry> converter) {
         super(
                 converter,
                 knob(options, "sink.max-batch-size"),
@@ -34,7 +32,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
                 knob(options, "sink.max-time-in-buffer-ms"),
                 knob(options, "sink.max-record-bytes"));
         this.options = options;
-        this.runtime = runtime;
+        this.core = core;
     }
 
     /**
@@ -63,7 +61,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
     @Override
     public StatefulSinkWriter<IN, BufferedRequestState<CosmosDBRequestEntry>> restoreWriter(
             WriterInitContext context, Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        CosmosRuntime core = Failures.core(runtime);
+        Core core = Failures.core(this.core);
         return CosmosDBSinkWriter.open(
                 getElementConverter(), context, core, options.validatedOnCluster(core, Role.SINK), states);
     }
@@ -140,7 +138,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
                 throw new IllegalStateException(
                         "a sink needs a converter; build one with CosmosDBElementConverter.builder()");
             }
-            return new CosmosDBSink<>(options.validatedIfPossible(runtime, Role.SINK), runtime, converter);
+            return new CosmosDBSink<>(options.validatedIfPossible(core, Role.SINK), core, converter);
         }
 
         @Override

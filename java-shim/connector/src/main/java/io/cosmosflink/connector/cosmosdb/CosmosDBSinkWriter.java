@@ -1,13 +1,13 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.FlushWatch;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
-import io.cosmosflink.core.OperationType;
+import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.RecordFailures;
 import java.time.Duration;
@@ -48,8 +48,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
      */
     private static final long NEVER_MILLIS = Duration.ofDays(36_500).toMillis();
 
-    private final CosmosRuntime runtime;
-    private final CosmosRuntime.SinkHandle handle;
+    private final Core core;
+    private final Core.SinkHandle handle;
     private final String container;
     private final long maxBatchBytes;
     private final Finality finality;
@@ -85,12 +85,12 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     static <IN> CosmosDBSinkWriter<IN> open(
             ElementConverter<IN, CosmosDBRequestEntry> converter,
             WriterInitContext context,
-            CosmosRuntime runtime,
+            Core core,
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         long limit = options.number("sink.max-record-bytes");
         CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
-                new RefusingConverter<>(converter, limit), context, runtime, options, within(limit, options, states));
+                new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
         try {
             writer.completion.start();
         } catch (Throwable e) {
@@ -106,11 +106,11 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private CosmosDBSinkWriter(
             ElementConverter<IN, CosmosDBRequestEntry> converter,
             WriterInitContext context,
-            CosmosRuntime runtime,
+            Core core,
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         super(converter, context, configuration(options), states);
-        this.runtime = runtime;
+        this.core = core;
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
         this.finality = Finality.of(options.toMap(), false);
@@ -137,13 +137,13 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         this.completion.setDaemon(true);
     }
 
-    private CosmosRuntime.SinkHandle opened(WriterInitContext context, CosmosDBOptions options) {
+    private Core.SinkHandle opened(WriterInitContext context, CosmosDBOptions options) {
         try {
-            CosmosRuntime.SinkHandle opening = runtime.openSink(options.toMap());
+            Core.SinkHandle opening = core.openSink(options.toMap());
             opening.awaitOpen();
             return opening;
         } catch (CosmosException e) {
-            runtime.drainLog(true);
+            core.drainLog(true);
             throw Failures.open(
                     "cannot open the sink to container " + container,
                     e,
@@ -248,7 +248,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         try {
             while (!closed) {
                 handle.pollOutcomes(POLL_MAX, POLL_MILLIS).forEach(this::onOutcome);
-                runtime.drainLog(false);
+                core.drainLog(false);
                 warnOfLongFlush();
             }
         } catch (RejectedExecutionException e) {
@@ -314,7 +314,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         if (fails) {
             // At once: the others of its batch may be waiting for a service that does not answer.
             batch.failed = true;
-            runtime.drainLog(true);
+            core.drainLog(true);
             batch.handler.completeExceptionally(failed(outcome, batch.entries.get(index)));
         } else if (batch.open == 0 && !batch.failed) {
             batch.handler.complete();
@@ -323,7 +323,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
 
     private Exception failed(Outcome outcome, CosmosDBRequestEntry entry) {
         Operation operation = entry.operation();
-        boolean refused = operation.type() == OperationType.REFUSED;
+        boolean refused = operation.type() == OperationKind.REFUSED;
         String message = "container " + container + ": "
                 + (refused ? "no write could be made of the record with" : operation.type() + " of") + " id '"
                 + RecordFailures.shortened(operation.id()) + "' " + (refused ? "and" : "with") + " partition key "
@@ -361,7 +361,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             Thread.currentThread().interrupt();
         }
         handle.close();
-        runtime.drainLog(true);
+        core.drainLog(true);
         super.close();
     }
 }

@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.CosmosRuntime.Role;
+import io.cosmosflink.core.Core;
+import io.cosmosflink.core.Core.Role;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.connector.source.Boundedness;
@@ -31,15 +31,15 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     private static final long serialVersionUID = 1L;
 
     private final CosmosDBOptions options;
-    private final CosmosRuntime.Provider runtime;
+    private final Core.Provider core;
     private final CosmosDBDeserializationSchema<T> schema;
     private final CosmosDBTimestampExtractor<T> timestamps;
     /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
     private transient UnassignedSplits unassigned;
 
     private CosmosDBSource(Builder<T> builder) {
-        this.options = builder.options.validatedIfPossible(builder.runtime, Role.SOURCE);
-        this.runtime = builder.runtime;
+        this.options = builder.options.validatedIfPossible(builder.core, Role.SOURCE);
+        this.core = builder.core;
         this.schema = builder.schema;
         this.timestamps = builder.timestamps;
     }
@@ -62,7 +62,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     @Override
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> restoreEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) {
-        CosmosRuntime core = Failures.core(runtime);
+        Core core = Failures.core(this.core);
         return new CosmosDBSplitEnumerator(
                 context, core, options.validatedOnCluster(core, Role.SOURCE), state, unassigned());
     }
@@ -76,17 +76,17 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
 
     @Override
     public SimpleVersionedSerializer<CosmosDBSplit> getSplitSerializer() {
-        return new CosmosDBSplitSerializer(runtime);
+        return new CosmosDBSplitSerializer(core);
     }
 
     @Override
     public SimpleVersionedSerializer<CosmosDBSourceState> getEnumeratorCheckpointSerializer() {
-        return new CosmosDBSourceStateSerializer(runtime);
+        return new CosmosDBSourceStateSerializer(core);
     }
 
     @Override
     public SourceReader<T, CosmosDBSplit> createReader(SourceReaderContext context) throws Exception {
-        CosmosRuntime core = Failures.core(runtime);
+        Core core = Failures.core(this.core);
         schema.open(new DeserializationSchema.InitializationContext() {
             @Override
             public MetricGroup getMetricGroup() {

@@ -1,6 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Page;
 import java.util.Map;
 import org.apache.flink.api.connector.source.SourceReaderContext;
@@ -14,22 +14,22 @@ final class CosmosDBSourceReader<T>
     /** @param options validated */
     CosmosDBSourceReader(
             SourceReaderContext context,
-            CosmosRuntime runtime,
+            Core core,
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps) {
-        this(context, runtime, options, schema, timestamps, new SourceMetrics(context.metricGroup()));
+        this(context, core, options, schema, timestamps, new SourceMetrics(context.metricGroup()));
     }
 
     private CosmosDBSourceReader(
             SourceReaderContext context,
-            CosmosRuntime runtime,
+            Core core,
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps,
             SourceMetrics metrics) {
         super(
-                () -> new CosmosDBSplitReader(runtime, options, metrics),
+                () -> new CosmosDBSplitReader(core, options, metrics),
                 new PageEmitter<>(schema, timestamps, DecodePolicy.of(options), metrics),
                 context.getConfiguration(),
                 context);

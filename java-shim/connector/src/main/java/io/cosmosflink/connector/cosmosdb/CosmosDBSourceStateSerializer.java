@@ -1,17 +1,17 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
 /** The enumerator's state in the core's durable form. */
 final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<CosmosDBSourceState> {
     static final int VERSION = 1;
-    private final CosmosRuntime.Provider runtime;
+    private final Core.Provider core;
 
-    CosmosDBSourceStateSerializer(CosmosRuntime.Provider runtime) {
-        this.runtime = runtime;
+    CosmosDBSourceStateSerializer(Core.Provider core) {
+        this.core = core;
     }
 
     @Override
@@ -21,14 +21,14 @@ final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<C
 
     @Override
     public byte[] serialize(CosmosDBSourceState state) {
-        return Failures.core(runtime).encodeEnumeratorState(state.splits());
+        return Failures.core(core).encodeEnumeratorState(state.splits());
     }
 
     @Override
     public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
         Failures.checkVersion("the enumerator's state", version, VERSION);
         try {
-            return new CosmosDBSourceState(Failures.core(runtime).decodeEnumeratorState(bytes));
+            return new CosmosDBSourceState(Failures.core(core).decodeEnumeratorState(bytes));
         } catch (CosmosException e) {
             throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
         }

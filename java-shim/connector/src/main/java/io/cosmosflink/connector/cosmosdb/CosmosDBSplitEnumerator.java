@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.SplitEntry;
 import java.util.ArrayList;
@@ -29,7 +29,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     private static final Logger LOG = LoggerFactory.getLogger(CosmosDBSplitEnumerator.class);
 
     private final SplitEnumeratorContext<CosmosDBSplit> context;
-    private final CosmosRuntime runtime;
+    private final Core core;
     private final CosmosDBOptions options;
     private final boolean fresh;
     /** By ordinal. Touched by the coordinator's thread only. */
@@ -46,7 +46,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     /** Guards the two below. Nothing that may wait is done under it: a {@link #close} that takes long fails the job. */
     private final Object lifecycle = new Object();
 
-    private CosmosRuntime.EnumeratorHandle handle;
+    private Core.EnumeratorHandle handle;
     private boolean closed;
     /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
     private boolean first;
@@ -58,12 +58,12 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
      */
     CosmosDBSplitEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context,
-            CosmosRuntime runtime,
+            Core core,
             CosmosDBOptions options,
             CosmosDBSourceState restored,
             UnassignedSplits unassigned) {
         this.context = context;
-        this.runtime = runtime;
+        this.core = core;
         this.options = options;
         this.unassigned = unassigned;
         this.fresh = restored == null || restored.splits().isEmpty();
@@ -91,7 +91,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
             return List.of();
         }
         try {
-            CosmosRuntime.EnumeratorHandle open = handle();
+            Core.EnumeratorHandle open = handle();
             return open == null ? List.of() : open.discoverSplits(known);
         } catch (CosmosException e) {
             if (e.kind() == CosmosException.Kind.CLOSED) {
@@ -100,19 +100,19 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
             throw e;
         } finally {
             discovering.set(false);
-            runtime.drainLog(true);
+            core.drainLog(true);
         }
     }
 
     /** The handle, open; null when there is nothing to do any more. */
-    private CosmosRuntime.EnumeratorHandle handle() {
-        CosmosRuntime.EnumeratorHandle opening;
+    private Core.EnumeratorHandle handle() {
+        Core.EnumeratorHandle opening;
         synchronized (lifecycle) {
             if (closed || handle != null) {
                 return handle;
             }
         }
-        opening = runtime.openEnumerator(options.toMap());
+        opening = core.openEnumerator(options.toMap());
         synchronized (lifecycle) {
             if (closed) {
                 opening.close();
@@ -226,7 +226,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     /** Ends a discovery, or an opening, that is under way. */
     @Override
     public void close() {
-        CosmosRuntime.EnumeratorHandle open;
+        Core.EnumeratorHandle open;
         synchronized (lifecycle) {
             closed = true;
             open = handle;
@@ -236,6 +236,6 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         if (open != null) {
             open.close();
         }
-        runtime.drainLog(true);
+        core.drainLog(true);
     }
 }

@@ -1,8 +1,8 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageBuffers;
@@ -28,14 +28,14 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     /** Long enough to cost nothing, short enough that the core's log is not late. */
     private static final long WAIT_MILLIS = 1000;
 
-    private final CosmosRuntime runtime;
+    private final Core core;
     private final CosmosDBOptions options;
     private final SourceMetrics metrics;
     private final boolean leavesOut;
     private final String container;
     private final Finality finality;
     private final PageBuffers buffers = new PageBuffers();
-    private volatile CosmosRuntime.SourceHandle handle;
+    private volatile Core.SourceHandle handle;
     private volatile boolean woken;
     private boolean opened;
     /** What the core has not been told yet, because it is not open. */
@@ -43,8 +43,8 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
 
     private final Set<String> paused = new TreeSet<>();
 
-    CosmosDBSplitReader(CosmosRuntime runtime, CosmosDBOptions options, SourceMetrics metrics) {
-        this.runtime = runtime;
+    CosmosDBSplitReader(Core core, CosmosDBOptions options, SourceMetrics metrics) {
+        this.core = core;
         this.options = options;
         this.metrics = metrics;
         this.leavesOut = DecodePolicy.of(options) == DecodePolicy.SKIP;
@@ -61,7 +61,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
         added.addAll(change.splits().stream().map(CosmosDBSplit::entry).toList());
         try {
             if (handle == null) {
-                handle = runtime.openSource(options.toMap());
+                handle = core.openSource(options.toMap());
             } else if (opened) {
                 tell();
             }
@@ -71,7 +71,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     }
 
     /** Whether the core is open and knows all splits; waits for it as for a page. */
-    private boolean ready(CosmosRuntime.SourceHandle open) {
+    private boolean ready(Core.SourceHandle open) {
         if (!opened) {
             if (!open.awaitOpen(WAIT_MILLIS)) {
                 return false;
@@ -94,14 +94,14 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
 
     @Override
     public RecordsWithSplitIds<Page> fetch() throws IOException {
-        CosmosRuntime.SourceHandle open = handle;
+        Core.SourceHandle open = handle;
         if (open == null || woken) {
             woken = false;
             return PageRecords.nothing();
         }
         try {
             int size = ready(open) ? open.nextPage(WAIT_MILLIS) : 0;
-            runtime.drainLog(false);
+            core.drainLog(false);
             if (size == 0) {
                 woken = false;
                 return PageRecords.nothing();
@@ -114,7 +114,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             }
             return PageRecords.of(page, () -> buffers.give(buffer));
         } catch (CosmosException e) {
-            runtime.drainLog(true);
+            core.drainLog(true);
             throw Failures.running("cannot read the change feed of container " + container, e, finality);
         }
     }
@@ -136,7 +136,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     @Override
     public void wakeUp() {
         woken = true;
-        CosmosRuntime.SourceHandle open = handle;
+        Core.SourceHandle open = handle;
         if (open != null) {
             try {
                 open.wakeUp();
@@ -154,6 +154,6 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             metrics.forget(handle);
             handle.close();
         }
-        runtime.drainLog(true);
+        core.drainLog(true);
     }
 }

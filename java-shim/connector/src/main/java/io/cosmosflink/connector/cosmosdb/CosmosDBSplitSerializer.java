@@ -1,17 +1,17 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
 /** The core's split bytes as they are: they carry their own version, which the core checks. */
 final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosDBSplit> {
     static final int VERSION = 1;
-    private final CosmosRuntime.Provider runtime;
+    private final Core.Provider core;
 
-    CosmosDBSplitSerializer(CosmosRuntime.Provider runtime) {
-        this.runtime = runtime;
+    CosmosDBSplitSerializer(Core.Provider core) {
+        this.core = core;
     }
 
     @Override
@@ -28,7 +28,7 @@ final class CosmosDBSplitSerializer implements SimpleVersionedSerializer<CosmosD
     public CosmosDBSplit deserialize(int version, byte[] bytes) throws IOException {
         Failures.checkVersion("splits", version, VERSION);
         try {
-            return new CosmosDBSplit(Failures.core(runtime).describeSplit(bytes));
+            return new CosmosDBSplit(Failures.core(core).describeSplit(bytes));
         } catch (CosmosException e) {
             throw Failures.restore("cannot restore a split: " + e.getMessage(), e);
         }

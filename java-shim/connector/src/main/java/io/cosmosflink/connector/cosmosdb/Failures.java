@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
@@ -28,9 +28,9 @@ final class Failures {
     }
 
     /** The core, where a task or the enumerator runs: one that does not fit this machine will not after a restart. */
-    static CosmosRuntime core(CosmosRuntime.Provider runtime) {
+    static Core core(Core.Provider core) {
         try {
-            return runtime.get();
+            return core.get();
         } catch (UnsatisfiedLinkError e) {
             String message = "cannot load the native core: " + e.getMessage();
             throw Finality.isFinal(e)

@@ -1,12 +1,12 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.Core;
+import io.cosmosflink.core.NativeCore;
 
 /** What the builders of source and sink share: the connection. */
 abstract class OptionsBuilder<B extends OptionsBuilder<B>> {
     CosmosDBOptions options = CosmosDBOptions.empty();
-    CosmosRuntime.Provider runtime = NativeRuntime::get;
+    Core.Provider core = NativeCore::get;
 
     /** Account endpoint, such as {@code https://ACCOUNT.documents.azure.com:443/}. */
     public B endpoint(String endpoint) {
@@ -44,8 +44,8 @@ abstract class OptionsBuilder<B extends OptionsBuilder<B>> {
     }
 
     /** Another core, for tests. */
-    B runtime(CosmosRuntime.Provider provider) {
-        runtime = provider;
+    B core(Core.Provider provider) {
+        core = provider;
         return self();
     }
 

@@ -8,7 +8,7 @@ import static org.assertj.core.api.Assertions.tuple;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Operation;
-import io.cosmosflink.core.OperationType;
+import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.PartitionKeys;
 import java.nio.charset.StandardCharsets;
@@ -37,7 +37,7 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(30)
 class CosmosDBSinkWriterTest {
     private static final Duration LIMIT = Duration.ofSeconds(10);
-    private final FakeRuntime core = new FakeRuntime();
+    private final FakeCore core = new FakeCore();
     private final TestSinkInitContext context = new TestSinkInitContext();
     private final AtomicInteger answered = new AtomicInteger();
     private CosmosDBSinkWriter<String> writer;
@@ -54,7 +54,7 @@ class CosmosDBSinkWriterTest {
     }
 
     private CosmosDBSinkWriter<String> open(List<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        return CosmosDBSinkWriter.open(CONVERTER, context, core, FakeRuntime.options(), states);
+        return CosmosDBSinkWriter.open(CONVERTER, context, core, FakeCore.options(), states);
     }
 
     @AfterEach
@@ -149,7 +149,7 @@ class CosmosDBSinkWriterTest {
         writer.flush(false);
         assertThat(core.sink.operations)
                 .extracting(Operation::type, Operation::id)
-                .containsExactly(tuple(OperationType.REFUSED, "large"), tuple(OperationType.UPSERT, id));
+                .containsExactly(tuple(OperationKind.REFUSED, "large"), tuple(OperationKind.UPSERT, id));
     }
 
     @Test
@@ -167,21 +167,21 @@ class CosmosDBSinkWriterTest {
                     default -> "{}".getBytes(StandardCharsets.UTF_8);
                 })
                 .build();
-        writer = CosmosDBSinkWriter.open(picky, context, core, FakeRuntime.options(), List.of());
+        writer = CosmosDBSinkWriter.open(picky, context, core, FakeCore.options(), List.of());
         answerAll();
         write("throws", "deep", "null", "large", "fits", "badkey", "half\ud800", "good");
         writer.flush(false);
         assertThat(core.sink.operations)
                 .extracting(Operation::type, Operation::id, Operation::partitionKey)
                 .containsExactly(
-                        tuple(OperationType.REFUSED, "throws", "[\"k\"]"),
-                        tuple(OperationType.REFUSED, "deep", "[\"k\"]"),
-                        tuple(OperationType.REFUSED, "null", "[\"k\"]"),
-                        tuple(OperationType.REFUSED, "large", "[\"k\"]"),
-                        tuple(OperationType.UPSERT, "fits", "[\"k\"]"),
-                        tuple(OperationType.REFUSED, "badkey", ""),
-                        tuple(OperationType.REFUSED, "half?", "[\"k\"]"),
-                        tuple(OperationType.UPSERT, "good", "[\"k\"]"));
+                        tuple(OperationKind.REFUSED, "throws", "[\"k\"]"),
+                        tuple(OperationKind.REFUSED, "deep", "[\"k\"]"),
+                        tuple(OperationKind.REFUSED, "null", "[\"k\"]"),
+                        tuple(OperationKind.REFUSED, "large", "[\"k\"]"),
+                        tuple(OperationKind.UPSERT, "fits", "[\"k\"]"),
+                        tuple(OperationKind.REFUSED, "badkey", ""),
+                        tuple(OperationKind.REFUSED, "half?", "[\"k\"]"),
+                        tuple(OperationKind.UPSERT, "good", "[\"k\"]"));
         assertThat(core.sink.operations.get(0).ifMatch()).isEqualTo("java.lang.IllegalStateException: no amount");
         assertThat(core.sink.operations.get(3).ifMatch()).contains("10001 bytes", "sink.max-record-bytes is 10000");
         assertThat(core.sink.operations.get(3).document()).hasSize(10_001);
@@ -191,12 +191,12 @@ class CosmosDBSinkWriterTest {
     @Test
     void aConverterOfOnesOwnMayGiveNothingAtAll() throws Exception {
         writer.close();
-        writer = CosmosDBSinkWriter.open((s, c) -> null, context, core, FakeRuntime.options(), List.of());
+        writer = CosmosDBSinkWriter.open((s, c) -> null, context, core, FakeCore.options(), List.of());
         answerAll();
         write("a");
         writer.flush(false);
         assertThat(core.sink.operations).singleElement().satisfies(o -> {
-            assertThat(o.type()).isEqualTo(OperationType.REFUSED);
+            assertThat(o.type()).isEqualTo(OperationKind.REFUSED);
             assertThat(o.ifMatch()).contains("gave null");
         });
     }
@@ -210,7 +210,7 @@ class CosmosDBSinkWriterTest {
                 },
                 context,
                 core,
-                FakeRuntime.options(),
+                FakeCore.options(),
                 List.of());
         core.sink.onSubmit = batch -> List.of(new Outcome(
                 batch << 20,
@@ -240,7 +240,7 @@ class CosmosDBSinkWriterTest {
                 },
                 context,
                 core,
-                FakeRuntime.options(),
+                FakeCore.options(),
                 List.of());
         assertThatThrownBy(() -> write("a")).isInstanceOf(NoClassDefFoundError.class);
     }
@@ -262,7 +262,7 @@ class CosmosDBSinkWriterTest {
 
     @Test
     void aSubmissionThatFailsFailsTheJobInsteadOfHangingIt() {
-        core.sink.submitFailure = FakeRuntime.failure(11, "the frame is bad");
+        core.sink.submitFailure = FakeCore.failure(11, "the frame is bad");
         assertThatThrownBy(() -> {
                     write("a", "b");
                     writer.flush(true);
@@ -381,7 +381,7 @@ class CosmosDBSinkWriterTest {
         assertThat(ends(failure(refused))).isFalse();
         writer.close();
         writer = CosmosDBSinkWriter.open(
-                CONVERTER, context, core, FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0"), List.of());
+                CONVERTER, context, core, FakeCore.options().with("cosmos.auth.key", "c2VjcmV0"), List.of());
         assertThat(ends(failure(refused))).isTrue();
     }
 
@@ -399,9 +399,9 @@ class CosmosDBSinkWriterTest {
     /** There may be no checkpoint yet, and the key in the file, or the identity's role, be on its way. */
     @Test
     void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
-        assertThat(ends(opening(FakeRuntime.options(), 0))).isTrue();
-        assertThat(ends(opening(FakeRuntime.options(), 1))).isFalse();
-        assertThat(ends(opening(FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0"), 1)))
+        assertThat(ends(opening(FakeCore.options(), 0))).isTrue();
+        assertThat(ends(opening(FakeCore.options(), 1))).isFalse();
+        assertThat(ends(opening(FakeCore.options().with("cosmos.auth.key", "c2VjcmV0"), 1)))
                 .as("the job graph brings the same key each time")
                 .isTrue();
     }
@@ -419,7 +419,7 @@ class CosmosDBSinkWriterTest {
                             "no amount in " + large, new IllegalArgumentException(large, new StackOverflowError()));
                 })
                 .build();
-        writer = CosmosDBSinkWriter.open(loud, context, core, FakeRuntime.options(), List.of());
+        writer = CosmosDBSinkWriter.open(loud, context, core, FakeCore.options(), List.of());
         core.sink.onSubmit = batch -> List.of(
                 new Outcome(0, Outcome.Result.FAILED, CosmosException.Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"));
         Throwable failure = catchThrowable(() -> {
@@ -438,7 +438,7 @@ class CosmosDBSinkWriterTest {
                         .build(),
                 context,
                 core,
-                FakeRuntime.options(),
+                FakeCore.options(),
                 List.of());
         Throwable tooLarge = catchThrowable(() -> {
             write("a");
@@ -465,7 +465,7 @@ class CosmosDBSinkWriterTest {
                             .build(),
                     context,
                     core,
-                    FakeRuntime.options(),
+                    FakeCore.options(),
                     List.of());
             assertThatThrownBy(() -> write("a")).hasRootCause(thrown.getCause() == null ? thrown : thrown.getCause());
             assertThat(core.sink.operations).isEmpty();
@@ -476,11 +476,11 @@ class CosmosDBSinkWriterTest {
     @Test
     void numbersThatAreTooLargeAreNotTheClientsMatter() {
         CosmosDBSink.Builder<String> builder = CosmosDBSink.<String>builder()
-                .options(FakeRuntime.options())
+                .options(FakeCore.options())
                 .option("sink.max-batch-bytes", "99999999999")
                 .option("sink.max-batch-size", "many")
                 .converter(CONVERTER);
-        builder.runtime(() -> {
+        builder.core(() -> {
             throw new UnsatisfiedLinkError("no core here");
         });
         assertThat(builder.build()).isNotNull();
@@ -525,9 +525,9 @@ class CosmosDBSinkWriterTest {
 
     @Test
     void aContainerThatIsMissingIsUnrecoverable() {
-        core.openFailure = FakeRuntime.failure(3, "no such container");
+        core.openFailure = FakeCore.failure(3, "no such container");
         assertThatThrownBy(() -> open(List.of())).isInstanceOf(CosmosDBUnrecoverableException.class);
-        core.openFailure = FakeRuntime.failure(5, "no answer");
+        core.openFailure = FakeCore.failure(5, "no answer");
         assertThatThrownBy(() -> open(List.of()))
                 .isNotInstanceOf(CosmosDBUnrecoverableException.class)
                 .hasMessageContaining("no answer");

@@ -1,7 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import static io.cosmosflink.connector.cosmosdb.FakeRuntime.bytes;
-import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
+import static io.cosmosflink.connector.cosmosdb.FakeCore.bytes;
+import static io.cosmosflink.connector.cosmosdb.FakeCore.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -9,7 +9,7 @@ import com.fasterxml.jackson.databind.DeserializationContext;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.deser.std.FromStringDeserializer;
 import com.fasterxml.jackson.databind.module.SimpleModule;
-import io.cosmosflink.core.CosmosRuntime;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.RecordView;
@@ -47,7 +47,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 class CosmosDBSourceReaderTest {
     private static final Duration LIMIT = Duration.ofSeconds(10);
-    private final FakeRuntime core = new FakeRuntime();
+    private final FakeCore core = new FakeCore();
     private final TestingReaderContext context = new TestingReaderContext(
             new Configuration(),
             InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup()));
@@ -74,7 +74,7 @@ class CosmosDBSourceReaderTest {
         return new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeRuntime.options().with("source.on-decode-error", onDecodeError),
+                FakeCore.options().with("source.on-decode-error", onDecodeError),
                 schema,
                 CosmosDBTimestampExtractor.serviceTime());
     }
@@ -254,7 +254,7 @@ class CosmosDBSourceReaderTest {
     void fetchReturnsWhenItIsWokenUp() throws Exception {
         core.source.patienceMillis = 60_000;
         CosmosDBSplitReader splits =
-                new CosmosDBSplitReader(core, FakeRuntime.options(), new SourceMetrics(context.metricGroup()));
+                new CosmosDBSplitReader(core, FakeCore.options(), new SourceMetrics(context.metricGroup()));
         splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
         CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
             try {
@@ -306,7 +306,7 @@ class CosmosDBSourceReaderTest {
     /** A restore onto another container fails the same way each time. */
     @Test
     void whatARestartDoesNotMendIsUnrecoverable() throws Exception {
-        core.source.addFailure = FakeRuntime.failure(11, "the split is of another container");
+        core.source.addFailure = FakeCore.failure(11, "the split is of another container");
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         assertThatThrownBy(() -> poll(1))
                 .satisfies(e -> assertThat(unrecoverable(e)).hasMessageContaining("the split is of another container"));
@@ -314,7 +314,7 @@ class CosmosDBSourceReaderTest {
         reader.close();
         open();
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
-        core.source.fail(FakeRuntime.failure(3, "the container is gone"));
+        core.source.fail(FakeCore.failure(3, "the container is gone"));
         assertThatThrownBy(() -> poll(1))
                 .satisfies(e -> assertThat(unrecoverable(e)).hasMessageContaining("the container is gone"));
         assertThatThrownBy(() -> new CosmosDBSplitSerializer(() -> core).deserialize(2, new byte[0]))
@@ -402,7 +402,7 @@ class CosmosDBSourceReaderTest {
         reader = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeRuntime.options().with("source.on-decode-error", "skip"),
+                FakeCore.options().with("source.on-decode-error", "skip"),
                 new Catching(false),
                 (text, record) -> {
                     if (text.contains("late")) {
@@ -518,13 +518,13 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void aCoreThatDoesNotFitThisMachineEndsTheJob() {
-        CosmosRuntime.Provider wrong = () -> {
+        Core.Provider wrong = () -> {
             throw new UnsatisfiedLinkError("this jar holds no native library for linux-s390x");
         };
         CosmosDBSource<String> source = CosmosDBSource.<String>builder()
-                .options(FakeRuntime.options())
+                .options(FakeCore.options())
                 .deserializer(CosmosDBDeserializationSchema.string())
-                .runtime(wrong)
+                .core(wrong)
                 .build();
         assertThatThrownBy(() -> source.createReader(context))
                 .isInstanceOf(CosmosDBUnrecoverableException.class)
@@ -553,7 +553,7 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void aFailureOfTheCoreFailsTheReader() throws Exception {
-        core.source.fail(FakeRuntime.failure(2, "the key is refused"));
+        core.source.fail(FakeCore.failure(2, "the key is refused"));
         reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
         assertThatThrownBy(() -> poll(1))
                 .hasStackTraceContaining("the key is refused")

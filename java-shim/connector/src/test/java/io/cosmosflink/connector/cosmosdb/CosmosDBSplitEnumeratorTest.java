@@ -1,6 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
+import static io.cosmosflink.connector.cosmosdb.FakeCore.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
@@ -16,10 +16,10 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
 class CosmosDBSplitEnumeratorTest {
-    private final FakeRuntime core = new FakeRuntime();
+    private final FakeCore core = new FakeCore();
     private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2);
     private final UnassignedSplits unassigned = new UnassignedSplits();
-    private CosmosDBSplitEnumerator enumerator = enumerator(FakeRuntime.options(), null);
+    private CosmosDBSplitEnumerator enumerator = enumerator(FakeCore.options(), null);
 
     private CosmosDBSplitEnumerator enumerator(CosmosDBOptions options, CosmosDBSourceState state) {
         return new CosmosDBSplitEnumerator(context, core, options, state, unassigned);
@@ -96,7 +96,7 @@ class CosmosDBSplitEnumeratorTest {
     @Test
     void restoredSplitsAreNotGivenOutTwice() throws Exception {
         enumerator = enumerator(
-                FakeRuntime.options(),
+                FakeCore.options(),
                 new CosmosDBSourceState(
                         List.of(split(0, 5).withAssigned(true), split(1, 0).withAssigned(false))));
         register(0);
@@ -109,7 +109,7 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void withoutAnIntervalItLooksOnceAndNotAfterARestore() throws Exception {
-        CosmosDBOptions once = FakeRuntime.options().with("source.discovery-interval-ms", "0");
+        CosmosDBOptions once = FakeCore.options().with("source.discovery-interval-ms", "0");
         enumerator =
                 enumerator(once, new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
         enumerator.start();
@@ -125,8 +125,8 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void aFirstDiscoveryThatFailsForGoodEndsTheJob() {
-        core.openFailure = FakeRuntime.failure(3, "no such container");
-        enumerator = enumerator(FakeRuntime.options().with("source.discovery-interval-ms", "0"), null);
+        core.openFailure = FakeCore.failure(3, "no such container");
+        enumerator = enumerator(FakeCore.options().with("source.discovery-interval-ms", "0"), null);
         enumerator.start();
         assertThatThrownBy(context::triggerAllActions)
                 .isInstanceOf(CosmosDBUnrecoverableException.class)
@@ -137,7 +137,7 @@ class CosmosDBSplitEnumeratorTest {
     void aLaterDiscoveryThatFailsIsTriedAgain() throws Exception {
         register(0);
         discover(split(0, 0));
-        core.enumerator.failure = FakeRuntime.failure(5, "no answer");
+        core.enumerator.failure = FakeCore.failure(5, "no answer");
         discover();
         core.enumerator.failure = null;
         discover(split(2, 0));
@@ -148,7 +148,7 @@ class CosmosDBSplitEnumeratorTest {
     void aLaterDiscoveryThatFailsForGoodEndsTheJob() throws Exception {
         register(0);
         discover(split(0, 0));
-        core.enumerator.failure = FakeRuntime.failure(11, "the container was created anew");
+        core.enumerator.failure = FakeCore.failure(11, "the container was created anew");
         ScheduledFuture<?> periodic = context.getExecutorService()
                 .getActivePeriodicScheduledTask()
                 .iterator()
@@ -164,7 +164,7 @@ class CosmosDBSplitEnumeratorTest {
     void aKeyThatIsRefusedLaterIsTriedAgain() throws Exception {
         register(0);
         discover(split(0, 0));
-        core.enumerator.failure = FakeRuntime.failure(2, "the key is refused");
+        core.enumerator.failure = FakeCore.failure(2, "the key is refused");
         discover();
         core.enumerator.failure = null;
         discover(split(2, 0));
@@ -174,9 +174,8 @@ class CosmosDBSplitEnumeratorTest {
     @Test
     void anOpeningThatFailedIsTriedAnew() throws Exception {
         enumerator = enumerator(
-                FakeRuntime.options(),
-                new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
-        core.openFailure = FakeRuntime.failure(5, "no answer");
+                FakeCore.options(), new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
+        core.openFailure = FakeCore.failure(5, "no answer");
         register(0);
         discover();
         assertThat(core.enumerator.closed).isTrue();
@@ -230,11 +229,11 @@ class CosmosDBSplitEnumeratorTest {
     @Test
     void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
         core.openFailure = new CosmosException("refused", CosmosException.Kind.AUTH, 401, 0, "");
-        assertThat(firstDiscovery(FakeRuntime.options())).isInstanceOf(CosmosDBUnrecoverableException.class);
-        assertThat(firstDiscovery(FakeRuntime.options()))
+        assertThat(firstDiscovery(FakeCore.options())).isInstanceOf(CosmosDBUnrecoverableException.class);
+        assertThat(firstDiscovery(FakeCore.options()))
                 .isNotInstanceOf(CosmosDBUnrecoverableException.class)
                 .hasMessageContaining("refused");
-        assertThat(firstDiscovery(FakeRuntime.options().with("cosmos.auth.key", "c2VjcmV0")))
+        assertThat(firstDiscovery(FakeCore.options().with("cosmos.auth.key", "c2VjcmV0")))
                 .as("the job graph brings the same key each time")
                 .isInstanceOf(CosmosDBUnrecoverableException.class);
     }
@@ -275,7 +274,7 @@ class CosmosDBSplitEnumeratorTest {
         discover(split(0, 0), split(1, 0));
         assertThat(unassigned.getValue()).isEqualTo(2);
         CosmosDBSplitEnumerator next = enumerator(
-                FakeRuntime.options(),
+                FakeCore.options(),
                 new CosmosDBSourceState(
                         List.of(split(0, 0).withAssigned(true), split(1, 0), split(2, 0), split(3, 0))));
         next.start();

@@ -2,8 +2,8 @@ package io.cosmosflink.connector.cosmosdb;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import io.cosmosflink.core.CosmosRuntime;
-import io.cosmosflink.core.NativeRuntime;
+import io.cosmosflink.core.Core;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.Outcome;
@@ -129,8 +129,8 @@ public final class LocalCosmos implements AutoCloseable {
 
     /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
     public void write(String container, List<Operation> operations) {
-        CosmosRuntime core = NativeRuntime.get();
-        try (CosmosRuntime.SinkHandle sink = core.openSink(options(container).toMap())) {
+        Core core = NativeCore.get();
+        try (Core.SinkHandle sink = core.openSink(options(container).toMap())) {
             awaitOpen(sink);
             OperationBatch batch = new OperationBatch();
             for (int from = 0; from < operations.size(); from += 100) {
@@ -152,7 +152,7 @@ public final class LocalCosmos implements AutoCloseable {
         }
     }
 
-    private static void awaitOpen(CosmosRuntime.Handle handle) {
+    private static void awaitOpen(Core.Handle handle) {
         try {
             handle.awaitOpen();
         } catch (InterruptedException e) {
@@ -162,11 +162,11 @@ public final class LocalCosmos implements AutoCloseable {
 
     /** Every document of a container, by partition key and id. */
     public Map<String, JsonNode> read(String container) throws IOException {
-        CosmosRuntime core = NativeRuntime.get();
+        Core core = NativeCore.get();
         Map<String, String> options = options(container).toMap();
         Map<String, JsonNode> out = new TreeMap<>();
-        try (CosmosRuntime.EnumeratorHandle enumerator = core.openEnumerator(options);
-                CosmosRuntime.SourceHandle source = core.openSource(options)) {
+        try (Core.EnumeratorHandle enumerator = core.openEnumerator(options);
+                Core.SourceHandle source = core.openSource(options)) {
             awaitOpen(enumerator);
             awaitOpen(source);
             source.addSplits(enumerator.discoverSplits(List.of()));

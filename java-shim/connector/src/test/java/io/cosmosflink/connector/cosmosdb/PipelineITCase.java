@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.cosmosflink.core.Operation;
-import io.cosmosflink.core.OperationType;
+import io.cosmosflink.core.OperationKind;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
@@ -123,7 +123,7 @@ class PipelineITCase {
     void deletesAreDeletes() throws Exception {
         cosmos.write("events-processed", List.of(stored("a"), stored("b"), stored("c")));
         StreamExecutionEnvironment env = environment();
-        env.fromData("a", "c").sinkTo(sink(cosmos.options("events-processed"), OperationType.DELETE));
+        env.fromData("a", "c").sinkTo(sink(cosmos.options("events-processed"), OperationKind.DELETE));
         env.execute("delete");
         assertThat(cosmos.read("events-processed").keySet()).containsExactly("[\"eu\"]b");
     }
@@ -132,7 +132,7 @@ class PipelineITCase {
     void aRefusedWriteFailsTheJobAndSaysWhy() throws Exception {
         cosmos.write("events-processed", List.of(stored("a")));
         StreamExecutionEnvironment env = environment();
-        env.fromData("a").sinkTo(sink(cosmos.options("events-processed"), OperationType.CREATE));
+        env.fromData("a").sinkTo(sink(cosmos.options("events-processed"), OperationKind.CREATE));
         assertThatThrownBy(() -> env.execute("conflict"))
                 .rootCause()
                 .hasMessageContainingAll("CREATE of id 'a'", "[\"eu\"]", "409", "activity");
@@ -145,7 +145,7 @@ class PipelineITCase {
         CosmosDBOptions options = cosmos.options("events-processed")
                 .with("sink.failure-mode", "dead-letter")
                 .with("sink.dead-letter-container", "dead-letter");
-        env.fromData("a", "b").sinkTo(sink(options, OperationType.CREATE));
+        env.fromData("a", "b").sinkTo(sink(options, OperationKind.CREATE));
         env.execute("dead letter");
         assertThat(cosmos.read("events-processed")).hasSize(2);
         assertThat(cosmos.read("dead-letter").values()).singleElement().satisfies(letter -> {
@@ -232,7 +232,7 @@ class PipelineITCase {
                 .getBytes(StandardCharsets.UTF_8);
     }
 
-    private static CosmosDBSink<String> sink(CosmosDBOptions options, OperationType type) {
+    private static CosmosDBSink<String> sink(CosmosDBOptions options, OperationKind type) {
         return CosmosDBSink.<String>builder()
                 .options(options)
                 .converter(CosmosDBElementConverter.<String>builder()

@@ -1,6 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import static io.cosmosflink.connector.cosmosdb.FakeRuntime.split;
+import static io.cosmosflink.connector.cosmosdb.FakeCore.split;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -16,7 +16,7 @@ import org.apache.flink.util.InstantiationUtil;
 import org.junit.jupiter.api.Test;
 
 class SerializersTest {
-    private final FakeRuntime core = new FakeRuntime();
+    private final FakeCore core = new FakeCore();
 
     @Test
     void splitsAreTheCoresOwnBytes() throws IOException {
@@ -58,7 +58,7 @@ class SerializersTest {
                 .endpoint("https://a.example/")
                 .key("c2VjcmV0")
                 .deserializer(CosmosDBDeserializationSchema.string())
-                .runtime(FakeRuntime::new)
+                .core(FakeCore::new)
                 .build();
         assertThat(source.toString())
                 .contains("https://a.example/")
@@ -74,7 +74,7 @@ class SerializersTest {
                         .partitionKey(s -> s)
                         .document(s -> new byte[0])
                         .build())
-                .runtime(FakeRuntime::new)
+                .core(FakeCore::new)
                 .build();
         assertThat(InstantiationUtil.clone(sink).toString())
                 .contains("sink.max-batch-size=7")
@@ -86,7 +86,7 @@ class SerializersTest {
         CosmosDBSource<String> source = CosmosDBSource.<String>builder()
                 .endpoint("https://a.example/")
                 .deserializer(CosmosDBDeserializationSchema.string())
-                .runtime(() -> {
+                .core(() -> {
                     throw new UnsatisfiedLinkError("not here");
                 })
                 .build();
@@ -95,11 +95,9 @@ class SerializersTest {
 
     @Test
     void incompleteBuildersSayWhatIsMissing() {
-        assertThatThrownBy(
-                        () -> CosmosDBSource.builder().runtime(FakeRuntime::new).build())
+        assertThatThrownBy(() -> CosmosDBSource.builder().core(FakeCore::new).build())
                 .hasMessageContaining("deserializer");
-        assertThatThrownBy(
-                        () -> CosmosDBSink.builder().runtime(FakeRuntime::new).build())
+        assertThatThrownBy(() -> CosmosDBSink.builder().core(FakeCore::new).build())
                 .hasMessageContaining("converter");
         assertThatThrownBy(() -> CosmosDBOptions.of(Map.of("a", "x")).number("a"))
                 .hasMessageContaining("'x'");

@@ -3,8 +3,8 @@ package io.cosmosflink.core;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.CosmosException.Kind;
-import io.cosmosflink.core.CosmosRuntime.Role;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.util.HashMap;
@@ -16,8 +16,8 @@ import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.junit.jupiter.api.Test;
 
 /** The real library, as far as it goes without a service. */
-class NativeRuntimeTest {
-    private final CosmosRuntime core = NativeRuntime.get();
+class NativeCoreTest {
+    private final Core core = NativeCore.get();
 
     private static Map<String, String> options(String... more) {
         Map<String, String> options = new HashMap<>(Map.of(
@@ -109,10 +109,10 @@ class NativeRuntimeTest {
                     "cosmos.request-timeout-ms",
                     "60000");
             CompletableFuture<Thread> opener = new CompletableFuture<>();
-            CompletableFuture<CosmosRuntime.SourceHandle> closed = new CompletableFuture<>();
+            CompletableFuture<Core.SourceHandle> closed = new CompletableFuture<>();
             Thread thread = new Thread(() -> {
                 opener.complete(Thread.currentThread());
-                CosmosRuntime.SourceHandle source = core.openSource(options);
+                Core.SourceHandle source = core.openSource(options);
                 try {
                     source.awaitOpen();
                     closed.completeExceptionally(new AssertionError("it was opened"));
@@ -138,21 +138,21 @@ class NativeRuntimeTest {
                     "http://127.0.0.1:" + silent.getLocalPort() + "/",
                     "cosmos.request-timeout-ms",
                     "60000"));
-            long handle = CosmosCore.openSource(options);
-            assertThat(CosmosCore.awaitOpen(handle, 1)).isZero();
-            assertThat(CoreMetrics.decode(CosmosCore.metrics(handle)).get(CoreMetrics.Field.REQUESTS))
+            long handle = Natives.openSource(options);
+            assertThat(Natives.awaitOpen(handle, 1)).isZero();
+            assertThat(CoreMetrics.decode(Natives.metrics(handle)).get(CoreMetrics.Field.REQUESTS))
                     .isZero();
-            CosmosCore.wakeUp(handle);
-            assertThat(CosmosCore.nextPage(handle, 60_000)).isZero();
-            CosmosCore.close(handle);
-            assertKind(Kind.CLOSED, () -> CosmosCore.awaitOpen(handle, 60_000));
+            Natives.wakeUp(handle);
+            assertThat(Natives.nextPage(handle, 60_000)).isZero();
+            Natives.close(handle);
+            assertKind(Kind.CLOSED, () -> Natives.awaitOpen(handle, 60_000));
         }
     }
 
     @Test
     void aHandleThatWasNeverGivenIsAnException() {
-        assertKind(Kind.CLOSED, () -> CosmosCore.metrics(12345));
-        assertKind(Kind.CLOSED, () -> CosmosCore.nextPage(-1, 0));
+        assertKind(Kind.CLOSED, () -> Natives.metrics(12345));
+        assertKind(Kind.CLOSED, () -> Natives.nextPage(-1, 0));
     }
 
     private static org.assertj.core.api.AbstractThrowableAssert<?, ?> assertKind(Kind kind, ThrowingCallable call) {

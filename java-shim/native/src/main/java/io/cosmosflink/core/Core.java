@@ -6,11 +6,11 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * All that a connector asks of the core. {@link NativeRuntime} is the one implementation outside tests.
+ * All that a connector asks of the core. {@link NativeCore} is the one implementation outside tests.
  *
  * <p>Every method may throw {@link CosmosException}.
  */
-public interface CosmosRuntime {
+public interface Core {
     /** Which options must be there. */
     enum Role {
         CONNECTION,
@@ -19,10 +19,10 @@ public interface CosmosRuntime {
         JOB
     }
 
-    /** Gives the runtime of the process; travels in the job graph. */
+    /** Gives the core of the process; travels in the job graph. */
     @FunctionalInterface
     interface Provider extends Serializable {
-        CosmosRuntime get();
+        Core get();
     }
 
     /** Every option there is. */

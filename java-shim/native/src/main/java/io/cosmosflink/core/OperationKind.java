@@ -1,7 +1,7 @@
 package io.cosmosflink.core;
 
 /** What a sink does with a document. */
-public enum OperationType {
+public enum OperationKind {
     UPSERT(1),
     /** Fails when the document exists. */
     CREATE(2),
@@ -14,16 +14,16 @@ public enum OperationType {
      */
     REFUSED(0);
 
-    private static final OperationType[] ALL = values();
+    private static final OperationKind[] ALL = values();
 
     final int number;
 
-    OperationType(int number) {
+    OperationKind(int number) {
         this.number = number;
     }
 
-    static OperationType of(int number) {
-        for (OperationType type : ALL) {
+    static OperationKind of(int number) {
+        for (OperationKind type : ALL) {
             if (type.number == number) {
                 return type;
             }

@@ -4,14 +4,14 @@ package io.cosmosflink.core;
  * Every native method of the core, as {@code docs/boundary.md} fixes them. Rust finds them by this class's full name, so neither
  * class nor package may be renamed or relocated.
  *
- * <p>Use {@link NativeRuntime}, which loads the library first. Frames are byte arrays; a handle is an id with a generation, never
+ * <p>Use {@link NativeCore}, which loads the library first. Frames are byte arrays; a handle is an id with a generation, never
  * a pointer, so a closed or made-up handle is a {@link CosmosException} and not a crash.
  */
-final class CosmosCore {
+final class Natives {
     /** The contract that this jar speaks. The loader refuses a library that speaks another. */
-    static final int ABI_VERSION = 3;
+    static final int ABI_VERSION = 4;
 
-    private CosmosCore() {}
+    private Natives() {}
 
     static native int abiVersion();
 

@@ -5,24 +5,24 @@ import java.util.List;
 import java.util.Map;
 
 /** The core itself. The library is loaded on first use, once per class loader. */
-public final class NativeRuntime implements CosmosRuntime {
-    private final CoreLog log = new CoreLog(CosmosCore::drainLog);
+public final class NativeCore implements Core {
+    private final CoreLog log = new CoreLog(Natives::drainLog);
 
-    private NativeRuntime() {
+    private NativeCore() {
         CoreLoader.load();
-        CosmosCore.setLogLevel(CoreLog.level());
+        Natives.setLogLevel(CoreLog.level());
     }
 
     private static final class Holder {
-        static final NativeRuntime INSTANCE = new NativeRuntime();
+        static final NativeCore INSTANCE = new NativeCore();
     }
 
     /**
-     * The runtime of this class loader.
+     * The core of this class loader.
      *
      * @throws UnsatisfiedLinkError when the jar holds no library for this platform, or one that does not fit the jar
      */
-    public static CosmosRuntime get() {
+    public static Core get() {
         // A failed class initialisation would hide the reason from the second caller on; the loader keeps and repeats
         // it.
         CoreLoader.load();
@@ -31,22 +31,22 @@ public final class NativeRuntime implements CosmosRuntime {
 
     @Override
     public List<CoreOption> optionTable() {
-        return Frames.options(CosmosCore.optionTable());
+        return Frames.options(Natives.optionTable());
     }
 
     @Override
     public Map<String, String> resolveOptions(Map<String, String> arguments, Map<String, String> environment) {
-        return Frames.map(CosmosCore.resolveOptions(Frames.map(arguments), Frames.map(environment)));
+        return Frames.map(Natives.resolveOptions(Frames.map(arguments), Frames.map(environment)));
     }
 
     @Override
     public Map<String, String> validateOptions(Role role, Map<String, String> options) {
-        return Frames.map(CosmosCore.validateOptions(role.ordinal(), Frames.map(options)));
+        return Frames.map(Natives.validateOptions(role.ordinal(), Frames.map(options)));
     }
 
     @Override
     public SplitEntry describeSplit(byte[] split) {
-        List<SplitEntry> one = Frames.splits(CosmosCore.describeSplit(split));
+        List<SplitEntry> one = Frames.splits(Natives.describeSplit(split));
         if (one.size() != 1) {
             throw FrameReader.state("one split was described as " + one.size());
         }
@@ -55,27 +55,27 @@ public final class NativeRuntime implements CosmosRuntime {
 
     @Override
     public byte[] encodeEnumeratorState(Collection<SplitEntry> splits) {
-        return CosmosCore.encodeEnumeratorState(Frames.splits(splits));
+        return Natives.encodeEnumeratorState(Frames.splits(splits));
     }
 
     @Override
     public List<SplitEntry> decodeEnumeratorState(byte[] state) {
-        return Frames.splits(CosmosCore.decodeEnumeratorState(state));
+        return Frames.splits(Natives.decodeEnumeratorState(state));
     }
 
     @Override
     public EnumeratorHandle openEnumerator(Map<String, String> options) {
-        return new Enumerator(CosmosCore.openEnumerator(Frames.map(options)));
+        return new Enumerator(Natives.openEnumerator(Frames.map(options)));
     }
 
     @Override
     public SourceHandle openSource(Map<String, String> options) {
-        return new Source(CosmosCore.openSource(Frames.map(options)));
+        return new Source(Natives.openSource(Frames.map(options)));
     }
 
     @Override
     public SinkHandle openSink(Map<String, String> options) {
-        return new Sink(CosmosCore.openSink(Frames.map(options)));
+        return new Sink(Natives.openSink(Frames.map(options)));
     }
 
     @Override
@@ -92,22 +92,22 @@ public final class NativeRuntime implements CosmosRuntime {
 
         @Override
         public boolean awaitOpen(long timeoutMillis) {
-            return CosmosCore.awaitOpen(handle, timeoutMillis) == 1;
+            return Natives.awaitOpen(handle, timeoutMillis) == 1;
         }
 
         @Override
         public CoreMetrics metrics() {
-            return CoreMetrics.decode(CosmosCore.metrics(handle));
+            return CoreMetrics.decode(Natives.metrics(handle));
         }
 
         @Override
         public void wakeUp() {
-            CosmosCore.wakeUp(handle);
+            Natives.wakeUp(handle);
         }
 
         @Override
         public void close() {
-            CosmosCore.close(handle);
+            Natives.close(handle);
         }
     }
 
@@ -118,7 +118,7 @@ public final class NativeRuntime implements CosmosRuntime {
 
         @Override
         public List<SplitEntry> discoverSplits(Collection<SplitEntry> known) {
-            return Frames.splits(CosmosCore.discoverSplits(handle, Frames.splits(known)));
+            return Frames.splits(Natives.discoverSplits(handle, Frames.splits(known)));
         }
     }
 
@@ -129,22 +129,22 @@ public final class NativeRuntime implements CosmosRuntime {
 
         @Override
         public void addSplits(Collection<SplitEntry> splits) {
-            CosmosCore.addSplits(handle, Frames.splits(splits));
+            Natives.addSplits(handle, Frames.splits(splits));
         }
 
         @Override
         public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {
-            CosmosCore.pauseOrResumeSplits(handle, Frames.strings(pause), Frames.strings(resume));
+            Natives.pauseOrResumeSplits(handle, Frames.strings(pause), Frames.strings(resume));
         }
 
         @Override
         public int nextPage(long timeoutMillis) {
-            return CosmosCore.nextPage(handle, timeoutMillis);
+            return Natives.nextPage(handle, timeoutMillis);
         }
 
         @Override
         public int takePage(byte[] into) {
-            return CosmosCore.takePage(handle, into);
+            return Natives.takePage(handle, into);
         }
     }
 
@@ -155,12 +155,12 @@ public final class NativeRuntime implements CosmosRuntime {
 
         @Override
         public void submit(OperationBatch batch) {
-            CosmosCore.submit(handle, batch.array(), batch.length());
+            Natives.submit(handle, batch.array(), batch.length());
         }
 
         @Override
         public List<Outcome> pollOutcomes(int max, long timeoutMillis) {
-            return Frames.outcomes(CosmosCore.pollOutcomes(handle, max, timeoutMillis));
+            return Frames.outcomes(Natives.pollOutcomes(handle, max, timeoutMillis));
         }
     }
 }

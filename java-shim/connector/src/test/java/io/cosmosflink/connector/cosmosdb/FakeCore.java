@@ -1,9 +1,9 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.CosmosRuntime;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.Outcome;
@@ -28,7 +28,7 @@ import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
 
 /** A core without a service. A split's bytes are {@code ordinal:position}, its id is {@code s<ordinal>}. */
-final class FakeRuntime implements CosmosRuntime {
+final class FakeCore implements Core {
     final Enumerator enumerator = new Enumerator();
     final Source source = new Source();
     final Sink sink = new Sink();

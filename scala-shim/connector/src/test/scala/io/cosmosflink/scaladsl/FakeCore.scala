@@ -4,7 +4,7 @@ import io.cosmosflink.core.{
   CoreMetrics,
   CoreOption,
   CosmosException,
-  CosmosRuntime,
+  Core,
   Operation,
   OperationBatch,
   Outcome,
@@ -23,8 +23,8 @@ import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
 
 /** A core without a service. A split's bytes are `ordinal:position`, its id is `s<ordinal>`. */
-final class FakeRuntime(sink: CosmosRuntime.SinkHandle = FakeRuntime.Sink()) extends CosmosRuntime:
-  import FakeRuntime.*
+final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
+  import FakeCore.*
 
   val enumerator = Enumerator()
   val source = Source()
@@ -47,12 +47,12 @@ final class FakeRuntime(sink: CosmosRuntime.SinkHandle = FakeRuntime.Sink()) ext
   ): JavaMap[String, String] = arguments
 
   override def validateOptions(
-      role: CosmosRuntime.Role,
+      role: Core.Role,
       options: JavaMap[String, String]
-  ): JavaMap[String, String] = (FakeRuntime.options ++ CosmosDBOptions(options.asScala.toMap)).toJava
+  ): JavaMap[String, String] = (FakeCore.options ++ CosmosDBOptions(options.asScala.toMap)).toJava
 
   override def describeSplit(split: Array[Byte]): SplitEntry = String(split, UTF_8) match
-    case s"$ordinal:$position" => FakeRuntime.split(ordinal.toInt, position.toInt).entry
+    case s"$ordinal:$position" => FakeCore.split(ordinal.toInt, position.toInt).entry
     case _ => throw failure(CosmosException.Kind.STATE, "foreign split bytes")
 
   override def encodeEnumeratorState(splits: Collection[SplitEntry]): Array[Byte] =
@@ -67,12 +67,12 @@ final class FakeRuntime(sink: CosmosRuntime.SinkHandle = FakeRuntime.Sink()) ext
       .toList
       .asJava
 
-  override def openEnumerator(options: JavaMap[String, String]): CosmosRuntime.EnumeratorHandle = enumerator.opening
-  override def openSource(options: JavaMap[String, String]): CosmosRuntime.SourceHandle = source.opening
-  override def openSink(options: JavaMap[String, String]): CosmosRuntime.SinkHandle = sink
+  override def openEnumerator(options: JavaMap[String, String]): Core.EnumeratorHandle = enumerator.opening
+  override def openSource(options: JavaMap[String, String]): Core.SourceHandle = source.opening
+  override def openSink(options: JavaMap[String, String]): Core.SinkHandle = sink
   override def drainLog(now: Boolean): Unit = ()
 
-object FakeRuntime:
+object FakeCore:
   def split(ordinal: Int, position: Int): CosmosDBSplit =
     CosmosDBSplit(s"s$ordinal", ordinal, s"range $ordinal", bytes(ordinal, position))
 
@@ -97,7 +97,7 @@ object FakeRuntime:
     TestPages.page(s"s$ordinal", bytes(ordinal, after), 0, 5_000_000, items.asJava)
 
   /** Waits, wakes up and closes as the core's handles do. */
-  abstract class Base extends CosmosRuntime.Handle:
+  abstract class Base extends Core.Handle:
     @volatile var closed = false
     @volatile var openFailure: Option[RuntimeException] = None
     @volatile var openingHangs = false
@@ -136,7 +136,7 @@ object FakeRuntime:
     override def wakeUp(): Unit = change { woken = true }
     override def close(): Unit = change { closed = true }
 
-  final class Enumerator extends Base, CosmosRuntime.EnumeratorHandle:
+  final class Enumerator extends Base, Core.EnumeratorHandle:
     @volatile var next: List[CosmosDBSplit] = Nil
     @volatile var failure: Option[RuntimeException] = None
     @volatile var known: Option[List[SplitEntry]] = None
@@ -150,7 +150,7 @@ object FakeRuntime:
       failure.foreach(throw _)
       next.map(_.entry).asJava
 
-  final class Source extends Base, CosmosRuntime.SourceHandle:
+  final class Source extends Base, Core.SourceHandle:
     private val pages = mutable.Queue[Array[Byte]]()
     val added = CopyOnWriteArrayList[SplitEntry]()
     @volatile var paused: Set[String] = Set.empty
@@ -186,7 +186,7 @@ object FakeRuntime:
       page.length
 
   /** Answers what a test tells it to. */
-  final class Sink extends Base, CosmosRuntime.SinkHandle:
+  final class Sink extends Base, Core.SinkHandle:
     val submitted = LinkedBlockingQueue[List[(Long, Operation)]]()
     private val outcomes = mutable.Queue[List[Outcome]]()
 

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CoreMetrics.Field
-import io.cosmosflink.core.{CoreMetrics, Core, Page}
+import io.cosmosflink.core.{Core, CoreMetrics, Page}
 import org.apache.flink.metrics.groups.SourceReaderMetricGroup
 import org.apache.flink.metrics.{Gauge, MetricGroup}
 

@@ -39,7 +39,7 @@ final class CosmosDBSink[T] private (
       context: WriterInitContext,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
-    val core = Failures.core(core)
+    val core = Failures.core(this.core)
     CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.Sink), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =

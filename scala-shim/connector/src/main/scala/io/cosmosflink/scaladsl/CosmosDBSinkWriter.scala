@@ -1,9 +1,9 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{
+  Core,
   CoreMetrics,
   CosmosException,
-  Core,
   Finality,
   FlushWatch,
   OperationBatch,

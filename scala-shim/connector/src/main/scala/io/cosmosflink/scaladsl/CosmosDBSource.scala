@@ -86,11 +86,11 @@ final class CosmosDBSource[T] private[scaladsl] (
   ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, Some(state))
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
-    val core = Failures.core(core)
+    val core = Failures.core(this.core)
     CosmosDBSplitEnumerator(context, core, validated(core), state, unassigned)
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
-    val core = Failures.core(core)
+    val core = Failures.core(this.core)
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
   private def validated(core: Core) = options.validatedOnCluster(core, Role.Source)

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, Core, SplitEntry}
+import io.cosmosflink.core.{Core, CosmosException, SplitEntry}
 import org.apache.flink.api.connector.source.SourceSplit
 import org.apache.flink.core.io.SimpleVersionedSerializer
 

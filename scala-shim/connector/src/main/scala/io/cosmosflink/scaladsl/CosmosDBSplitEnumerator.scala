@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, Core, Finality}
+import io.cosmosflink.core.{Core, CosmosException, Finality}
 import org.apache.flink.api.connector.source.{SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
 import org.apache.flink.metrics.Gauge
 import org.slf4j.LoggerFactory

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{CosmosException, Core, Finality, StateVersions}
+import io.cosmosflink.core.{Core, CosmosException, Finality, StateVersions}
 import org.apache.flink.runtime.throwable.{ThrowableAnnotation, ThrowableType}
 import org.apache.flink.util.FlinkRuntimeException
 

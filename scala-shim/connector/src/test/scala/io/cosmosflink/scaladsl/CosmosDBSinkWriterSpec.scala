@@ -2,15 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.Outcome.Result
-import io.cosmosflink.core.{
-  Core,
-  NotOfRecordException,
-  Operation,
-  OperationBatch,
-  OperationKind,
-  Outcome,
-  Submitted
-}
+import io.cosmosflink.core.{Core, NotOfRecordException, Operation, OperationBatch, OperationKind, Outcome, Submitted}
 import io.cosmosflink.scaladsl.FakeCore.{failure, outcome}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,

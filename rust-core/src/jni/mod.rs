@@ -315,43 +315,31 @@ native!(
 
 native!(
     Java_io_cosmosflink_core_Natives_nextPage,
-    |_env, handle: jlong, timeout_millis: jlong| -> jint {
+    |env, handle: jlong, into: JByteArray<'local>, timeout_millis: jlong| -> jint {
+        if into.is_null() {
+            return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
+        }
+        let room = into.len(env)?;
         let deadline = Instant::now() + wait(timeout_millis);
         let Some(source) = source(handle, wait(timeout_millis))? else {
             return Ok(0);
         };
         let size = source.next_page(deadline.saturating_duration_since(Instant::now()))?;
-        Ok(jint::try_from(size)
-            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?)
+        let announced = jint::try_from(size)
+            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?;
+        if size == 0 {
+            return Ok(0);
+        }
+        if size > room {
+            return Ok(-announced);
+        }
+        let page = source.take_page()?;
+        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
+        into.set_region(env, 0, signed)?;
+        Ok(announced)
     }
 );
-
-native!(Java_io_cosmosflink_core_Natives_takePage, |env,
-                                                    handle: jlong,
-                                                    into: JByteArray<
-    'local,
->|
- -> jint {
-    if into.is_null() {
-        return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
-    }
-    let room = into.len(env)?;
-    with_source(handle, |source| {
-        let size = source.next_page(Duration::ZERO)?;
-        if size > room {
-            return Err(CoreError::new(
-                Kind::BadRequest,
-                format!("the page has {size} bytes, the array {room}"),
-            ));
-        }
-        Ok(())
-    })?;
-    let page = with_source(handle, |source| source.take_page())?;
-    // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-    let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
-    into.set_region(env, 0, signed)?;
-    Ok(page.len() as jint)
-});
 
 native!(
     Java_io_cosmosflink_core_Natives_openSink,

@@ -114,11 +114,13 @@ public interface Core {
         /** By split id. */
         void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume);
 
-        /** Size in bytes of the next page; 0 if none came in time or {@code wakeUp} was called. */
-        int nextPage(long timeoutMillis);
-
-        /** Copies the page of the last {@code nextPage} and returns its size. */
-        int takePage(byte[] into);
+        /**
+         * Copies the next page into the array; {@link PageBuffers#next} deals with the sizes.
+         *
+         * @return the size of the page, which is taken; 0 if none came in time or {@code wakeUp} was called; the negative of a size when
+         *     the page needs that many bytes and the array has fewer: then it stays the next one
+         */
+        int nextPage(byte[] into, long timeoutMillis);
     }
 
     /** Writes. One thread submits, one polls. */

@@ -138,13 +138,8 @@ public final class NativeCore implements Core {
         }
 
         @Override
-        public int nextPage(long timeoutMillis) {
-            return Natives.nextPage(handle, timeoutMillis);
-        }
-
-        @Override
-        public int takePage(byte[] into) {
-            return Natives.takePage(handle, into);
+        public int nextPage(byte[] into, long timeoutMillis) {
+            return Natives.nextPage(handle, into, timeoutMillis);
         }
     }
 

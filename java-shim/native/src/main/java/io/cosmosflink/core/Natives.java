@@ -39,9 +39,7 @@ final class Natives {
 
     static native void pauseOrResumeSplits(long handle, byte[] pause, byte[] resume);
 
-    static native int nextPage(long handle, long timeoutMillis);
-
-    static native int takePage(long handle, byte[] into);
+    static native int nextPage(long handle, byte[] into, long timeoutMillis);
 
     static native long openSink(byte[] options);
 

@@ -9,16 +9,43 @@ public final class PageBuffers {
     /** A page is a few MiB at most; what is larger is not kept. */
     private static final int KEEP_BYTES = 8 << 20;
 
+    private static final int STEP = 1 << 16;
+
     private final ArrayBlockingQueue<byte[]> free = new ArrayBlockingQueue<>(KEEP);
 
-    /** A buffer of at least {@code size} bytes. */
-    public byte[] take(int size) {
+    /** Size of a new buffer: that of the largest page so far that is kept. For the fetcher's thread. */
+    private int newBytes = STEP;
+
+    /**
+     * The next page of a source, in a buffer of these. One call into the core as a rule; a page that needs a larger buffer takes a second
+     * one, and buffers are of that size from then on.
+     *
+     * @return null when none came in time or the source was woken up
+     */
+    public Page next(Core.SourceHandle source, long timeoutMillis) {
         byte[] buffer = free.poll();
-        return buffer != null && buffer.length >= size ? buffer : new byte[capacity(size)];
+        if (buffer == null) {
+            buffer = new byte[newBytes];
+        }
+        int size = source.nextPage(buffer, timeoutMillis);
+        while (size < 0) {
+            buffer = new byte[capacity(-size)];
+            newBytes = Math.max(newBytes, Math.min(buffer.length, KEEP_BYTES));
+            size = source.nextPage(buffer, timeoutMillis);
+        }
+        if (size == 0) {
+            give(buffer);
+            return null;
+        }
+        return new Page(buffer, size);
     }
 
-    /** The buffer is not used by the caller any more. */
-    public void give(byte[] buffer) {
+    /** The page is not used by the caller any more. From any thread. */
+    public void give(Page page) {
+        give(page.bytes());
+    }
+
+    private void give(byte[] buffer) {
         if (buffer.length <= KEEP_BYTES) {
             free.offer(buffer);
         }
@@ -26,7 +53,6 @@ public final class PageBuffers {
 
     /** Rounded up, so that pages of about the same size share a buffer. */
     private static int capacity(int size) {
-        int step = 1 << 16;
-        return size > Integer.MAX_VALUE - 2 * step ? size : (size + step - 1) / step * step;
+        return size > Integer.MAX_VALUE - 2 * STEP ? size : (size + STEP - 1) / STEP * STEP;
     }
 }

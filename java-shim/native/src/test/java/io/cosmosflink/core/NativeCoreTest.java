@@ -143,7 +143,7 @@ class NativeCoreTest {
             assertThat(CoreMetrics.decode(Natives.metrics(handle)).get(CoreMetrics.Field.REQUESTS))
                     .isZero();
             Natives.wakeUp(handle);
-            assertThat(Natives.nextPage(handle, 60_000)).isZero();
+            assertThat(Natives.nextPage(handle, new byte[0], 60_000)).isZero();
             Natives.close(handle);
             assertKind(Kind.CLOSED, () -> Natives.awaitOpen(handle, 60_000));
         }
@@ -152,7 +152,8 @@ class NativeCoreTest {
     @Test
     void aHandleThatWasNeverGivenIsAnException() {
         assertKind(Kind.CLOSED, () -> Natives.metrics(12345));
-        assertKind(Kind.CLOSED, () -> Natives.nextPage(-1, 0));
+        assertKind(Kind.CLOSED, () -> Natives.nextPage(-1, new byte[0], 0));
+        assertKind(Kind.BAD_REQUEST, () -> Natives.nextPage(-1, null, 0));
     }
 
     private static org.assertj.core.api.AbstractThrowableAssert<?, ?> assertKind(Kind kind, ThrowingCallable call) {

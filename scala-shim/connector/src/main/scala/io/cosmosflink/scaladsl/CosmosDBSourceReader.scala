@@ -1,16 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CoreMetrics.Field
-import io.cosmosflink.core.{
-  CosmosException,
-  Core,
-  Finality,
-  Page,
-  PageBuffers,
-  RecordFailures,
-  RecordView,
-  Seldom
-}
+import io.cosmosflink.core.{Core, CosmosException, Finality, Page, PageBuffers, RecordFailures, RecordView, Seldom}
 import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
 import org.apache.flink.connector.base.source.reader.{
@@ -125,15 +116,11 @@ final private[scaladsl] class CosmosDBSplitReader(
     opened
 
   private def next(source: Core.SourceHandle): RecordsWithSplitIds[Page] =
-    val size = source.nextPage(waitMillis)
-    if size == 0 then nothing()
-    else
+    Option(buffers.next(source, waitMillis)).fold(nothing()): page =>
       core.drainLog(false)
-      val buffer = buffers.take(size)
-      val page = Page(buffer, source.takePage(buffer))
       metrics.fetched(page)
       if leavesOut then metrics.coreLeftOut(source.metrics.get(Field.UNDECODABLE))
-      PageRecords(Some(page), () => buffers.give(buffer))
+      PageRecords(Some(page), () => buffers.give(page))
 
   private def nothing(): RecordsWithSplitIds[Page] =
     woken = false

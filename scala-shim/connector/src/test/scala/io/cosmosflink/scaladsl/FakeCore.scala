@@ -1,10 +1,10 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{
+  Core,
   CoreMetrics,
   CoreOption,
   CosmosException,
-  Core,
   Operation,
   OperationBatch,
   Outcome,
@@ -161,7 +161,6 @@ object FakeCore:
 
     /** A page is waited for at least this long, whatever the caller says. */
     @volatile var patienceMillis = 0L
-    private var announced: Option[Array[Byte]] = None
 
     def fail(`with`: RuntimeException): Unit = change { failure = Some(`with`) }
 
@@ -174,16 +173,15 @@ object FakeCore:
     override def pauseOrResumeSplits(pause: Collection[String], resume: Collection[String]): Unit =
       paused = paused ++ pause.asScala -- resume.asScala
 
-    override def nextPage(timeoutMillis: Long): Int = synchronized:
+    override def nextPage(into: Array[Byte], timeoutMillis: Long): Int = synchronized:
       await(math.max(patienceMillis, timeoutMillis))(failure.nonEmpty || pages.nonEmpty)
       failure.foreach(throw _)
-      announced = Option.when(pages.nonEmpty)(pages.dequeue())
-      announced.fold(0)(_.length)
-
-    override def takePage(into: Array[Byte]): Int =
-      val page = announced.get
-      System.arraycopy(page, 0, into, 0, page.length)
-      page.length
+      pages.headOption match
+        case None => 0
+        case Some(page) if page.length > into.length => -page.length
+        case Some(page) =>
+          System.arraycopy(page, 0, into, 0, page.length)
+          pages.dequeue().length
 
   /** Answers what a test tells it to. */
   final class Sink extends Base, Core.SinkHandle:

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, Outcome, Page}
+import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, Outcome, PageBuffers}
 
 import java.net.{URI, URLEncoder}
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
@@ -58,17 +58,18 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
       enumerator.awaitOpen()
       source.awaitOpen()
       source.addSplits(enumerator.discoverSplits(java.util.List.of()))
+      val buffers = PageBuffers()
       val documents = Map.newBuilder[String, Json]
       var seen = Set.empty[String]
       while seen.size < count(container) do
-        val buffer = new Array[Byte](source.nextPage(5000))
-        assert(buffer.nonEmpty, s"no page in 5 s after ${seen.size} documents")
-        val page = Page(buffer, source.takePage(buffer))
+        val page = buffers.next(source, 5000)
+        assert(page != null, s"no page in 5 s after ${seen.size} documents")
         val record = page.records
         (0 until page.count).foreach: i =>
           record.at(i)
           seen += record.partitionKey + record.id
           documents += (record.partitionKey + record.id -> Json.parse(record.document).orThrow)
+        buffers.give(page)
       documents.result()
     }.get
 

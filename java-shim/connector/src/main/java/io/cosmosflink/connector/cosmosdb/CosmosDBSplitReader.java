@@ -100,19 +100,17 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             return PageRecords.nothing();
         }
         try {
-            int size = ready(open) ? open.nextPage(WAIT_MILLIS) : 0;
+            Page page = ready(open) ? buffers.next(open, WAIT_MILLIS) : null;
             core.drainLog(false);
-            if (size == 0) {
+            if (page == null) {
                 woken = false;
                 return PageRecords.nothing();
             }
-            byte[] buffer = buffers.take(size);
-            Page page = new Page(buffer, open.takePage(buffer));
             metrics.fetched(page);
             if (leavesOut) {
                 metrics.leftOut(open.metrics().get(Field.UNDECODABLE));
             }
-            return PageRecords.of(page, () -> buffers.give(buffer));
+            return PageRecords.of(page, () -> buffers.give(page));
         } catch (CosmosException e) {
             core.drainLog(true);
             throw Failures.running("cannot read the change feed of container " + container, e, finality);

@@ -218,7 +218,6 @@ final class FakeCore implements Core {
         /** A page is waited for at least this long, whatever the caller says. */
         volatile long patienceMillis;
 
-        private byte[] announced;
         private volatile RuntimeException failure;
         /** What {@code addSplits} throws, if set. */
         volatile RuntimeException addFailure;
@@ -248,19 +247,20 @@ final class FakeCore implements Core {
         }
 
         @Override
-        public synchronized int nextPage(long timeoutMillis) {
+        public synchronized int nextPage(byte[] into, long timeoutMillis) {
             await(Math.max(patienceMillis, timeoutMillis), () -> failure != null || !pages.isEmpty());
             if (failure != null) {
                 throw failure;
             }
-            announced = pages.poll();
-            return announced == null ? 0 : announced.length;
-        }
-
-        @Override
-        public int takePage(byte[] into) {
-            System.arraycopy(announced, 0, into, 0, announced.length);
-            return announced.length;
+            byte[] page = pages.peek();
+            if (page == null) {
+                return 0;
+            }
+            if (page.length > into.length) {
+                return -page.length;
+            }
+            System.arraycopy(page, 0, into, 0, page.length);
+            return pages.remove().length;
         }
     }
 

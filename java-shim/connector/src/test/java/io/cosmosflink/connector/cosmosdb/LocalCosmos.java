@@ -8,6 +8,7 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.Page;
+import io.cosmosflink.core.PageBuffers;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import java.net.URI;
@@ -170,19 +171,18 @@ public final class LocalCosmos implements AutoCloseable {
             awaitOpen(enumerator);
             awaitOpen(source);
             source.addSplits(enumerator.discoverSplits(List.of()));
-            byte[] buffer = new byte[0];
+            PageBuffers buffers = new PageBuffers();
             while (out.size() < count(container)) {
-                int size = source.nextPage(5000);
-                if (size == 0) {
+                Page page = buffers.next(source, 5000);
+                if (page == null) {
                     throw new AssertionError("no page in 5 s after " + out.size() + " documents");
                 }
-                buffer = buffer.length < size ? new byte[size] : buffer;
-                Page page = new Page(buffer, source.takePage(buffer));
                 RecordView record = page.records();
                 for (int i = 0; i < page.count(); i++) {
                     record.at(i);
                     out.put(record.partitionKey() + record.id(), JSON.readTree(record.document()));
                 }
+                buffers.give(page);
             }
         }
         return out;

@@ -571,6 +571,7 @@ mod tests {
         assert!(!tokens.refused(now()), "it has only just come");
         assert!(tokens.refused(before), "it was another one that was refused");
         // As if it had come so long ago.
+        #[expect(clippy::iter_over_hash_type, reason = "the same for each")]
         for slot in tokens.inner.slots().values_mut() {
             slot.token.as_mut().unwrap().since -= REFUSED_AGAIN;
         }

@@ -3,7 +3,22 @@
 //! The Java and the Scala connector for Apache Flink are thin shims over this library, which they reach through JNI. Only
 //! the module `jni` knows of a JVM; everything else is an ordinary library. `docs/boundary.md` describes what crosses.
 
+// A panic in a native becomes an exception with its message, and still ends a job: tests may, the library may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
 pub mod account;
+#[expect(
+    unsafe_code,
+    reason = "options of the allocator are set through its C interface"
+)]
 mod allocator;
 pub mod config;
 pub mod credentials;
@@ -11,8 +26,11 @@ pub mod error;
 pub mod feed;
 pub mod frame;
 pub mod handles;
+#[expect(
+    unsafe_code,
+    reason = "exported symbols, and memory that a JVM lends for the time of a call"
+)]
 mod jni;
-
 pub mod log_ring;
 pub mod metrics;
 pub mod opening;

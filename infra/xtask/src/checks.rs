@@ -268,6 +268,9 @@ pub fn run(options: &Options) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use crate::process::output;
     use crate::root;
 
     fn read(file: &str) -> String {
@@ -299,6 +302,21 @@ mod tests {
         let (_, members) = manifest.split_once("members = [").unwrap();
         let members = members.split_once(']').unwrap().0;
         assert_eq!(members.split(',').count(), super::CRATES.len(), "{members}");
+    }
+
+    #[test]
+    fn every_crate_is_checked_for_the_same() {
+        let listed = output(
+            Command::new("git")
+                .args(["ls-files", "--", "*/Cargo.toml"])
+                .current_dir(root()),
+        )
+        .unwrap();
+        assert!(listed.lines().count() >= super::CRATES.len());
+        for manifest in listed.lines() {
+            let inherits = read(manifest).contains("\n[lints]\nworkspace = true\n");
+            assert!(inherits, "{manifest} does not take the workspace's lints");
+        }
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Processes {
         let out = File::options().create(true).append(true).open(&log)?;
         // SAFETY: between fork and exec the closure only makes one system call (prctl), which is async-signal-safe and
         // touches no memory of the parent. It makes the kernel end the process should the runner be killed.
+        #[expect(unsafe_code, reason = "no other way to say it before the child runs")]
         unsafe {
             command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into));
         }

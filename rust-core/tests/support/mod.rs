@@ -1,5 +1,5 @@
 //! A local account for tests of the core, over a real HTTP wire.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

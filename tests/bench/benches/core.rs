@@ -63,7 +63,7 @@ fn page(c: &mut Criterion) {
                     .frame
                     .len(),
             )
-        })
+        });
     });
     group.finish();
 }
@@ -82,7 +82,7 @@ fn split() -> Split {
 fn splits(c: &mut Criterion) {
     let split = split();
     c.bench_function("split bytes, encode and decode", |b| {
-        b.iter(|| black_box(Split::decode(&black_box(&split).encode()).unwrap()))
+        b.iter(|| black_box(Split::decode(&black_box(&split).encode()).unwrap()));
     });
 }
 
@@ -204,7 +204,7 @@ fn sink(c: &mut Criterion) {
                 done += outcomes.len();
                 black_box(encode_outcomes(&outcomes));
             }
-        })
+        });
     });
     group.finish();
 }

@@ -1,7 +1,7 @@
 //! Plain loops over the driver: the baseline that the connector is measured against. Each prints one line of JSON with what it
 //! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -184,7 +184,7 @@ async fn write(
             }
         }
     }
-    let mut batches: HashMap<&str, (Vec<u8>, usize)> = HashMap::new();
+    let mut batches: BTreeMap<&str, (Vec<u8>, usize)> = BTreeMap::new();
     for i in 0..count {
         let (key, document) = document(i % distinct);
         let range = owners[&key].as_str();

@@ -342,6 +342,7 @@ impl Layout {
                     feed.entries.insert(position, entry);
                 }
             }
+            #[expect(clippy::iter_over_hash_type, reason = "from one map into another")]
             for (document, position) in feed.by_document {
                 if let Some(feed) = self.feed_of(&document.0) {
                     feed.by_document.insert(document, position);

@@ -1,5 +1,5 @@
 //! A server with a runtime of its own, and a client that sends requests as they are written, signed and nothing more.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use cosmos_local::{AccountKey, Config, Server};

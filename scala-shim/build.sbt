@@ -2,7 +2,7 @@ val flinkVersion = "2.3.0"
 val jsoniterVersion = "2.38.17"
 
 ThisBuild / organization := "io.cosmosflink"
-ThisBuild / version := "0.1.0"
+ThisBuild / version := Workspace.version
 ThisBuild / scalaVersion := "3.3.7"
 ThisBuild / licenses := Seq(License.Apache2)
 
@@ -10,7 +10,7 @@ ThisBuild / licenses := Seq(License.Apache2)
 Global / onChangedBuildSource := IgnoreSourceChanges
 Global / concurrentRestrictions += Tags.limit(Tags.Test, 1)
 
-val workspace = file("..").getCanonicalFile
+val workspace = Workspace.folder
 
 /** The jar with the natives: the one that COSMOSFLINK_NATIVE_JAR names, or java-shim's, built when it is missing or old. */
 val nativeJar = taskKey[File]("The jar with the core and its natives")

@@ -4,6 +4,7 @@
 # Image names come from the variables of .env.example; BASE_IMAGE is what they stand on.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 
@@ -28,22 +29,22 @@ for target in "$@"; do
     case $target in
     cosmos-local)
         binary cosmos-local
-        build cosmos-local "${COSMOS_LOCAL_IMAGE:-cosmosflink-local-account:0.1.0}"
+        build cosmos-local "${COSMOS_LOCAL_IMAGE:-cosmosflink-local-account}"
         ;;
     producer)
         binary cosmosflink-producer
-        build producer "${PRODUCER_IMAGE:-cosmosflink-producer:0.1.0}"
+        build producer "${PRODUCER_IMAGE:-cosmosflink-producer}"
         ;;
     consumer)
         binary cosmosflink-consumer
-        build consumer "${CONSUMER_IMAGE:-cosmosflink-consumer:0.1.0}"
+        build consumer "${CONSUMER_IMAGE:-cosmosflink-consumer}"
         ;;
     init)
         binary cosmosflink-init
-        cp "$root/java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar" "$context/jobs-java.jar"
-        cp "$root/scala-shim/jobs/target/cosmosflink-jobs-scala-0.1.0.jar" "$context/jobs-scala.jar"
+        cp "$root/java-shim/jobs/target/cosmosflink-jobs-$version.jar" "$context/jobs-java.jar"
+        cp "$root/scala-shim/jobs/target/cosmosflink-jobs-scala-$version.jar" "$context/jobs-scala.jar"
         cp "$root/infra/images/init.sh" "$context/"
-        build init "${INIT_IMAGE:-cosmosflink-init:0.1.0}"
+        build init "${INIT_IMAGE:-cosmosflink-init}"
         ;;
     *)
         echo "there is no image '$target'; expected cosmos-local, producer, consumer or init" >&2

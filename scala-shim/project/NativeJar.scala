@@ -7,7 +7,7 @@ import scala.sys.process.{Process, ProcessLogger}
 
 /** The natives jar of java-shim, the only thing that this build takes from there. */
 object NativeJar {
-  private val name = "cosmosflink-native-0.1.0"
+  private val name = s"cosmosflink-native-${Workspace.version}"
 
   /** The jar that the environment names, or java-shim's own, built by Maven when it is missing or older than its sources. */
   def apply(workspace: File, log: Logger): File = sys.env.get("COSMOSFLINK_NATIVE_JAR").filter(_.nonEmpty) match {

@@ -9,6 +9,8 @@ use anyhow::{bail, Context, Result};
 use crate::process::{output, run};
 use crate::root;
 
+/// The version of everything here: of the workspace, which sbt reads out of its manifest too. Maven has a copy of it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The Java versions that Flink 2.3 runs on.
 const MIN_JAVA: u32 = 17;
 /// The launcher fetches sbt itself, of the version in `scala-shim/project/build.properties`.
@@ -43,10 +45,11 @@ impl Variant {
 
     /// The fat jar with both jobs.
     pub fn jar(self) -> PathBuf {
-        root().join(match self {
-            Variant::Java => "java-shim/jobs/target/cosmosflink-jobs-0.1.0.jar",
-            Variant::Scala => "scala-shim/jobs/target/cosmosflink-jobs-scala-0.1.0.jar",
-        })
+        let (folder, name) = match self {
+            Variant::Java => ("java-shim/jobs/target", "cosmosflink-jobs"),
+            Variant::Scala => ("scala-shim/jobs/target", "cosmosflink-jobs-scala"),
+        };
+        root().join(folder).join(format!("{name}-{VERSION}.jar"))
     }
 
     /// Everything that goes into the jar.
@@ -73,6 +76,7 @@ impl Variant {
                     "project/build.properties",
                     "project/plugins.sbt",
                     "project/NativeJar.scala",
+                    "project/Workspace.scala",
                     "connector/src/main",
                     "jobs/src/main",
                 ],
@@ -216,7 +220,9 @@ pub fn maven(goals: &[&str]) -> Command {
 
 /// The natives jar, as Maven builds it.
 fn natives() -> PathBuf {
-    root().join("java-shim/native/target/cosmosflink-native-0.1.0.jar")
+    root().join(format!(
+        "java-shim/native/target/cosmosflink-native-{VERSION}.jar"
+    ))
 }
 
 /// An sbt command in `scala-shim` that takes the natives jar that was just built. Everything that sbt fetches stays below `target/sbt`.
@@ -389,4 +395,94 @@ pub fn everything() -> Result<()> {
     }
     println!("Flink: {}", built.flink_lib.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a line has the version as a whole: 1.2.3 is not in 11.2.3 or in 1.2.3.4.
+    fn names_the_version(line: &str) -> bool {
+        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        line.match_indices(VERSION).any(|(at, _)| {
+            let (before, after) = (&line[..at], &line[at + VERSION.len()..]);
+            !before.ends_with(|c: char| c.is_ascii_digit() || c == '.')
+                && !digit(after)
+                && !after.strip_prefix('.').is_some_and(digit)
+        })
+    }
+
+    /// The lines of the versioned text files that have the version, as "path: line".
+    fn naming_lines() -> Vec<(String, String)> {
+        let listed = output(
+            Command::new("git")
+                .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+                .current_dir(root()),
+        )
+        .unwrap();
+        let mut found = Vec::new();
+        for path in listed.lines() {
+            let Ok(text) = std::fs::read_to_string(root().join(path)) else {
+                continue;
+            };
+            let lines = text.lines().filter(|line| names_the_version(line));
+            found.extend(lines.map(|line| (path.to_owned(), line.trim().to_owned())));
+        }
+        found
+    }
+
+    #[test]
+    fn the_version_stands_in_one_place() {
+        let past = |path: &str| {
+            // What was released, what a file was measured or decided with, and the lock file.
+            path == "CHANGELOG.md" || path == "Cargo.lock" || path.starts_with("docs/")
+        };
+        let shown_to_readers = |path: &str| path.ends_with("README.md");
+        let mut statements: Vec<(String, String)> = naming_lines();
+        statements.retain(|(path, _)| !past(path) && !shown_to_readers(path));
+        let expected = [
+            ("Cargo.toml", format!("version = \"{VERSION}\"")),
+            ("java-shim/pom.xml", format!("<revision>{VERSION}</revision>")),
+        ];
+        let expected = expected.map(|(path, line)| (path.to_owned(), line));
+        assert_eq!(statements, expected);
+    }
+
+    #[test]
+    fn what_readers_are_told_to_type_has_the_version() {
+        for path in ["README.md", "tests/cosmos-local/README.md"] {
+            let text = std::fs::read_to_string(root().join(path)).unwrap();
+            for (at, name) in text.match_indices("cosmosflink-jobs") {
+                let rest = &text[at + name.len()..];
+                let rest = rest.strip_prefix("-scala").unwrap_or(rest);
+                let Some(version) = rest.strip_prefix('-').and_then(|rest| rest.split_once(".jar")) else {
+                    continue;
+                };
+                assert_eq!(version.0, VERSION, "{path}");
+            }
+            let artifact = "<groupId>io.cosmosflink</groupId>";
+            for (at, _) in text.match_indices(artifact) {
+                let (_, rest) = text[at..].split_once("<version>").unwrap();
+                assert!(rest.starts_with(&format!("{VERSION}</version>")), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_image_that_builds_has_the_pinned_compiler() {
+        let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+        let pinned = read("rust-toolchain.toml");
+        let (_, rest) = pinned.split_once("channel = \"").unwrap();
+        let image = format!("rust:{}-", rest.split_once('"').unwrap().0);
+        assert!(read("infra/images/Dockerfile").contains(&image), "{image}");
+    }
+
+    #[test]
+    fn a_version_is_seen_whole() {
+        assert!(names_the_version(&format!("a-{VERSION}.jar")));
+        assert!(names_the_version(&format!("Version {VERSION}.")));
+        assert!(!names_the_version(&format!("1{VERSION}")));
+        assert!(!names_the_version(&format!("{VERSION}.2")));
+        assert!(!names_the_version(&format!("{VERSION}7")));
+    }
 }

@@ -55,7 +55,7 @@ public class CosmosLocalContainer extends GenericContainer<CosmosLocalContainer>
      * The image that the repository's {@code infra/images/Dockerfile} builds as {@code cosmos-local}. It is in no registry: build
      * it first, or name a copy in a registry of your own.
      */
-    public static final DockerImageName DEFAULT_IMAGE = DockerImageName.parse("cosmosflink-local-account:0.1.0");
+    public static final DockerImageName DEFAULT_IMAGE = DockerImageName.parse("cosmosflink-local-account");
 
     /** The port within the container. */
     public static final int PORT = 8081;

@@ -11,7 +11,7 @@ use crate::demo::{self, Choice};
 use crate::docker;
 use crate::leaks;
 use crate::mistakes;
-use crate::process::run as run_command;
+use crate::process::{output, run as run_command};
 use crate::root;
 use crate::savepoints::{self, Handover};
 use crate::sdks;
@@ -117,6 +117,21 @@ const CHECKS: &[Step] = &[
             "warnings",
         ];
         cargo(&to_clippy)
+    }),
+    ("dependencies", || {
+        if output(Command::new("cargo").args(["deny", "--version"])).is_err() {
+            return Err(Skipped("there is no cargo-deny (cargo install cargo-deny --locked)").into());
+        }
+        // Not the advisories: their database comes over the network.
+        cargo(&[
+            "deny",
+            "--locked",
+            "--workspace",
+            "check",
+            "licenses",
+            "bans",
+            "sources",
+        ])
     }),
     ("Rust tests", rust_tests),
     ("Java tests", || {
@@ -243,7 +258,7 @@ pub fn run(options: &Options) -> Result<()> {
         // Maven's repository does not bear two processes.
         if !matches!(
             *name,
-            "preflight" | "format" | "shipped library" | "lints" | "Rust tests"
+            "preflight" | "format" | "shipped library" | "lints" | "dependencies" | "Rust tests"
         ) {
             if let Some(ahead) = ahead.take() {
                 let _ = ahead.join();

@@ -1,18 +1,10 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Core.Role
+import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, Finality, NativeCore, OptionText}
 
 import scala.jdk.CollectionConverters.*
-
-/** Which options must be there. */
-enum Role:
-  case Connection, Source, Sink, Job
-
-  private[scaladsl] def core: Core.Role = this match
-    case Connection => Core.Role.CONNECTION
-    case Source => Core.Role.SOURCE
-    case Sink => Core.Role.SINK
-    case Job => Core.Role.JOB
 
 /** Options of a source, a sink or a job: a flat map with the names of `docs/configuration.md`. What is secret never shows in
   * `toString`. The core checks the values and knows the defaults; [[validated]] is the only place that fills them in.
@@ -38,11 +30,11 @@ final case class CosmosDBOptions(values: Map[String, String]):
     require(name).flatMap: value =>
       value.toLongOption.toRight(CosmosDBOptions.config(s"option '$name' is '$value', not a whole number"))
 
-  /** Checked by the core, with its defaults filled in; `Left` of [[CosmosError.Config]] when an option is unknown, missing or wrong. */
+  /** Checked by the core, with its defaults filled in; a [[CosmosError]] of kind CONFIG when an option is unknown, missing or wrong. */
   def validated(role: Role): Either[CosmosError, CosmosDBOptions] = validated(NativeCore.get(), role)
 
   private[scaladsl] def validated(core: Core, role: Role): Either[CosmosError, CosmosDBOptions] =
-    CosmosError.attempt(CosmosDBOptions.of(core.validateOptions(role.core, values.asJava)))
+    CosmosError.attempt(CosmosDBOptions.of(core.validateOptions(role, values.asJava)))
 
   /** Like [[validated]], for a task or the enumerator: a wrong option ends the job for good, because it is the same after a restart. */
   private[scaladsl] def validatedOnCluster(core: Core, role: Role): CosmosDBOptions =
@@ -76,7 +68,7 @@ object CosmosDBOptions:
   def apply(options: (String, String)*): CosmosDBOptions = CosmosDBOptions(options.toMap)
 
   /** Options from a job's arguments and environment. An argument is named by option (`cosmos.database`) or by variable (`COSMOS_DB`) and
-    * goes before the environment. `Left` of [[CosmosError.Config]] for an unknown argument or a bad value.
+    * goes before the environment. `Left` of kind CONFIG for an unknown argument or a bad value.
     */
   def resolve(arguments: Map[String, String], environment: Map[String, String]): Either[CosmosError, CosmosDBOptions] =
     CosmosError.attempt(of(NativeCore.get().resolveOptions(arguments.asJava, environment.asJava)))
@@ -84,7 +76,7 @@ object CosmosDBOptions:
   private[scaladsl] def of(values: java.util.Map[String, String]): CosmosDBOptions =
     CosmosDBOptions(values.asScala.toMap)
 
-  private def config(message: String): CosmosError = CosmosError.Config(CosmosError.Detail(message))
+  private def config(message: String): CosmosError = CosmosError(Kind.CONFIG, message)
 
   private def coreOf(core: Core.Provider): Option[Core] =
     try Some(core.get())

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.{Core, NativeCore}
 import org.apache.flink.api.connector.sink2.{StatefulSinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.AsyncSinkBase
@@ -40,7 +41,7 @@ final class CosmosDBSink[T] private (
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
     val core = Failures.core(this.core)
-    CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.Sink), states)
+    CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.SINK), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
     CosmosDBWriterStateSerializer()
@@ -74,7 +75,7 @@ object CosmosDBSink:
       write: T => Write[D],
       core: Core.Provider
   ): CosmosDBSink[T] =
-    (options + ("cosmos.container" -> container)).validatedIfPossible(core, Role.Sink) match
+    (options + ("cosmos.container" -> container)).validatedIfPossible(core, Role.SINK) match
       case Right(checked) => new CosmosDBSink(checked, converter(write), core)
       case Left(error) => throw error.toException
 

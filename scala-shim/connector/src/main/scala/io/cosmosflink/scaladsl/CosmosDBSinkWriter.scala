@@ -196,7 +196,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     if batch.open == 0 && !batch.failed then batch.handler.complete()
 
   private def failed(entry: CosmosDBRequestEntry, outcome: Outcome, error: CosmosError): Exception =
-    val CosmosError.Detail(why, status, subStatus, activityId) = error.detail
+    import error.{activityId, message as why, status, subStatus}
     val operation = entry.operation
     val which = s"id '${RecordFailures.shortened(operation.id)}'"
     val key = s"partition key ${RecordFailures.shortened(operation.partitionKey)}"

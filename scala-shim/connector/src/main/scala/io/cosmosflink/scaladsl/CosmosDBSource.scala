@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.{Core, NativeCore, RecordView}
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
@@ -93,7 +94,7 @@ final class CosmosDBSource[T] private[scaladsl] (
     val core = Failures.core(this.core)
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
-  private def validated(core: Core) = options.validatedOnCluster(core, Role.Source)
+  private def validated(core: Core) = options.validatedOnCluster(core, Role.SOURCE)
 
   override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(core)
 
@@ -152,7 +153,7 @@ object CosmosDBSource:
       case StartFrom.Now => List("source.start" -> "now")
       case StartFrom.At(time) => List("source.start" -> time.toString)
     val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin*)
-    all.validatedIfPossible(core, Role.Source) match
+    all.validatedIfPossible(core, Role.SOURCE) match
       case Right(checked) => new CosmosDBSource(checked, reader, eventTime, FlinkType[T].info, core)
       case Left(error) => throw error.toException
 

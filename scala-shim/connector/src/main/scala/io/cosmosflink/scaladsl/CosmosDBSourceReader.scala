@@ -182,7 +182,7 @@ private[scaladsl] object DecodePolicy:
       .find(_.toString.equalsIgnoreCase(name))
       .getOrElse:
         val message = s"option '$option' is '$name'; this connector knows fail, skip and raw"
-        throw CosmosError.Config(CosmosError.Detail(message)).toException
+        throw CosmosError(CosmosException.Kind.CONFIG, message).toException
 
 /** Emits a page in one go and only then moves the split: a checkpoint never falls inside a page, which may read differently the next time. */
 final private[scaladsl] class PageEmitter[T](

@@ -22,7 +22,5 @@ private[scaladsl] object WriteOutcome:
     case Outcome.Result.DEAD_LETTERED => DeadLettered(error(outcome))
     case Outcome.Result.FAILED => Failed(error(outcome))
 
-  private def error(outcome: Outcome): CosmosError = CosmosError(
-    outcome.kind,
-    CosmosError.Detail(outcome.message, outcome.status, outcome.subStatus, outcome.activityId)
-  )
+  private def error(outcome: Outcome): CosmosError =
+    CosmosError(outcome.kind, outcome.message, outcome.status, outcome.subStatus, outcome.activityId)

@@ -1,6 +1,8 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException
+import io.cosmosflink.core.CosmosException.Kind
 import org.apache.flink.util.InstantiationUtil
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
@@ -15,26 +17,27 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
       .map(o => (o.get("cosmos.database"), o.get("cosmos.endpoint"))) shouldBe
       Right((Some("a"), Some("https://a.example/")))
 
-  test("what is wrong is a value of its class"):
+  test("what is wrong is a value of its kind"):
     CosmosDBOptions.resolve(Map("cosmos.databse" -> "a"), Map.empty) match
-      case Left(CosmosError.Config(detail)) => detail.message should include("cosmos.databse")
+      case Left(CosmosError(Kind.CONFIG, message)) => message should include("cosmos.databse")
       case other => fail(s"$other")
-    CosmosDBOptions("cosmos.database" -> "a").validated(Role.Sink) match
-      case Left(CosmosError.Config(detail)) => detail.message should include("cosmos.endpoint")
+    CosmosDBOptions("cosmos.database" -> "a").validated(Role.SINK) match
+      case Left(CosmosError(Kind.CONFIG, message)) => message should include("cosmos.endpoint")
       case other => fail(s"$other")
     CosmosDBOptions.empty.require("a").left.map(_.message) shouldBe Left("option 'a' has no value; set it")
     CosmosDBOptions("a" -> "x").number("a").left.map(_.message) shouldBe Left("option 'a' is 'x', not a whole number")
 
   test("every kind of failure keeps its kind, in both directions"):
-    CosmosException.Kind.values.foreach: kind =>
-      val error = CosmosError(kind, CosmosError.Detail("m", 429, 3, "act"))
-      error.kind shouldBe kind
+    Kind.values.foreach: kind =>
+      val error = CosmosError(kind, "m", 429, 3, "act")
       CosmosError.of(error.toException) shouldBe error
+      CosmosError.attempt(throw error.toException) shouldBe Left(error)
+    an[IllegalStateException] should be thrownBy CosmosError.attempt(throw IllegalStateException("somebody else's"))
 
   test("defaults come from the core alone"):
     val options = CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret) +
       ("cosmos.database" -> "d") + ("cosmos.container" -> "c")
-    options.validated(Role.Sink).flatMap(_.number("sink.max-batch-size")).isRight shouldBe true
+    options.validated(Role.SINK).flatMap(_.number("sink.max-batch-size")).isRight shouldBe true
     options.number("sink.max-batch-size").isLeft shouldBe true
 
   test("what is not in the option table may be a secret, misspelt or by its variable, and is not shown"):
@@ -66,7 +69,7 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
     val options =
       CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret, "cosmos.database" -> "d")
     val thrown = the[CosmosException] thrownBy CosmosDBSource.raw(options + ("source.page-size" -> "-1"), "orders")
-    thrown.kind shouldBe CosmosException.Kind.CONFIG
+    thrown.kind shouldBe Kind.CONFIG
     thrown.getMessage should include("source.page-size")
 
   test("without a library at the client the cluster checks the options"):

@@ -1,14 +1,8 @@
 package io.cosmosflink.scaladsl.jobs
 
-import io.cosmosflink.scaladsl.{
-  ChangeRecord,
-  CosmosDBOptions,
-  CosmosDBSink,
-  CosmosDBSource,
-  CosmosError,
-  Document,
-  Role
-}
+import io.cosmosflink.core.Core.Role
+import io.cosmosflink.core.CosmosException.Kind
+import io.cosmosflink.scaladsl.{ChangeRecord, CosmosDBOptions, CosmosDBSink, CosmosDBSource, CosmosError, Document}
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.configuration.{
   CheckpointingOptions,
@@ -101,7 +95,7 @@ object JobSettings:
     for
       parsed <- parse(arguments)
       resolved <- CosmosDBOptions.resolve(parsed, environment)
-      options <- resolved.validated(Role.Job)
+      options <- resolved.validated(Role.JOB)
       settings <- of(options)
     yield settings
 
@@ -153,4 +147,4 @@ object JobSettings:
   private def config[A](check: String => Either[String, A])(text: String): Either[CosmosError, A] =
     check(text).left.map(mistake)
 
-  private def mistake(message: String): CosmosError = CosmosError.Config(CosmosError.Detail(message))
+  private def mistake(message: String): CosmosError = CosmosError(Kind.CONFIG, message)

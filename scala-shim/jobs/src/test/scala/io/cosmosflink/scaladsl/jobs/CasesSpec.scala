@@ -1,7 +1,8 @@
 package io.cosmosflink.scaladsl.jobs
 
+import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.Operation
-import io.cosmosflink.scaladsl.{ChangeKind, ChangeRecord, CosmosDBOptions, Document, Json, KeyPart, PartitionKey, Role}
+import io.cosmosflink.scaladsl.{ChangeKind, ChangeRecord, CosmosDBOptions, Document, Json, KeyPart, PartitionKey}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.util.ProcessFunctionTestHarnesses
 import org.scalatest.EitherValues
@@ -54,7 +55,7 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
         settings.value.name.getOrElse("own") shouldBe theCase.text("jobName")
 
   cases("defaults.json"): theCase =>
-    val role = Role.valueOf(theCase.text("role").capitalize)
+    val role = Role.valueOf(theCase.text("role").toUpperCase)
     CosmosDBOptions(theCase.field("given").entries).validated(role).value.values shouldBe
       theCase.field("options").entries
 

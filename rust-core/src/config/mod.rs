@@ -1,0 +1,572 @@
+//! The options: one table, parsed and validated once. Both shims, the jobs and the documentation read this table.
+
+mod job_options;
+mod options;
+mod table;
+mod validation;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
+use url::Url;
+
+use self::validation::{authority_host, missing, parse_start};
+use crate::error::{CoreError, Result};
+
+pub use self::table::{encode_table, markdown, spec, table, Group, OptionSpec, Type};
+pub use self::validation::{resolve, validate};
+
+/// A value that never shows itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the value as it is.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The value itself, for the one place that signs with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A secret that is given, or the file that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretSource {
+    /// Given in the options.
+    Value(Secret),
+    /// The path of its file, on the process that connects.
+    File(String),
+}
+
+impl SecretSource {
+    /// The secret, read from its file now. White space around it is dropped.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Config`], with `option`, where the file cannot be read or is empty.
+    pub fn resolve(&self, option: &str) -> Result<Secret> {
+        match self {
+            SecretSource::Value(secret) => Ok(secret.clone()),
+            SecretSource::File(path) => {
+                let text = std::fs::read_to_string(Path::new(path)).map_err(|e| {
+                    CoreError::config(format!(
+                        "{option}: cannot read '{path}': {e}; give a file that this process can read"
+                    ))
+                })?;
+                match text.trim() {
+                    "" => Err(CoreError::config(format!(
+                        "{option}: '{path}' is empty; it must hold the secret alone"
+                    ))),
+                    value => Ok(Secret::new(value)),
+                }
+            }
+        }
+    }
+}
+
+/// How requests are signed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Auth {
+    /// With the account key.
+    Key(SecretSource),
+    /// With tokens for an application of Entra ID that has a secret.
+    ClientSecret {
+        /// The application's tenant.
+        tenant_id: String,
+        /// The application.
+        client_id: String,
+        /// Its secret.
+        secret: SecretSource,
+    },
+    /// With tokens for the machine's identity.
+    ManagedIdentity {
+        /// A user-assigned one; `None`: the system's.
+        client_id: Option<String>,
+    },
+    /// With tokens for the workload's identity; what is `None`, the process's variables say.
+    WorkloadIdentity {
+        /// The application's tenant.
+        tenant_id: Option<String>,
+        /// The application.
+        client_id: Option<String>,
+        /// File of the federated token.
+        token_file: Option<String>,
+    },
+    /// With tokens of the developer's own command-line tools.
+    DeveloperTools,
+}
+
+/// Which proxy requests go through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Proxy {
+    /// None, also where the process names one.
+    None,
+    /// What HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the process say.
+    Environment,
+    /// This one.
+    Url(Url),
+}
+
+/// What identifies an account: handles with the same identity share one driver and its connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountConfig {
+    /// The account's own address; its regions are found through it.
+    pub endpoint: Url,
+    /// How requests are signed.
+    pub auth: Auth,
+    /// What Entra ID tokens are asked for, such as `https://cosmos.azure.com`, without a slash at the end.
+    pub audience: String,
+    /// Entra ID's own host; `None` leaves it to `AZURE_AUTHORITY_HOST` of the process, which a cluster may set for its workloads.
+    pub authority_host: Option<Url>,
+    /// In order; empty: the account's own order.
+    pub preferred_regions: Vec<String>,
+    /// Regions that no request goes to unless no other is left.
+    pub excluded_regions: Vec<String>,
+    /// Bounds each attempt that the driver makes, as it bounds a request as a whole.
+    pub request_timeout: Duration,
+    /// Bounds the making of one connection.
+    pub connect_timeout: Duration,
+    /// Which proxy requests go through.
+    pub proxy: Proxy,
+    /// PEM file of authorities that are trusted besides the system's.
+    pub ca_file: Option<String>,
+    /// Whether HTTP/2 may be used.
+    pub http2: bool,
+    /// How often the driver sends a request to another region after a region failed.
+    pub failover_retries: u32,
+    /// When a look-up of metadata is sent to a second region too; `None` never.
+    pub hedging_threshold: Option<Duration>,
+    /// Look-ups of metadata that may be with two regions at once.
+    pub hedging_concurrency: usize,
+}
+
+/// Where a new split begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest change that the container still has.
+    Beginning,
+    /// With the changes after the first look.
+    Now,
+    /// Epoch milliseconds; the service counts whole seconds.
+    PointInTime(i64),
+}
+
+/// What becomes of a document that cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDecodeError {
+    /// The job fails.
+    Fail,
+    /// Count it and leave it out.
+    Skip,
+    /// Count it and hand it over, marked.
+    Raw,
+}
+
+/// What becomes of an operation that the service refuses for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureMode {
+    /// The job fails.
+    Fail,
+    /// It is counted and left out.
+    Skip,
+    /// It is stored in the dead-letter container.
+    DeadLetter,
+}
+
+/// How long, how often and at what pace something is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Attempts for one operation, the first included. Throttled ones do not count.
+    pub max_attempts: u32,
+    /// The first wait; it doubles with jitter.
+    pub backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+    /// Time after the first failure at which it counts as failed. Throttling does not count.
+    pub deadline: Duration,
+    /// `None`: throttling is waited out.
+    pub throttled_deadline: Option<Duration>,
+}
+
+/// All options of one handle, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The account and how it is reached.
+    pub account: AccountConfig,
+    /// The database.
+    pub database: String,
+    /// The source's or the sink's container; empty for a handle that has none.
+    pub container: String,
+    /// Of reads.
+    pub consistency: ReadConsistencyStrategy,
+    /// Bounds one request, all that the driver does for it included.
+    pub request_timeout: Duration,
+    /// `None` sends no level.
+    pub priority: Option<PriorityLevel>,
+    /// `None` sends no bucket.
+    pub throughput_bucket: Option<u32>,
+    /// Requests in flight of one reader or one writer.
+    pub max_concurrency: usize,
+    /// How failures are tried again.
+    pub retry: RetryConfig,
+    /// Where a split without a state begins.
+    pub start: Start,
+    /// Most documents in one page.
+    pub page_size: u32,
+    /// Bytes of pages that one reader holds ahead of the job.
+    pub prefetch_bytes: u64,
+    /// Longest pause between two looks at a feed range that has been read to its end.
+    pub poll_interval: Duration,
+    /// Pause after a look that found changes.
+    pub min_poll_interval: Duration,
+    /// What becomes of a document that cannot be decoded.
+    pub on_decode_error: OnDecodeError,
+    /// Whether operations travel in bulk requests.
+    pub bulk: bool,
+    /// Most operations in one bulk request.
+    pub max_operations: usize,
+    /// Most bytes in one bulk request; an operation that is larger goes alone.
+    pub max_request_bytes: usize,
+    /// Bulk requests in flight for one physical partition.
+    pub partition_concurrency: usize,
+    /// First pause before bulk requests are tried again where the service does not take them.
+    pub bulk_probe_interval: Duration,
+    /// What becomes of an operation that is refused for good.
+    pub failure_mode: FailureMode,
+    /// Where refused operations are stored with [`FailureMode::DeadLetter`]; else it may be empty.
+    pub dead_letter_container: String,
+}
+
+/// What the options are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Neither reads nor writes a container.
+    Connection,
+    /// A source.
+    Source,
+    /// A sink.
+    Sink,
+    /// A job of the demo, before it builds its sources and sinks.
+    Job,
+}
+
+impl Role {
+    /// The role of a number that crosses the boundary.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Config`] for a number that is none.
+    pub fn from_number(n: i32) -> Result<Role> {
+        Ok(match n {
+            0 => Role::Connection,
+            1 => Role::Source,
+            2 => Role::Sink,
+            3 => Role::Job,
+            _ => {
+                return Err(CoreError::config(format!(
+                    "role {n} is unknown; 0 connection, 1 source, 2 sink, 3 job"
+                )))
+            }
+        })
+    }
+}
+
+fn auth(options: &BTreeMap<String, String>) -> Result<Auth> {
+    let text = |name: &str| options.get(name).cloned();
+    let need = |name: &str| text(name).ok_or_else(|| missing(name));
+    let secret = |value: &str, file: &str| match (text(value), text(file)) {
+        (Some(_), Some(_)) => Err(CoreError::config(format!(
+            "{value} and {file} are both set; keep one"
+        ))),
+        (Some(v), None) => Ok(SecretSource::Value(Secret::new(v))),
+        (None, Some(f)) => Ok(SecretSource::File(f)),
+        (None, None) => Err(CoreError::config(format!(
+            "neither {value} ({}) nor {file} ({}) is set; set one, or choose another cosmos.auth.type",
+            spec(value).map_or("", |o| o.variable),
+            spec(file).map_or("", |o| o.variable)
+        ))),
+    };
+    Ok(
+        match options.get("cosmos.auth.type").map_or("key", String::as_str) {
+            "client-secret" => Auth::ClientSecret {
+                tenant_id: need("cosmos.auth.tenant-id")?,
+                client_id: need("cosmos.auth.client-id")?,
+                secret: secret("cosmos.auth.client-secret", "cosmos.auth.client-secret-file")?,
+            },
+            "managed-identity" => Auth::ManagedIdentity {
+                client_id: text("cosmos.auth.client-id"),
+            },
+            "workload-identity" => Auth::WorkloadIdentity {
+                tenant_id: text("cosmos.auth.tenant-id"),
+                client_id: text("cosmos.auth.client-id"),
+                token_file: text("cosmos.auth.token-file"),
+            },
+            "developer-tools" => Auth::DeveloperTools,
+            _ => Auth::Key(secret("cosmos.auth.key", "cosmos.auth.key-file")?),
+        },
+    )
+}
+
+impl Config {
+    /// Validates `given` for `role` and types it.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Config`], with the option and its value.
+    pub fn parse(role: Role, given: &[(String, String)]) -> Result<Config> {
+        let options = validate(role, given)?;
+        let text = |name: &str| options.get(name).cloned().unwrap_or_default();
+        let number = |name: &str| -> u64 { text(name).parse().unwrap_or(0) };
+        let millis = |name: &str| Duration::from_millis(number(name));
+        let list = |name: &str| -> Vec<String> {
+            let names = text(name);
+            let names = names.split(',').map(str::trim).filter(|r| !r.is_empty());
+            names.map(str::to_owned).collect()
+        };
+        let endpoint = Url::parse(&text("cosmos.endpoint"))
+            .map_err(|e| CoreError::config(format!("cosmos.endpoint: {e}")))?;
+        Ok(Config {
+            account: AccountConfig {
+                endpoint,
+                auth: auth(&options)?,
+                audience: text("cosmos.auth.audience").trim_end_matches('/').to_owned(),
+                authority_host: authority_host(&options)?,
+                preferred_regions: list("cosmos.preferred-regions"),
+                excluded_regions: list("cosmos.excluded-regions"),
+                request_timeout: millis("cosmos.request-timeout-ms"),
+                connect_timeout: millis("cosmos.connect-timeout-ms"),
+                proxy: match text("cosmos.proxy").as_str() {
+                    "none" => Proxy::None,
+                    "environment" => Proxy::Environment,
+                    url => Proxy::Url(
+                        Url::parse(url).map_err(|e| CoreError::config(format!("cosmos.proxy: {e}")))?,
+                    ),
+                },
+                ca_file: options.get("cosmos.tls.ca-file").cloned(),
+                http2: text("cosmos.http2") == "true",
+                failover_retries: number("cosmos.failover.max-retries") as u32,
+                hedging_threshold: Some(millis("cosmos.hedging.threshold-ms")).filter(|t| !t.is_zero()),
+                hedging_concurrency: number("cosmos.hedging.max-concurrency") as usize,
+            },
+            priority: match text("cosmos.priority-level").as_str() {
+                "high" => Some(PriorityLevel::High),
+                "low" => Some(PriorityLevel::Low),
+                _ => None,
+            },
+            throughput_bucket: Some(number("cosmos.throughput-bucket") as u32).filter(|b| *b > 0),
+            database: text("cosmos.database"),
+            container: text("cosmos.container"),
+            consistency: match text("cosmos.consistency").as_str() {
+                "eventual" => ReadConsistencyStrategy::Eventual,
+                "session" => ReadConsistencyStrategy::Session,
+                "latest-committed" => ReadConsistencyStrategy::LatestCommitted,
+                "global-strong" => ReadConsistencyStrategy::GlobalStrong,
+                _ => ReadConsistencyStrategy::Default,
+            },
+            request_timeout: millis("cosmos.request-timeout-ms"),
+            max_concurrency: number("cosmos.max-concurrency") as usize,
+            retry: RetryConfig {
+                max_attempts: number("cosmos.retry.max-attempts") as u32,
+                backoff: millis("cosmos.retry.backoff-ms"),
+                max_backoff: millis("cosmos.retry.max-backoff-ms"),
+                deadline: millis("cosmos.retry.deadline-ms"),
+                throttled_deadline: Some(millis("cosmos.retry.throttled-deadline-ms"))
+                    .filter(|d| !d.is_zero()),
+            },
+            start: parse_start(&text("source.start")).map_err(CoreError::config)?,
+            page_size: number("source.page-size") as u32,
+            prefetch_bytes: number("source.prefetch-bytes"),
+            poll_interval: millis("source.poll-interval-ms"),
+            min_poll_interval: millis("source.min-poll-interval-ms"),
+            on_decode_error: match text("source.on-decode-error").as_str() {
+                "skip" => OnDecodeError::Skip,
+                "raw" => OnDecodeError::Raw,
+                _ => OnDecodeError::Fail,
+            },
+            bulk: text("sink.bulk") == "true",
+            max_operations: number("sink.max-operations-per-request") as usize,
+            max_request_bytes: number("sink.max-request-bytes") as usize,
+            partition_concurrency: number("sink.partition-concurrency") as usize,
+            bulk_probe_interval: Duration::from_millis(number("sink.bulk-probe-interval-ms")),
+            failure_mode: match text("sink.failure-mode").as_str() {
+                "skip" => FailureMode::Skip,
+                "dead-letter" => FailureMode::DeadLetter,
+                _ => FailureMode::Fail,
+            },
+            dead_letter_container: text("sink.dead-letter-container"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::options::MIB;
+    use super::validation::check_value;
+    use super::*;
+    use crate::error::Kind;
+
+    fn pairs(p: &[(&str, &str)]) -> Vec<(String, String)> {
+        p.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+    }
+
+    const BASE: &[(&str, &str)] = &[
+        ("cosmos.endpoint", "https://a.documents.azure.com:443/"),
+        ("cosmos.database", "orders"),
+        ("cosmos.container", "c"),
+        ("cosmos.auth.key", "c2VjcmV0"),
+    ];
+
+    fn with(extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all = pairs(BASE);
+        all.retain(|(k, _)| !extra.iter().any(|(e, _)| e == k));
+        all.extend(pairs(extra));
+        all
+    }
+
+    #[test]
+    fn defaults_are_filled_and_typed() {
+        let config = Config::parse(Role::Source, &with(&[])).unwrap();
+        assert_eq!(config.prefetch_bytes, 64 * MIB);
+        assert_eq!(config.start, Start::Beginning);
+        assert_eq!(config.retry.backoff, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn every_default_satisfies_its_own_type_and_names_are_unique() {
+        let mut names = std::collections::HashSet::new();
+        let mut variables = std::collections::HashSet::new();
+        for o in table() {
+            assert!(names.insert(o.name), "{} twice", o.name);
+            assert!(
+                o.variable.is_empty() || variables.insert(o.variable),
+                "{} twice",
+                o.variable
+            );
+            if !o.default.is_empty() {
+                check_value(o, o.default).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_name_key_and_value() {
+        for (extra, expected) in [
+            (("cosmos.endpoint", "ftp://x"), "ftp://x"),
+            (("cosmos.endpoint", "https://user:pw@x/"), "password"),
+            (("source.page-size", "0"), "'0'"),
+            (("source.start", "yesterday"), "'yesterday'"),
+            (("sink.bulk", "yes"), "'yes'"),
+            (("cosmos.pagesize", "1"), "cosmos.pagesize"),
+            (("cosmos.auth.type", "password"), "'password'"),
+            (("cosmos.auth.authority-host", "http://login.example"), "https"),
+            (("cosmos.proxy", "sometimes"), "'sometimes'"),
+            (("cosmos.proxy", "http://user:pw@proxy:3128"), "password"),
+            (("cosmos.throughput-bucket", "6"), "'6'"),
+            (
+                ("cosmos.retry.backoff-ms", "60000"),
+                "cosmos.retry.max-backoff-ms",
+            ),
+        ] {
+            let error = Config::parse(Role::Source, &with(&[extra])).unwrap_err();
+            assert_eq!(error.kind, Kind::Config);
+            assert!(
+                error.message.contains(expected) && error.message.contains(extra.0),
+                "{extra:?}: {error}"
+            );
+        }
+        let error = Config::parse(Role::Source, &pairs(&BASE[1..])).unwrap_err();
+        assert!(
+            error.message.contains("cosmos.endpoint") && error.message.contains("COSMOS_URI"),
+            "{error}"
+        );
+        let error = Config::parse(Role::Sink, &with(&[("sink.failure-mode", "dead-letter")])).unwrap_err();
+        assert!(error.message.contains("sink.dead-letter-container"), "{error}");
+    }
+
+    #[test]
+    fn a_key_never_shows() {
+        let config = Config::parse(Role::Source, &with(&[("cosmos.auth.key", "VerySecret")])).unwrap();
+        assert!(!format!("{config:?}").contains("VerySecret"));
+        let error = Config::parse(Role::Source, &with(&[("cosmos.auth.key", "")])).unwrap_err();
+        assert!(error.message.contains("cosmos.auth.key"));
+    }
+
+    #[test]
+    fn arguments_go_before_the_environment_and_unknown_ones_are_refused() {
+        let env = pairs(&[
+            ("COSMOS_URI", "https://env/"),
+            ("HOME", "/h"),
+            ("COSMOS_KEY", "k"),
+            ("COSMOS_DB", ""),
+        ]);
+        let out = resolve(
+            &pairs(&[("COSMOS_URI", "https://arg/"), ("cosmos.auth.key-file", "/f")]),
+            &env,
+        )
+        .unwrap();
+        assert_eq!(out["cosmos.endpoint"], "https://arg/");
+        assert_eq!(out["cosmos.auth.key-file"], "/f");
+        assert!(!out.contains_key("cosmos.auth.key") && !out.contains_key("cosmos.database"));
+        let error = resolve(&pairs(&[("cosmos.endpont", "x")]), &[]).unwrap_err();
+        assert!(error.message.contains("cosmos.endpoint"), "{error}");
+    }
+
+    #[test]
+    fn a_key_file_is_read_trimmed_and_missing_ones_are_named() {
+        let path = std::env::temp_dir().join(format!("cosmosflink-key-{}", std::process::id()));
+        std::fs::write(&path, " a2V5 \n").unwrap();
+        let source = SecretSource::File(path.to_str().unwrap().to_owned());
+        assert_eq!(source.resolve("cosmos.auth.key-file").unwrap().expose(), "a2V5");
+        std::fs::remove_file(&path).unwrap();
+        let error = source.resolve("cosmos.auth.key-file").unwrap_err();
+        assert!(error.message.contains("cosmosflink-key-"), "{error}");
+    }
+
+    #[test]
+    fn a_poll_interval_that_is_set_is_each_pause() {
+        let pauses = |extra: &[(&str, &str)]| {
+            let filled = validate(Role::Source, &with(extra)).unwrap();
+            // What was filled in once is given again by the shims.
+            let config = Config::parse(Role::Source, &filled.into_iter().collect::<Vec<_>>()).unwrap();
+            (
+                config.min_poll_interval.as_millis(),
+                config.poll_interval.as_millis(),
+            )
+        };
+        let (poll, min) = ("source.poll-interval-ms", "source.min-poll-interval-ms");
+        assert_eq!(pauses(&[]), (50, 1000));
+        assert_eq!(pauses(&[(poll, "5000")]), (5000, 5000));
+        assert_eq!(pauses(&[(poll, "5000"), (min, "20")]), (20, 5000));
+        assert_eq!(pauses(&[(min, "20")]), (20, 1000));
+        let error = Config::parse(Role::Source, &with(&[(min, "2000")])).unwrap_err();
+        assert!(
+            error.message.contains(min) && error.message.contains(poll),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_point_in_time_is_read() {
+        let config = Config::parse(Role::Source, &with(&[("source.start", "2026-01-02T03:04:05Z")])).unwrap();
+        assert_eq!(config.start, Start::PointInTime(1_767_323_045_000));
+    }
+
+    #[test]
+    fn the_documentation_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            text == markdown(),
+            "docs/configuration.md differs from the table; write it anew with the example `configuration`"
+        );
+    }
+}

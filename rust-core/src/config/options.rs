@@ -1,0 +1,82 @@
+//! The connector's options: a row each. A new option is a row here, a field of [`super::Config`] and the place that uses it; the shims'
+//! builders, the messages about mistakes and `docs/configuration.md` follow from the row.
+
+use super::table::Group::{Connection as C, Sink as K, Source as S};
+use super::table::{opt, required, secret, OptionSpec, Type};
+
+const AUTH_TYPES: &[&str] = &[
+    "key",
+    "client-secret",
+    "managed-identity",
+    "workload-identity",
+    "developer-tools",
+];
+const CONSISTENCY: &[&str] = &[
+    "default",
+    "eventual",
+    "session",
+    "latest-committed",
+    "global-strong",
+];
+const PRIORITY_LEVELS: &[&str] = &["default", "high", "low"];
+const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
+const ON_DECODE_ERROR: &[&str] = &["fail", "skip", "raw"];
+/// Bytes.
+pub(super) const MIB: u64 = 1024 * 1024;
+
+/// What a source, a sink and their connection take.
+#[rustfmt::skip]
+pub(super) const CONNECTOR: &[OptionSpec] = &[
+    required(opt(C, "cosmos.endpoint", "COSMOS_URI", Type::Url, "", "Account endpoint, such as https://ACCOUNT.documents.azure.com:443/. Plain http only for this host, or the host that AZURE_COSMOS_EMULATOR_HOST names.")),
+    required(opt(C, "cosmos.database", "COSMOS_DB", Type::Text, "", "Database.")),
+    opt(C, "cosmos.container", "", Type::Text, "", "Container of the source or of the sink. The jobs set it from the job.*-container options."),
+    opt(C, "cosmos.auth.type", "COSMOS_AUTH", Type::Choice(AUTH_TYPES), "key", "How to sign requests: with the account key, or with Entra ID as a client secret, managed identity, workload identity or the developer's own tools."),
+    secret(opt(C, "cosmos.auth.key", "COSMOS_KEY", Type::Text, "", "Account key. Prefer cosmos.auth.key-file: the value then stays out of the job graph.")),
+    opt(C, "cosmos.auth.key-file", "COSMOS_KEY_FILE", Type::File, "", "File that holds the account key, on each process that connects. It is read again whenever a connection is opened, and by the enumerator when the key is refused."),
+    opt(C, "cosmos.auth.tenant-id", "AZURE_TENANT_ID", Type::Text, "", "Entra ID tenant, for client-secret and workload-identity."),
+    opt(C, "cosmos.auth.client-id", "AZURE_CLIENT_ID", Type::Text, "", "Entra ID application, or the user-assigned managed identity."),
+    secret(opt(C, "cosmos.auth.client-secret", "AZURE_CLIENT_SECRET", Type::Text, "", "Secret of the Entra ID application.")),
+    opt(C, "cosmos.auth.client-secret-file", "AZURE_CLIENT_SECRET_FILE", Type::File, "", "File that holds the secret of the Entra ID application, on each process that connects. It is read again whenever a connection is opened, and by every reader and writer when no token can be had with the secret."),
+    opt(C, "cosmos.auth.token-file", "AZURE_FEDERATED_TOKEN_FILE", Type::File, "", "Federated token of workload-identity."),
+    opt(C, "cosmos.auth.audience", "COSMOS_AUDIENCE", Type::Url, "https://cosmos.azure.com", "What Entra ID tokens are asked for. Sovereign clouds have their own, such as https://cosmos.azure.us or https://cosmos.azure.cn."),
+    opt(C, "cosmos.auth.authority-host", "AZURE_AUTHORITY_HOST", Type::Url, "", "Entra ID's own host, https only, for client-secret and workload-identity. Sovereign clouds have their own, such as https://login.microsoftonline.us or https://login.chinacloudapi.cn. Empty: what the variable says in the process that connects, else https://login.microsoftonline.com."),
+    opt(C, "cosmos.preferred-regions", "COSMOS_PREFERRED_REGIONS", Type::Text, "", "Regions in order of preference, separated by commas. Empty: the account's own order."),
+    opt(C, "cosmos.excluded-regions", "COSMOS_EXCLUDED_REGIONS", Type::Text, "", "Regions that no request goes to, separated by commas, unless no other is left."),
+    opt(C, "cosmos.consistency", "COSMOS_CONSISTENCY", Type::Choice(CONSISTENCY), "default", "Read consistency strategy. default is the account's own."),
+    opt(C, "cosmos.request-timeout-ms", "COSMOS_REQUEST_TIMEOUT_MS", Type::Int(100, 600_000), "30000", "Longest time for one request, in milliseconds."),
+    opt(C, "cosmos.connect-timeout-ms", "COSMOS_CONNECT_TIMEOUT_MS", Type::Int(100, 6000), "5000", "Longest time for one connection to be made, in milliseconds."),
+    opt(C, "cosmos.proxy", "COSMOS_PROXY", Type::Proxy, "none", "The HTTP proxy for requests to the account, and for those to Entra ID of client-secret and workload-identity: none (also where the process has HTTPS_PROXY), the one that HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the process name (environment), or a URL without user and password. A managed identity is asked past any proxy; developer-tools follow their own settings."),
+    opt(C, "cosmos.tls.ca-file", "COSMOS_CA_FILE", Type::File, "", "PEM file of certificate authorities that these connections trust besides those of the system."),
+    opt(C, "cosmos.http2", "COSMOS_HTTP2", Type::Bool, "true", "Whether HTTP/2 may be used where the endpoint offers it. The account is always reached in gateway mode."),
+    opt(C, "cosmos.failover.max-retries", "COSMOS_FAILOVER_MAX_RETRIES", Type::Int(0, 100), "3", "How often one request is sent to another region after a region failed, before our own retries begin. 0 stays with the region, also while it fails."),
+    opt(C, "cosmos.hedging.threshold-ms", "COSMOS_HEDGING_THRESHOLD_MS", Type::Int(0, 60_000), "1000", "Time after which a look-up of metadata is also sent to a second region, in milliseconds; 0 never does. Pages and writes are never sent twice for speed."),
+    opt(C, "cosmos.hedging.max-concurrency", "COSMOS_HEDGING_MAX_CONCURRENCY", Type::Int(0, 1024), "32", "Look-ups of metadata that may be with two regions at once."),
+    opt(C, "cosmos.priority-level", "COSMOS_PRIORITY_LEVEL", Type::Choice(PRIORITY_LEVELS), "default", "Which requests the service throttles first, where the account has priority-based execution: low goes before high. default sends no level."),
+    opt(C, "cosmos.throughput-bucket", "COSMOS_THROUGHPUT_BUCKET", Type::Int(0, 5), "0", "Throughput bucket of the container that the requests count against, 1 to 5; 0 is none."),
+    opt(C, "cosmos.max-concurrency", "COSMOS_MAX_CONCURRENCY", Type::Int(1, 1024), "16", "Requests in flight of one reader or one writer."),
+    opt(C, "cosmos.retry.max-attempts", "COSMOS_MAX_RETRY_ATTEMPTS", Type::Int(1, 10_000), "100", "Attempts for one operation, the first included, before it counts as failed. Throttled ones do not count."),
+    opt(C, "cosmos.retry.backoff-ms", "COSMOS_BACKOFF_MS", Type::Int(1, 60_000), "50", "First wait before a retry, in milliseconds; it doubles with jitter. What the service asks for goes first."),
+    opt(C, "cosmos.retry.max-backoff-ms", "COSMOS_MAX_BACKOFF_MS", Type::Int(1, 600_000), "5000", "Longest wait between two attempts, in milliseconds."),
+    opt(C, "cosmos.retry.deadline-ms", "COSMOS_RETRY_DEADLINE_MS", Type::Int(100, 86_400_000), "120000", "Time after its first failure at which an operation that still cannot be carried out counts as failed, in milliseconds. Throttling does not count."),
+    opt(C, "cosmos.retry.throttled-deadline-ms", "COSMOS_THROTTLED_DEADLINE_MS", Type::Int(0, 86_400_000), "0", "Time after which an operation or a feed range that is throttled all the while counts as failed, in milliseconds; 0 waits for as long as it takes."),
+    opt(S, "source.start", "COSMOS_SOURCE_START", Type::Start, "beginning", "Where a job without a savepoint begins to read the change feed."),
+    opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
+    opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes that one reader allocates for pages ahead of the job. A page that is larger than all of it is read all the same."),
+    opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at a feed range that has been read to its end, in milliseconds. Where it is set, each pause is as long, unless source.min-poll-interval-ms is set too."),
+    opt(S, "source.min-poll-interval-ms", "COSMOS_SOURCE_MIN_POLL_INTERVAL_MS", Type::Int(10, 3_600_000), "50", "Pause after a look that found changes, in milliseconds; it doubles up to source.poll-interval-ms while there are none. Where only source.poll-interval-ms is set, it is that."),
+    opt(S, "source.on-decode-error", "COSMOS_SOURCE_ON_DECODE_ERROR", Type::Choice(ON_DECODE_ERROR), "fail", "What becomes of a document that cannot be decoded (bytes that are no UTF-8, an id that is no text, a deserializer that refuses it): fail the job, skip and count it, or hand it over raw."),
+    opt(S, "source.discovery-interval-ms", "COSMOS_SOURCE_DISCOVERY_INTERVAL_MS", Type::Int(0, 86_400_000), "60000", "Pause between two looks for new feed ranges, in milliseconds; 0 looks only once."),
+    opt(K, "sink.bulk", "COSMOS_SINK_BULK", Type::Bool, "true", "Whether operations travel in bulk requests by physical partition. false sends each alone."),
+    opt(K, "sink.max-operations-per-request", "COSMOS_SINK_MAX_OPERATIONS", Type::Int(1, 100), "100", "Most operations in one bulk request; the service takes 100."),
+    opt(K, "sink.max-request-bytes", "COSMOS_SINK_MAX_REQUEST_BYTES", Type::Int(1024, 2 * MIB), "220201", "Most bytes in one bulk request. An operation that is larger goes alone."),
+    opt(K, "sink.partition-concurrency", "COSMOS_SINK_PARTITION_CONCURRENCY", Type::Int(1, 64), "2", "Bulk requests in flight for one physical partition."),
+    opt(K, "sink.bulk-probe-interval-ms", "COSMOS_SINK_BULK_PROBE_INTERVAL_MS", Type::Int(100, 3_600_000), "10000", "Pause before bulk requests are tried again where the service does not take them, in milliseconds; it doubles up to 32 times as long."),
+    opt(K, "sink.failure-mode", "COSMOS_SINK_FAILURE_MODE", Type::Choice(FAILURE_MODES), "fail", "What becomes of an operation that the service refuses for good: fail the job, skip and count it, or store it in the dead-letter container."),
+    opt(K, "sink.dead-letter-container", "COSMOS_SINK_DEAD_LETTER_CONTAINER", Type::Text, "", "Container for refused operations, in the same database; its partition key path is /container, /id, /operation or /reason."),
+    opt(K, "sink.max-batch-size", "COSMOS_SINK_MAX_BATCH_SIZE", Type::Int(1, 100_000), "500", "Most records that the writer hands to the core at once."),
+    opt(K, "sink.max-in-flight-requests", "COSMOS_SINK_MAX_IN_FLIGHT", Type::Int(1, 10_000), "8", "Batches of the writer in flight. They should hold a full request for each physical partition."),
+    opt(K, "sink.max-buffered-requests", "COSMOS_SINK_MAX_BUFFERED", Type::Int(2, 10_000_000), "10000", "Records that the writer buffers before it holds the job back; more than sink.max-batch-size."),
+    opt(K, "sink.max-batch-bytes", "COSMOS_SINK_MAX_BATCH_BYTES", Type::Int(1024, (1 << 31) - 1), "5242880", "Most bytes that the writer hands to the core at once."),
+    opt(K, "sink.max-time-in-buffer-ms", "COSMOS_SINK_MAX_TIME_IN_BUFFER_MS", Type::Int(1, 3_600_000), "100", "Longest time that a record waits for its batch to fill, in milliseconds."),
+    opt(K, "sink.max-record-bytes", "COSMOS_SINK_MAX_RECORD_BYTES", Type::Int(1, 2 * MIB), "2097152", "Most bytes of one document; the service takes 2 MiB. A larger one takes the way of sink.failure-mode. It must not exceed sink.max-batch-bytes."),
+];

@@ -1,0 +1,232 @@
+//! What is given, checked against the table.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use super::table::{nearest, spec, table, OptionSpec, Type};
+use super::{auth, Role, Start};
+use crate::error::{CoreError, Result};
+
+/// Shows a value in a message unless it is secret.
+fn shown(spec: &OptionSpec, value: &str) -> String {
+    if spec.secret {
+        "the value given".to_owned()
+    } else {
+        format!("'{value}'")
+    }
+}
+
+/// The error for a value that is not what its option takes; `why` is empty, or a reason in brackets behind a space.
+fn wrong(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
+    CoreError::config(format!(
+        "{}: {} is not valid{why}; expected: {}",
+        spec.name,
+        shown(spec, value),
+        spec.kind
+    ))
+}
+
+fn check_url(spec: &OptionSpec, value: &str) -> Result<()> {
+    match Url::parse(value) {
+        Err(e) => Err(wrong(spec, value, &format!(" ({e})"))),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(wrong(spec, value, " (the scheme must be https or http)"))
+        }
+        Ok(url) if url.host_str().is_none() => Err(wrong(spec, value, " (there is no host)")),
+        // A password in a URL would end up in logs.
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Err(CoreError::config(format!(
+            "{}: a URL must not hold a user or a password",
+            spec.name
+        ))),
+        Ok(_) => Ok(()),
+    }
+}
+
+pub(super) fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
+    let wrong = |why: &str| Err(wrong(spec, value, why));
+    match spec.kind {
+        Type::Text | Type::File => {
+            if value.is_empty() {
+                return wrong(" (it is empty)");
+            }
+        }
+        Type::Url => check_url(spec, value)?,
+        Type::Proxy => {
+            if !matches!(value, "none" | "environment") {
+                check_url(spec, value)?;
+            }
+        }
+        Type::Bool => {
+            if !matches!(value, "true" | "false") {
+                return wrong("");
+            }
+        }
+        Type::Int(min, max) => match value.parse::<u64>() {
+            Ok(n) if (min..=max).contains(&n) => {}
+            _ => return wrong(""),
+        },
+        Type::Choice(words) => {
+            if !words.contains(&value) {
+                return wrong("");
+            }
+        }
+        Type::Start => {
+            parse_start(value).map_err(|why| {
+                CoreError::config(format!(
+                    "{}: '{value}' is not valid ({why}); expected: {}",
+                    spec.name, spec.kind
+                ))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
+    match value {
+        "beginning" => Ok(Start::Beginning),
+        "now" => Ok(Start::Now),
+        text => {
+            let time = azure_core::time::parse_rfc3339(text).map_err(|e| e.to_string())?;
+            Ok(Start::PointInTime(
+                (time.unix_timestamp_nanos() / 1_000_000) as i64,
+            ))
+        }
+    }
+}
+
+/// Options from a job's arguments and environment.
+///
+/// An argument's name is an option's name or its variable's; arguments go before the environment. Variables that
+/// belong to no option are left alone, arguments that belong to none are an error, so that a typing mistake shows.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`], with the option and its value.
+pub fn resolve(
+    arguments: &[(String, String)],
+    environment: &[(String, String)],
+) -> Result<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    for (name, value) in environment {
+        // An empty variable is how compose files say "not set".
+        if let Some(o) = table().find(|o| !o.variable.is_empty() && o.variable == name && !value.is_empty()) {
+            out.insert(o.name.to_owned(), value.clone());
+        }
+    }
+    // A key given as a file in the arguments replaces a key from the environment, and the other way round.
+    for pair in [
+        ["cosmos.auth.key", "cosmos.auth.key-file"],
+        ["cosmos.auth.client-secret", "cosmos.auth.client-secret-file"],
+    ] {
+        if arguments.iter().any(|(n, _)| {
+            pair.iter()
+                .any(|p| n == p || spec(p).is_some_and(|o| o.variable == n))
+        }) {
+            pair.iter().for_each(|p| drop(out.remove(*p)));
+        }
+    }
+    for (name, value) in arguments {
+        let o = table()
+            .find(|o| o.name == name || (!o.variable.is_empty() && o.variable == name))
+            .ok_or_else(|| {
+                CoreError::config(format!(
+                    "option '{name}' is unknown; did you mean '{}'? docs/configuration.md lists all",
+                    nearest(name)
+                ))
+            })?;
+        out.insert(o.name.to_owned(), value.clone());
+    }
+    for (name, value) in &out {
+        check_value(spec(name).expect("only names of the table were inserted"), value)?;
+    }
+    Ok(out)
+}
+
+/// Checks options against the table and fills in defaults. The role says which must be there.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`], with the option and its value.
+pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    for (name, value) in given {
+        let spec = spec(name).ok_or_else(|| {
+            CoreError::config(format!(
+                "option '{name}' is unknown; did you mean '{}'? docs/configuration.md lists all",
+                nearest(name)
+            ))
+        })?;
+        check_value(spec, value)?;
+        out.insert(name.clone(), value.clone());
+    }
+    if !out.contains_key("source.min-poll-interval-ms") {
+        // An interval that was asked for is meant as it stands; only the default starts below it.
+        if let Some(interval) = out.get("source.poll-interval-ms").cloned() {
+            out.insert("source.min-poll-interval-ms".to_owned(), interval);
+        }
+    }
+    for o in table() {
+        if !o.default.is_empty() {
+            out.entry(o.name.to_owned())
+                .or_insert_with(|| o.default.to_owned());
+        } else if o.required && !out.contains_key(o.name) {
+            return Err(missing(o.name));
+        }
+    }
+    if matches!(role, Role::Source | Role::Sink) && !out.contains_key("cosmos.container") {
+        return Err(missing("cosmos.container"));
+    }
+    let number = |name: &str| -> u64 { out.get(name).and_then(|v| v.parse().ok()).unwrap_or(0) };
+    let at_most = |small: &str, large: &str| {
+        if number(small) > number(large) {
+            return Err(CoreError::config(format!(
+                "{small} ({}) must not exceed {large} ({})",
+                number(small),
+                number(large)
+            )));
+        }
+        Ok(())
+    };
+    at_most("cosmos.retry.backoff-ms", "cosmos.retry.max-backoff-ms")?;
+    at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
+    if role == Role::Sink {
+        at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
+        if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {
+            return Err(CoreError::config(format!(
+                "sink.max-buffered-requests ({}) must exceed sink.max-batch-size ({})",
+                number("sink.max-buffered-requests"),
+                number("sink.max-batch-size")
+            )));
+        }
+        if out["sink.failure-mode"] == "dead-letter" && !out.contains_key("sink.dead-letter-container") {
+            return Err(CoreError::config("sink.failure-mode is 'dead-letter' but sink.dead-letter-container is missing; name the container"));
+        }
+    }
+    auth(&out)?;
+    authority_host(&out)?;
+    Ok(out)
+}
+
+/// Secrets travel to this host, so that plain http is refused.
+pub(super) fn authority_host(options: &BTreeMap<String, String>) -> Result<Option<Url>> {
+    let name = "cosmos.auth.authority-host";
+    let Some(text) = options.get(name) else {
+        return Ok(None);
+    };
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "https" => Ok(Some(url)),
+        _ => Err(CoreError::config(format!(
+            "{name}: '{text}' is not valid; expected: a URL with https"
+        ))),
+    }
+}
+
+pub(super) fn missing(name: &str) -> CoreError {
+    let variable = spec(name).map_or("", |o| o.variable);
+    let or = if variable.is_empty() {
+        String::new()
+    } else {
+        format!(" or the variable {variable}")
+    };
+    CoreError::config(format!("option '{name}' is missing; set it{or}"))
+}

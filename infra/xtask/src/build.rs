@@ -469,12 +469,18 @@ mod tests {
     }
 
     #[test]
-    fn the_image_that_builds_has_the_pinned_compiler() {
+    fn what_builds_from_nothing_has_one_compiler_and_no_older_one_than_the_crates_ask_for() {
         let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-        let pinned = read("rust-toolchain.toml");
-        let (_, rest) = pinned.split_once("channel = \"").unwrap();
-        let image = format!("rust:{}-", rest.split_once('"').unwrap().0);
-        assert!(read("infra/images/Dockerfile").contains(&image), "{image}");
+        let image = read("infra/images/Dockerfile");
+        let (_, rest) = image.split_once("RUST_IMAGE=rust:").unwrap();
+        let version = rest.split_once('-').unwrap().0;
+        for workflow in ["tests", "artifacts"] {
+            let text = read(&format!(".github/workflows/{workflow}.yml"));
+            assert!(text.contains(&format!("RUSTUP_TOOLCHAIN: \"{version}\"")), "{workflow}");
+        }
+        let manifest = read("Cargo.toml");
+        let (_, rest) = manifest.split_once("rust-version = \"").unwrap();
+        assert!(version.starts_with(rest.split_once('"').unwrap().0), "{version}");
     }
 
     #[test]

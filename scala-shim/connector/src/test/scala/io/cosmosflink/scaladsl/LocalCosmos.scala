@@ -74,15 +74,17 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
     }.get
 
   /** Documents in a container now. */
-  def count(container: String): Long =
-    val counts = for
+  def count(container: String): Long = partitions(container).sum
+
+  /** Documents in each partition of a container; nothing when there is no such container. */
+  def partitions(container: String): Seq[Long] =
+    for
       case Json.Arr(containers) <- admin("GET", "stats", "").get("containers").toSeq
       one <- containers if one.get("container").contains(Json.Str(container))
       case Json.Arr(partitions) <- one.get("partitions").toSeq
       partition <- partitions
       case Json.Num(documents) <- partition.get("documents").toSeq
     yield documents.toLong
-    counts.sum
 
   /** Deletes a container, as an administrator would do it. */
   def delete(container: String): Unit =

@@ -4,9 +4,10 @@ import io.cosmosflink.core.Operation
 import org.apache.flink.api.common.JobStatus
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.api.common.functions.MapFunction
-import org.apache.flink.configuration.{Configuration, PipelineOptions, RestartStrategyOptions}
+import org.apache.flink.configuration.{CheckpointingOptions, Configuration, PipelineOptions, RestartStrategyOptions}
 import org.apache.flink.core.execution.{JobClient, SavepointFormatType}
 import org.apache.flink.metrics.Gauge
+import org.apache.flink.runtime.checkpoint.{AbstractCheckpointStats, CheckpointStatsSnapshot, CompletedCheckpointStats}
 import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink
@@ -40,24 +41,31 @@ object ResilienceITCase:
       derives DocumentKey,
         FlinkType
 
-  /** Refuses some, as a function of somebody's own may. */
+  /** Refuses some, as a function of somebody's own may, and remembers what a sink has made an entry of. */
   private val derived = JsonEncoder.derived[Stored]
   given JsonEncoder[Stored] with
     def encode(value: Stored): Array[Byte] =
+      Seen.buffered.add(value.id)
       if value.id.startsWith("throws") then throw IllegalStateException("no amount")
       derived.encode(value)
 
-  /** Remembers what came by, and fails once if it shall. */
+  /** Remembers what came by, and fails once if it shall, when it is told to. */
   final class Seen(failOnce: Boolean) extends MapFunction[Timed, Timed]:
     override def map(value: Timed): Timed =
       Seen.ids.add(value.id)
-      if failOnce && Seen.ids.size > 1000 && Seen.failed.compareAndSet(false, true) then
+      if failOnce && Seen.fail.get && Seen.failed.compareAndSet(false, true) then
         throw IllegalStateException("as the test wants it")
       value
 
   object Seen:
     val ids = ConcurrentHashMap.newKeySet[String]()
+    val buffered = ConcurrentHashMap.newKeySet[String]()
+    val fail = AtomicBoolean()
     val failed = AtomicBoolean()
+
+    def reset(): Unit =
+      Seq(ids, buffered).foreach(_.clear())
+      Seq(fail, failed).foreach(_.set(false))
 
   /** An endpoint that accepts connections and never answers. */
   private final class Silent extends AutoCloseable:
@@ -106,8 +114,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
 
   override protected def beforeEach(): Unit =
     cosmos = LocalCosmos.start("events-source:/customerId:4", "events-processed:/region:2", "dead-letter:/container:1")
-    Seen.ids.clear()
-    Seen.failed.set(false)
+    Seen.reset()
 
   override protected def afterEach(): Unit =
     jobs.filterNot(_.getJobStatus.get.isGloballyTerminalState).foreach(_.cancel().get())
@@ -121,10 +128,10 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     configuration.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS, Int.box(20))
     configuration.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_DELAY, Duration.ofMillis(100))
     configuration.set(PipelineOptions.GENERIC_TYPES, Boolean.box(false))
+    configuration.set(CheckpointingOptions.CHECKPOINTING_INTERVAL, Duration.ofMillis(200))
     settings.foreach(configuration.setString(_, _))
     val env = StreamExecutionEnvironment.getExecutionEnvironment(configuration)
     env.setParallelism(2)
-    env.enableCheckpointing(200)
     env
 
   private def submit(env: StreamExecutionEnvironment): JobClient =
@@ -132,21 +139,21 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     jobs ::= job
     job
 
-  private def source(
-      pageSize: Int = 50,
-      time: EventTime[Timed] = EventTime.ofService
-  ): CosmosDBSource[Timed] =
-    val options = cosmos.options("events-source") + ("source.page-size" -> s"$pageSize")
-    CosmosDBSource[Timed](options, container = "events-source", start = StartFrom.Beginning, eventTime = time)
+  private def source(options: (String, String)*): CosmosDBSource[Timed] = source(EventTime.ofService[Timed], options*)
+
+  private def source(time: EventTime[Timed], options: (String, String)*): CosmosDBSource[Timed] =
+    val all = cosmos.options("events-source") + ("source.page-size" -> "50") ++ CosmosDBOptions(options*)
+    CosmosDBSource[Timed](all, container = "events-source", start = StartFrom.Beginning, eventTime = time)
 
   private def copy(
       settings: Seq[(String, String)] = Nil,
       failOnce: Boolean = false,
+      source: CosmosDBSource[Timed] = source(),
       sink: Seq[(String, String)] = Nil
   ) =
     val env = environment(settings*)
     env
-      .cosmos(source(), "source")
+      .cosmos(source, "source")
       .uid("source")
       .map(Seen(failOnce), FlinkType[Timed].info)
       .uid("seen")
@@ -191,27 +198,52 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     cosmos.write("events-source", orders(0 until 1000))
     // Each request takes two seconds and all records are there in less, so that the drain has something to do.
     cosmos.admin("POST", "faults", """{"container":"events-processed","operations":"bulk","delayMillis":2000}""")
-    val job = copy()
-    LocalCosmos.await("all records", limit)(Seen.ids.size == 1000)
-    cosmos.count("events-processed") should be < 1000L
+    val job = copy(
+      Seq("execution.checkpointing.interval" -> "1 h"),
+      sink = Seq("sink.max-batch-size" -> "2000", "sink.max-time-in-buffer-ms" -> "600000")
+    )
+    LocalCosmos.await("all records", limit)(Seen.buffered.size == 1000)
+    withClue("before the drain: ")(cosmos.count("events-processed") should be < 1000L)
     savepoint(job, drain = true)
     job.getJobExecutionResult.get(60, TimeUnit.SECONDS)
     job.getJobStatus.get shouldBe JobStatus.FINISHED
     cosmos.count("events-processed") shouldBe 1000
 
+  private def checkpoints(job: JobClient): CheckpointStatsSnapshot | Null =
+    cluster.getMiniCluster.getExecutionGraph(job.getJobID).get.getCheckpointStatsSnapshot
+
+  private def inFlight(stats: AbstractCheckpointStats | Null): Boolean = stats match
+    case completed: CompletedCheckpointStats => completed.isUnalignedCheckpoint && completed.getPersistedData > 0
+    case _ => false
+
+  /** The checkpoint that is restored has records in it that were on their way, because the sink holds the job back. */
   test("unaligned checkpoints lose nothing"):
     cosmos.write("events-source", orders(0 until 2000))
+    cosmos.admin("POST", "faults", """{"container":"events-processed","delayMillis":100}""")
     val unaligned = Seq(
       "execution.checkpointing.unaligned.enabled" -> "true",
       "execution.checkpointing.aligned-checkpoint-timeout" -> "0 ms"
     )
-    stored(copy(unaligned, failOnce = true), 2000)
-    Seen.failed.get shouldBe true
-    cosmos.read("events-processed").size shouldBe 2000
+    val slow =
+      Seq("sink.max-batch-size" -> "5", "sink.max-buffered-requests" -> "6", "sink.max-in-flight-requests" -> "1")
+    val job = copy(unaligned, failOnce = true, sink = slow)
+    LocalCosmos.await("an unaligned checkpoint with records on their way", limit):
+      Option(checkpoints(job)).exists(stats => inFlight(stats.getHistory.getLatestCompletedCheckpoint))
+    Seen.fail.set(true)
+    // All that there were may have come by already.
+    cosmos.write("events-source", orders(2000 until 2100))
+    LocalCosmos.await("the restore", limit)(Option(checkpoints(job)).exists(_.getLatestRestoredCheckpoint != null))
+    val stats = checkpoints(job).nn
+    val restored = stats.getHistory.getCheckpointById(stats.getLatestRestoredCheckpoint.getCheckpointId)
+    withClue(s"restored $restored: ")(inFlight(restored) shouldBe true)
+    cosmos.admin("DELETE", "faults", "")
+    stored(job, 2100)
+    cosmos.read("events-processed").size shouldBe 2100
 
   test("a split that is ahead waits for the others"):
     def behind(minutes: Long) = (0 until 16).map(i => order(s"b$i-$minutes", s"b$i", minutes))
     cosmos.write("events-source", behind(0))
+    withClue("every split has a watermark: ")(cosmos.partitions("events-source").foreach(_ should be > 0L))
     cosmos.write("events-source", (0 until 1000).map(i => order(s"a$i", "a", i)))
     // So that a hundred pages take longer than it takes Flink to compare the splits.
     cosmos.admin("POST", "faults", """{"operations":"changeFeed","delayMillis":20}""")
@@ -222,7 +254,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       .withIdleness(Duration.ofMinutes(5))
       .withWatermarkAlignment("orders", Duration.ofMinutes(100), Duration.ofMillis(50))
     env
-      .cosmos(source(pageSize = 10, time = (order, _) => order.minutes * 60_000), "source", watermarks)
+      .cosmos(source((order, _) => order.minutes * 60_000, "source.page-size" -> "10"), "source", watermarks)
       .map(Seen(false), FlinkType[Timed].info)
       .sinkTo(DiscardingSink[Timed]())
     val job = submit(env)
@@ -259,10 +291,28 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
             .sinkTo(DiscardingSink[ChangeRecord]())
         val job = submit(env)
         LocalCosmos.await("a connection", limit)(!silent.accepted.isEmpty)
-        val began = Deadline.now
-        job.cancel().get(60, TimeUnit.SECONDS)
-        LocalCosmos.await("the end", limit)(job.getJobStatus.get == JobStatus.CANCELED)
-        (Deadline.now - began) should be < 10.seconds
+        endsAtOnce(job)
+
+  private def endsAtOnce(job: JobClient): Unit =
+    val began = Deadline.now
+    job.cancel().get(60, TimeUnit.SECONDS)
+    LocalCosmos.await("the end", limit)(job.getJobStatus.get == JobStatus.CANCELED)
+    (Deadline.now - began) should be < 10.seconds
+
+  /** Restored, so that there are splits without a discovery, and it is a reader that hangs. */
+  test("a job whose readers hang is canceled at once"):
+    cosmos.write("events-source", orders(0 until 100))
+    val first = copy()
+    stored(first, 100)
+    val before = savepoint(first, drain = false)
+    val many = 1_000_000
+    cosmos.admin("POST", "faults", s"""{"hang":true,"container":"events-source","count":$many}""")
+    val undiscovered = source("source.discovery-interval-ms" -> "0")
+    val job = copy(Seq("execution.state-recovery.path" -> before), source = undiscovered)
+    LocalCosmos.await("a request that hangs", limit):
+      """"count":(\d+)""".r.findFirstMatchIn(cosmos.admin("GET", "faults", "").toString).exists(_.group(1).toInt < many)
+    endsAtOnce(job)
+    cosmos.admin("DELETE", "faults", "")
 
   test("a container that is deleted ends the source"):
     cosmos.write("events-source", orders(0 until 100))

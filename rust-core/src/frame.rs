@@ -18,6 +18,9 @@ pub enum FrameKind {
     Outcomes = 7,
     Metrics = 8,
     Log = 9,
+    Event = 11,
+    Actions = 12,
+    Discovery = 13,
 }
 
 /// Appends to a frame.

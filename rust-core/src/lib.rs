@@ -21,6 +21,7 @@ pub mod account;
 )]
 mod allocator;
 pub mod config;
+pub mod coordinator;
 pub mod credentials;
 pub mod error;
 pub mod feed;

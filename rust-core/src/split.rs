@@ -20,7 +20,7 @@ const MODE_LATEST_VERSION: u8 = 0;
 /// A feed range and how far it has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Number of the split in the order of discovery: decides which reader owns it.
+    /// Number of the split in the order of discovery.
     pub ordinal: u32,
     /// Resource id of the container, so that a savepoint is not read on against a container that was recreated.
     pub container_rid: String,
@@ -158,13 +158,18 @@ pub fn encode_list(entries: &[SplitEntry]) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::SplitList);
     w.u32(entries.len() as u32);
     for entry in entries {
-        w.str(&entry.split.id());
-        w.u32(entry.split.ordinal);
-        w.u8(u8::from(entry.assigned));
-        w.str(&entry.split.describe());
-        w.blob(&entry.split.encode());
+        write_entry(&mut w, entry);
     }
     w.0
+}
+
+/// One entry of a SPLIT_LIST frame, as other frames hold it too.
+pub fn write_entry(w: &mut FrameWriter, entry: &SplitEntry) {
+    w.str(&entry.split.id());
+    w.u32(entry.split.ordinal);
+    w.u8(u8::from(entry.assigned));
+    w.str(&entry.split.describe());
+    w.blob(&entry.split.encode());
 }
 
 /// Decodes a SPLIT_LIST frame. Only the flags and the split bytes are believed; the rest is for the reader's eyes.

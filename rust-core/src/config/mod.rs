@@ -230,6 +230,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Pause after a look that found changes.
     pub min_poll_interval: Duration,
+    /// Pause between two looks for feed ranges; zero looks only once.
+    pub discovery_interval: Duration,
     /// What becomes of a document that cannot be decoded.
     pub on_decode_error: OnDecodeError,
     /// Whether operations travel in bulk requests.
@@ -387,6 +389,7 @@ impl Config {
             prefetch_bytes: number("source.prefetch-bytes"),
             poll_interval: millis("source.poll-interval-ms"),
             min_poll_interval: millis("source.min-poll-interval-ms"),
+            discovery_interval: millis("source.discovery-interval-ms"),
             on_decode_error: match text("source.on-decode-error").as_str() {
                 "skip" => OnDecodeError::Skip,
                 "raw" => OnDecodeError::Raw,

@@ -1,0 +1,437 @@
+//! What a split enumerator decides, as a pure state machine: an [`Event`] goes in, [`Action`]s come out. It reads no clock, does no I/O
+//! and iterates in a fixed order only, so that the same events always give the same actions. The shims translate Flink's calls into
+//! events and actions into Flink's calls; `docs/boundary.md` has the frames, `docs/adr/0024` the reasons.
+//!
+//! After a regional failover this machine is not restored, only the readers are. It needs no restoring: splits given out since the last
+//! checkpoint come back, the others are in the readers' own state, or are reported when the reader registers again where Flink does that.
+
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery, encode_event};
+
+use crate::config::{Auth, Config, SecretSource};
+use crate::error::{CoreError, Kind, Result};
+use crate::split::{self, uncovered, Split, SplitEntry};
+
+/// 401: the credential itself is refused.
+const UNAUTHORIZED: u16 = 401;
+
+/// What the coordinator must know of the options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the container, for messages.
+    pub container: String,
+    /// Pause between two looks for feed ranges in milliseconds; 0 looks once, and not at all after a restore.
+    pub discovery_interval_ms: u64,
+    /// Whether the account key is among the options themselves, so that every restart brings the same one.
+    pub key_in_graph: bool,
+}
+
+impl Settings {
+    pub fn of(config: &Config) -> Settings {
+        Settings {
+            container: config.container.clone(),
+            discovery_interval_ms: u64::try_from(config.discovery_interval.as_millis()).unwrap_or(u64::MAX),
+            key_in_graph: matches!(config.account.auth, Auth::Key(SecretSource::Value(_))),
+        }
+    }
+}
+
+/// The readers as they are when an event happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// How many there are to be.
+    pub parallelism: u32,
+    /// The subtasks that are there, to which splits may be assigned.
+    pub registered: BTreeSet<u32>,
+}
+
+/// Why something failed, as far as it decides what becomes of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: Kind,
+    /// HTTP status of the service, 0: none.
+    pub status: u16,
+    /// Sub-status of the service, 0: none.
+    pub sub_status: u32,
+    /// Whether it is there again after a restart of the job, whenever that is; see [`CoreError::outlives_restart`].
+    pub outlives_restart: bool,
+    /// Activity id of the request; empty: none.
+    pub activity_id: String,
+    /// Never holds a secret.
+    pub message: String,
+}
+
+impl From<&CoreError> for Failure {
+    fn from(error: &CoreError) -> Self {
+        Failure {
+            kind: error.kind,
+            status: error.status,
+            sub_status: error.sub_status,
+            outlives_restart: error.outlives_restart(),
+            activity_id: error.activity_id.clone(),
+            message: error.message.clone(),
+        }
+    }
+}
+
+/// What happens to an enumerator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Flink has started it.
+    Started,
+    /// A look for feed ranges has ended. It may have begun any number of events ago.
+    Discovered(std::result::Result<Vec<Split>, Failure>),
+    /// A reader is there, and will take splits. Where Flink reports them (2.2 and later), it says which it was restored with; it has none
+    /// of them until they are assigned again.
+    ReaderRegistered { subtask: u32, reported: Vec<Split> },
+    /// A reader has failed and begins again from a checkpoint that does not hold these splits. Comes for every reader that begins again,
+    /// also without splits.
+    SplitsBack { subtask: u32, splits: Vec<Split> },
+    /// A reader asks for a split. Splits are pushed, so that it gets what waits for it anyway.
+    SplitRequested { subtask: u32 },
+    /// A checkpoint asks for the state.
+    CheckpointTaken { id: u64 },
+    /// Nothing depends on it.
+    CheckpointCompleted { id: u64 },
+    /// Nothing depends on it.
+    CheckpointAborted { id: u64 },
+    /// Nothing is done from now on.
+    Closed,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look for feed ranges at once, and again each `period_ms` milliseconds; 0: only once.
+    Discover { period_ms: u64 },
+    /// Give splits to registered readers, by subtask. Never empty.
+    Assign(BTreeMap<u32, Vec<Split>>),
+    /// Fail the job; `ends` it for good when a restart does not help.
+    Fail { failure: Failure, ends: bool },
+    /// The answer to [`Event::CheckpointTaken`]: durable bytes.
+    State(Vec<u8>),
+    /// For the log only: the readers go on without what failed.
+    Warn(Failure),
+}
+
+/// Who has a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Nobody: it waits for a reader.
+    None,
+    Subtask(u32),
+    /// A reader, which one is not known: it was assigned when the restored checkpoint was taken.
+    Unknown,
+}
+
+struct Entry {
+    split: Split,
+    owner: Owner,
+}
+
+/// The decisions of one split enumerator.
+pub struct Coordinator {
+    settings: Settings,
+    /// Whether the job was just submitted: it has neither run nor tried to, nor has it state.
+    first_start: bool,
+    /// By ordinal. No two overlap.
+    splits: BTreeMap<u32, Entry>,
+    /// Readers whose registration has been seen since their last reset: what they reported is taken once.
+    registered: BTreeSet<u32>,
+    closed: bool,
+}
+
+impl Coordinator {
+    /// A coordinator that goes on from the durable state of another, or begins when `state` is empty.
+    ///
+    /// `first_start` says that no enumerator of this job was there before.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for foreign, damaged or newer bytes.
+    pub fn new(settings: Settings, state: &[u8], first_start: bool) -> Result<Coordinator> {
+        let restored = match state {
+            [] => Vec::new(),
+            bytes => split::decode_state(bytes)?,
+        };
+        let mut coordinator = Coordinator {
+            first_start: first_start && restored.is_empty(),
+            settings,
+            splits: BTreeMap::new(),
+            registered: BTreeSet::new(),
+            closed: false,
+        };
+        for entry in restored {
+            let owner = if entry.assigned {
+                Owner::Unknown
+            } else {
+                Owner::None
+            };
+            coordinator
+                .insert(entry.split, owner)
+                .map_err(|e| CoreError::state(format!("the enumerator's state is damaged: {e}")))?;
+        }
+        Ok(coordinator)
+    }
+
+    /// Decides. After [`Event::Closed`] nothing is done whatever happens.
+    pub fn on(&mut self, readers: &Readers, event: Event) -> Vec<Action> {
+        if self.closed {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        let result = match event {
+            Event::Started => {
+                let period_ms = self.settings.discovery_interval_ms;
+                if period_ms > 0 || self.splits.is_empty() {
+                    actions.push(Action::Discover { period_ms });
+                }
+                return actions;
+            }
+            Event::Discovered(Ok(found)) => self.add_found(found, &mut actions),
+            Event::Discovered(Err(failure)) => {
+                actions.push(self.judge(failure));
+                return actions;
+            }
+            Event::ReaderRegistered { subtask, reported } => self.take_reported(subtask, reported),
+            Event::SplitsBack { subtask, splits } => self.take_back(subtask, splits),
+            Event::SplitRequested { .. } => Ok(()),
+            Event::CheckpointTaken { .. } => return vec![Action::State(split::encode_state(&self.known()))],
+            Event::CheckpointCompleted { .. } | Event::CheckpointAborted { .. } => return actions,
+            Event::Closed => {
+                self.closed = true;
+                return actions;
+            }
+        };
+        match result {
+            Ok(()) => actions.extend(self.assign(readers)),
+            Err(error) => actions.push(Action::Fail {
+                failure: Failure::from(&error),
+                ends: error.outlives_restart(),
+            }),
+        }
+        actions
+    }
+
+    /// Splits that no reader has.
+    pub fn unassigned(&self) -> usize {
+        self.splits.values().filter(|e| e.owner == Owner::None).count()
+    }
+
+    /// All splits in the order of their ordinals: what a look for feed ranges starts from.
+    pub fn known(&self) -> Vec<SplitEntry> {
+        self.splits
+            .values()
+            .map(|e| SplitEntry {
+                split: e.split.clone(),
+                assigned: e.owner != Owner::None,
+            })
+            .collect()
+    }
+
+    fn insert(&mut self, split: Split, owner: Owner) -> Result<()> {
+        if let Some(before) = self.splits.get(&split.ordinal) {
+            return Err(CoreError::internal(format!(
+                "splits {} and {} both have ordinal {}; report this as a bug of cosmosflink",
+                before.split.id(),
+                split.id(),
+                split.ordinal
+            )));
+        }
+        if let Some(other) = self.splits.values().find(|e| overlap(&e.split, &split)) {
+            return Err(CoreError::internal(format!(
+                "splits {} and {} overlap; report this as a bug of cosmosflink",
+                other.split.id(),
+                split.id()
+            )));
+        }
+        self.splits.insert(split.ordinal, Entry { split, owner });
+        Ok(())
+    }
+
+    /// Adds what is not covered by now: the splits were found when less may have been known.
+    fn add_found(&mut self, found: Vec<Split>, actions: &mut Vec<Action>) -> Result<()> {
+        let mut gaps = uncovered(&self.known());
+        for split in found {
+            let (free, rest) = cut(&gaps, &split);
+            gaps = rest;
+            if free == [(split.min.clone(), split.max.clone())] {
+                self.insert(split, Owner::None)?;
+                continue;
+            }
+            if split.continuation.is_some() && !free.is_empty() {
+                // Its position is one of the whole range: the next look finds the part with a position of its own.
+                if self.settings.discovery_interval_ms == 0 {
+                    actions.push(Action::Discover { period_ms: 0 });
+                }
+                continue;
+            }
+            for (min, max) in free {
+                let ordinal = self.splits.keys().next_back().map_or(0, |last| last + 1);
+                let part = Split {
+                    ordinal,
+                    min,
+                    max,
+                    ..split.clone()
+                };
+                self.insert(part, Owner::None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A failure to find feed ranges fails the job while there are none; later the readers go on without, unless it is final.
+    fn judge(&self, failure: Failure) -> Action {
+        let begun = !self.splits.is_empty();
+        let ends = self.is_final(&failure, self.first_start && !begun);
+        if begun && !ends {
+            return Action::Warn(Failure {
+                message: format!(
+                    "cannot look for new feed ranges, will try again: {}",
+                    failure.message
+                ),
+                ..failure
+            });
+        }
+        Action::Fail {
+            failure: Failure {
+                message: format!(
+                    "cannot find the feed ranges of container {}: {}",
+                    self.settings.container, failure.message
+                ),
+                ..failure
+            },
+            ends,
+        }
+    }
+
+    /// Whether a restart does not help. A missing container or wrong options do not go away. A refused key does not when it is in the job
+    /// graph, since every attempt brings the same one; a key in a file may have been rotated and an identity's role may still be on its
+    /// way, so that they end a job at its very first start only, where a mistake is likely.
+    fn is_final(&self, failure: &Failure, first_start: bool) -> bool {
+        // 403 may be a firewall that is about to be opened, whatever the key.
+        let same_key = self.settings.key_in_graph && failure.status == UNAUTHORIZED;
+        failure.outlives_restart || (failure.kind == Kind::Auth && (first_start || same_key))
+    }
+
+    /// What a reader was restored with is to be assigned anew, unless it is elsewhere by now: until the next completed checkpoint a split
+    /// can be reported by a reader that had it, while it was given to another one or waits for one.
+    fn take_reported(&mut self, subtask: u32, reported: Vec<Split>) -> Result<()> {
+        if !self.registered.insert(subtask) {
+            // The same registration once more: it has its splits.
+            return Ok(());
+        }
+        for split in reported {
+            self.release(split, |owner| match owner {
+                Owner::Subtask(other) => other == subtask,
+                Owner::Unknown => true,
+                Owner::None => false,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Splits wait for a reader again, at the position that they come with, unless another reader has them by now.
+    fn take_back(&mut self, subtask: u32, splits: Vec<Split>) -> Result<()> {
+        self.registered.remove(&subtask);
+        for split in splits {
+            self.release(split, |owner| match owner {
+                Owner::Subtask(other) => other == subtask,
+                Owner::Unknown | Owner::None => true,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the split from its owner, if it is `from` that one.
+    fn release(&mut self, split: Split, from: impl Fn(Owner) -> bool) -> Result<()> {
+        match self.splits.get_mut(&split.ordinal) {
+            Some(entry) if entry.split.min == split.min && entry.split.max == split.max => {
+                if from(entry.owner) {
+                    *entry = Entry {
+                        split,
+                        owner: Owner::None,
+                    };
+                }
+                Ok(())
+            }
+            _ => self.insert(split, Owner::None),
+        }
+    }
+
+    /// Gives waiting splits to registered readers, each to the one that has fewest, the lowest of those. With all `S` splits on `p` readers,
+    /// `S mod p` of them have one more than the others: what goes beyond waits for readers that are not there yet.
+    fn assign(&mut self, readers: &Readers) -> Option<Action> {
+        let parallelism = readers.parallelism as usize;
+        if parallelism == 0 {
+            return None;
+        }
+        let mut load = self.load(parallelism);
+        let (share, rest) = (self.splits.len() / parallelism, self.splits.len() % parallelism);
+        let mut above = load.iter().filter(|n| **n > share).count();
+        let mut idle: BTreeSet<(usize, usize)> = readers
+            .registered
+            .iter()
+            .filter_map(|r| usize::try_from(*r).ok())
+            .filter_map(|r| Some((*load.get(r)?, r)))
+            .collect();
+        let mut assignment: BTreeMap<u32, Vec<Split>> = BTreeMap::new();
+        for entry in self.splits.values_mut().filter(|e| e.owner == Owner::None) {
+            let Some((has, reader)) = idle.pop_first() else {
+                break;
+            };
+            if has > share || (has == share && above >= rest) {
+                break;
+            }
+            above += usize::from(has == share);
+            load[reader] += 1;
+            idle.insert((load[reader], reader));
+            let subtask = reader as u32;
+            entry.owner = Owner::Subtask(subtask);
+            assignment.entry(subtask).or_default().push(entry.split.clone());
+        }
+        (!assignment.is_empty()).then_some(Action::Assign(assignment))
+    }
+
+    /// How many splits each reader has. Those of which it is not known who has them are counted evenly, as Flink spreads them.
+    fn load(&self, parallelism: usize) -> Vec<usize> {
+        let mut load = vec![0; parallelism];
+        let mut unknown = 0;
+        for entry in self.splits.values() {
+            match entry.owner {
+                Owner::None => {}
+                Owner::Subtask(subtask) if (subtask as usize) < parallelism => load[subtask as usize] += 1,
+                Owner::Subtask(_) | Owner::Unknown => unknown += 1,
+            }
+        }
+        for (subtask, n) in load.iter_mut().enumerate() {
+            *n += unknown / parallelism + usize::from(subtask < unknown % parallelism);
+        }
+        load
+    }
+}
+
+fn overlap(a: &Split, b: &Split) -> bool {
+    a.min < b.max && b.min < a.max
+}
+
+type Ranges = Vec<(String, String)>;
+
+/// The parts of `gaps` inside of the split's range, and those outside.
+fn cut(gaps: &[(String, String)], split: &Split) -> (Ranges, Ranges) {
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for (low, high) in gaps {
+        let keep = |list: &mut Ranges, min: &str, max: &str| {
+            if min < max {
+                list.push((min.to_owned(), max.to_owned()));
+            }
+        };
+        let (min, max) = (split.min.as_str(), split.max.as_str());
+        keep(&mut outside, low, min.min(high));
+        keep(&mut inside, min.max(low), max.min(high));
+        keep(&mut outside, max.max(low), high);
+    }
+    (inside, outside)
+}

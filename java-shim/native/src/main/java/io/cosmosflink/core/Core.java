@@ -123,12 +123,19 @@ public interface Core {
         int nextPage(byte[] into, long timeoutMillis);
     }
 
-    /** Writes. One thread submits, one polls. */
+    /** Writes. One thread submits, one polls; {@link Submissions} is both. */
     interface SinkHandle extends Handle {
-        /** Takes all operations of the batch; the batch can be used again afterwards. */
-        void submit(OperationBatch batch);
+        /**
+         * Takes all operations of the batch, which can be used again afterwards.
+         *
+         * @param submission the number that its completion will carry; no other submission of the handle has it
+         */
+        void submit(long submission, OperationBatch batch);
 
-        /** Up to {@code max} outcomes; none if none came in time or {@code wakeUp} was called. */
-        List<Outcome> pollOutcomes(int max, long timeoutMillis);
+        /**
+         * The submissions that have ended since the last call, each once: when its last operation has ended, or at once with the first
+         * that fails the job. None if none came in time or {@code wakeUp} was called.
+         */
+        List<Completion> pollCompletions(long timeoutMillis);
     }
 }

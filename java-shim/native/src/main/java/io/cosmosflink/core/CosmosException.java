@@ -67,7 +67,7 @@ public final class CosmosException extends RuntimeException {
         this(message, kind, 0, 0, "");
     }
 
-    /** A failure that a shim words itself, such as that of an {@link Outcome}. */
+    /** A failure that a shim words itself, such as a {@link WriteFailure}. */
     public CosmosException(String message, Kind kind, int status, int subStatus, String activityId) {
         this(message, kind.ordinal(), status, subStatus, activityId);
     }

@@ -22,10 +22,14 @@ public record Finality(boolean firstStart, boolean keyInGraph) {
 
     /** Whether a restart does not help. */
     public boolean isFinal(CosmosException failure) {
-        return switch (failure.kind()) {
+        return isFinal(failure.kind(), failure.status());
+    }
+
+    boolean isFinal(CosmosException.Kind kind, int status) {
+        return switch (kind) {
             case CONFIG, NOT_FOUND, STATE -> true;
             // 403 may be a firewall that is about to be opened, whatever the key.
-            case AUTH -> firstStart || (keyInGraph && failure.status() == UNAUTHORIZED);
+            case AUTH -> firstStart || (keyInGraph && status == UNAUTHORIZED);
             default -> false;
         };
     }

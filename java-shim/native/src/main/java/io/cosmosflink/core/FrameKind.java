@@ -8,7 +8,7 @@ enum FrameKind {
     SPLIT_LIST(4),
     PAGE(5),
     OPERATIONS(6),
-    OUTCOMES(7),
+    COMPLETIONS(7),
     METRICS(8),
     LOG(9),
     OPERATION_STATE(10);

@@ -57,24 +57,29 @@ final class Frames {
         return out;
     }
 
-    static List<Outcome> outcomes(byte[] frame) {
-        FrameReader in = FrameReader.open(frame, FrameKind.OUTCOMES);
-        int n = in.count(17);
-        List<Outcome> out = new ArrayList<>(n);
+    static List<Completion> completions(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.COMPLETIONS);
+        int n = in.count(20);
+        List<Completion> out = new ArrayList<>(n);
         for (int i = 0; i < n; i++) {
-            long token = in.u64();
+            long submission = in.u64();
             double charge = in.f64();
-            Outcome.Result result = Outcome.Result.of(in.u8());
-            if (result == Outcome.Result.OK) {
-                out.add(Outcome.ok(token, charge));
-                continue;
+            int failed = in.count(25);
+            List<WriteFailure> failures = new ArrayList<>(failed);
+            for (int f = 0; f < failed; f++) {
+                failures.add(failure(in));
             }
-            CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
-            boolean isFinal = (in.u8() & 1) != 0;
-            out.add(new Outcome(
-                    token, result, kind, isFinal, in.u16(), in.u32(), in.u32(), charge, in.str(), in.str()));
+            out.add(new Completion(submission, charge, List.copyOf(failures)));
         }
         return out;
+    }
+
+    private static WriteFailure failure(FrameReader in) {
+        int index = in.u32();
+        WriteFailure.Result result = WriteFailure.Result.of(in.u8());
+        CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
+        boolean outlivesRestart = (in.u8() & 1) != 0;
+        return new WriteFailure(index, result, kind, outlivesRestart, in.u16(), in.u32(), in.u32(), in.str(), in.str());
     }
 
     static List<CoreOption> options(byte[] frame) {

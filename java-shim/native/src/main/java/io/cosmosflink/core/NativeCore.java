@@ -149,13 +149,13 @@ public final class NativeCore implements Core {
         }
 
         @Override
-        public void submit(OperationBatch batch) {
-            Natives.submit(handle, batch.array(), batch.length());
+        public void submit(long submission, OperationBatch batch) {
+            Natives.submit(handle, submission, batch.array(), batch.length());
         }
 
         @Override
-        public List<Outcome> pollOutcomes(int max, long timeoutMillis) {
-            return Frames.outcomes(Natives.pollOutcomes(handle, max, timeoutMillis));
+        public List<Completion> pollCompletions(long timeoutMillis) {
+            return Frames.completions(Natives.pollCompletions(handle, timeoutMillis));
         }
     }
 }

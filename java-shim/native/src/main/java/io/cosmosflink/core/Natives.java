@@ -43,9 +43,9 @@ final class Natives {
 
     static native long openSink(byte[] options);
 
-    static native void submit(long handle, byte[] operations, int length);
+    static native void submit(long handle, long submission, byte[] operations, int length);
 
-    static native byte[] pollOutcomes(long handle, int max, long timeoutMillis);
+    static native byte[] pollCompletions(long handle, long timeoutMillis);
 
     static native void wakeUp(long handle);
 

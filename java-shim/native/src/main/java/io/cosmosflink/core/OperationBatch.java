@@ -22,9 +22,9 @@ public final class OperationBatch {
         count = 0;
     }
 
-    /** Adds an OPERATION BODY under a token that its outcome will carry. */
-    public void add(long token, byte[] body) {
-        out.u64(token).raw(body);
+    /** Adds an OPERATION BODY. */
+    public void add(byte[] body) {
+        out.raw(body);
         count++;
     }
 

@@ -32,20 +32,20 @@ class FramesTest {
     @Test
     void operationsAreLaidOutAsTheBoundarySays() {
         OperationBatch batch = new OperationBatch();
-        batch.add(7, new Operation(OperationKind.DELETE, "a", "[1]", "", new byte[0]).encode());
+        batch.add(new Operation(OperationKind.DELETE, "a", "[1]", "", new byte[0]).encode());
         assertThat(HexFormat.of().formatHex(Arrays.copyOf(batch.array(), batch.length())))
-                .isEqualTo("0100" + "0600" + "01000000" + "0700000000000000" + "04" + "01000000" + "61" + "03000000"
-                        + "5b315d" + "00000000" + "00000000");
+                .isEqualTo("0100" + "0600" + "01000000" + "04" + "01000000" + "61" + "03000000" + "5b315d" + "00000000"
+                        + "00000000");
     }
 
     @Test
     void aBatchCanBeUsedAgain() {
         byte[] body = Operation.upsert("a", "[1]", DOCUMENT).encode();
         OperationBatch batch = new OperationBatch();
-        batch.add(1, body);
+        batch.add(body);
         byte[] first = Arrays.copyOf(batch.array(), batch.length());
         batch.clear();
-        batch.add(1, body);
+        batch.add(body);
         assertThat(Arrays.copyOf(batch.array(), batch.length())).isEqualTo(first);
         assertThat(batch.count()).isOne();
     }
@@ -58,14 +58,16 @@ class FramesTest {
     }
 
     @Test
-    void outcomesAreRead() {
-        byte[] frame = FrameWriter.frame(FrameKind.OUTCOMES)
+    void completionsAreRead() {
+        byte[] frame = FrameWriter.frame(FrameKind.COMPLETIONS)
                 .u32(2)
                 .u64(8)
                 .u64(Double.doubleToLongBits(6.29))
-                .u8(1)
+                .u32(0)
                 .u64(9)
                 .u64(Double.doubleToLongBits(1.5))
+                .u32(1)
+                .u32(3)
                 .u8(4)
                 .u8(7)
                 .u8(1)
@@ -75,20 +77,12 @@ class FramesTest {
                 .str("activity")
                 .str("why")
                 .toBytes();
-        assertThat(Frames.outcomes(frame))
-                .containsExactly(
-                        Outcome.ok(8, 6.29),
-                        new Outcome(
-                                9,
-                                Outcome.Result.FAILED,
-                                CosmosException.Kind.CONFLICT,
-                                true,
-                                409,
-                                5,
-                                2,
-                                1.5,
-                                "activity",
-                                "why"));
+        WriteFailure failure = new WriteFailure(
+                3, WriteFailure.Result.FAILED, CosmosException.Kind.CONFLICT, true, 409, 5, 2, "activity", "why");
+        assertThat(Frames.completions(frame))
+                .containsExactly(new Completion(8, 6.29, List.of()), new Completion(9, 1.5, List.of(failure)));
+        assertThat(Frames.completions(frame).get(0).fatal()).isEmpty();
+        assertThat(Frames.completions(frame).get(1).fatal()).contains(failure);
     }
 
     @Test

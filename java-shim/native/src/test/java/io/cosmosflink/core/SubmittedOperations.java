@@ -12,7 +12,6 @@ public final class SubmittedOperations {
         FrameReader in = FrameReader.open(batch.array(), batch.length(), FrameKind.OPERATIONS);
         List<Operation> all = new ArrayList<>();
         for (int left = in.u32(); left > 0; left--) {
-            in.u64();
             all.add(new Operation(OperationKind.of(in.u8()), in.str(), in.str(), in.str(), in.blob()));
         }
         return all;

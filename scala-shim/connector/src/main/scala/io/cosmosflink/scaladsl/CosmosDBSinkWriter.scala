@@ -1,16 +1,14 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{
+  Completion,
   Core,
-  CoreMetrics,
   CosmosException,
   Finality,
-  FlushWatch,
-  OperationBatch,
-  OperationKind,
-  Outcome,
   RecordFailures,
-  UnwritableRecordException
+  Submissions,
+  UnwritableRecordException,
+  WriteFailure
 }
 import org.apache.flink.api.connector.sink2.{SinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfiguration
@@ -23,18 +21,16 @@ import org.apache.flink.connector.base.sink.writer.{
   ResultHandler
 }
 import org.apache.flink.util.FlinkRuntimeException
-import org.slf4j.LoggerFactory
 
-import java.util.concurrent.{ConcurrentHashMap, RejectedExecutionException}
 import java.util.{Collection, List as JavaList}
 
 import scala.annotation.nowarn
 import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
-import scala.util.control.NonFatal
+import scala.jdk.OptionConverters.*
 
-/** Hands batches to the core on the task's thread and completes them on a thread of its own, which polls for outcomes. Entries never come
-  * back for a retry: the core retries, and keeps the order of writes of one document.
+/** Hands batches to the core, which writes them on its own threads. Entries never come back for a retry: the core retries, and keeps the
+  * order of writes of one document.
   */
 // The only constructor of the base class that every supported Flink has.
 @nowarn("cat=deprecation")
@@ -50,8 +46,6 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
       CosmosDBSinkWriter.configuration(options),
       states
     ):
-  import CosmosDBSinkWriter.*
-
   private val container = options.container
 
   private val maxBatchBytes = CosmosDBSinkWriter.maxBatchBytes(options)
@@ -81,23 +75,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   gauges.follow(handle)
 
   private val finality = Finality.of(options.toJava, false)
-  private val flushes = FlushWatch()
-  private val frame = OperationBatch()
-  private val inFlight = ConcurrentHashMap[Long, Batch]()
-  private var batches = 0L
-  @volatile private var closed = false
-
-  /** The batch of the last outcome; outcomes come in runs of one batch. Only the completion thread touches it. */
-  private var last: Option[Batch] = None
-
-  /** Why the completion thread ended, if it did. */
-  @volatile private var ended: Option[Exception] = None
-
-  private val completion = Thread(
-    () => complete(),
-    s"cosmosdb-sink-completion-$container-${context.getTaskInfo.getIndexOfThisSubtask}"
-  )
-  completion.setDaemon(true)
+  private val submissions = Submissions(core, handle, container, context.getTaskInfo.getIndexOfThisSubtask)
 
   /** What is larger than a batch goes alone: the base class would wait for ever for a batch that it fits into. */
   override protected def getSizeInBytes(entry: CosmosDBRequestEntry): Long =
@@ -107,148 +85,43 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     * writes of the same documents.
     */
   override def flush(endOfInput: Boolean): Unit =
-    flushes.began()
+    submissions.flushBegan()
     try super.flush(true)
-    finally flushes.ended()
+    finally submissions.flushEnded()
 
   override protected def submitRequestEntries(
       entries: JavaList[CosmosDBRequestEntry],
       handler: ResultHandler[CosmosDBRequestEntry]
-  ): Unit =
-    if entries.isEmpty then handler.complete() else submit(entries, handler)
+  ): Unit = submissions.submit(
+    entries,
+    _.body,
+    new Submissions.Listener:
+      override def completed(completion: Completion): Unit =
+        sendErrors.inc(completion.failures.size)
+        completion.fatal.toScala match
+          case None => handler.complete()
+          case Some(failure) => handler.completeExceptionally(failed(entries.get(failure.index), failure))
 
-  private def submit(entries: JavaList[CosmosDBRequestEntry], handler: ResultHandler[CosmosDBRequestEntry]): Unit =
-    val number = batches
-    batches += 1
-    frame.clear()
-    var i = 0
-    while i < entries.size do
-      frame.add(number << indexBits | i, entries.get(i).body)
-      i += 1
-    // Before it is submitted: the outcomes may be there before submit returns.
-    inFlight.put(number, Batch(number, entries, handler))
-    try
-      handle.submit(frame)
-      ended.foreach(why => take(number).foreach(_.handler.completeExceptionally(why)))
-    catch
-      case NonFatal(e) =>
-        take(number).foreach:
-          _.handler.completeExceptionally(
-            FlinkRuntimeException(s"cannot write to container $container: ${e.getMessage}", e)
-          )
+      override def lost(message: String, cause: Throwable): Unit =
+        handler.completeExceptionally(FlinkRuntimeException(message, cause))
+  )
 
-  private def take(number: Long): Option[Batch] = Option(inFlight.remove(number))
+  private def failed(entry: CosmosDBRequestEntry, failure: WriteFailure): Exception =
+    val cause = failure.exception(container, entry.body, entry.refusal, "its model or function")
+    if failure.isFinal(finality) then CosmosDBUnrecoverableException(cause.getMessage, cause)
+    else FlinkRuntimeException(cause.getMessage, cause)
 
-  /** The completion thread. */
-  private def complete(): Unit =
-    try
-      while !closed do
-        handle.pollOutcomes(pollMax, pollMillis).forEach(onOutcome)
-        core.drainLog(false)
-        warnOfLongFlush()
-    catch
-      // The task has ended and takes nothing more.
-      case e: RejectedExecutionException => ended = Some(e)
-      // Also an OutOfMemoryError: a writer without this thread would wait for ever.
-      case e: Throwable if !closed =>
-        end(FlinkRuntimeException(s"the sink to container $container gets no more outcomes: ${e.getMessage}", e))
-        log.error("the sink to container {} gets no more outcomes", container, e)
-      case NonFatal(_) =>
-
-  private def warnOfLongFlush(): Unit =
-    val seconds = flushes.overdueSeconds()
-    if seconds > 0 then
-      val held = handle.metrics.get(CoreMetrics.Field.HELD_MILLIS)
-      log.warn(
-        s"a flush to container $container has taken $seconds s, and its checkpoint waits for it; the service has throttled or " +
-          s"failed a partition for $held ms"
-      )
-
-  private def end(why: Exception): Unit =
-    ended = Some(why)
-    inFlight.keySet.forEach: number =>
-      try take(number).filter(!_.failed).foreach(_.handler.completeExceptionally(why))
-      // A task that is ending takes no more; the others must hear of it all the same.
-      catch case NonFatal(e) => log.debug("a batch could not be completed", e)
-
-  private def onOutcome(outcome: Outcome): Unit =
-    val number = outcome.token >>> indexBits
-    val index = (outcome.token & (1 << indexBits) - 1).toInt
-    val batch = last
-      .filter(_.number == number)
-      .orElse(Option(inFlight.get(number)))
-      .filter(index < _.entries.size)
-      .getOrElse:
-        throw IllegalStateException(s"the core gave an outcome for token ${outcome.token}, which is not in flight")
-    batch.open -= 1
-    if batch.open == 0 then inFlight.remove(number)
-    last = Option.when(batch.open > 0)(batch)
-    WriteOutcome.of(outcome) match
-      case WriteOutcome.Written =>
-      case WriteOutcome.Skipped(_) | WriteOutcome.DeadLettered(_) => sendErrors.inc()
-      case WriteOutcome.Failed(error) =>
-        sendErrors.inc()
-        if !batch.failed then
-          // At once: the others of its batch may be waiting for a service that does not answer.
-          batch.failed = true
-          core.drainLog(true)
-          batch.handler.completeExceptionally(failed(batch.entries.get(index), outcome, error))
-    if batch.open == 0 && !batch.failed then batch.handler.complete()
-
-  private def failed(entry: CosmosDBRequestEntry, outcome: Outcome, error: CosmosError): Exception =
-    import error.{activityId, message as why, status, subStatus}
-    val operation = entry.operation
-    val which = s"id '${RecordFailures.shortened(operation.id)}'"
-    val key = s"partition key ${RecordFailures.shortened(operation.partitionKey)}"
-    val message = operation.`type` match
-      case OperationKind.REFUSED =>
-        s"container $container: no write could be made of the record with $which and $key: $why; " +
-          "mend its model or function, or let the job go on with sink.failure-mode skip or dead-letter"
-      case kind =>
-        s"container $container: $kind of $which with $key failed after ${outcome.attempts} attempts " +
-          s"with status $status/$subStatus (activity $activityId): $why; ${error.kind.advice}"
-    val cause = CosmosException(message, error.kind, status, subStatus, activityId)
-    if entry.refusal != null then cause.initCause(entry.refusal.ofJob())
-    val isFinal = outcome.isFinal || (error.kind == CosmosException.Kind.AUTH && finality.isFinal(cause))
-    if isFinal then CosmosDBUnrecoverableException(message, cause) else FlinkRuntimeException(message, cause)
-
-  /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
   override def close(): Unit =
-    closed = true
-    try
-      gauges.forget(handle)
-      handle.wakeUp()
-    catch case e: CosmosException => log.debug("the sink was closed before", e)
-    try completion.join(joinMillis)
-    catch case _: InterruptedException => Thread.currentThread.interrupt()
-    handle.close()
-    core.drainLog(true)
+    gauges.forget(handle)
+    submissions.close()
     super.close()
 
 private[scaladsl] object CosmosDBSinkWriter:
-  private val log = LoggerFactory.getLogger(classOf[CosmosDBSinkWriter[?]])
-
-  /** Low bits of a token that count inside a batch; `sink.max-batch-size` stays below. */
-  private val indexBits = 20
-
-  private val pollMax = 4096
-  private val pollMillis = 1000L
-  private val joinMillis = 10_000L
-
   /** After this time the base class gives a batch up. The core never forgets one and retries on its own, throttled ones without end, so that
     * it must not be reached: the base class would submit the batch again, behind newer writes of the same documents, or fail a job that only
     * waits. Not the largest number, because the time of day is added to it.
     */
   private val neverMillis = 36_500.days.toMillis
-
-  /** What is under way of one batch. Only the completion thread counts down. */
-  final private class Batch(
-      val number: Long,
-      val entries: JavaList[CosmosDBRequestEntry],
-      val handler: ResultHandler[CosmosDBRequestEntry]
-  ):
-    var open: Int = entries.size
-    var failed: Boolean = false
 
   /** A writer whose completion thread runs. */
   def open[T](
@@ -261,7 +134,7 @@ private[scaladsl] object CosmosDBSinkWriter:
     val limit = options.checked("sink.max-record-bytes")
     val refusing = RefusingConverter(converter, limit)
     val writer = new CosmosDBSinkWriter(refusing, context, core, options, within(limit, options, states))
-    try writer.completion.start()
+    try writer.submissions.start()
     catch
       case e: Throwable =>
         // No thread can be made: nobody else knows the handle.
@@ -286,10 +159,9 @@ private[scaladsl] object CosmosDBSinkWriter:
       .setFailOnTimeout(true)
       .build()
 
-  /** A batch with its tokens is one array. */
+  /** A batch is one array, and an array has a few elements less than the largest number. */
   private def maxBatchBytes(options: CosmosDBOptions): Long =
-    val tokens = 64 + 8 * options.checked("sink.max-batch-size")
-    math.min(options.checked("sink.max-batch-bytes"), Int.MaxValue - tokens)
+    math.min(options.checked("sink.max-batch-bytes"), Int.MaxValue - 64L)
 
   /** State of a writer that had other limits, so that it can be restored in this one. */
   private def within(

@@ -1,9 +1,18 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.Outcome.Result
-import io.cosmosflink.core.{Core, NotOfRecordException, Operation, OperationBatch, OperationKind, Outcome, Submitted}
-import io.cosmosflink.scaladsl.FakeCore.{failure, outcome}
+import io.cosmosflink.core.WriteFailure.Result
+import io.cosmosflink.core.{
+  Completion,
+  Core,
+  NotOfRecordException,
+  Operation,
+  OperationBatch,
+  OperationKind,
+  Submitted,
+  WriteFailure
+}
+import io.cosmosflink.scaladsl.FakeCore.{conflict, failure, Submission}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,
   ElementConverter,
@@ -66,19 +75,19 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     try test(fixture)
     finally fixture.writer.close()
 
-  private def allOk(operations: List[(Long, Operation)]) = operations.map((token, _) => outcome(token, Result.OK))
+  private def allOk(submission: Submission) = List(submission.ended())
 
-  test("a batch is complete when every operation has its outcome, in whatever order"):
+  test("batches complete in whatever order"):
     val sink = FakeCore.Sink()
     writing(sink): f =>
       f.write("a", "b", "c", "d")
-      val List(first, second) = List.fill(2)(sink.submitted.take().map(_(0))): @unchecked
-      sink.answer(outcome(first(1), Result.OK))
-      sink.answer((second.reverse :+ first(0)).map(outcome(_, Result.OK))*)
+      val List(first, second) = List.fill(2)(sink.submitted.take()): @unchecked
+      sink.answer(second.ended())
+      sink.answer(first.ended())
       sink.onSubmit = allOk
       f.write("e")
       f.flush()
-      sink.submitted.take().map(_(1).id) shouldBe List("e")
+      sink.submitted.take().operations.map(_.id) shouldBe List("e")
       f.buffered shouldBe Nil
 
   private def state(entries: CosmosDBRequestEntry*): State =
@@ -89,7 +98,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
   private def upsert(id: String, bytes: Int): CosmosDBRequestEntry =
     CosmosDBRequestEntry(Operation.upsert(id, "[1]", new Array[Byte](bytes)).encode())
 
-  private def submitted(sink: FakeCore.Sink): List[Operation] = sink.submitted.asScala.toList.flatten.map(_(1))
+  private def submitted(sink: FakeCore.Sink): List[Operation] = sink.submitted.asScala.toList.flatMap(_.operations)
 
   test("a checkpoint writes what waits"):
     val sink = FakeCore.Sink()
@@ -159,9 +168,9 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("a refused record fails the job with the failure of its function"):
     val sink = FakeCore.Sink()
-    sink.onSubmit = _.map((token, operation) =>
-      Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", operation.ifMatch)
-    )
+    sink.onSubmit = submission =>
+      val why = submission.operations.head.ifMatch
+      List(submission.ended(WriteFailure(0, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, "", why)))
     writing(sink, converter = (id, _) => throw IllegalStateException(s"no amount in $id")): f =>
       f.write("a")
       val all = causes(f.flush())
@@ -182,7 +191,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.write("a", "b")
       time.setCurrentTime(time.getCurrentProcessingTime + 3650.days.toMillis)
       val batch = sink.submitted.take()
-      sink.answer(allOk(batch)*)
+      sink.answer(batch.ended())
       f.flush()
       sink.submitted.isEmpty shouldBe true
       time.getNumActiveTimers should be <= 1
@@ -224,25 +233,29 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     task.join(2000)
     (task.isAlive, interrupted, sink.closed) shouldBe (false, true, true)
 
-  test("a failure fails the job at once, whatever else of its batch is under way"):
+  test("a failure fails the job at once, whatever else is under way"):
     val sink = FakeCore.Sink()
-    sink.onSubmit = operations => List(outcome(operations(1)(0), Result.FAILED))
     writing(sink): f =>
       causes:
-        f.write("a", "b")
+        f.write("a", "b", "c", "d")
+        val List(first, second) = List.fill(2)(sink.submitted.take()): @unchecked
+        sink.onSubmit = allOk
+        sink.answer(second.ended(conflict(1, Result.FAILED)))
+        LocalCosmos.await("the failure", limit)(f.errors == 1)
+        // What comes later is no surprise to it.
+        sink.answer(first.ended(conflict(0, Result.FAILED)))
+        LocalCosmos.await("the late completion", limit)(f.errors == 2)
         f.flush()
       .map(_.getMessage)
-        .mkString should include("id 'b'")
-      // What comes later is no surprise to it.
-      sink.answer(outcome(sink.submitted.take().head(0), Result.FAILED))
-      LocalCosmos.await("the late outcome", limit)(f.errors == 2)
+        .mkString should include("id 'd'")
 
   private def ends(failure: Throwable): Boolean =
     ThrowableClassifier.findThrowableOfThrowableType(failure, ThrowableType.NonRecoverableError).isPresent
 
   private def failing(kind: Kind, isFinal: Boolean, status: Int, options: CosmosDBOptions): Throwable =
     val sink = FakeCore.Sink()
-    sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, kind, isFinal, status, 1003, 1, 1, "", "why"))
+    sink.onSubmit = submission =>
+      List(submission.ended(WriteFailure(0, Result.FAILED, kind, isFinal, status, 1003, 1, "", "why")))
     val fixture = Fixture(FakeCore(sink), options)
     try
       intercept[Exception]:
@@ -267,7 +280,8 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       Write.Upsert(Document(id, PartitionKey("k"), large.getBytes(UTF_8)))
     Seq("throws", "large").foreach: id =>
       val sink = FakeCore.Sink()
-      sink.onSubmit = _.map((token, _) => Outcome(token, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"))
+      sink.onSubmit = submission =>
+        List(submission.ended(WriteFailure(0, Result.FAILED, Kind.BAD_REQUEST, false, 0, 0, 0, "", "why")))
       writing(sink, converter = converter): f =>
         val failure = intercept[Exception]:
           f.write(id)
@@ -283,7 +297,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("a failed operation fails the job with all that is known"):
     val sink = FakeCore.Sink()
-    sink.onSubmit = operations => List(outcome(operations(1)(0), Result.FAILED), outcome(operations.head(0), Result.OK))
+    sink.onSubmit = submission => List(submission.ended(conflict(1, Result.FAILED)))
     writing(sink): f =>
       f.write("a", "b")
       val causes = Iterator.iterate(intercept[Exception](f.flush()): Throwable)(_.getCause).takeWhile(_ != null)
@@ -295,15 +309,15 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
 
   test("skipped and dead-lettered operations are counted, and the job goes on"):
     val sink = FakeCore.Sink()
-    sink.onSubmit = _.map(_(0)).zip(List(Result.SKIPPED, Result.DEAD_LETTERED)).map(outcome(_, _))
+    sink.onSubmit = submission => List(submission.ended(conflict(0, Result.SKIPPED), conflict(1, Result.DEAD_LETTERED)))
     writing(sink): f =>
       f.write("a", "b")
       f.flush()
       f.errors shouldBe 2
 
-  test("an outcome that nobody asked for ends the writer instead of hanging it"):
+  test("a completion that nobody asked for ends the writer instead of hanging it"):
     val sink = FakeCore.Sink()
-    sink.onSubmit = _ => List(outcome(77L << 20, Result.OK))
+    sink.onSubmit = _ => List(Completion(77, 1, JavaList.of()))
     writing(sink): f =>
       f.write("a", "b")
       val causes = Iterator.iterate(intercept[Exception](f.flush()): Throwable)(_.getCause).takeWhile(_ != null)
@@ -317,7 +331,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     writing(sink): f =>
       f.write("a", "b")
       val causes = Iterator.iterate(intercept[Exception](f.flush()): Throwable)(_.getCause).takeWhile(_ != null)
-      causes.map(_.getMessage).mkString should include("gets no more outcomes: a/Lost")
+      causes.map(_.getMessage).mkString should include("hears of no more writes: a/Lost")
 
   test("close ends the thread and the handle"):
     def threads = Thread.getAllStackTraces.keySet.asScala.count(_.getName.startsWith("cosmosdb-sink-completion"))
@@ -385,17 +399,16 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     private var open = List.empty[Long]
     var mostInFlight = 0
 
-    override def submit(batch: OperationBatch): Unit = synchronized:
-      val operations = Submitted.operations(batch)
-      batches += operations.map(_(1))
-      open ++= operations.map(_(0))
-      mostInFlight = math.max(mostInFlight, open.map(_ >>> 20).distinct.size)
+    override def submit(number: Long, batch: OperationBatch): Unit = synchronized:
+      batches += Submitted.operations(batch)
+      open ::= number
+      mostInFlight = math.max(mostInFlight, open.size)
       notifyAll()
 
     override def wakeUp(): Unit = synchronized(notifyAll())
 
-    override def pollOutcomes(max: Int, timeoutMillis: Long): JavaList[Outcome] = synchronized:
+    override def pollCompletions(timeoutMillis: Long): JavaList[Completion] = synchronized:
       if open.isEmpty then wait(math.min(50, timeoutMillis))
       val (now, later) = random.shuffle(open).splitAt(random.between(0, open.size + 1))
       open = later
-      now.map(outcome(_, Result.OK)).asJava
+      now.map(Completion(_, 1, JavaList.of())).asJava

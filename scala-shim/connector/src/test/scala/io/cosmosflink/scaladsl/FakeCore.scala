@@ -1,16 +1,17 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{
+  Completion,
   Core,
   CoreMetrics,
   CoreOption,
   CosmosException,
   Operation,
   OperationBatch,
-  Outcome,
   SplitEntry,
   Submitted,
-  TestPages
+  TestPages,
+  WriteFailure
 }
 
 import java.nio.charset.StandardCharsets.UTF_8
@@ -185,11 +186,11 @@ object FakeCore:
 
   /** Answers what a test tells it to. */
   final class Sink extends Base, Core.SinkHandle:
-    val submitted = LinkedBlockingQueue[List[(Long, Operation)]]()
-    private val outcomes = mutable.Queue[List[Outcome]]()
+    val submitted = LinkedBlockingQueue[Submission]()
+    private val completions = mutable.Queue[List[Completion]]()
 
     /** What comes back for a batch as soon as it is submitted. */
-    @volatile var onSubmit: List[(Long, Operation)] => List[Outcome] = _ => Nil
+    @volatile var onSubmit: Submission => List[Completion] = _ => Nil
 
     /** Thrown by every poll, if set. */
     @volatile var failure: Option[Throwable] = None
@@ -197,20 +198,23 @@ object FakeCore:
     /** Thrown by every submission, if set. */
     @volatile var submitFailure: Option[RuntimeException] = None
 
-    def answer(some: Outcome*): Unit = change(outcomes.enqueue(some.toList))
+    def answer(some: Completion*): Unit = change(completions.enqueue(some.toList))
 
-    override def submit(batch: OperationBatch): Unit =
+    override def submit(number: Long, batch: OperationBatch): Unit =
       submitFailure.foreach(throw _)
-      val operations = Submitted.operations(batch)
-      submitted.add(operations)
-      answer(onSubmit(operations)*)
+      val submission = Submission(number, Submitted.operations(batch))
+      submitted.add(submission)
+      answer(onSubmit(submission)*)
 
-    override def pollOutcomes(max: Int, timeoutMillis: Long): JavaList[Outcome] = synchronized:
-      await(timeoutMillis)(failure.nonEmpty || outcomes.nonEmpty)
+    override def pollCompletions(timeoutMillis: Long): JavaList[Completion] = synchronized:
+      await(timeoutMillis)(failure.nonEmpty || completions.nonEmpty)
       failure.foreach(throw _)
-      (if outcomes.isEmpty then Nil else outcomes.dequeue()).asJava
+      (if completions.isEmpty then Nil else completions.dequeue()).asJava
 
-  def outcome(token: Long, result: Outcome.Result): Outcome =
-    if result == Outcome.Result.OK then
-      Outcome(token, result, CosmosException.Kind.UNKNOWN, false, 200, 0, 1, 1, "act-1", "")
-    else Outcome(token, result, CosmosException.Kind.CONFLICT, false, 409, 0, 1, 1, "act-1", "it exists")
+  /** What a writer has handed over. */
+  final case class Submission(number: Long, operations: List[Operation]):
+    /** Its end, with these failures. */
+    def ended(failures: WriteFailure*): Completion = Completion(number, 1, failures.asJava)
+
+  def conflict(index: Int, result: WriteFailure.Result): WriteFailure =
+    WriteFailure(index, result, CosmosException.Kind.CONFLICT, false, 409, 0, 1, "act-1", "it exists")

@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, Outcome, PageBuffers}
+import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, PageBuffers}
 
 import java.net.{URI, URLEncoder}
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
@@ -30,7 +30,7 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
     "source.poll-interval-ms" -> "100"
   )
 
-  /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
+  /** Writes and waits, one request after the other and so in order; every write must be fine. */
   def write(container: String, operations: Seq[Operation]): Unit =
     Using.resource(NativeCore.get().openSink(options(container).toJava)): sink =>
       sink.awaitOpen()
@@ -39,15 +39,10 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
         .grouped(100)
         .foreach: some =>
           batch.clear()
-          some.zipWithIndex.foreach((operation, i) => batch.add(i, operation.encode()))
-          sink.submit(batch)
-          var pending = some.size
-          while pending > 0 do
-            sink
-              .pollOutcomes(1000, 1000)
-              .forEach: outcome =>
-                assert(outcome.result == Outcome.Result.OK, outcome)
-                pending -= 1
+          some.foreach(operation => batch.add(operation.encode()))
+          sink.submit(0, batch)
+          val ended = Iterator.continually(sink.pollCompletions(1000)).dropWhile(_.isEmpty).next()
+          assert(ended.get(0).failures.isEmpty, ended)
 
   /** Every document of a container, by partition key and id. */
   def read(container: String): Map[String, Json] =

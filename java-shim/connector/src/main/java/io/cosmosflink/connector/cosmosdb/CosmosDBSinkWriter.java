@@ -1,21 +1,15 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
-import io.cosmosflink.core.FlushWatch;
-import io.cosmosflink.core.Operation;
-import io.cosmosflink.core.OperationBatch;
-import io.cosmosflink.core.OperationKind;
-import io.cosmosflink.core.Outcome;
-import io.cosmosflink.core.RecordFailures;
+import io.cosmosflink.core.Submissions;
+import io.cosmosflink.core.WriteFailure;
 import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
-import java.util.Map;
-import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.RejectedExecutionException;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.writer.AsyncSinkWriter;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
@@ -26,21 +20,12 @@ import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfigu
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.util.FlinkRuntimeException;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 
 /**
- * Hands batches to the core on the task's thread and completes them on a thread of its own, which polls for outcomes. Entries never
- * come back for a retry: the core retries, and keeps the order of writes of one document.
+ * Hands batches to the core, which writes them on its own threads. Entries never come back for a retry: the core retries, and keeps the
+ * order of writes of one document.
  */
 final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEntry> {
-    private static final Logger LOG = LoggerFactory.getLogger(CosmosDBSinkWriter.class);
-    /** Low bits of a token that count inside a batch; sink.max-batch-size stays below. */
-    private static final int INDEX_BITS = 20;
-
-    private static final int POLL_MAX = 4096;
-    private static final long POLL_MILLIS = 1000;
-    private static final long JOIN_MILLIS = 10_000;
     /**
      * After this time the base class gives a batch up. The core never forgets one and retries on its own, throttled ones without
      * end, so that it must not be reached: the base class would submit the batch again, behind newer writes of the same documents, or fail
@@ -55,32 +40,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final Finality finality;
     private final CoreGauges gauges;
     private final Counter sendErrors;
-    private final FlushWatch flushes = new FlushWatch();
-    private final OperationBatch frame = new OperationBatch();
-    private final Map<Long, Batch> inFlight = new ConcurrentHashMap<>();
-    private final Thread completion;
-    private long batches;
-    /** The batch of the last outcome; only the completion thread touches these two. */
-    private long lastNumber = -1;
-
-    private Batch lastBatch;
-    private volatile boolean closed;
-    /** Why the completion thread ended, if it did. */
-    private volatile Exception ended;
-
-    /** What is under way of one batch. Only the completion thread counts down. */
-    private static final class Batch {
-        final List<CosmosDBRequestEntry> entries;
-        final ResultHandler<CosmosDBRequestEntry> handler;
-        int open;
-        boolean failed;
-
-        Batch(List<CosmosDBRequestEntry> entries, ResultHandler<CosmosDBRequestEntry> handler) {
-            this.entries = entries;
-            this.handler = handler;
-            this.open = entries.size();
-        }
-    }
+    private final Submissions submissions;
 
     static <IN> CosmosDBSinkWriter<IN> open(
             ElementConverter<IN, CosmosDBRequestEntry> converter,
@@ -92,7 +52,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
                 new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
         try {
-            writer.completion.start();
+            writer.submissions.start();
         } catch (Throwable e) {
             // No thread can be made: nobody else knows the handle.
             writer.close();
@@ -130,11 +90,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             }
         };
         gauges.follow(handle);
-        this.completion = new Thread(
-                this::complete,
-                "cosmosdb-sink-completion-" + container + "-"
-                        + context.getTaskInfo().getIndexOfThisSubtask());
-        this.completion.setDaemon(true);
+        this.submissions =
+                new Submissions(core, handle, container, context.getTaskInfo().getIndexOfThisSubtask());
     }
 
     private Core.SinkHandle opened(WriterInitContext context, CosmosDBOptions options) {
@@ -176,10 +133,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 .build();
     }
 
-    /** A batch with its tokens is one array. */
+    /** A batch is one array, and an array has a few elements less than the largest number. */
     private static long maxBatchBytes(CosmosDBOptions options) {
-        long tokens = 64 + 8 * options.number("sink.max-batch-size");
-        return Math.min(options.number("sink.max-batch-bytes"), Integer.MAX_VALUE - tokens);
+        return Math.min(options.number("sink.max-batch-bytes"), Integer.MAX_VALUE - 64);
     }
 
     /** State of a writer that had other limits, so that it can be restored in this one. */
@@ -206,162 +162,46 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
      */
     @Override
     public void flush(boolean endOfInput) throws InterruptedException {
-        flushes.began();
+        submissions.flushBegan();
         try {
             super.flush(true);
         } finally {
-            flushes.ended();
+            submissions.flushEnded();
         }
     }
 
     @Override
     protected void submitRequestEntries(
             List<CosmosDBRequestEntry> entries, ResultHandler<CosmosDBRequestEntry> handler) {
-        if (entries.isEmpty()) {
-            handler.complete();
-            return;
-        }
-        long number = batches++;
-        frame.clear();
-        for (int i = 0; i < entries.size(); i++) {
-            frame.add(number << INDEX_BITS | i, entries.get(i).body());
-        }
-        // Before it is submitted: the outcomes may be there before submit returns.
-        inFlight.put(number, new Batch(entries, handler));
-        try {
-            handle.submit(frame);
-        } catch (RuntimeException e) {
-            if (inFlight.remove(number) != null) {
-                handler.completeExceptionally(
-                        new FlinkRuntimeException("cannot write to container " + container + ": " + e.getMessage(), e));
+        submissions.submit(entries, CosmosDBRequestEntry::body, new Submissions.Listener() {
+            @Override
+            public void completed(Completion completion) {
+                sendErrors.inc(completion.failures().size());
+                completion
+                        .fatal()
+                        .ifPresentOrElse(
+                                failure -> handler.completeExceptionally(failed(failure, entries.get(failure.index()))),
+                                handler::complete);
             }
-            return;
-        }
-        Exception over = ended;
-        if (over != null && inFlight.remove(number) != null) {
-            handler.completeExceptionally(over);
-        }
-    }
 
-    /** The completion thread. */
-    private void complete() {
-        try {
-            while (!closed) {
-                handle.pollOutcomes(POLL_MAX, POLL_MILLIS).forEach(this::onOutcome);
-                core.drainLog(false);
-                warnOfLongFlush();
+            @Override
+            public void lost(String message, Throwable cause) {
+                handler.completeExceptionally(new FlinkRuntimeException(message, cause));
             }
-        } catch (RejectedExecutionException e) {
-            // The task has ended and takes nothing more.
-            ended = e;
-        } catch (Throwable e) {
-            // Also an OutOfMemoryError: a writer without this thread would wait for ever.
-            if (!closed) {
-                LOG.error("the sink to container {} gets no more outcomes", container, e);
-                end(new FlinkRuntimeException(
-                        "the sink to container " + container + " gets no more outcomes: " + e.getMessage(), e));
-            }
-        }
+        });
     }
 
-    private void warnOfLongFlush() {
-        long seconds = flushes.overdueSeconds();
-        if (seconds > 0) {
-            LOG.warn(
-                    "a flush to container {} has taken {} s, and its checkpoint waits for it; the service has throttled or failed a"
-                            + " partition for {} ms",
-                    container,
-                    seconds,
-                    handle.metrics().get(Field.HELD_MILLIS));
-        }
+    private Exception failed(WriteFailure failure, CosmosDBRequestEntry entry) {
+        CosmosException cause = failure.exception(container, entry.body(), entry.refusal(), "its converter");
+        return failure.isFinal(finality)
+                ? new CosmosDBUnrecoverableException(cause.getMessage(), cause)
+                : new FlinkRuntimeException(cause.getMessage(), cause);
     }
 
-    private void end(Exception why) {
-        ended = why;
-        for (Long number : inFlight.keySet()) {
-            Batch batch = inFlight.remove(number);
-            try {
-                if (batch != null && !batch.failed) {
-                    batch.handler.completeExceptionally(why);
-                }
-            } catch (RuntimeException e) {
-                // A task that is ending takes no more; the others must hear of it all the same.
-                LOG.debug("a batch could not be completed", e);
-            }
-        }
-    }
-
-    private void onOutcome(Outcome outcome) {
-        long number = outcome.token() >>> INDEX_BITS;
-        int index = (int) (outcome.token() & (1 << INDEX_BITS) - 1);
-        // Outcomes come in runs of one batch.
-        Batch batch = number == lastNumber ? lastBatch : inFlight.get(number);
-        lastNumber = number;
-        lastBatch = batch;
-        if (batch == null || index >= batch.entries.size()) {
-            throw new IllegalStateException(
-                    "the core gave an outcome for token " + outcome.token() + ", which is not in flight");
-        }
-        if (outcome.result() != Outcome.Result.OK) {
-            sendErrors.inc();
-        }
-        boolean fails = outcome.result() == Outcome.Result.FAILED && !batch.failed;
-        if (--batch.open == 0) {
-            inFlight.remove(number);
-            lastNumber = -1;
-            lastBatch = null;
-        }
-        if (fails) {
-            // At once: the others of its batch may be waiting for a service that does not answer.
-            batch.failed = true;
-            core.drainLog(true);
-            batch.handler.completeExceptionally(failed(outcome, batch.entries.get(index)));
-        } else if (batch.open == 0 && !batch.failed) {
-            batch.handler.complete();
-        }
-    }
-
-    private Exception failed(Outcome outcome, CosmosDBRequestEntry entry) {
-        Operation operation = entry.operation();
-        boolean refused = operation.type() == OperationKind.REFUSED;
-        String message = "container " + container + ": "
-                + (refused ? "no write could be made of the record with" : operation.type() + " of") + " id '"
-                + RecordFailures.shortened(operation.id()) + "' " + (refused ? "and" : "with") + " partition key "
-                + RecordFailures.shortened(operation.partitionKey())
-                + (refused
-                        ? ""
-                        : " failed after " + outcome.attempts() + " attempts with status " + outcome.status() + "/"
-                                + outcome.subStatus() + " (activity " + outcome.activityId() + ")")
-                + ": " + outcome.message() + "; "
-                + (refused
-                        ? "mend its converter, or let the job go on with sink.failure-mode skip or dead-letter"
-                        : outcome.kind().advice());
-        CosmosException cause = new CosmosException(
-                message, outcome.kind().ordinal(), outcome.status(), outcome.subStatus(), outcome.activityId());
-        if (entry.refusal() != null) {
-            cause.initCause(entry.refusal().ofJob());
-        }
-        boolean isFinal = outcome.isFinal() || (outcome.kind() == CosmosException.Kind.AUTH && finality.isFinal(cause));
-        return isFinal ? new CosmosDBUnrecoverableException(message, cause) : new FlinkRuntimeException(message, cause);
-    }
-
-    /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
     @Override
     public void close() {
-        closed = true;
-        try {
-            gauges.forget(handle);
-            handle.wakeUp();
-        } catch (CosmosException e) {
-            LOG.debug("the sink was closed before", e);
-        }
-        try {
-            completion.join(JOIN_MILLIS);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        handle.close();
-        core.drainLog(true);
+        gauges.forget(handle);
+        submissions.close();
         super.close();
     }
 }

@@ -5,20 +5,19 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.tuple;
 
+import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
-import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.PartitionKeys;
+import io.cosmosflink.core.WriteFailure;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.stream.IntStream;
 import org.apache.flink.api.common.TaskInfo;
 import org.apache.flink.api.common.TaskInfoImpl;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
@@ -39,7 +38,6 @@ class CosmosDBSinkWriterTest {
     private static final Duration LIMIT = Duration.ofSeconds(10);
     private final FakeCore core = new FakeCore();
     private final TestSinkInitContext context = new TestSinkInitContext();
-    private final AtomicInteger answered = new AtomicInteger();
     private CosmosDBSinkWriter<String> writer;
 
     private static final CosmosDBElementConverter<String> CONVERTER = CosmosDBElementConverter.<String>builder()
@@ -62,23 +60,17 @@ class CosmosDBSinkWriterTest {
         writer.close();
     }
 
-    private static Outcome ok(long batch, int index) {
-        return outcome(batch, index, Outcome.Result.OK);
+    /** All of a batch is written. */
+    private static Completion ok(long batch) {
+        return new Completion(batch, 1, List.of());
     }
 
-    private static Outcome outcome(long batch, int index, Outcome.Result result) {
-        boolean ok = result == Outcome.Result.OK;
-        return new Outcome(
-                batch << 20 | index,
-                result,
-                ok ? CosmosException.Kind.UNKNOWN : CosmosException.Kind.CONFLICT,
-                false,
-                ok ? 200 : 409,
-                0,
-                1,
-                1,
-                "act-1",
-                ok ? "" : "it exists");
+    private static Completion completion(long batch, WriteFailure... failures) {
+        return new Completion(batch, 1, List.of(failures));
+    }
+
+    private static WriteFailure failure(int index, WriteFailure.Result result) {
+        return new WriteFailure(index, result, CosmosException.Kind.CONFLICT, false, 409, 0, 1, "act-1", "it exists");
     }
 
     private void write(String... values) throws Exception {
@@ -88,12 +80,12 @@ class CosmosDBSinkWriterTest {
     }
 
     @Test
-    void aBatchIsCompleteWhenEveryOperationHasItsOutcomeInWhateverOrder() throws Exception {
+    void batchesCompleteInWhateverOrder() throws Exception {
         write("a", "b", "c", "d");
         assertThat(core.sink.submitted).containsExactly(2, 2);
-        core.sink.answer(ok(0, 1));
-        core.sink.answer(ok(1, 1), ok(1, 0), ok(0, 0));
-        core.sink.onSubmit = batch -> List.of(ok(batch, 0));
+        core.sink.answer(ok(1));
+        core.sink.answer(ok(0));
+        core.sink.onSubmit = batch -> List.of(ok(batch));
         write("e");
         writer.flush(true);
         assertThat(core.sink.submitted).containsExactly(2, 2, 1);
@@ -111,10 +103,7 @@ class CosmosDBSinkWriterTest {
     }
 
     private void answerAll() {
-        core.sink.onSubmit = batch -> IntStream.range(0, core.sink.operations.size() - answered.get())
-                .mapToObj(i -> ok(batch, i))
-                .peek(o -> answered.incrementAndGet())
-                .toList();
+        core.sink.onSubmit = batch -> List.of(ok(batch));
     }
 
     @Test
@@ -212,17 +201,18 @@ class CosmosDBSinkWriterTest {
                 core,
                 FakeCore.options(),
                 List.of());
-        core.sink.onSubmit = batch -> List.of(new Outcome(
-                batch << 20,
-                Outcome.Result.FAILED,
-                CosmosException.Kind.BAD_REQUEST,
-                false,
-                0,
-                0,
-                0,
-                0,
-                "",
-                core.sink.operations.get(0).ifMatch()));
+        core.sink.onSubmit = batch -> List.of(completion(
+                batch,
+                new WriteFailure(
+                        0,
+                        WriteFailure.Result.FAILED,
+                        CosmosException.Kind.BAD_REQUEST,
+                        false,
+                        0,
+                        0,
+                        0,
+                        "",
+                        core.sink.operations.get(0).ifMatch())));
         write("a");
         assertThatThrownBy(() -> writer.flush(true))
                 .hasStackTraceContaining("no write could be made of the record with id ''")
@@ -252,7 +242,7 @@ class CosmosDBSinkWriterTest {
         write("a", "b");
         time.setCurrentTime(
                 time.getCurrentProcessingTime() + Duration.ofDays(3650).toMillis());
-        core.sink.answer(ok(0, 0), ok(0, 1));
+        core.sink.answer(ok(0));
         writer.flush(true);
         assertThat(core.sink.submitted).containsExactly(2);
         assertThat(time.getNumActiveTimers())
@@ -317,7 +307,7 @@ class CosmosDBSinkWriterTest {
     @Test
     void aFailedOperationFailsTheJobWithAllThatIsKnown() throws Exception {
         write("a", "b");
-        core.sink.answer(outcome(0, 1, Outcome.Result.FAILED), ok(0, 0));
+        core.sink.answer(completion(0, failure(1, WriteFailure.Result.FAILED)));
         assertThatThrownBy(() -> writer.flush(true))
                 .hasStackTraceContaining("id 'b'")
                 .hasStackTraceContaining("409/0")
@@ -328,35 +318,36 @@ class CosmosDBSinkWriterTest {
                 .isOne();
     }
 
-    /** The other operation of its batch waits for a service that does not answer. */
+    /** The other batch waits for a service that does not answer. */
     @Test
     void aFailureFailsTheJobAtOnceWhateverElseIsUnderWay() throws Exception {
         assertThatThrownBy(() -> {
-                    write("a", "b");
-                    core.sink.answer(outcome(0, 1, Outcome.Result.FAILED));
+                    write("a", "b", "c", "d");
+                    core.sink.answer(completion(1, failure(1, WriteFailure.Result.FAILED)));
                     writer.flush(true);
                 })
-                .hasStackTraceContaining("id 'b'");
+                .hasStackTraceContaining("id 'd'");
         // What comes later is no surprise to it.
-        core.sink.answer(outcome(0, 0, Outcome.Result.FAILED));
+        core.sink.answer(completion(0, failure(0, WriteFailure.Result.FAILED)));
         LocalCosmos.await(
-                "the late outcome",
+                "the late completion",
                 LIMIT,
                 () -> context.metricGroup().getNumRecordsSendErrorsCounter().getCount() == 2);
         assertThat(threads()).isOne();
     }
 
-    private Throwable failure(Outcome failed) {
-        // Not before the batch is there: an outcome of nothing would end the writer.
-        core.sink.onSubmit = batch -> List.of(failed, ok(0, 0));
+    private Throwable failure(WriteFailure failed) {
+        // Not before the batch is there: a completion of nothing would end the writer.
+        core.sink.onSubmit = batch -> List.of(completion(batch, failed));
         return catchThrowable(() -> {
             write("a", "b");
             writer.flush(true);
         });
     }
 
-    private static Outcome failed(CosmosException.Kind kind, boolean isFinal, int status, int subStatus) {
-        return new Outcome(1, Outcome.Result.FAILED, kind, isFinal, status, subStatus, 1, 1, "act-1", "why");
+    private static WriteFailure failed(CosmosException.Kind kind, boolean outlivesRestart, int status, int subStatus) {
+        return new WriteFailure(
+                1, WriteFailure.Result.FAILED, kind, outlivesRestart, status, subStatus, 1, "act-1", "why");
     }
 
     private static boolean ends(Throwable failure) {
@@ -377,7 +368,7 @@ class CosmosDBSinkWriterTest {
 
     @Test
     void aKeyInTheJobGraphThatIsRefusedEndsTheJobAndOneInAFileDoesNot() {
-        Outcome refused = failed(CosmosException.Kind.AUTH, false, 401, 0);
+        WriteFailure refused = failed(CosmosException.Kind.AUTH, false, 401, 0);
         assertThat(ends(failure(refused))).isFalse();
         writer.close();
         writer = CosmosDBSinkWriter.open(
@@ -420,8 +411,10 @@ class CosmosDBSinkWriterTest {
                 })
                 .build();
         writer = CosmosDBSinkWriter.open(loud, context, core, FakeCore.options(), List.of());
-        core.sink.onSubmit = batch -> List.of(
-                new Outcome(0, Outcome.Result.FAILED, CosmosException.Kind.BAD_REQUEST, false, 0, 0, 0, 0, "", "why"));
+        core.sink.onSubmit = batch -> List.of(completion(
+                batch,
+                new WriteFailure(
+                        0, WriteFailure.Result.FAILED, CosmosException.Kind.BAD_REQUEST, false, 0, 0, 0, "", "why")));
         Throwable failure = catchThrowable(() -> {
             write("a");
             writer.flush(true);
@@ -489,17 +482,25 @@ class CosmosDBSinkWriterTest {
     @Test
     void skippedAndDeadLetteredOperationsAreCountedAndTheJobGoesOn() throws Exception {
         write("a", "b");
-        core.sink.answer(outcome(0, 0, Outcome.Result.SKIPPED), outcome(0, 1, Outcome.Result.DEAD_LETTERED));
+        core.sink.answer(
+                completion(0, failure(0, WriteFailure.Result.SKIPPED), failure(1, WriteFailure.Result.DEAD_LETTERED)));
         writer.flush(true);
         assertThat(context.metricGroup().getNumRecordsSendErrorsCounter().getCount())
                 .isEqualTo(2);
     }
 
     @Test
-    void anOutcomeThatNobodyAskedForEndsTheWriterInsteadOfHangingIt() throws Exception {
+    void aCompletionThatNobodyAskedForEndsTheWriterInsteadOfHangingIt() throws Exception {
         write("a", "b");
-        core.sink.answer(ok(77, 0));
+        core.sink.answer(ok(77));
         assertThatThrownBy(() -> writer.flush(true)).hasStackTraceContaining("not in flight");
+    }
+
+    @Test
+    void aFailureOfAnOperationThatIsNotThereEndsTheWriterInsteadOfHangingIt() throws Exception {
+        write("a", "b");
+        core.sink.answer(completion(0, failure(2, WriteFailure.Result.SKIPPED)));
+        assertThatThrownBy(() -> writer.flush(true)).hasStackTraceContaining("operation 2 of a submission of 2");
     }
 
     @Test

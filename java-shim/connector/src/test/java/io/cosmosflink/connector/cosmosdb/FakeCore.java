@@ -1,12 +1,12 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
-import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.SplitEntry;
 import io.cosmosflink.core.SubmittedOperations;
 import java.nio.charset.StandardCharsets;
@@ -25,7 +25,7 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
-import java.util.function.IntFunction;
+import java.util.function.LongFunction;
 
 /** A core without a service. A split's bytes are {@code ordinal:position}, its id is {@code s<ordinal>}. */
 final class FakeCore implements Core {
@@ -270,44 +270,42 @@ final class FakeCore implements Core {
         /** All operations, in order. */
         final List<Operation> operations = new CopyOnWriteArrayList<>();
 
-        private final Deque<List<Outcome>> outcomes = new ArrayDeque<>();
+        private final Deque<List<Completion>> completions = new ArrayDeque<>();
 
-        /** What comes back for the batch of a number, as soon as it is submitted. */
-        volatile IntFunction<List<Outcome>> onSubmit = batch -> List.of();
+        /** What comes back for the submission of a number, as soon as it is submitted. */
+        volatile LongFunction<List<Completion>> onSubmit = submission -> List.of();
         /** What {@code submit} throws, if set. */
         volatile RuntimeException submitFailure;
 
-        private int batches;
-
         @Override
-        public void submit(OperationBatch batch) {
+        public void submit(long submission, OperationBatch batch) {
             if (submitFailure != null) {
                 throw submitFailure;
             }
             operations.addAll(SubmittedOperations.operations(batch));
             submitted.add(batch.count());
-            add(onSubmit.apply(batches++));
+            add(onSubmit.apply(submission));
         }
 
         /** What the next poll throws. */
         volatile Error fatal;
 
-        void answer(Outcome... some) {
+        void answer(Completion... some) {
             add(List.of(some));
         }
 
-        private synchronized void add(List<Outcome> some) {
-            outcomes.add(some);
+        private synchronized void add(List<Completion> some) {
+            completions.add(some);
             notifyAll();
         }
 
         @Override
-        public synchronized List<Outcome> pollOutcomes(int max, long timeoutMillis) {
-            await(timeoutMillis, () -> fatal != null || !outcomes.isEmpty());
+        public synchronized List<Completion> pollCompletions(long timeoutMillis) {
+            await(timeoutMillis, () -> fatal != null || !completions.isEmpty());
             if (fatal != null) {
                 throw fatal;
             }
-            List<Outcome> next = outcomes.poll();
+            List<Completion> next = completions.poll();
             return next == null ? List.of() : next;
         }
     }

@@ -2,11 +2,11 @@ package io.cosmosflink.connector.cosmosdb;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
-import io.cosmosflink.core.Outcome;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageBuffers;
 import io.cosmosflink.core.RecordView;
@@ -128,26 +128,24 @@ public final class LocalCosmos implements AutoCloseable {
                 "source.poll-interval-ms", "100"));
     }
 
-    /** Writes and waits, one request after the other and so in order; every outcome must be fine. */
+    /** Writes and waits, one request after the other and so in order; every write must be fine. */
     public void write(String container, List<Operation> operations) {
         Core core = NativeCore.get();
         try (Core.SinkHandle sink = core.openSink(options(container).toMap())) {
             awaitOpen(sink);
             OperationBatch batch = new OperationBatch();
             for (int from = 0; from < operations.size(); from += 100) {
-                int to = Math.min(operations.size(), from + 100);
                 batch.clear();
-                for (int i = from; i < to; i++) {
-                    batch.add(i, operations.get(i).encode());
+                operations.subList(from, Math.min(operations.size(), from + 100)).stream()
+                        .map(Operation::encode)
+                        .forEach(batch::add);
+                sink.submit(from, batch);
+                List<Completion> ended = List.of();
+                while (ended.isEmpty()) {
+                    ended = sink.pollCompletions(1000);
                 }
-                sink.submit(batch);
-                for (int open = to - from; open > 0; ) {
-                    for (Outcome outcome : sink.pollOutcomes(1000, 1000)) {
-                        if (outcome.result() != Outcome.Result.OK) {
-                            throw new AssertionError(outcome.toString());
-                        }
-                        open--;
-                    }
+                if (!ended.get(0).failures().isEmpty()) {
+                    throw new AssertionError(ended.toString());
                 }
             }
         }

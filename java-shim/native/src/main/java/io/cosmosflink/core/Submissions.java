@@ -1,0 +1,193 @@
+package io.cosmosflink.core;
+
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.function.Function;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * What a writer has handed to the core and has not heard of yet, and the thread that hears of it. Each submission ends exactly once: the
+ * core never forgets one, retries on its own, and keeps the order of writes of one document.
+ *
+ * <p>One thread submits. The handle belongs to this object and is closed with it.
+ */
+public final class Submissions implements AutoCloseable {
+    /** Hears of the end of one submission. What it throws ends all others. */
+    public interface Listener {
+        /**
+         * On the completion thread.
+         *
+         * @throws RejectedExecutionException when whoever is told has ended and takes nothing more
+         */
+        void completed(Completion completion);
+
+        /** It could not be submitted, or nothing more is heard of the core. From either thread. */
+        void lost(String message, Throwable cause);
+    }
+
+    private static final Logger LOG = LoggerFactory.getLogger(Submissions.class);
+    /** Long enough to cost nothing, short enough that the core's log is not late. */
+    private static final long POLL_MILLIS = 1000;
+
+    private static final long JOIN_MILLIS = 10_000;
+
+    private final Core core;
+    private final Core.SinkHandle sink;
+    private final String container;
+    private final FlushWatch flushes = new FlushWatch();
+    private final OperationBatch frame = new OperationBatch();
+    private final Map<Long, Submission> underWay = new ConcurrentHashMap<>();
+    private final Thread completion;
+    private long submissions;
+    private volatile boolean closed;
+    /** Why the completion thread ended, if it did. */
+    private volatile Throwable ended;
+
+    private record Submission(int operations, Listener listener) {}
+
+    /**
+     * @param sink open
+     * @param container name of the container, for messages
+     * @param subtask number of the writer, for the name of the thread
+     */
+    public Submissions(Core core, Core.SinkHandle sink, String container, int subtask) {
+        this.core = core;
+        this.sink = sink;
+        this.container = container;
+        this.completion = new Thread(this::complete, "cosmosdb-sink-completion-" + container + "-" + subtask);
+        this.completion.setDaemon(true);
+    }
+
+    /** Begins to listen. Where it throws, such as when no thread can be made, the handle must still be closed. */
+    public void start() {
+        completion.start();
+    }
+
+    /**
+     * Hands entries over.
+     *
+     * @param body the OPERATION BODY of an entry
+     */
+    public <E> void submit(List<E> entries, Function<? super E, byte[]> body, Listener listener) {
+        long number = submissions++;
+        frame.clear();
+        for (E entry : entries) {
+            frame.add(body.apply(entry));
+        }
+        // Before it is submitted: it may have completed before submit returns.
+        underWay.put(number, new Submission(entries.size(), listener));
+        try {
+            sink.submit(number, frame);
+        } catch (RuntimeException e) {
+            lose(number, "cannot write to container " + container + ": " + e.getMessage(), e);
+            return;
+        }
+        if (ended != null) {
+            lose(number, silence(), ended);
+        }
+    }
+
+    private void lose(long number, String message, Throwable cause) {
+        Submission lost = underWay.remove(number);
+        if (lost != null) {
+            lost.listener.lost(message, cause);
+        }
+    }
+
+    /** A flush begins, which holds a checkpoint back; one that takes long is logged. */
+    public void flushBegan() {
+        flushes.began();
+    }
+
+    public void flushEnded() {
+        flushes.ended();
+    }
+
+    /** The completion thread. */
+    private void complete() {
+        try {
+            while (!closed) {
+                sink.pollCompletions(POLL_MILLIS).forEach(this::onCompletion);
+                core.drainLog(false);
+                warnOfLongFlush();
+            }
+        } catch (RejectedExecutionException e) {
+            // The task has ended and takes nothing more.
+            ended = e;
+        } catch (Throwable e) {
+            // Also an OutOfMemoryError: a writer without this thread would wait for ever.
+            if (!closed) {
+                LOG.error("the sink to container {} hears of no more writes", container, e);
+                end(e);
+            }
+        }
+    }
+
+    private void onCompletion(Completion completion) {
+        Submission submission = underWay.get(completion.submission());
+        if (submission == null) {
+            throw new IllegalStateException("the core completed submission " + completion.submission()
+                    + ", which is not in flight; report this as a bug of cosmosflink");
+        }
+        for (WriteFailure failure : completion.failures()) {
+            if (failure.index() >= submission.operations) {
+                throw new IllegalStateException("the core gave a failure of operation " + failure.index()
+                        + " of a submission of " + submission.operations + "; report this as a bug of cosmosflink");
+            }
+        }
+        underWay.remove(completion.submission());
+        if (completion.fatal().isPresent()) {
+            core.drainLog(true);
+        }
+        submission.listener.completed(completion);
+    }
+
+    private void warnOfLongFlush() {
+        long seconds = flushes.overdueSeconds();
+        if (seconds > 0) {
+            LOG.warn(
+                    "a flush to container {} has taken {} s, and its checkpoint waits for it; the service has throttled or failed a"
+                            + " partition for {} ms",
+                    container,
+                    seconds,
+                    sink.metrics().get(CoreMetrics.Field.HELD_MILLIS));
+        }
+    }
+
+    private void end(Throwable why) {
+        ended = why;
+        for (Long number : underWay.keySet()) {
+            try {
+                lose(number, silence(), why);
+            } catch (RuntimeException e) {
+                // A task that is ending takes no more; the others must hear of it all the same.
+                LOG.debug("a submission could not be ended", e);
+            }
+        }
+    }
+
+    private String silence() {
+        return "the sink to container " + container + " hears of no more writes: " + ended.getMessage();
+    }
+
+    /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */
+    @Override
+    public void close() {
+        closed = true;
+        try {
+            sink.wakeUp();
+        } catch (CosmosException e) {
+            LOG.debug("the sink was closed before", e);
+        }
+        try {
+            completion.join(JOIN_MILLIS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        sink.close();
+        core.drainLog(true);
+    }
+}

@@ -1,0 +1,87 @@
+package io.cosmosflink.core;
+
+/**
+ * An operation that was not carried out.
+ *
+ * @param index its place in the submission, from 0
+ * @param result how it was dealt with
+ * @param kind what sort of failure it is
+ * @param outlivesRestart whether the core knows that a restart of the job does not help, such as where the container is gone
+ * @param status HTTP status of the service for the last attempt, 0 if it never answered
+ * @param subStatus the service's sub-status, 0 for none
+ * @param attempts how often it was tried
+ * @param activityId the service's name for the last attempt; empty if there is none
+ * @param message what is known of it
+ */
+public record WriteFailure(
+        int index,
+        Result result,
+        CosmosException.Kind kind,
+        boolean outlivesRestart,
+        int status,
+        int subStatus,
+        int attempts,
+        String activityId,
+        String message) {
+
+    /** How a failure was dealt with. */
+    public enum Result {
+        /** Counted; the job goes on. */
+        SKIPPED(2),
+        /** Stored in the dead-letter container; the job goes on. */
+        DEAD_LETTERED(3),
+        /** Fails the job. */
+        FAILED(4);
+
+        final int number;
+
+        Result(int number) {
+            this.number = number;
+        }
+
+        static Result of(int number) {
+            for (Result result : values()) {
+                if (result.number == number) {
+                    return result;
+                }
+            }
+            throw FrameReader.state("result " + number + " of an operation is not known to this jar");
+        }
+    }
+
+    /**
+     * The failure in words, for the job that it fails.
+     *
+     * @param container where the operation should have gone
+     * @param operation its OPERATION BODY
+     * @param refusal what the record failed with of which no write could be made; null for a write, and after a restore
+     * @param remedy what to mend where no write could be made of a record, such as {@code its converter}
+     */
+    public CosmosException exception(
+            String container, byte[] operation, UnwritableRecordException refusal, String remedy) {
+        Operation failed = Operation.decode(operation);
+        String id = "id '" + RecordFailures.shortened(failed.id()) + "'";
+        String key = "partition key " + RecordFailures.shortened(failed.partitionKey());
+        String text = failed.type() == OperationKind.REFUSED
+                ? "no write could be made of the record with " + id + " and " + key + ": " + message + "; mend "
+                        + remedy + ", or let the job go on with sink.failure-mode skip or dead-letter"
+                : failed.type() + " of " + id + " with " + key + " failed after " + attempts + " attempts with status "
+                        + status + "/" + subStatus + " (activity " + activityId + "): " + message + "; "
+                        + kind.advice();
+        CosmosException exception =
+                new CosmosException("container " + container + ": " + text, kind, status, subStatus, activityId);
+        if (refusal != null) {
+            exception.initCause(refusal.ofJob());
+        }
+        return exception;
+    }
+
+    /**
+     * Whether a restart does not help. A refused key is one of the job's options, which the core does not know.
+     *
+     * @param finality that of a job that has run
+     */
+    public boolean isFinal(Finality finality) {
+        return outlivesRestart || (kind == CosmosException.Kind.AUTH && finality.isFinal(kind, status));
+    }
+}

@@ -15,7 +15,7 @@ pub enum FrameKind {
     SplitList = 4,
     Page = 5,
     Operations = 6,
-    Outcomes = 7,
+    Completions = 7,
     Metrics = 8,
     Log = 9,
     Event = 11,

@@ -1,8 +1,10 @@
-//! Laws of the sink's engine over a service that fails at random, without a network: each operation comes back exactly once, what is
+//! Laws of the sink over a service that fails at random, without a network: each submission completes exactly once, what is
 //! carried out on a document never goes back to an older operation, and what a create says of itself is true.
 //!
 //! The service of the model refuses bulk requests as a whole for the sake of some documents, or refuses the form for a while; it loses
 //! answers; its partitions split; and they are locked one by one.
+
+mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,12 +18,20 @@ use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::sink::{
-    encode_operations, NewOperation, Operation, OperationKind, OperationResult, Outcome, OutcomeResult,
-    Service, Sink,
+    NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink,
 };
 use cosmosflink_core::status::{Asked, Fate, Next};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
+use support::{Outcome, Writer};
+
+/// Operations of a submission of the model.
+const SUBMISSION: usize = 11;
+
+/// The place of an operation among all of the model.
+fn token(op: &Operation) -> u64 {
+    op.submission * SUBMISSION as u64 + u64::from(op.index)
+}
 
 /// What was carried out, in order: document and token.
 type Log = Arc<Mutex<Vec<(String, u64)>>>;
@@ -78,9 +88,9 @@ impl Flaky {
             if account.documents.contains_key(&id) {
                 return 409;
             }
-            account.documents.insert(id.clone(), op.token);
+            account.documents.insert(id.clone(), token(op));
         }
-        self.log.lock().unwrap().push((id, op.token));
+        self.log.lock().unwrap().push((id, token(op)));
         201
     }
 
@@ -93,7 +103,7 @@ impl Flaky {
             let status = [429, 449, 410, 503, 408][(self.chance() % 5) as usize];
             // A time-out or a 503 may come after the work was done.
             if status >= 500 || status == 408 {
-                self.account.lock().unwrap().unclear.insert(op.token);
+                self.account.lock().unwrap().unclear.insert(token(op));
                 if self.chance() < 50 {
                     self.carry_out(op);
                 }
@@ -192,7 +202,7 @@ impl Service for Flaky {
                 let status = [429, 503, 413][(self.chance() % 3) as usize];
                 if status == 503 {
                     let mut account = self.account.lock().unwrap();
-                    account.unclear.extend(operations.iter().map(|op| op.token));
+                    account.unclear.extend(operations.iter().map(token));
                 }
                 return refused(status, 0);
             }
@@ -238,6 +248,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         ("cosmos.retry.max-attempts", "10000"),
         ("sink.max-operations-per-request", "7"),
         ("sink.bulk-probe-interval-ms", "100"),
+        ("sink.failure-mode", "skip"),
     ];
     let options: Vec<_> = options
         .iter()
@@ -247,18 +258,16 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         Box::new(service),
         Config::parse(Role::Sink, &options).unwrap(),
         runtime.handle(),
-    )
-    .unwrap();
+    );
+    let sink = Writer::new(sink.unwrap());
     let rows: Vec<_> = documents
         .iter()
         .map(|d| (format!("d{d}"), format!("[\"k{}\"]", d % 5)))
         .collect();
-    for (chunk, rows) in rows.chunks(11).enumerate() {
+    for (chunk, rows) in rows.chunks(SUBMISSION).enumerate() {
         let operations: Vec<_> = rows
             .iter()
-            .enumerate()
-            .map(|(i, (id, key))| NewOperation {
-                token: (chunk * 11 + i) as u64,
+            .map(|(id, key)| NewOperation {
                 kind: match creates(id) {
                     true => OperationKind::Create,
                     false => OperationKind::Upsert,
@@ -269,7 +278,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
                 document: b"{}",
             })
             .collect();
-        sink.submit(encode_operations(&operations)).unwrap();
+        sink.write((chunk * SUBMISSION) as u64.., &operations);
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     let (mut tokens, mut created) = (Vec::new(), HashMap::<String, Vec<u64>>::new());
@@ -281,7 +290,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
             documents.len(),
             sink.metrics()
         );
-        for outcome in sink.poll(100, Duration::from_millis(50)).unwrap() {
+        for outcome in sink.come_back(Duration::from_millis(50)) {
             let id = &rows[outcome.token as usize].0;
             let kind = outcome.error.as_ref().map(|e| e.kind);
             match outcome.result {
@@ -289,15 +298,15 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
                     created.entry(id.clone()).or_default().push(outcome.token)
                 }
                 OutcomeResult::Ok => {}
-                OutcomeResult::Failed if id == BAD => assert_eq!(kind, Some(Kind::BadRequest)),
-                OutcomeResult::Failed if creates(id) => assert_eq!(kind, Some(Kind::Conflict)),
+                OutcomeResult::Skipped if id == BAD => assert_eq!(kind, Some(Kind::BadRequest)),
+                OutcomeResult::Skipped if creates(id) => assert_eq!(kind, Some(Kind::Conflict)),
                 other => panic!("{id}: {other:?} {:?}", outcome.error),
             }
             tokens.push(outcome.token);
         }
     }
     assert!(
-        sink.poll(1, Duration::ZERO).unwrap().is_empty(),
+        sink.poll(Duration::ZERO).unwrap().is_empty(),
         "more outcomes than operations"
     );
     let metrics = sink.metrics();
@@ -466,7 +475,7 @@ fn ready<'a>(answer: Result<Vec<OperationResult>>) -> BoxFuture<'a, Result<Vec<O
 
 struct Stage {
     // Dropped before the runtime that it runs on.
-    sink: Sink,
+    sink: Writer,
     broken: Arc<AtomicBool>,
     gone: Arc<AtomicBool>,
     _runtime: tokio::runtime::Runtime,
@@ -509,7 +518,7 @@ impl Stage {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
         let config = Config::parse(Role::Sink, &options).unwrap();
-        let sink = Sink::over(Box::new(service), config, runtime.handle()).unwrap();
+        let sink = Writer::new(Sink::over(Box::new(service), config, runtime.handle()).unwrap());
         Stage {
             sink,
             broken,
@@ -525,8 +534,7 @@ impl Stage {
             .collect();
         let operations: Vec<_> = texts
             .iter()
-            .map(|(token, id, key)| NewOperation {
-                token: *token,
+            .map(|(_, id, key)| NewOperation {
                 kind: OperationKind::Upsert,
                 id,
                 partition_key: key,
@@ -534,7 +542,8 @@ impl Stage {
                 document: b"{}",
             })
             .collect();
-        self.sink.submit(encode_operations(&operations)).unwrap();
+        self.sink
+            .write(texts.iter().map(|(token, _, _)| *token), &operations);
     }
 
     fn outcomes(&self, count: usize) -> Vec<Outcome> {
@@ -547,7 +556,7 @@ impl Stage {
                 out.len(),
                 self.sink.metrics()
             );
-            out.extend(self.sink.poll(1000, Duration::from_millis(20)).unwrap());
+            out.extend(self.sink.come_back(Duration::from_millis(20)));
         }
         assert_eq!(out.len(), count);
         out
@@ -617,7 +626,7 @@ fn what_a_panic_leaves_behind_comes_back_as_failed() {
     stage.submit(0..100, 50);
     // The new map needs it.
     stage.broken.store(true, Relaxed);
-    for o in stage.outcomes(100) {
+    for o in stage.outcomes(1) {
         let error = o.error.unwrap();
         assert_eq!(
             (o.result, error.kind),
@@ -626,11 +635,9 @@ fn what_a_panic_leaves_behind_comes_back_as_failed() {
         );
         assert!(error.message.contains("broken on purpose"), "{error}");
     }
+    assert_eq!(stage.sink.metrics().failed.load(Relaxed), 100, "all of them");
     stage.submit(100..110, 1);
-    assert!(stage
-        .outcomes(10)
-        .iter()
-        .all(|o| o.result == OutcomeResult::Failed));
+    assert_eq!(stage.outcomes(1)[0].result, OutcomeResult::Failed);
 }
 
 #[test]
@@ -716,7 +723,7 @@ fn a_look_up_of_partitions_that_hangs_is_given_up() {
 #[test]
 fn a_document_that_draws_a_500_is_found_like_any_other_culprit() {
     let stage = Stage::start(&[&["0"]], &[], |operations, range, _| {
-        let spoilt = !range.is_empty() && operations.len() > 1 && operations.iter().any(|op| op.token == 37);
+        let spoilt = !range.is_empty() && operations.len() > 1 && operations.iter().any(|op| op.index == 37);
         match spoilt {
             true => ready(Err(refused(500, Asked::Bulk, None))),
             false => ready(Ok(taken(operations))),
@@ -734,12 +741,11 @@ fn results_that_are_missing_lose_no_operation() {
         ready(Ok(results))
     });
     stage.submit(0..10, 3);
-    let failed = stage.outcomes(10);
-    let failed = failed
-        .iter()
-        .filter(|o| o.result == OutcomeResult::Failed)
-        .count();
-    assert_eq!(failed, 3);
+    // The three fail, the first of them the submission.
+    assert_eq!(stage.outcomes(1)[0].result, OutcomeResult::Failed);
+    let metrics = stage.sink.metrics();
+    stage.until("all are counted", |m| m.failed.load(Relaxed) == 3);
+    assert_eq!(metrics.records.load(Relaxed), 7);
 }
 
 #[test]
@@ -789,8 +795,13 @@ fn a_container_that_is_another_one_is_found_out_without_a_word_of_its_server() {
     loop {
         assert!(Instant::now() < deadline, "nobody finds out");
         stage.submit(0..10, 3);
-        let outcomes = stage.outcomes(10);
+        let mut outcomes = Vec::new();
+        while outcomes.is_empty() {
+            assert!(Instant::now() < deadline, "the submission does not complete");
+            outcomes = stage.sink.come_back(Duration::from_millis(20));
+        }
         let Some(failed) = outcomes.iter().find(|o| o.result == OutcomeResult::Failed) else {
+            assert_eq!(outcomes.len(), 10);
             continue;
         };
         let error = failed.error.as_ref().unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use cosmosflink_core::error::Kind;
-use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Outcome, OutcomeResult, Sink};
+use cosmosflink_core::sink::{NewOperation, OperationKind, OutcomeResult, Sink};
 use serde_json::{json, Value};
 use support::*;
 
@@ -17,7 +17,7 @@ fn assert_all_ok(outcomes: &[Outcome]) {
 }
 
 /// Outcomes until `enough` says so; fails after [`WAIT`].
-fn until(sink: &Sink, mut enough: impl FnMut(&[Outcome]) -> bool) -> Vec<Outcome> {
+fn until(sink: &Writer, mut enough: impl FnMut(&[Outcome]) -> bool) -> Vec<Outcome> {
     let deadline = Instant::now() + WAIT;
     let mut all = Vec::new();
     while !enough(&all) {
@@ -27,7 +27,7 @@ fn until(sink: &Sink, mut enough: impl FnMut(&[Outcome]) -> bool) -> Vec<Outcome
             all.len(),
             sink.metrics()
         );
-        all.extend(sink.poll(1000, Duration::from_millis(10)).unwrap());
+        all.extend(sink.come_back(Duration::from_millis(10)));
     }
     all
 }
@@ -50,14 +50,13 @@ fn points(sink: &Sink) -> u64 {
 }
 
 /// Upserts of `count` documents in one submission; key and id follow from `name`.
-fn upsert_all(sink: &Sink, rows: &[(String, String)]) {
+fn upsert_all(sink: &Writer, rows: &[(String, String)]) {
     let documents: Vec<_> = rows.iter().map(|(id, key)| document(id, key, 1)).collect();
     let keys: Vec<_> = rows.iter().map(|(_, key)| json!([key]).to_string()).collect();
     let operations: Vec<_> = rows
         .iter()
         .enumerate()
         .map(|(i, (id, _))| NewOperation {
-            token: i as u64,
             kind: OperationKind::Upsert,
             id,
             partition_key: &keys[i],
@@ -65,7 +64,7 @@ fn upsert_all(sink: &Sink, rows: &[(String, String)]) {
             document: documents[i].as_bytes(),
         })
         .collect();
-    sink.submit(encode_operations(&operations)).unwrap();
+    sink.write(0.., &operations);
 }
 
 fn rows(prefix: &str, count: usize, keys: usize) -> Vec<(String, String)> {
@@ -105,7 +104,7 @@ fn culprits_get_their_own_verdict_and_nobody_else_a_failure() {
             json!({"status": 400, "operations": ["bulk", "upsert"], "documentId": id, "message": "spoilt"}),
         );
     }
-    let sink = local.sink("c", &[]);
+    let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
     upsert_all(&sink, &rows("a", 100, 10));
     let mut done = outcomes(&sink, 100);
     done.sort_by_key(|o| o.token);
@@ -114,7 +113,7 @@ fn culprits_get_their_own_verdict_and_nobody_else_a_failure() {
             let error = o.error.as_ref().unwrap();
             assert_eq!(
                 (o.result, error.kind, error.status),
-                (OutcomeResult::Failed, Kind::BadRequest, 400)
+                (OutcomeResult::Skipped, Kind::BadRequest, 400)
             );
         } else {
             assert_eq!(o.result, OutcomeResult::Ok, "{:?}", o.error);
@@ -182,6 +181,15 @@ fn a_form_that_stays_refused_is_asked_for_seldom() {
     assert_eq!(requests(&local, "bulk").len(), before);
 }
 
+/// The next submission fails, since the container is another one.
+fn assert_created_anew(sink: &Writer) {
+    for o in outcomes(sink, 1) {
+        let error = o.error.expect("written to the new container");
+        assert_eq!(o.result, OutcomeResult::Failed, "{error}");
+        assert!(error.message.contains("created anew"), "{error}");
+    }
+}
+
 #[test]
 fn a_recreated_container_ends_the_job_with_the_reason() {
     for (status, sub) in [(400, 1024), (410, 1000)] {
@@ -192,11 +200,8 @@ fn a_recreated_container_ends_the_job_with_the_reason() {
         );
         let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
         upsert_all(&sink, &rows("a", 50, 5));
-        for o in outcomes(&sink, 50) {
-            let error = o.error.unwrap();
-            assert_eq!(o.result, OutcomeResult::Failed, "{error}");
-            assert!(error.message.contains("created anew"), "{error}");
-        }
+        assert_created_anew(&sink);
+        assert_eq!(sink.metrics().failed.load(Relaxed), 50, "all of them");
         assert_eq!(points(&sink), 0, "{status}/{sub}");
         // The driver looks for itself whether it knows an old container, but nobody halves.
         let sent = requests(&local, "bulk");
@@ -218,11 +223,7 @@ fn a_container_that_another_handle_found_recreated_is_not_written_to() {
         // It makes the driver of the account know the new one.
         let other = local.sink("c", &[]);
         upsert_all(&sink, &rows("b", 10, 5));
-        for o in outcomes(&sink, 10) {
-            let error = o.error.expect("written to the new container");
-            assert_eq!(o.result, OutcomeResult::Failed, "{error}");
-            assert!(error.message.contains("created anew"), "{error}");
-        }
+        assert_created_anew(&sink);
         upsert_all(&other, &rows("c", 1, 1));
         assert_all_ok(&outcomes(&other, 1));
         let (source, _) = local.source_of_all("c", &[]);
@@ -265,6 +266,19 @@ fn a_missing_container_is_no_missing_document() {
     }
 }
 
+/// Whether a document can be replaced. A delete says nothing of that: of a document that is not there it is done too.
+fn is_there(sink: &Writer, id: &str, key: &str, fields: &str) -> bool {
+    let document = format!("{{\"id\":{}{fields}}}", json!(id));
+    submit(sink, 0, OperationKind::Replace, id, key, &document);
+    match &outcomes(sink, 1)[0].error {
+        None => true,
+        Some(e) => {
+            assert_eq!(e.kind, Kind::NotFound, "{e}");
+            false
+        }
+    }
+}
+
 #[test]
 fn what_only_a_bulk_request_can_carry_waits_for_the_form() {
     let local = Local::start(&["c:/pk:1"]);
@@ -295,13 +309,8 @@ fn what_only_a_bulk_request_can_carry_waits_for_the_form() {
     upsert_all(&sink, &rows("b", 40, 4));
     assert_all_ok(&outcomes(&sink, 40));
     local.clear_faults();
-    let done = outcomes(&sink, 1);
-    assert_eq!(
-        (done[0].result, done[0].status),
-        (OutcomeResult::Ok, 204),
-        "{:?}",
-        done[0].error
-    );
+    assert_all_ok(&outcomes(&sink, 1));
+    assert!(!is_there(&sink, id, "[\"k\"]", ",\"pk\":\"k\""));
 }
 
 #[test]
@@ -310,7 +319,7 @@ fn a_403_for_the_bulk_form_says_what_to_try() {
     local.admin("faults", json!({"status": 403, "operations": "bulk"}));
     let sink = local.sink("c", &[]);
     upsert_all(&sink, &rows("a", 3, 1));
-    for o in outcomes(&sink, 3) {
+    for o in outcomes(&sink, 1) {
         let error = o.error.unwrap();
         assert_eq!(error.kind, Kind::Auth);
         assert!(error.message.contains("sink.bulk"), "{error}");
@@ -361,10 +370,11 @@ fn keys_in_different_spelling_are_one_document() {
                 "{spellings:?} in bulk {bulk}: {order:?}"
             );
             // One document, which is there once.
-            for (spelling, status) in [(spellings[1], 204), (spellings[0], 404)] {
-                submit(&sink, 0, OperationKind::Delete, &id, spelling, "");
-                assert_eq!(outcomes(&sink, 1)[0].status, status, "{spelling}");
-            }
+            let fields = format!(",\"pk\":{in_document}");
+            assert!(is_there(&sink, &id, spellings[1], &fields), "{}", spellings[1]);
+            submit(&sink, 0, OperationKind::Delete, &id, spellings[1], "");
+            assert_all_ok(&outcomes(&sink, 1));
+            assert!(!is_there(&sink, &id, spellings[0], &fields), "{}", spellings[0]);
         }
     }
 }
@@ -416,21 +426,16 @@ fn a_container_from_the_time_before_keys_takes_documents_without_one() {
     for bulk in ["true", "false"] {
         let sink = local.sink("c", &[("sink.bulk", bulk)]);
         let body = json!({"id": "d", "pk": 1}).to_string();
-        for (kind, key, status) in [
-            (OperationKind::Create, "[]", 201),
-            (OperationKind::Replace, "[ ]", 200),
-            (OperationKind::Delete, "[{}]", 204),
+        for (kind, key) in [
+            (OperationKind::Create, "[]"),
+            (OperationKind::Replace, "[ ]"),
+            (OperationKind::Delete, "[{}]"),
         ] {
             let body = if kind == OperationKind::Delete { "" } else { &body };
             submit(&sink, 0, kind, "d", key, body);
-            let done = outcomes(&sink, 1);
-            assert_eq!(
-                (done[0].result, done[0].status),
-                (OutcomeResult::Ok, status),
-                "{key}: {:?}",
-                done[0].error
-            );
+            assert_all_ok(&outcomes(&sink, 1));
         }
+        assert!(!is_there(&sink, "d", "[]", ",\"pk\":1"));
     }
 }
 
@@ -596,13 +601,13 @@ fn ids_that_the_service_takes_are_taken() {
                     "{kind:?} of {id} in bulk {bulk}: {:?}",
                     done[0].error
                 );
-                // A delete of another document would be done too, with 404.
-                assert!(
-                    done[0].status < 300,
-                    "{kind:?} of {id} in bulk {bulk}: {}",
-                    done[0].status
-                );
             }
+        }
+        for id in ids {
+            assert!(
+                !is_there(&sink, id, "[\"k\"]", ",\"pk\":\"k\""),
+                "{id} in bulk {bulk}"
+            );
         }
     }
     let sink = local.sink("c", &[]);
@@ -681,13 +686,8 @@ fn an_id_that_an_address_would_change_never_reaches_another_document() {
         );
         assert_all_ok(&outcomes(&bulk, 1));
         submit(&bulk, 0, OperationKind::Delete, id, "[\"k\"]", "");
-        let done = outcomes(&bulk, 1);
-        assert_eq!(
-            (done[0].result, done[0].status),
-            (OutcomeResult::Ok, 204),
-            "{id:?}: {:?}",
-            done[0].error
-        );
+        assert_all_ok(&outcomes(&bulk, 1));
+        assert!(!is_there(&bulk, id, "[\"k\"]", ",\"pk\":\"k\""), "{id:?}");
     }
     for id in ["ab", "a"] {
         submit(
@@ -703,7 +703,7 @@ fn an_id_that_an_address_would_change_never_reaches_another_document() {
 }
 
 #[test]
-fn failed_attempts_are_part_of_an_outcomes_charge() {
+fn failed_attempts_are_part_of_a_completions_charge() {
     let local = Local::start(&["c:/pk:1"]);
     local.admin(
         "faults",
@@ -711,27 +711,26 @@ fn failed_attempts_are_part_of_an_outcomes_charge() {
     );
     let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "1")]);
     upsert_all(&sink, &rows("a", 10, 1));
-    let done = outcomes(&sink, 10);
-    assert_all_ok(&done);
-    let spent: f64 = done.iter().map(|o| o.request_charge).sum();
+    let completion = sink.completion();
+    let spent = completion.request_charge;
+    assert_all_ok(&sink.outcomes_of(completion));
     let counted = sink.metrics().request_charge_milli.load(Relaxed) as f64 / 1000.0;
     assert!(
         spent >= 100.0 && (spent - counted).abs() < 1.0,
-        "outcomes {spent}, requests {counted}"
+        "completion {spent}, requests {counted}"
     );
 }
 
 /// A record that the shim refused, with what it knew of it.
-fn refuse(sink: &Sink, token: u64, reason: &str, document: &[u8]) {
+fn refuse(sink: &Writer, token: u64, reason: &str, document: &[u8]) {
     let op = NewOperation {
-        token,
         kind: OperationKind::Refused,
         id: &format!("r{token}"),
         partition_key: "[\"k\"]",
         if_match: reason,
         document,
     };
-    sink.submit(encode_operations(&[op])).unwrap();
+    sink.write([token], &[op]);
 }
 
 const LETTERS: [(&str, &str); 2] = [

@@ -220,7 +220,7 @@ const LIFE: Duration = Duration::from_secs(8);
 const NO_WAIT: Duration = Duration::from_millis(1800);
 
 /// Writes rounds of 40 documents until `until`; returns the longest round.
-fn write_until(sink: &Sink, prefix: &str, until: Instant) -> Duration {
+fn write_until(sink: &Writer, prefix: &str, until: Instant) -> Duration {
     let (mut round, mut longest) = (0, Duration::ZERO);
     while Instant::now() < until {
         let started = Instant::now();
@@ -241,7 +241,7 @@ fn tokens_are_asked_for_once_and_renewed_in_the_background() {
     let slow = Answer::Slow(Duration::from_secs(2), LIFE);
     server.add("renewed", &local, &[Answer::Token(LIFE), slow]);
     let audience = [("cosmos.auth.audience", "https://cosmos.sovereign.example/")];
-    let sink = Sink::open(config(&local, "renewed", &audience)).unwrap();
+    let sink = Writer::new(Sink::open(config(&local, "renewed", &audience)).unwrap());
     // Three lives of a token, each renewed slowly.
     let longest = write_until(&sink, "renewed", Instant::now() + LIFE * 2);
     assert!(longest < NO_WAIT, "a request waited {longest:?} for a renewal");
@@ -266,7 +266,7 @@ fn tokens_are_asked_for_once_and_renewed_in_the_background() {
 fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_afterwards() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
     server.add("failing", &local, &[Answer::Token(LIFE), Answer::Fail(403)]);
-    let sink = Sink::open(config(&local, "failing", &[])).unwrap();
+    let sink = Writer::new(Sink::open(config(&local, "failing", &[])).unwrap());
     let started = Instant::now();
     let longest = write_until(&sink, "failing", started + LIFE - Duration::from_secs(3));
     assert!(longest < NO_WAIT, "{longest:?}");
@@ -277,7 +277,7 @@ fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_a
     while started.elapsed() < LIFE + Duration::from_secs(2) {
         upserts(&sink, &format!("late-{waiting}"), 1, 1);
         waiting += 1;
-        for outcome in sink.poll(1, Duration::from_millis(100)).unwrap() {
+        for outcome in sink.come_back(Duration::from_millis(100)) {
             assert!(outcome.error.is_none(), "{outcome:?}");
             waiting -= 1;
         }
@@ -285,7 +285,7 @@ fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_a
     assert!(waiting > 3, "something was written without a token");
     server.with("failing", |i| i.answers = [Answer::Token(LIFE * 100)].into());
     while waiting > 0 {
-        let outcomes = sink.poll(waiting, WAIT).unwrap();
+        let outcomes = sink.come_back(WAIT);
         assert!(!outcomes.is_empty(), "{waiting} are still waiting");
         waiting -= outcomes.len();
         assert!(outcomes.iter().all(|o| o.error.is_none()), "{outcomes:?}");
@@ -328,7 +328,7 @@ fn the_developers_tool_is_not_started_for_each_request() {
         .into_iter()
         .filter(|(name, _)| name != "cosmos.auth.key")
         .collect();
-    let sink = Sink::open(Config::parse(Role::Sink, &options).unwrap()).unwrap();
+    let sink = Writer::new(Sink::open(Config::parse(Role::Sink, &options).unwrap()).unwrap());
     for round in 0..5 {
         upserts(&sink, &format!("az-{round}"), 40, 10);
         for outcome in outcomes(&sink, 40) {
@@ -411,7 +411,7 @@ fn tokens_take_the_way_that_the_proxy_option_says() {
 fn a_token_that_the_service_refuses_is_given_up() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
     server.add("refused", &local, &[Answer::Token(Duration::from_secs(3600))]);
-    let open = || Sink::open(config(&local, "refused", &[]));
+    let open = || Sink::open(config(&local, "refused", &[])).map(Writer::new);
     let held = open().unwrap();
     local.account.regenerate();
     // A new token is not given up at once.
@@ -435,7 +435,7 @@ fn a_token_that_the_service_refuses_is_given_up() {
 fn readers_and_writers_go_on_after_their_token_was_refused() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
     server.add("revoked", &local, &[Answer::Token(Duration::from_secs(3600))]);
-    let sink = Sink::open(config(&local, "revoked", &[])).unwrap();
+    let sink = Writer::new(Sink::open(config(&local, "revoked", &[])).unwrap());
     let entra = [
         ("cosmos.auth.type", "managed-identity"),
         ("cosmos.auth.client-id", "revoked"),

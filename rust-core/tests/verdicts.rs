@@ -6,20 +6,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use cosmosflink_core::error::Kind;
-use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Outcome, OutcomeResult, Sink};
+use cosmosflink_core::sink::{NewOperation, OperationKind, OutcomeResult};
 use serde_json::{json, Value};
 use support::*;
 
 const KEY: &str = "[\"k\"]";
 
-fn one(sink: &Sink, kind: OperationKind, id: &str) -> Outcome {
+fn one(sink: &Writer, kind: OperationKind, id: &str) -> Outcome {
     with_etag(sink, kind, id, "")
 }
 
-fn with_etag(sink: &Sink, kind: OperationKind, id: &str, if_match: &str) -> Outcome {
+fn with_etag(sink: &Writer, kind: OperationKind, id: &str, if_match: &str) -> Outcome {
     let document = document(id, "k", 1);
     let op = NewOperation {
-        token: 1,
         kind,
         id,
         partition_key: KEY,
@@ -30,7 +29,7 @@ fn with_etag(sink: &Sink, kind: OperationKind, id: &str, if_match: &str) -> Outc
             document.as_bytes()
         },
     };
-    sink.submit(encode_operations(&[op])).unwrap();
+    sink.write([1], &[op]);
     outcomes(sink, 1).remove(0)
 }
 
@@ -324,7 +323,7 @@ fn a_refusal_that_the_driver_gives_up_on_is_a_refusal_still() {
         let deadline = Instant::now() + WAIT;
         while sink.metrics().retries.load(Relaxed) == 0 {
             assert!(Instant::now() < deadline, "the driver never gave up on {refusal}");
-            assert!(sink.poll(1, Duration::from_millis(20)).unwrap().is_empty());
+            assert!(sink.poll(Duration::from_millis(20)).unwrap().is_empty());
         }
         local.clear_faults();
         let outcome = outcomes(&sink, 1).remove(0);

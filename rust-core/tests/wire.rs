@@ -13,7 +13,7 @@ use cosmosflink_core::source::Source;
 use serde_json::json;
 use support::*;
 
-fn all_ok(outcomes: &[cosmosflink_core::sink::Outcome]) {
+fn all_ok(outcomes: &[Outcome]) {
     for o in outcomes {
         assert_eq!(o.result, OutcomeResult::Ok, "{:?}", o.error);
     }
@@ -212,7 +212,7 @@ fn a_partition_that_splits_in_the_middle_costs_nothing() {
     let mut done = Vec::new();
     while done.len() < 2000 {
         assert!(Instant::now() < deadline, "{} outcomes", done.len());
-        done.extend(sink.poll(500, Duration::from_millis(100)).unwrap());
+        done.extend(sink.come_back(Duration::from_millis(100)));
     }
     all_ok(&done);
     for (id, document) in read(&source, 2000 - seen.len()) {
@@ -314,7 +314,7 @@ fn now_is_fixed_at_discovery() {
 #[test]
 fn refused_operations_fail_are_skipped_or_become_letters() {
     let local = Local::start(&["c:/pk:2", "dead:/container:1"]);
-    let write = |sink: &Sink| {
+    let write = |sink: &Writer| {
         submit(
             sink,
             1,
@@ -512,7 +512,7 @@ fn wake_up_and_close_end_a_wait() {
         });
         let started = Instant::now();
         assert_eq!(source.next_page(WAIT).unwrap(), 0);
-        assert!(sink.poll(1, WAIT).unwrap().is_empty());
+        assert!(sink.poll(WAIT).unwrap().is_empty());
         assert!(started.elapsed() < Duration::from_secs(10));
     });
     std::thread::scope(|s| {
@@ -522,7 +522,7 @@ fn wake_up_and_close_end_a_wait() {
             sink.close();
         });
         assert_eq!(source.next_page(WAIT).unwrap_err().kind, Kind::Closed);
-        assert_eq!(sink.poll(1, WAIT).unwrap_err().kind, Kind::Closed);
+        assert_eq!(sink.poll(WAIT).unwrap_err().kind, Kind::Closed);
     });
     assert_eq!(source.add_splits(Vec::new()).unwrap_err().kind, Kind::Closed);
 }

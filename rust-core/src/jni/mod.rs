@@ -351,7 +351,7 @@ native!(
 
 native!(
     Java_io_cosmosflink_core_Natives_submit,
-    |env, handle: jlong, operations: JByteArray<'local>, length: jint| -> () {
+    |env, handle: jlong, submission: jlong, operations: JByteArray<'local>, length: jint| -> () {
         if operations.is_null() {
             return Err(CoreError::new(Kind::BadRequest, "the array of operations is null").into());
         }
@@ -385,20 +385,19 @@ native!(
             Handle::Sink(sink) => sink.ready(MAX_WAIT)?,
             _ => return Err(wrong("a sink").into()),
         };
-        Ok(sink.submit(bytes)?)
+        Ok(sink.submit(submission as u64, bytes)?)
     }
 );
 
 native!(
-    Java_io_cosmosflink_core_Natives_pollOutcomes,
-    |env, handle: jlong, max: jint, timeout_millis: jlong| -> JByteArray<'local> {
-        let max = usize::try_from(max).unwrap_or(0).max(1);
+    Java_io_cosmosflink_core_Natives_pollCompletions,
+    |env, handle: jlong, timeout_millis: jlong| -> JByteArray<'local> {
         let deadline = Instant::now() + wait(timeout_millis);
-        let outcomes = match sink(handle, wait(timeout_millis))? {
-            Some(sink) => sink.poll(max, deadline.saturating_duration_since(Instant::now()))?,
+        let completions = match sink(handle, wait(timeout_millis))? {
+            Some(sink) => sink.poll(deadline.saturating_duration_since(Instant::now()))?,
             None => Vec::new(),
         };
-        write(env, &sinks::encode_outcomes(&outcomes))
+        write(env, &sinks::encode_completions(&completions))
     }
 );
 

@@ -108,7 +108,6 @@ impl DeadLetters {
     async fn write(&self, letter: &Letter) -> Result<()> {
         let key = json!([letter.field(self.key_field)]).to_string();
         let new = NewOperation {
-            token: 0,
             kind: OperationKind::Upsert,
             id: &letter.id,
             partition_key: &key,
@@ -305,7 +304,6 @@ mod tests {
 
     fn operation(document: &[u8]) -> Operation {
         let new = NewOperation {
-            token: 0,
             kind: OperationKind::Create,
             id: "a",
             partition_key: "[\"eu\"]",
@@ -368,7 +366,6 @@ mod tests {
         );
         let spelt = |key: &str, canonical: Option<&str>| {
             let new = NewOperation {
-                token: 0,
                 kind: OperationKind::Create,
                 id: "a",
                 partition_key: key,
@@ -444,7 +441,6 @@ mod tests {
         for text in [&long, &control, &"\u{fffd}".repeat(900_000)] {
             for body in bodies {
                 let new = NewOperation {
-                    token: 0,
                     kind: OperationKind::Refused,
                     id: text,
                     partition_key: text,

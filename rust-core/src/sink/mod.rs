@@ -12,8 +12,8 @@
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
 //!   back for as long as the service asks, a 410 holds it until its next try is due or a new map of the partitions is there, which is
 //!   read meanwhile. The other partitions go on.
-//! * Every submitted operation comes back exactly once, whatever happens, as an [`Outcome`]. The good outcomes of one submission
-//!   come together, when its last operation has ended; a failure comes at once.
+//! * Every submission completes exactly once, whatever happens: when its last operation has ended, or at once with the first that failed for
+//!   good and was neither skipped nor stored as a dead letter.
 //! * No partition takes the last places of the writer's concurrency while another has none, so that one whose requests hang stops itself alone.
 //! * Nothing is written to a container that was created anew since the sink was opened, whoever of the account's users finds out.
 //! * Refused operations that become dead letters are stored a few at a time. While many wait for that, no new requests are sent.
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKeyDefinition};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -94,24 +94,34 @@ pub enum OutcomeResult {
     Failed = 4,
 }
 
-/// The one answer to a submitted operation.
+/// The one answer to a submission.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    pub token: u64,
-    pub result: OutcomeResult,
-    /// Why it failed; `None` when it did not.
-    pub error: Option<Box<CoreError>>,
-    /// Status of the service for the last attempt; 0 when there was none.
-    pub status: u16,
-    pub attempts: u32,
-    /// Request units of all attempts.
+pub struct Completion {
+    /// The number that the caller gave it.
+    pub submission: u64,
+    /// Request units of the attempts of its operations: of all of them, or of those that had ended before one failed.
     pub request_charge: f64,
+    /// Its operations that were not carried out, in the order in which they ended. At most one is [`OutcomeResult::Failed`], the last.
+    pub failures: Vec<Failure>,
+}
+
+/// An operation that was not carried out.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its place in the submission, from 0. Where the sink itself is the matter and not one operation, 0.
+    pub index: u32,
+    /// How it was dealt with; never [`OutcomeResult::Ok`].
+    pub result: OutcomeResult,
+    /// What it failed with.
+    pub error: CoreError,
+    /// How often it was tried.
+    pub attempts: u32,
 }
 
 /// One message for each submission, not for each operation: the channel's locks, and the wake-ups of the thread that waits for
 /// them, are shared by all its operations.
 enum Message {
-    Done(Vec<Outcome>),
+    Done(Completion),
     WakeUp,
 }
 
@@ -172,19 +182,20 @@ struct Partition {
     form: Form,
 }
 
-/// What has not come back of a submission, and the outcomes that wait for the last of it.
+/// What is known of a submission that has not completed.
+#[derive(Default)]
 struct Submission {
+    /// Operations that have not ended.
     open: usize,
-    /// The token of each operation until its outcome is there, in the order of the frame.
-    tokens: Vec<Option<u64>>,
-    good: Vec<Outcome>,
+    request_charge: f64,
+    failures: Vec<Failure>,
 }
 
 struct Engine {
     partitions: Vec<Partition>,
     /// Partitions so far, by which they are numbered.
     serials: u64,
-    /// By number.
+    /// Those that have not completed, by number.
     submissions: HashMap<u64, Submission, BuildHasherDefault<Identity>>,
     /// Partition key text to its place.
     places: HashMap<Box<[u8]>, Place>,
@@ -246,7 +257,7 @@ struct Inner {
     config: Arc<Config>,
     engine: Mutex<Engine>,
     done: Sender<Message>,
-    /// Submissions so far, by which they are numbered.
+    /// Submissions so far.
     submitted: AtomicU64,
     metrics: Arc<Metrics>,
     dead_letters: Option<DeadLetters>,
@@ -257,7 +268,7 @@ struct Inner {
 /// A sink writer's handle.
 pub struct Sink {
     inner: Arc<Inner>,
-    outcomes: Receiver<Message>,
+    completions: Receiver<Message>,
 }
 
 impl Sink {
@@ -328,7 +339,7 @@ impl Sink {
             ));
         }
         // Unbounded, but never fuller than what was submitted, and that the writer bounds with its own buffers.
-        let (done, outcomes) = crossbeam_channel::unbounded();
+        let (done, completions) = crossbeam_channel::unbounded();
         let engine = Engine {
             serials: partitions.len() as u64,
             partitions: (0..)
@@ -362,7 +373,7 @@ impl Sink {
         });
         let me = inner.clone();
         Inner::spawn(&inner, async move { Inner::watch(me).await });
-        Ok(Sink { inner, outcomes })
+        Ok(Sink { inner, completions })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -399,30 +410,32 @@ impl Sink {
         metrics
     }
 
-    /// Takes a frame of operations. An operation that cannot be sent at all (no JSON object, bad id or key, too large)
-    /// comes back as an outcome like any other failure.
+    /// Takes a frame of operations under a number of the caller's, which names no other submission of this sink. An operation that cannot
+    /// be sent at all (no JSON object, bad id or key, too large) ends like any other that fails.
     ///
     /// # Errors
     /// State when the frame is damaged: then nothing of it is taken. Closed.
-    pub fn submit(&self, frame: Vec<u8>) -> Result<()> {
+    pub fn submit(&self, submission: u64, frame: Vec<u8>) -> Result<()> {
         self.check_open()?;
-        Inner::accept(&self.inner, decode_operations(frame)?);
+        Inner::accept(&self.inner, submission, decode_operations(frame)?);
         Ok(())
     }
 
-    /// Outcomes until there are `max` of them, and the rest of the submission that the last came with; waits up to `timeout` for
-    /// the first.
-    pub fn poll(&self, max: usize, timeout: Duration) -> Result<Vec<Outcome>> {
-        let mut out = match self.outcomes.recv_timeout(timeout) {
-            Ok(Message::Done(outcomes)) => outcomes,
-            Ok(Message::WakeUp) | Err(RecvTimeoutError::Timeout) => Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => return Err(CoreError::closed()),
+    /// The submissions that have completed, in the order in which they did; waits up to `timeout` for the first. Empty when none came in
+    /// time, or when [`Sink::wake_up`] was called. A timeout of zero never waits.
+    ///
+    /// # Errors
+    /// Closed, once there is nothing left to give.
+    pub fn poll(&self, timeout: Duration) -> Result<Vec<Completion>> {
+        let first = match timeout.is_zero() {
+            true => self.completions.try_recv().ok(),
+            false => self.completions.recv_timeout(timeout).ok(),
         };
-        while out.len() < max {
-            match self.outcomes.try_recv() {
-                Ok(Message::Done(outcomes)) => out.extend(outcomes),
-                _ => break,
-            }
+        let mut out = Vec::new();
+        let mut next = first;
+        while let Some(Message::Done(completion)) = next {
+            out.push(completion);
+            next = self.completions.try_recv().ok();
         }
         if out.is_empty() {
             self.check_open()?;
@@ -436,7 +449,7 @@ impl Sink {
     }
 
     /// Gives up what is under way and lets the account go. Idempotent. A writer that wants its operations done waits
-    /// for their outcomes first.
+    /// for its submissions first.
     pub fn close(&self) {
         self.inner.cancelled.cancel();
         self.inner.tasks.close();
@@ -453,20 +466,28 @@ impl Drop for Sink {
     }
 }
 
-/// Encodes an OUTCOMES frame.
-pub fn encode_outcomes(outcomes: &[Outcome]) -> Vec<u8> {
-    let mut w = FrameWriter::with_capacity(FrameKind::Outcomes, 8 + outcomes.len() * 17);
-    w.u32(outcomes.len() as u32);
-    for o in outcomes {
-        w.u64(o.token);
-        w.f64(o.request_charge);
-        w.u8(o.result as u8);
-        if let Some(error) = &o.error {
+/// Encodes a COMPLETIONS frame.
+pub fn encode_completions(completions: &[Completion]) -> Vec<u8> {
+    let mut w = FrameWriter::with_capacity(FrameKind::Completions, 8 + completions.len() * 20);
+    w.u32(completions.len() as u32);
+    for completion in completions {
+        w.u64(completion.submission);
+        w.f64(completion.request_charge);
+        w.u32(completion.failures.len() as u32);
+        for Failure {
+            index,
+            result,
+            error,
+            attempts,
+        } in &completion.failures
+        {
+            w.u32(*index);
+            w.u8(*result as u8);
             w.u8(error.kind as u8);
             w.u8(u8::from(error.outlives_restart()));
-            w.u16(o.status);
+            w.u16(error.status);
             w.u32(error.sub_status);
-            w.u32(o.attempts);
+            w.u32(*attempts);
             w.str(&error.activity_id);
             w.str(&error.message);
         }
@@ -685,34 +706,34 @@ impl Inner {
         self.engine.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn accept(this: &Arc<Self>, operations: Vec<Operation>) {
+    fn accept(this: &Arc<Self>, submission: u64, operations: Vec<Operation>) {
         let bytes: u64 = operations.iter().map(|o| o.size() as u64).sum();
         this.metrics.bytes_buffered.fetch_add(bytes, Relaxed);
         this.metrics
             .operations_waiting
             .fetch_add(operations.len() as u64, Relaxed);
         if operations.is_empty() {
-            return;
+            return this.complete(submission, Submission::default());
         }
         let open = operations.len();
-        let submission = this.submitted.fetch_add(1, Relaxed);
-        let tokens = operations.iter().map(|op| Some(op.token)).collect();
+        this.submitted.fetch_add(1, Relaxed);
         let mut refused = Vec::new();
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
         let mut fit = Vec::with_capacity(open);
-        for (at, mut op) in operations.into_iter().enumerate() {
+        for (index, mut op) in (0..).zip(operations) {
             op.submission = submission;
-            op.place_in_submission = at;
+            op.index = index;
             match op.check() {
                 Ok(()) => fit.push(op),
                 Err(e) => refused.push((op, e)),
             }
         }
         let mut engine = this.lock();
-        let good = Vec::with_capacity(open);
-        engine
-            .submissions
-            .insert(submission, Submission { open, tokens, good });
+        let new = Submission {
+            open,
+            ..Submission::default()
+        };
+        engine.submissions.insert(submission, new);
         if let Some(error) = engine.broken.clone() {
             return this.fail_all(&mut engine, &error);
         }
@@ -884,18 +905,17 @@ impl Inner {
     fn fail_all(&self, engine: &mut Engine, error: &CoreError) {
         tracing::error!(target: "cosmosflink::sink", "{error}");
         let error = engine.broken.get_or_insert_with(|| error.clone()).clone();
-        for (_, submission) in engine.submissions.drain() {
-            let open = submission.tokens.into_iter().flatten().map(|token| Outcome {
-                token,
+        let mut open: Vec<_> = engine.submissions.drain().collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        for (number, mut submission) in open {
+            self.metrics.failed.fetch_add(submission.open as u64, Relaxed);
+            submission.failures.push(Failure {
+                index: 0,
                 result: OutcomeResult::Failed,
-                error: Some(Box::new(error.clone())),
-                status: 0,
+                error: error.clone(),
                 attempts: 1,
-                request_charge: 0.0,
             });
-            let failed: Vec<_> = open.collect();
-            self.metrics.failed.fetch_add(failed.len() as u64, Relaxed);
-            let _ = self.done.send(Message::Done([submission.good, failed].concat()));
+            self.complete(number, submission);
         }
         engine.partitions.iter_mut().for_each(|p| {
             p.queue.clear();
@@ -1084,7 +1104,7 @@ impl Inner {
         for (mut op, result) in each {
             op.request_charge += result.request_charge;
             let Some(error) = result.error.filter(|e| e.next != Next::Done) else {
-                good.push((op, result.status));
+                good.push(op);
                 continue;
             };
             if !whole {
@@ -1139,7 +1159,7 @@ impl Inner {
             }
             None => false,
         };
-        let ended = good.iter_mut().map(|(op, _)| (op, None));
+        let ended = good.iter_mut().map(|op| (op, None));
         for (op, failure) in ended.chain(failures.iter_mut().map(|(op, e)| (op, Some(&**e)))) {
             if let Some(refusal) = op.refusal.take() {
                 this.ended_alone(&mut engine, &refusal, partition, failure);
@@ -1184,12 +1204,11 @@ impl Inner {
             });
         }
         Self::pump(this, &mut engine);
-        // Before anybody can hear of the outcomes.
-        let freed = good.iter().map(|(op, _)| op.size() as u64).sum();
+        // Before anybody can hear of it.
+        let freed = good.iter().map(|op| op.size() as u64).sum();
         this.metrics.bytes_buffered.fetch_sub(freed, Relaxed);
-        for (op, status) in good {
-            let place = (op.submission, op.place_in_submission);
-            this.deliver(&mut engine, place, outcome(op, OutcomeResult::Ok, None, status));
+        for op in good {
+            this.deliver(&mut engine, op.submission, op.request_charge, None);
         }
         drop(engine);
         for (op, error) in failures {
@@ -1326,51 +1345,41 @@ impl Inner {
         }
         .fetch_add(1, Relaxed);
         self.metrics.bytes_buffered.fetch_sub(op.size() as u64, Relaxed);
-        let (place, status) = ((op.submission, op.place_in_submission), error.status);
-        let error = Box::new(error.while_doing(op.describe()));
-        let outcome = outcome(op, result, Some(error), status);
-        self.deliver(&mut self.lock(), place, outcome);
+        let failure = Failure {
+            index: op.index,
+            result,
+            error: error.while_doing(op.describe()),
+            attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
+        };
+        self.deliver(&mut self.lock(), op.submission, op.request_charge, Some(failure));
     }
 
-    /// Sends what may be sent of a submission now that one more of its operations has ended.
-    fn deliver(&self, engine: &mut Engine, (submission, at): (u64, usize), outcome: Outcome) {
-        let Entry::Occupied(mut entry) = engine.submissions.entry(submission) else {
-            debug_assert!(
-                engine.broken.is_some(),
-                "submission {submission} has ended before its operations"
-            );
+    /// Notes that an operation has ended, and completes its submission if it was the last, or if it failed.
+    fn deliver(&self, engine: &mut Engine, number: u64, request_charge: f64, failure: Option<Failure>) {
+        let Entry::Occupied(mut entry) = engine.submissions.entry(number) else {
+            // It has failed already.
             return;
         };
-        let waiting = entry.get_mut();
-        if waiting.tokens[at].take().is_none() {
-            debug_assert!(false, "operation {} comes back twice", outcome.token);
-            return;
-        }
-        waiting.open -= 1;
-        let last = waiting.open == 0;
-        // Nobody listens after close.
-        if outcome.error.is_none() {
-            waiting.good.push(outcome);
-        } else {
-            let _ = self.done.send(Message::Done(vec![outcome]));
-        }
-        if last {
-            let good = entry.remove().good;
-            if !good.is_empty() {
-                let _ = self.done.send(Message::Done(good));
-            }
+        let submission = entry.get_mut();
+        submission.open -= 1;
+        submission.request_charge += request_charge;
+        let failed = failure
+            .as_ref()
+            .is_some_and(|f| f.result == OutcomeResult::Failed);
+        submission.failures.extend(failure);
+        if submission.open == 0 || failed {
+            let ended = entry.remove();
+            self.complete(number, ended);
         }
     }
-}
 
-fn outcome(op: Operation, result: OutcomeResult, error: Option<Box<CoreError>>, status: u16) -> Outcome {
-    Outcome {
-        token: op.token,
-        result,
-        error,
-        status,
-        attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
-        request_charge: op.request_charge,
+    fn complete(&self, number: u64, submission: Submission) {
+        // Nobody listens after close.
+        let _ = self.done.send(Message::Done(Completion {
+            submission: number,
+            request_charge: submission.request_charge,
+            failures: submission.failures,
+        }));
     }
 }
 
@@ -1466,8 +1475,7 @@ mod tests {
     }
 
     fn operations(count: u64) -> Vec<Operation> {
-        let new = |token| NewOperation {
-            token,
+        let new = |_| NewOperation {
             kind: OperationKind::Upsert,
             id: "d",
             partition_key: "[1]",
@@ -1475,7 +1483,7 @@ mod tests {
             document: b"{}",
         };
         let mut all = decode_operations(encode_operations(&(0..count).map(new).collect::<Vec<_>>())).unwrap();
-        all.iter_mut().for_each(|op| op.turn = op.token);
+        (0..).zip(&mut all).for_each(|(turn, op)| op.turn = turn);
         all
     }
 

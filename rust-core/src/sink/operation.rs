@@ -22,18 +22,48 @@ const MAX_ID_BYTES: usize = 1023;
 /// Most bytes of a document, from the same page.
 const MAX_DOCUMENT_BYTES: usize = 2 * 1024 * 1024;
 
+/// What is to be done with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum OperationKind {
     /// No write at all: the shim could not make one of a record, and says why in place of the ETag. Ends at once, as the failure mode asks.
-    Refused = 0,
-    Upsert = 1,
-    Create = 2,
-    Replace = 3,
-    Delete = 4,
+    Refused,
+    Upsert,
+    Create,
+    Replace,
+    Delete,
 }
 
 impl OperationKind {
+    /// The number in an OPERATIONS frame. It never changes.
+    pub fn number(self) -> u8 {
+        match self {
+            OperationKind::Refused => 0,
+            OperationKind::Upsert => 1,
+            OperationKind::Create => 2,
+            OperationKind::Replace => 3,
+            OperationKind::Delete => 4,
+        }
+    }
+
+    /// The kind of this number.
+    ///
+    /// # Errors
+    /// State when there is none.
+    pub fn from_number(number: u8) -> Result<OperationKind> {
+        Ok(match number {
+            0 => OperationKind::Refused,
+            1 => OperationKind::Upsert,
+            2 => OperationKind::Create,
+            3 => OperationKind::Replace,
+            4 => OperationKind::Delete,
+            other => {
+                return Err(CoreError::state(format!(
+                    "operation {other} is unknown; 0 refused, 1 upsert, 2 create, 3 replace, 4 delete"
+                )))
+            }
+        })
+    }
+
     /// What is asked of the service.
     pub fn asked(self) -> Asked {
         match self {
@@ -59,7 +89,6 @@ impl OperationKind {
 
 /// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
 pub struct Operation {
-    pub token: u64,
     pub kind: OperationKind,
     frame: Arc<Vec<u8>>,
     /// Where the parts lie in the frame.
@@ -71,8 +100,8 @@ pub struct Operation {
     pub canonical_key: Option<Arc<str>>,
     /// The submission that it came with.
     pub submission: u64,
-    /// Its place in that submission.
-    pub place_in_submission: usize,
+    /// Its place in that submission, from 0.
+    pub index: u32,
     /// Where it stands among all operations of the sink, by when they came.
     pub turn: u64,
     /// Hash of partition key and id: what is under way for one document, is found by it. That two documents share
@@ -418,19 +447,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
     let n = r.u32()? as usize;
     let mut out = Vec::with_capacity(n.min(frame.len() / 32));
     for _ in 0..n {
-        let token = r.u64()?;
-        let kind = match r.u8()? {
-            0 => OperationKind::Refused,
-            1 => OperationKind::Upsert,
-            2 => OperationKind::Create,
-            3 => OperationKind::Replace,
-            4 => OperationKind::Delete,
-            other => {
-                return Err(CoreError::state(format!(
-                    "operation {other} is unknown; 0 refused, 1 upsert, 2 create, 3 replace, 4 delete"
-                )))
-            }
-        };
+        let kind = OperationKind::from_number(r.u8()?)?;
         // A frame comes from a Java array, so that its offsets fit.
         let mut part = |text: bool| -> Result<(u32, u32)> {
             let length = if text { r.str()?.len() } else { r.blob()?.len() };
@@ -439,7 +456,6 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
         };
         let (id, partition_key, if_match, body) = (part(true)?, part(true)?, part(true)?, part(false)?);
         out.push(Operation {
-            token,
             kind,
             frame: frame.clone(),
             id,
@@ -448,7 +464,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             body,
             canonical_key: None,
             submission: 0,
-            place_in_submission: 0,
+            index: 0,
             turn: 0,
             document: 0,
             attempts: None,
@@ -466,7 +482,6 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
 
 /// An operation to submit from Rust, as Java would write it into a frame.
 pub struct NewOperation<'a> {
-    pub token: u64,
     pub kind: OperationKind,
     pub id: &'a str,
     /// JSON array of the key's components.
@@ -480,8 +495,7 @@ pub fn encode_operations(operations: &[NewOperation<'_>]) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::Operations);
     w.u32(operations.len() as u32);
     for o in operations {
-        w.u64(o.token);
-        w.u8(o.kind as u8);
+        w.u8(o.kind.number());
         w.str(o.id);
         w.str(o.partition_key);
         w.str(o.if_match);
@@ -497,7 +511,6 @@ mod tests {
 
     fn operation(kind: OperationKind, id: &str, key: &str, document: &[u8]) -> Operation {
         let new = NewOperation {
-            token: 1,
             kind,
             id,
             partition_key: key,
@@ -509,14 +522,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_round_trip(ops in proptest::collection::vec((any::<u64>(), "\\PC{0,9}", "\\PC{0,9}", "\\PC{0,5}", any::<Vec<u8>>()), 0..9)) {
-            let new: Vec<_> = ops.iter().map(|(token, id, key, etag, doc)| NewOperation {
-                token: *token, kind: OperationKind::Replace, id, partition_key: key, if_match: etag, document: doc,
+        fn frames_round_trip(ops in proptest::collection::vec(("\\PC{0,9}", "\\PC{0,9}", "\\PC{0,5}", any::<Vec<u8>>()), 0..9)) {
+            let new: Vec<_> = ops.iter().map(|(id, key, etag, doc)| NewOperation {
+                kind: OperationKind::Replace, id, partition_key: key, if_match: etag, document: doc,
             }).collect();
             let back = decode_operations(encode_operations(&new)).unwrap();
             prop_assert_eq!(back.len(), ops.len());
-            for (o, (token, id, key, etag, doc)) in back.iter().zip(&ops) {
-                prop_assert_eq!(o.token, *token);
+            for (o, (id, key, etag, doc)) in back.iter().zip(&ops) {
                 prop_assert_eq!((o.id(), o.partition_key()), (id.as_bytes(), key.as_bytes()));
                 prop_assert_eq!((o.if_match(), o.body()), (etag.as_bytes(), &doc[..]));
             }
@@ -655,7 +667,6 @@ mod tests {
     fn a_refused_record_carries_its_reason() {
         let refused = |reason: &str, document: &[u8]| {
             let new = NewOperation {
-                token: 1,
                 kind: OperationKind::Refused,
                 id: "",
                 partition_key: "",

@@ -526,7 +526,6 @@ mod tests {
         let new =
             |kind, id: &'static str, key: &'static str, if_match: &'static str, document: &'static [u8]| {
                 NewOperation {
-                    token: 0,
                     kind,
                     id,
                     partition_key: key,

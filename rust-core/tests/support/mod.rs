@@ -2,13 +2,18 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cosmos_local::{AccountKey, ContainerSpec, Server};
 use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::error::CoreError;
 use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::page::RECORD_BYTES;
-use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Outcome, Sink};
+use cosmosflink_core::sink::{
+    encode_operations, Completion, NewOperation, OperationKind, OutcomeResult, Sink,
+};
 use cosmosflink_core::source::Source;
 use cosmosflink_core::split::{Split, SplitEntry};
 
@@ -75,8 +80,8 @@ impl Local {
             .collect()
     }
 
-    pub fn sink(&self, container: &str, extra: &[(&str, &str)]) -> Sink {
-        Sink::open(Config::parse(Role::Sink, &self.options(container, extra)).unwrap()).unwrap()
+    pub fn sink(&self, container: &str, extra: &[(&str, &str)]) -> Writer {
+        Writer::new(Sink::open(Config::parse(Role::Sink, &self.options(container, extra)).unwrap()).unwrap())
     }
 
     pub fn enumerator(&self, container: &str, extra: &[(&str, &str)]) -> Enumerator {
@@ -150,6 +155,103 @@ impl Local {
     }
 }
 
+/// A sink, and what was submitted to it: a test names each operation by a token.
+pub struct Writer {
+    sink: Sink,
+    submitted: Mutex<Submitted>,
+}
+
+#[derive(Default)]
+struct Submitted {
+    /// Submissions so far, by which they are numbered.
+    count: u64,
+    /// The tokens of those that have not completed.
+    open: BTreeMap<u64, Vec<u64>>,
+}
+
+/// What became of an operation.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub token: u64,
+    pub result: OutcomeResult,
+    pub error: Option<CoreError>,
+    pub attempts: u32,
+}
+
+impl Deref for Writer {
+    type Target = Sink;
+
+    fn deref(&self) -> &Sink {
+        &self.sink
+    }
+}
+
+impl Writer {
+    pub fn new(sink: Sink) -> Writer {
+        Writer {
+            sink,
+            submitted: Mutex::default(),
+        }
+    }
+
+    /// One submission.
+    pub fn write(&self, tokens: impl IntoIterator<Item = u64>, operations: &[NewOperation<'_>]) {
+        let tokens: Vec<u64> = tokens.into_iter().take(operations.len()).collect();
+        assert_eq!(tokens.len(), operations.len());
+        let mut submitted = self.submitted.lock().unwrap();
+        let number = submitted.count;
+        submitted.count += 1;
+        submitted.open.insert(number, tokens);
+        self.sink.submit(number, encode_operations(operations)).unwrap();
+    }
+
+    /// What became of the operations of a submission, its failures first. Of one that has failed, the failures alone; that it
+    /// completes once is checked.
+    pub fn outcomes_of(&self, completion: Completion) -> Vec<Outcome> {
+        let tokens = self.submitted.lock().unwrap().open.remove(&completion.submission);
+        let tokens = tokens.unwrap_or_else(|| panic!("not a submission that is open: {completion:?}"));
+        let failed = completion
+            .failures
+            .iter()
+            .any(|f| f.result == OutcomeResult::Failed);
+        let mut good: Vec<Option<u64>> = tokens.iter().copied().map(Some).collect();
+        let mut out = Vec::new();
+        for failure in completion.failures {
+            let token = good[failure.index as usize].take();
+            out.push(Outcome {
+                token: token.expect("an operation fails once"),
+                result: failure.result,
+                error: Some(failure.error),
+                attempts: failure.attempts,
+            });
+        }
+        let good = good.into_iter().flatten().filter(|_| !failed);
+        out.extend(good.map(|token| Outcome {
+            token,
+            result: OutcomeResult::Ok,
+            error: None,
+            attempts: 1,
+        }));
+        out
+    }
+
+    /// What has come back by now, waited for up to `timeout`.
+    pub fn come_back(&self, timeout: Duration) -> Vec<Outcome> {
+        let completions = self.sink.poll(timeout).unwrap();
+        completions
+            .into_iter()
+            .flat_map(|c| self.outcomes_of(c))
+            .collect()
+    }
+
+    /// The next completion; fails after [`WAIT`].
+    pub fn completion(&self) -> Completion {
+        let mut completions = self.sink.poll(WAIT).unwrap();
+        assert_eq!(completions.len(), 1, "{completions:?}; {:?}", self.metrics());
+        completions.remove(0)
+    }
+}
+
 /// A document as the tests write it.
 pub fn document(id: &str, key: &str, n: usize) -> String {
     format!(
@@ -159,7 +261,7 @@ pub fn document(id: &str, key: &str, n: usize) -> String {
 }
 
 /// Upserts `count` documents `PREFIX-i` with key `k(i % keys)`; tokens are the indexes.
-pub fn upserts(sink: &Sink, prefix: &str, count: usize, keys: usize) {
+pub fn upserts(sink: &Writer, prefix: &str, count: usize, keys: usize) {
     let rows: Vec<_> = (0..count)
         .map(|i| {
             let (id, key) = (format!("{prefix}-{i}"), format!("k{}", i % keys));
@@ -169,9 +271,7 @@ pub fn upserts(sink: &Sink, prefix: &str, count: usize, keys: usize) {
     for (chunk, rows) in rows.chunks(500).enumerate() {
         let ops: Vec<_> = rows
             .iter()
-            .enumerate()
-            .map(|(i, (doc, id, key))| NewOperation {
-                token: (chunk * 500 + i) as u64,
+            .map(|(doc, id, key)| NewOperation {
                 kind: OperationKind::Upsert,
                 id,
                 partition_key: key,
@@ -179,25 +279,24 @@ pub fn upserts(sink: &Sink, prefix: &str, count: usize, keys: usize) {
                 document: doc.as_bytes(),
             })
             .collect();
-        sink.submit(encode_operations(&ops)).unwrap();
+        sink.write(chunk as u64 * 500.., &ops);
     }
 }
 
 /// Submits one operation.
-pub fn submit(sink: &Sink, token: u64, kind: OperationKind, id: &str, key: &str, document: &str) {
+pub fn submit(sink: &Writer, token: u64, kind: OperationKind, id: &str, key: &str, document: &str) {
     let op = NewOperation {
-        token,
         kind,
         id,
         partition_key: key,
         if_match: "",
         document: document.as_bytes(),
     };
-    sink.submit(encode_operations(&[op])).unwrap();
+    sink.write([token], &[op]);
 }
 
-/// Waits for `count` outcomes; fails when a token comes twice.
-pub fn outcomes(sink: &Sink, count: usize) -> Vec<Outcome> {
+/// Waits for what becomes of `count` operations; fails when a token comes twice.
+pub fn outcomes(sink: &Writer, count: usize) -> Vec<Outcome> {
     let deadline = Instant::now() + WAIT;
     let mut out: Vec<Outcome> = Vec::new();
     while out.len() < count {
@@ -207,14 +306,14 @@ pub fn outcomes(sink: &Sink, count: usize) -> Vec<Outcome> {
             out.len(),
             sink.metrics()
         );
-        out.extend(sink.poll(1000, Duration::from_millis(100)).unwrap());
+        out.extend(sink.come_back(Duration::from_millis(100)));
     }
     let mut tokens: Vec<_> = out.iter().map(|o| o.token).collect();
     tokens.sort_unstable();
     tokens.dedup();
     assert_eq!(tokens.len(), count, "a token came back twice");
     assert!(
-        sink.poll(1, Duration::from_millis(20)).unwrap().is_empty(),
+        sink.poll(Duration::from_millis(20)).unwrap().is_empty(),
         "more outcomes than operations"
     );
     out

@@ -12,7 +12,7 @@ use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::error::Result;
 use cosmosflink_core::page::{build, Items, KeyPaths, PageHead};
 use cosmosflink_core::sink::{
-    bulk_body, bulk_results, encode_operations, encode_outcomes, NewOperation, Operation, OperationKind,
+    bulk_body, bulk_results, encode_completions, encode_operations, NewOperation, Operation, OperationKind,
     OperationResult, Service, Sink,
 };
 use cosmosflink_core::split::Split;
@@ -182,9 +182,7 @@ fn sink(c: &mut Criterion) {
         .collect();
     let operations: Vec<_> = rows
         .iter()
-        .enumerate()
-        .map(|(i, (document, id, key))| NewOperation {
-            token: i as u64,
+        .map(|(document, id, key)| NewOperation {
             kind: OperationKind::Upsert,
             id,
             partition_key: key,
@@ -195,15 +193,14 @@ fn sink(c: &mut Criterion) {
     let frame = encode_operations(&operations);
     let mut group = c.benchmark_group("submit and complete");
     group.throughput(Throughput::Elements(BATCH as u64));
+    let mut submission = 0;
     group.bench_function("500 upserts", |b| {
         b.iter(|| {
-            sink.submit(frame.clone()).unwrap();
-            let mut done = 0;
-            while done < BATCH {
-                let outcomes = sink.poll(BATCH, Duration::from_secs(5)).unwrap();
-                done += outcomes.len();
-                black_box(encode_outcomes(&outcomes));
-            }
+            sink.submit(submission, frame.clone()).unwrap();
+            submission += 1;
+            let completions = sink.poll(Duration::from_secs(5)).unwrap();
+            assert_eq!(completions.len(), 1);
+            black_box(encode_completions(&completions));
         });
     });
     group.finish();

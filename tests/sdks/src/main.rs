@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::page::RECORD_BYTES;
-use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, OutcomeResult, Sink};
+use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Sink};
 use cosmosflink_core::source::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
@@ -145,10 +145,9 @@ fn write(options: &Options, database: &str, container: &str, file: &Path) -> Res
         .into_iter()
         .map(|(key, document)| (key.to_string(), document.to_string(), document))
         .collect();
-    let operations: Vec<_> = (0..)
-        .zip(&documents)
-        .map(|(token, (key, text, document))| NewOperation {
-            token,
+    let operations: Vec<_> = documents
+        .iter()
+        .map(|(key, text, document)| NewOperation {
             kind: OperationKind::Upsert,
             id: document["id"].as_str().unwrap_or_default(),
             partition_key: key,
@@ -156,18 +155,12 @@ fn write(options: &Options, database: &str, container: &str, file: &Path) -> Res
             document: text.as_bytes(),
         })
         .collect();
-    sink.submit(encode_operations(&operations))?;
-    let (deadline, mut done) = (Instant::now() + LIMIT, 0);
-    while done < documents.len() {
-        if Instant::now() > deadline {
-            bail!("{done} of {} documents were written in time", documents.len());
-        }
-        for outcome in sink.poll(1000, Duration::from_millis(100))? {
-            if outcome.result != OutcomeResult::Ok {
-                bail!("document {} was not written: {:?}", outcome.token, outcome.error);
-            }
-            done += 1;
-        }
+    sink.submit(0, encode_operations(&operations))?;
+    let Some(completion) = sink.poll(LIMIT)?.pop() else {
+        bail!("{} documents were not written in time", documents.len());
+    };
+    if let Some(failure) = completion.failures.first() {
+        bail!("document {} was not written: {}", failure.index, failure.error);
     }
     let mut lines = String::new();
     for (key, _, document) in documents {

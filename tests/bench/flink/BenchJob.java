@@ -5,13 +5,13 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import java.nio.charset.StandardCharsets;
+import java.util.Map;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
-import org.apache.flink.util.ParameterTool;
 
 /**
  * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER TIMES} reads a container into nothing, as often
@@ -27,8 +27,7 @@ public final class BenchJob {
     private BenchJob() {}
 
     public static void main(String[] arguments) throws Exception {
-        CosmosDBOptions options = CosmosDBOptions.fromEnvironmentAndArguments(
-                ParameterTool.fromArgs(new String[0]), System.getenv());
+        CosmosDBOptions options = CosmosDBOptions.fromEnvironmentAndArguments(Map.of(), System.getenv());
         StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
         Configuration settings = new Configuration();
         settings.set(PipelineOptions.OBJECT_REUSE, true);

@@ -6,6 +6,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
+import io.cosmosflink.core.Arguments;
 import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.NativeCore;
 import java.time.Duration;
@@ -17,13 +18,9 @@ import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.core.execution.CheckpointingMode;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
-import org.apache.flink.util.ParameterTool;
 
 /** A job's options, and what both jobs build out of them in the same way. */
 final class JobSettings {
-    /** What Flink's parser puts where an argument has no value. */
-    private static final String NO_VALUE = "__NO_VALUE_KEY";
-
     private final CosmosDBOptions options;
 
     private JobSettings(CosmosDBOptions options) {
@@ -32,41 +29,8 @@ final class JobSettings {
 
     /** Options from {@code --name value} arguments and the environment, checked. */
     static JobSettings of(String[] arguments, Map<String, String> environment) {
-        ParameterTool parsed = parsed(arguments);
-        parsed.toMap().forEach((name, value) -> {
-            int equals = name.indexOf('=');
-            if (equals >= 0) {
-                String option = name.substring(0, equals);
-                throw new IllegalArgumentException(
-                        "argument --" + option + " has its value behind a =; give it as --" + option + " VALUE");
-            }
-            if (NO_VALUE.equals(value)) {
-                throw new IllegalArgumentException(
-                        "argument --" + name + " has no value; give it as --" + name + " VALUE");
-            }
-        });
-        CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(parsed, environment);
+        CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(Arguments.parse(arguments), environment);
         return new JobSettings(given.validated(NativeCore.get(), Role.JOB));
-    }
-
-    private static ParameterTool parsed(String[] arguments) {
-        try {
-            return ParameterTool.fromArgs(arguments);
-        } catch (IllegalArgumentException e) {
-            // Neither its message nor the exception itself: they hold the whole command line, a key among it maybe.
-            throw new IllegalArgumentException(
-                    "argument " + (stray(arguments) + 1) + " does not begin with --; give options as --name value");
-        }
-    }
-
-    /** Index of the first argument that stands where a name must stand. */
-    private static int stray(String[] arguments) {
-        int i = 0;
-        while (i < arguments.length && arguments[i].length() > 2 && arguments[i].startsWith("--")) {
-            boolean hasValue = i + 1 < arguments.length && !arguments[i + 1].startsWith("--");
-            i += hasValue ? 2 : 1;
-        }
-        return i;
     }
 
     /** All of them, defaults included. */

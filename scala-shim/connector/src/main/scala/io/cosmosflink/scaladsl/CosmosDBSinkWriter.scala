@@ -186,8 +186,6 @@ final private class RefusingConverter[T](
     converter: ElementConverter[T, CosmosDBRequestEntry],
     maxRecordBytes: Long
 ) extends ElementConverter[T, CosmosDBRequestEntry]:
-  override def open(context: WriterInitContext): Unit = converter.open(context)
-
   override def apply(element: T, context: SinkWriter.Context): CosmosDBRequestEntry =
     try converter(element, context).within(maxRecordBytes)
     catch

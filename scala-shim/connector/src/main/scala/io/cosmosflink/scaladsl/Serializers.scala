@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.StateVersions
+import org.apache.flink.api.common.ExecutionConfig
 import org.apache.flink.api.common.serialization.SerializerConfig
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.common.typeutils.{
@@ -17,6 +18,7 @@ import java.math.{BigDecimal as JavaDecimal, BigInteger}
 import java.time.Duration
 import java.util.UUID
 
+import scala.annotation.unused
 import scala.util.hashing.MurmurHash3
 
 /** What Flink wants to know about a type beside its serializer. */
@@ -29,6 +31,9 @@ final private[scaladsl] class ScalaTypeInfo[T](clazz: Class[T], serializer: Type
   override def getTypeClass: Class[T] = clazz
   override def isKeyType: Boolean = key
   override def createSerializer(config: SerializerConfig): TypeSerializer[T] = serializer.duplicate()
+
+  /** Flink 1.20 asks in this way and implements no other. Flink 2 has no such method, so nothing is overridden. */
+  def createSerializer(@unused config: ExecutionConfig): TypeSerializer[T] = serializer.duplicate()
   override def canEqual(other: Any): Boolean = other.isInstanceOf[ScalaTypeInfo[?]]
   override def equals(other: Any): Boolean = other match
     case that: ScalaTypeInfo[?] => clazz == that.getTypeClass && serializer == that.created

@@ -10,7 +10,6 @@ import java.io.Serializable;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
-import org.apache.flink.util.ParameterTool;
 
 /**
  * Options of a source, a sink or a job: a flat map with the names of {@code docs/configuration.md}. Immutable. What is secret never
@@ -37,14 +36,17 @@ public final class CosmosDBOptions implements Serializable {
     }
 
     /**
-     * Options from a job's arguments and environment. An argument is named by option ({@code --cosmos.database}) or by variable
-     * ({@code --COSMOS_DB}) and goes before the environment.
+     * Options from a job's arguments and environment. An argument is named by option ({@code cosmos.database}) or by variable
+     * ({@code COSMOS_DB}) and goes before the environment.
      *
+     * @param arguments name to value, without hyphens: what {@link io.cosmosflink.core.Arguments#parse} returns, or {@code
+     *     ParameterTool.toMap()} of the Flink at hand
+     * @param environment usually {@code System.getenv()}; variables of other programs are no mistake
      * @throws io.cosmosflink.core.CosmosException of kind CONFIG for an unknown argument or a bad value
      */
     public static CosmosDBOptions fromEnvironmentAndArguments(
-            ParameterTool arguments, Map<String, String> environment) {
-        return new CosmosDBOptions(NativeCore.get().resolveOptions(arguments.toMap(), environment));
+            Map<String, String> arguments, Map<String, String> environment) {
+        return new CosmosDBOptions(NativeCore.get().resolveOptions(arguments, environment));
     }
 
     /** The same with one option more, or another value for it. */

@@ -49,6 +49,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         long limit = options.number("sink.max-record-bytes");
+        ConverterOpening.open(converter, context);
         CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
                 new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
         try {

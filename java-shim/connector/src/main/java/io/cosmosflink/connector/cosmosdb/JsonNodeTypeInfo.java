@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.NullNode;
 import java.io.IOException;
+import org.apache.flink.api.common.ExecutionConfig;
 import org.apache.flink.api.common.serialization.SerializerConfig;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeutils.SimpleTypeSerializerSnapshot;
@@ -52,6 +53,11 @@ public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
 
     @Override
     public TypeSerializer<JsonNode> createSerializer(SerializerConfig config) {
+        return Serializer.INSTANCE;
+    }
+
+    /** Flink 1.20 asks for the serializer in this way; it implements no other. Flink 2 has no such method, so nothing is overridden. */
+    public TypeSerializer<JsonNode> createSerializer(ExecutionConfig config) {
         return Serializer.INSTANCE;
     }
 

@@ -3,12 +3,11 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.UnwritableRecordException;
 import org.apache.flink.api.connector.sink2.SinkWriter;
-import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
 
 /**
  * Makes an entry out of every record, also of one that its converter throws on or that is too large: that one's entry says why. To
- * throw would fail the job at this record's every replay, whatever the failure mode.
+ * throw would fail the job at this record's every replay, whatever the failure mode. The converter has been opened.
  */
 final class RefusingConverter<IN> implements ElementConverter<IN, CosmosDBRequestEntry> {
     private static final long serialVersionUID = 1L;
@@ -19,11 +18,6 @@ final class RefusingConverter<IN> implements ElementConverter<IN, CosmosDBReques
     RefusingConverter(ElementConverter<IN, CosmosDBRequestEntry> converter, long maxRecordBytes) {
         this.converter = converter;
         this.maxRecordBytes = maxRecordBytes;
-    }
-
-    @Override
-    public void open(WriterInitContext context) {
-        converter.open(context);
     }
 
     @Override

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl.jobs
 
+import io.cosmosflink.core.Arguments
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.scaladsl.{ChangeRecord, CosmosDBOptions, CosmosDBSink, CosmosDBSource, CosmosError, Document}
@@ -13,13 +14,11 @@ import org.apache.flink.configuration.{
 }
 import org.apache.flink.core.execution.CheckpointingMode
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
-import org.apache.flink.util.ParameterTool
 
 import java.time.Duration
 
 import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
-import scala.util.Try
 
 /** Event time of both jobs. */
 object Watermarks:
@@ -87,9 +86,6 @@ object JobSettings:
     env.execute(settings.name.getOrElse(name))
     ()
 
-  /** What Flink's parser puts where an argument has no value. */
-  private val noValue = "__NO_VALUE_KEY"
-
   /** Settings from `--name value` arguments over the environment. */
   def of(arguments: Seq[String], environment: Map[String, String]): Either[CosmosError, JobSettings] =
     for
@@ -127,22 +123,8 @@ object JobSettings:
     )
 
   private def parse(arguments: Seq[String]): Either[CosmosError, Map[String, String]] =
-    def read(arguments: Seq[String]) = Try(ParameterTool.fromArgs(arguments.toArray).toMap.asScala.toMap).toOption
-    for
-      // Not the parser's own message: it holds the whole command line, a key among it maybe.
-      parsed <- read(arguments).toRight:
-        val stray = 1.to(arguments.size).find(count => read(arguments.take(count)).isEmpty)
-        mistake(s"argument ${stray.mkString} does not begin with --; give options as --name value")
-      _ <- parsed.keys
-        .find(_.contains('='))
-        .map(_.takeWhile(_ != '='))
-        .map(name => mistake(s"argument --$name has its value behind a =; give it as --$name VALUE"))
-        .toLeft(())
-      _ <- parsed
-        .collectFirst { case (name, `noValue`) => name }
-        .map(name => mistake(s"argument --$name has no value; give it as --$name VALUE"))
-        .toLeft(())
-    yield parsed
+    try Right(Arguments.parse(arguments*).asScala.toMap)
+    catch case e: IllegalArgumentException => Left(mistake(e.getMessage))
 
   private def config[A](check: String => Either[String, A])(text: String): Either[CosmosError, A] =
     check(text).left.map(mistake)

@@ -1,0 +1,57 @@
+package io.cosmosflink.compatibility;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.File;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.TestFactory;
+
+/**
+ * Resolves everything that our classes name in Flink against the classes of each supported version, whether a test reaches it or not.
+ * The folder {@code cosmosflink.flinks} holds one folder of jars for each version; {@code cosmosflink.jars} lists the jars to look at,
+ * with colons between them.
+ */
+class LinkageITCase {
+    /** What some version lacks and does not miss: the end of a line. */
+    private static final List<String> KNOWN = List.of(
+            // Abstract in 1.20, which calls the other one: createWriter(WriterInitContext).
+            "org/apache/flink/api/connector/sink2/Sink.createWriter(Lorg/apache/flink/api/connector/sink2/Sink$InitContext;)"
+                    + "Lorg/apache/flink/api/connector/sink2/SinkWriter; has no implementation");
+
+    private final List<File> ours = Stream.of(
+                    System.getProperty("cosmosflink.jars").split(":"))
+            .filter(path -> !path.isEmpty())
+            .map(File::new)
+            .toList();
+
+    @TestFactory
+    Stream<DynamicTest> everythingThatOurClassesNameIsThere() {
+        File[] versions = new File(System.getProperty("cosmosflink.flinks")).listFiles();
+        assertThat(versions).hasSizeGreaterThanOrEqualTo(4);
+        return Stream.of(versions)
+                .sorted()
+                .map(version -> DynamicTest.dynamicTest(version.getName(), () -> {
+                    List<File> jars = new ArrayList<>(ours);
+                    jars.addAll(List.of(version.listFiles()));
+                    try (Classes classes = new Classes(jars)) {
+                        List<String> names = new ArrayList<>();
+                        for (File jar : ours) {
+                            names.addAll(Classes.of(jar).stream()
+                                    .filter(name -> name.startsWith("io/cosmosflink/"))
+                                    .toList());
+                        }
+                        assertThat(names).hasSizeGreaterThan(50);
+                        Set<String> problems = new TreeSet<>(Linkage.problems(classes, names));
+                        problems.removeIf(line -> KNOWN.stream().anyMatch(line::endsWith));
+                        assertThat(problems)
+                                .as("what Flink %s lacks", version.getName())
+                                .isEmpty();
+                    }
+                }));
+    }
+}

@@ -29,9 +29,41 @@ final class AdtCase(
 /** What the compiler knows of a type. */
 final class AdtShape(val cases: Array[AdtCase], val caseOf: Any => Int)
 
+object AdtShape:
+  /** A type whose cases are those of its branches: case classes, and sealed types below it.
+    *
+    * @param branchOf
+    *   which branch a value belongs to
+    */
+  def of(branches: List[AdtShape], branchOf: Any => Int): AdtShape =
+    val shapes = branches.toArray
+    val starts = shapes.scanLeft(0)(_ + _.cases.length)
+    AdtShape(
+      shapes.flatMap(_.cases),
+      value =>
+        val branch = branchOf(value)
+        starts(branch) + shapes(branch).caseOf(value)
+    )
+
 /** A derived type. */
 final class AdtType[T](val clazz: Class[T], val shape: AdtShape) extends FlinkType[T]:
-  lazy val info: TypeInformation[T] =
+  /** Who makes [[made]]. A type that contains itself would wait there for itself. */
+  @volatile private var maker: Thread | Null = null
+
+  private lazy val made: TypeInformation[T] =
+    maker = Thread.currentThread
+    try make()
+    // A generic type is another one at each turn.
+    catch case _: StackOverflowError => throw recursive
+    finally maker = null
+
+  def info: TypeInformation[T] = if maker eq Thread.currentThread then throw recursive else made
+
+  private def recursive = IllegalArgumentException(
+    s"${clazz.getName} contains itself, and Flink lays out a type in full before it writes a value; keep what is inside as Json, or as bytes"
+  )
+
+  private def make(): TypeInformation[T] =
     val layout = shape.cases.map: c =>
       AdtLayout(c.name, c.fields, c.types().map(_.serializer.asInstanceOf[TypeSerializer[Any]]))
     val serializer = AdtSerializer[T](clazz, layout)

@@ -18,12 +18,25 @@ import scala.reflect.ClassTag
   * {{{
   * final case class Order(id: String, amount: BigDecimal, tags: List[String] = Nil) derives FlinkType
   * enum Status derives FlinkType { case Open, Paid; case Refused(reason: String) }
+  * given FlinkType[TimeUnit] = FlinkType.of(Types.ENUM(classOf[TimeUnit])) // what Flink knows itself
   * }}}
   *
-  * Derived state is schema-versioned by names: fields may be reordered or dropped, and added when they have a default; cases of an enum
-  * or a sealed type may be reordered and added. Any other change of a type is refused on restore. Types must not contain themselves, and
-  * classes that derive must be top-level or in objects. A state that is given up goes one release before the field of its type does: until
-  * then Flink goes on writing it as it was.
+  * `derives FlinkType` takes case classes, enums, and sealed traits and classes whose cases are case classes, case objects, or sealed
+  * types again; all may have type parameters. The fields need a `FlinkType` each: primitives, `String`, `BigDecimal`, `BigInt`, `UUID`, times and
+  * durations, `Array[Byte]`, `Option`, `Either`, pairs, `List`, `Vector`, `Seq`, `Set`, `Map`, and what derives or is given one. The root of a
+  * sealed type derives; a case needs to only where it is used as a type of its own.
+  *
+  * Refused by the compiler: other classes and traits, a second list of parameters, a field without a type. Refused when the job is
+  * defined: a class that is neither top-level nor in an object, because a savepoint could not name it; two cases of one name; a type that
+  * contains itself.
+  *
+  * Derived state is schema-versioned by the names of class, cases and fields. After a restore
+  *   - fields may be in another order, gone, or new with a default,
+  *   - cases may be in another order, new, or below another sealed type,
+  *   - the one case of a type may have another name, and a type of one case may gain others.
+  *
+  * Any other change is refused: a field of another type, a new field without a default, a case that is gone, another name of the class or its
+  * package. A state that is given up goes one release before the field of its type does: until then Flink goes on writing it as it was.
   */
 @implicitNotFound(
   "no FlinkType for ${T}; write `case class ${T}(..) derives FlinkType`, or give one with FlinkType.of(typeInformation)"
@@ -91,15 +104,16 @@ object FlinkType:
 
   /** For `derives FlinkType` on a case class, an enum or a sealed type. */
   inline def derived[T](using mirror: Mirror.Of[T], tag: ClassTag[T]): FlinkType[T] =
-    val clazz = tag.runtimeClass.asInstanceOf[Class[T]]
-    inline mirror match
-      case product: Mirror.ProductOf[T] => AdtType(clazz, AdtShape(Array(productCase[T](product)), _ => 0))
-      case sum: Mirror.SumOf[T] =>
-        AdtType(clazz, AdtShape(sumCases[sum.MirroredElemTypes].toArray, value => sum.ordinal(value.asInstanceOf[T])))
+    AdtType(tag.runtimeClass.asInstanceOf[Class[T]], shape[T](mirror))
 
-  inline def sumCases[Cases <: Tuple]: List[AdtCase] = inline erasedValue[Cases] match
+  inline def shape[T](mirror: Mirror.Of[T]): AdtShape = inline mirror match
+    case product: Mirror.ProductOf[T] => AdtShape(Array(productCase[T](product)), _ => 0)
+    case sum: Mirror.SumOf[T] =>
+      AdtShape.of(branches[sum.MirroredElemTypes], value => sum.ordinal(value.asInstanceOf[T]))
+
+  inline def branches[Branches <: Tuple]: List[AdtShape] = inline erasedValue[Branches] match
     case _: EmptyTuple => Nil
-    case _: (head *: tail) => productCase[head](summonInline[Mirror.ProductOf[head]]) :: sumCases[tail]
+    case _: (head *: tail) => shape[head](summonInline[Mirror.Of[head]]) :: branches[tail]
 
   inline def productCase[T](mirror: Mirror.ProductOf[T]): AdtCase = AdtCase(
     scala.compiletime.constValue[mirror.MirroredLabel],

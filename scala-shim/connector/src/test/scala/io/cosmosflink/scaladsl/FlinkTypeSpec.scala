@@ -2,6 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.scaladsl.Models.*
 import org.apache.flink.api.common.serialization.SerializerConfigImpl
+import org.apache.flink.api.common.typeinfo.Types
 import org.apache.flink.api.common.typeutils.{TypeSerializer, TypeSerializerSnapshot}
 import org.apache.flink.api.java.typeutils.runtime.kryo.KryoSerializer
 import org.apache.flink.core.memory.{DataInputDeserializer, DataOutputSerializer}
@@ -15,6 +16,7 @@ import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 
 import java.time.{Duration, Instant, LocalDate}
 import java.util.UUID
+import java.util.concurrent.TimeUnit
 
 object FlinkTypeSpec:
   given Arbitrary[Instant] = Arbitrary(
@@ -37,6 +39,11 @@ object FlinkTypeSpec:
       Gen.const(Nothing)
     )
   )
+  given Arbitrary[Vehicle] = Arbitrary(
+    Gen.oneOf(Gen.resultOf(Boat.apply), Gen.resultOf(Car.apply), Gen.const(Tram), Gen.const(Foot))
+  )
+  given FlinkType[TimeUnit] = FlinkType.of(Types.ENUM(classOf[TimeUnit]))
+  given Arbitrary[TimeUnit] = Arbitrary(Gen.oneOf(TimeUnit.values.toSeq))
   given [T: Arbitrary]: Arbitrary[Page[T]] = Arbitrary(Gen.resultOf(Page.apply[T]))
 
   def write[T](serializer: TypeSerializer[T], value: T): Array[Byte] =
@@ -55,6 +62,12 @@ object FlinkTypeSpec:
     final case class Same(a: Int) extends Twice
   object There:
     final case class Same(b: Int) extends Twice
+
+  final case class Chain(value: Int, next: Option[Chain]) derives FlinkType
+  final case class Tree[T](value: T, below: List[Tree[T]]) derives FlinkType
+  sealed trait Term derives FlinkType
+  final case class Number(value: Int) extends Term
+  final case class Sum(left: Term, right: Term) extends Term
 
   object Kept:
     final case class One(value: Int) derives FlinkType, CanEqual
@@ -89,6 +102,8 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
 
   roundTrips[Event]("a sealed type")
   roundTrips[Status]("an enum")
+  roundTrips[Vehicle]("a sealed type with another one below it")
+  roundTrips[(Int, Option[TimeUnit])]("an enum of Java, as Flink knows it")
   roundTrips[Order]("a case class")
   roundTrips[Page[Order]]("a generic case class")
   roundTrips[(Int, Either[String, List[Option[Long]]])]("containers in containers")
@@ -196,6 +211,14 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     the[java.io.IOException] thrownBy read(gone.restoreSerializer(), Array[Byte](0, 3)) should have message
       s"the savepoint holds a Lost, which ${classOf[Status].getName} no longer has; keep the case"
 
+  test("a case may move below another sealed type: bytes know its name alone"):
+    val flat = older(classOf[Vehicle], "Tram" -> Nil, "Car" -> Seq("seats" -> int), "Boat" -> Seq("name" -> text))
+    compatibility[Vehicle](flat).isCompatibleAfterMigration shouldBe true
+    val restored = savepoint(flat).restoreSerializer()
+    read(restored, Array[Byte](0, 0)) should be theSameInstanceAs Tram
+    read(restored, Array[Byte](0, 1, 0, 0, 0, 4)) shouldBe Car(4)
+    write(restored, Boat("b")) shouldBe Array[Byte](0, 2) ++ write(text, "b")
+
   test("a type of one case may gain another: bytes of one case have no number"):
     val reason = FlinkType[Option[Int]].serializer.asInstanceOf[TypeSerializer[Any]]
     val old = older(classOf[Status], "Refused" -> Seq("reason" -> text, "code" -> reason))
@@ -220,6 +243,10 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     the[IllegalArgumentException] thrownBy FlinkType[Twice].info should have message
       s"two cases of ${classOf[Twice].getName} have the name Same, by which a savepoint tells them apart; rename one"
 
+  test("a type that contains itself is refused when the job is defined"):
+    Seq(FlinkType[Chain], FlinkType[Tree[Int]], FlinkType[Term], FlinkType[Term]).foreach: one =>
+      (the[IllegalArgumentException] thrownBy one.info).getMessage should include("contains itself")
+
   test("a change deep inside is a change"):
     val oldLine = older(classOf[Line], "Line" -> Seq("quantity" -> int, "sku" -> text)).restoreSerializer()
     val lines = NestedSerializer[List[Line]](Container.Linked, Array(oldLine.asInstanceOf[TypeSerializer[Any]]))
@@ -240,6 +267,11 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
   test("a type without FlinkType does not compile, and the message says what to do"):
     assertDoesNotCompile("FlinkType[Thread]")
     assertDoesNotCompile("final case class Holder(thread: Thread) derives FlinkType")
+    // No case class, not sealed, a case that is none, and a second list of parameters.
+    assertDoesNotCompile("final class Plain(val a: Int) derives FlinkType")
+    assertDoesNotCompile("object Open { trait Any derives FlinkType; final case class One(a: Int) extends Any }")
+    assertDoesNotCompile("object Mixed { sealed trait Any derives FlinkType; final class One(val a: Int) extends Any }")
+    assertDoesNotCompile("final case class Lists(a: Int)(val b: Int) derives FlinkType")
     scala.compiletime.testing.typeCheckErrors("FlinkType[Thread]").map(_.message) shouldBe List(
       "no FlinkType for Thread; write `case class Thread(..) derives FlinkType`, or give one with FlinkType.of(typeInformation)"
     )

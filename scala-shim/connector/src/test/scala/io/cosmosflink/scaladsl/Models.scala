@@ -29,6 +29,14 @@ object Models:
   final case class Named(uuid: UUID, tags: Set[String], either: Either[Int, String], pair: (Long, BigInt)) extends Event
   case object Nothing extends Event
 
+  /** With a sealed type below it. */
+  sealed trait Vehicle derives FlinkType, CanEqual
+  final case class Boat(name: String) extends Vehicle
+  sealed trait Wheeled extends Vehicle
+  final case class Car(seats: Int) extends Wheeled
+  case object Tram extends Wheeled
+  case object Foot extends Vehicle
+
   /** With an array, so that a copy must be a deep one. */
   final case class Blob(name: String, bytes: Array[Byte]) derives FlinkType
 

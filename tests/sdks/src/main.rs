@@ -162,7 +162,7 @@ fn write(options: &Options, database: &str, container: &str, file: &Path) -> Res
     if let Some(failure) = completion.failures.first() {
         bail!("document {} was not written: {}", failure.index, failure.error);
     }
-    let mut lines = String::new();
+    let (mut lines, done) = (String::new(), documents.len());
     for (key, _, document) in documents {
         let line = Line {
             database: database.to_owned(),

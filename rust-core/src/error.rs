@@ -166,6 +166,15 @@ impl CoreError {
     }
 }
 
+/// The message of a panic.
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
 /// What the driver tried for one operation by itself, as it does after a lost connection, a failover or a 449.
 pub struct Trail {
     /// The worst fate of all attempts but the last, whose answer is the operation's own.

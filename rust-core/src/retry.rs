@@ -22,6 +22,8 @@ use crate::status::Next;
 /// count of what failed otherwise begin anew behind it.
 pub struct Attempts {
     config: RetryConfig,
+    /// Of the jitter.
+    seed: u64,
     /// Made at the first failure: most requests have none.
     backoff: Option<ExponentialBackoff>,
     made: u32,
@@ -34,10 +36,16 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// The first attempt is under way. No clock runs before it fails.
+    /// The first attempt is under way. No clock runs before it fails. The jitter is another one in each process.
     pub fn new(config: &RetryConfig) -> Self {
+        Self::seeded(config, fastrand::u64(..))
+    }
+
+    /// The same with a seed for the jitter: what came out once can be had again.
+    pub fn seeded(config: &RetryConfig, seed: u64) -> Self {
         Attempts {
             config: *config,
+            seed,
             backoff: None,
             made: 1,
             failed: 0,
@@ -98,20 +106,21 @@ impl Attempts {
     }
 
     fn step(&mut self) -> Duration {
-        let config = self.config;
-        let backoff = self.backoff.get_or_insert_with(|| backoff(&config));
+        let (config, seed) = (self.config, self.seed);
+        let backoff = self.backoff.get_or_insert_with(|| backoff(&config, seed));
         backoff.next().unwrap_or(config.max_backoff)
     }
 }
 
 /// Endless doubling steps from `backoff` on, each with jitter of up to its own length. With it none is longer than `max_backoff`, and at
 /// the ceiling there is jitter still.
-fn backoff(config: &RetryConfig) -> ExponentialBackoff {
+fn backoff(config: &RetryConfig, seed: u64) -> ExponentialBackoff {
     let ceiling = config.max_backoff / 2;
     ExponentialBuilder::default()
         .with_min_delay(config.backoff.min(ceiling))
         .with_max_delay(ceiling)
         .with_jitter()
+        .with_jitter_seed(seed)
         .without_max_times()
         .build()
 }
@@ -124,12 +133,27 @@ pub async fn until_answered<T, F>(
     config: &RetryConfig,
     metrics: &Metrics,
     what: &str,
+    attempt: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    ask_until_answered(Attempts::new(config), metrics, what, attempt).await
+}
+
+/// [`until_answered`] with attempts of the caller's, who knows their seed.
+///
+/// # Errors
+/// As there.
+pub async fn ask_until_answered<T, F>(
+    mut attempts: Attempts,
+    metrics: &Metrics,
+    what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut attempts = Attempts::new(config);
     loop {
         let error = match attempt().await {
             Ok(answer) => return Ok(answer),

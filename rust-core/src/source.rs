@@ -1045,14 +1045,7 @@ pub fn epoch_millis() -> i64 {
         .map_or(0, |d| d.as_millis() as i64)
 }
 
-/// The message of a panic.
-pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-        .unwrap_or_else(|| "without a message".to_owned())
-}
+pub use crate::error::panic_text;
 
 #[cfg(test)]
 mod tests {

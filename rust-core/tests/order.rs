@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -254,12 +254,9 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
-    let sink = Sink::over(
-        Box::new(service),
-        Config::parse(Role::Sink, &options).unwrap(),
-        runtime.handle(),
-    );
-    let sink = Writer::new(sink.unwrap());
+    let config = Config::parse(Role::Sink, &options).unwrap();
+    let sink = Sink::over(Box::new(service), None, config, runtime.handle(), seed);
+    let sink = Writer::new(runtime.block_on(sink).unwrap());
     let rows: Vec<_> = documents
         .iter()
         .map(|d| (format!("d{d}"), format!("[\"k{}\"]", d % 5)))
@@ -281,7 +278,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         sink.write((chunk * SUBMISSION) as u64.., &operations);
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (mut tokens, mut created) = (Vec::new(), HashMap::<String, Vec<u64>>::new());
+    let (mut tokens, mut created) = (Vec::new(), BTreeMap::<String, Vec<u64>>::new());
     while tokens.len() < documents.len() {
         assert!(
             Instant::now() < deadline,
@@ -295,7 +292,7 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
             let kind = outcome.error.as_ref().map(|e| e.kind);
             match outcome.result {
                 OutcomeResult::Ok if creates(id) => {
-                    created.entry(id.clone()).or_default().push(outcome.token)
+                    created.entry(id.clone()).or_default().push(outcome.token);
                 }
                 OutcomeResult::Ok => {}
                 OutcomeResult::Skipped if id == BAD => assert_eq!(kind, Some(Kind::BadRequest)),
@@ -376,8 +373,6 @@ struct Scripted {
     maps: Mutex<Vec<Vec<&'static str>>>,
     requests: AtomicUsize,
     answers: Answers,
-    /// Whether the definition of the key is there.
-    broken: Arc<AtomicBool>,
     /// Whether the container is.
     gone: Arc<AtomicBool>,
 }
@@ -400,7 +395,6 @@ impl Service for Scripted {
     }
 
     fn key_definition(&self) -> &PartitionKeyDefinition {
-        assert!(!self.broken.load(Relaxed), "broken on purpose");
         &self.definition
     }
 
@@ -476,7 +470,6 @@ fn ready<'a>(answer: Result<Vec<OperationResult>>) -> BoxFuture<'a, Result<Vec<O
 struct Stage {
     // Dropped before the runtime that it runs on.
     sink: Writer,
-    broken: Arc<AtomicBool>,
     gone: Arc<AtomicBool>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -495,13 +488,12 @@ impl Stage {
             .enable_all()
             .build()
             .unwrap();
-        let (broken, gone) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let gone = Arc::<AtomicBool>::default();
         let service = Scripted {
             definition: PartitionKeyDefinition::from("/pk"),
             maps: Mutex::new(maps.iter().map(|m| m.to_vec()).collect()),
             requests: AtomicUsize::new(0),
             answers: Box::new(answers),
-            broken: broken.clone(),
             gone: gone.clone(),
         };
         let mut options: HashMap<&str, &str> = HashMap::from([
@@ -518,10 +510,10 @@ impl Stage {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
         let config = Config::parse(Role::Sink, &options).unwrap();
-        let sink = Writer::new(Sink::over(Box::new(service), config, runtime.handle()).unwrap());
+        let sink = Sink::over(Box::new(service), None, config, runtime.handle(), 1);
+        let sink = Writer::new(runtime.block_on(sink).unwrap());
         Stage {
             sink,
-            broken,
             gone,
             _runtime: runtime,
         }
@@ -609,35 +601,6 @@ fn a_partition_whose_id_comes_back_is_another_one() {
     stage.all_ok(1);
     stage.submit(20..60, 7);
     stage.all_ok(40);
-}
-
-#[test]
-fn what_a_panic_leaves_behind_comes_back_as_failed() {
-    let stage = Stage::start(
-        &[&["0"], &["1", "2"]],
-        &[("sink.max-operations-per-request", "10")],
-        |_, _, _| {
-            Box::pin(async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Err(refused(410, Asked::Bulk, None))
-            })
-        },
-    );
-    stage.submit(0..100, 50);
-    // The new map needs it.
-    stage.broken.store(true, Relaxed);
-    for o in stage.outcomes(1) {
-        let error = o.error.unwrap();
-        assert_eq!(
-            (o.result, error.kind),
-            (OutcomeResult::Failed, Kind::Internal),
-            "{error}"
-        );
-        assert!(error.message.contains("broken on purpose"), "{error}");
-    }
-    assert_eq!(stage.sink.metrics().failed.load(Relaxed), 100, "all of them");
-    stage.submit(100..110, 1);
-    assert_eq!(stage.outcomes(1)[0].result, OutcomeResult::Failed);
 }
 
 #[test]

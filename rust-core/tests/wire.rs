@@ -233,7 +233,7 @@ fn an_operation_routed_by_stale_ranges_finds_its_partition() {
     upserts(&sink, "a", 300, 50);
     let done = outcomes(&sink, 300);
     all_ok(&done);
-    assert!(done.iter().any(|o| o.attempts > 1));
+    assert!(sink.metrics().retries.load(Relaxed) > 0);
 }
 
 #[test]

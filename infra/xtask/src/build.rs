@@ -476,7 +476,10 @@ mod tests {
         let version = rest.split_once('-').unwrap().0;
         for workflow in ["tests", "artifacts"] {
             let text = read(&format!(".github/workflows/{workflow}.yml"));
-            assert!(text.contains(&format!("RUSTUP_TOOLCHAIN: \"{version}\"")), "{workflow}");
+            assert!(
+                text.contains(&format!("RUSTUP_TOOLCHAIN: \"{version}\"")),
+                "{workflow}"
+            );
         }
         let manifest = read("Cargo.toml");
         let (_, rest) = manifest.split_once("rust-version = \"").unwrap();

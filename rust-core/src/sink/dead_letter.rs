@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
-use crate::retry::until_answered;
+use crate::retry::{ask_until_answered, Attempts};
 use crate::status::Blame;
 
 use super::operation::Operation;
@@ -38,7 +38,9 @@ const KEY_FIELDS: [&str; 4] = ["/container", "/id", "/operation", "/reason"];
 
 /// The dead-letter container.
 pub struct DeadLetters {
-    letters: ContainerService,
+    letters: Box<dyn Service>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
     key_field: &'static str,
 }
 
@@ -48,8 +50,26 @@ impl DeadLetters {
         config: &Arc<Config>,
         metrics: &Arc<Metrics>,
     ) -> Result<DeadLetters> {
-        let container = account.container(config, &config.dead_letter_container).await?;
-        let paths = container.partition_key_definition().paths();
+        let letters = ContainerService {
+            account: account.clone(),
+            container: account.container(config, &config.dead_letter_container).await?,
+            config: config.clone(),
+            metrics: metrics.clone(),
+            seen: Mutex::default(),
+        };
+        Self::over(Box::new(letters), config, metrics)
+    }
+
+    /// Letters that go to any service.
+    ///
+    /// # Errors
+    /// Config when its partition key is none that a letter has.
+    pub fn over(
+        letters: Box<dyn Service>,
+        config: &Arc<Config>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<DeadLetters> {
+        let paths = letters.key_definition().paths();
         let key_field = match paths {
             [path] => KEY_FIELDS.into_iter().find(|f| f == path),
             _ => None,
@@ -62,34 +82,29 @@ impl DeadLetters {
                 KEY_FIELDS.join(", ")
             ))
         })?;
-        let letters = ContainerService {
-            account: account.clone(),
-            container,
-            config: config.clone(),
-            metrics: metrics.clone(),
-            seen: Mutex::default(),
-        };
         Ok(DeadLetters {
             letters,
+            config: config.clone(),
+            metrics: metrics.clone(),
             key_field: &key_field[1..],
         })
     }
 
     /// Stores a refused operation; tries again like any other write. Its id follows from its content, so that a replay after
-    /// a restore writes the same letter. What the container does not take as JSON is stored as text, what is no text as base64, and what is
+    /// a restore writes the same letter. `seed` is that of the waits between attempts. What the container does not take as JSON is stored as text, what is no text as base64, and what is
     /// too large is cut.
     ///
     /// # Errors
     /// The failure of the last attempt.
-    pub async fn store(&self, op: &Operation, error: &CoreError) -> Result<()> {
-        let container = &self.letters.config.container;
+    pub async fn store(&self, op: &Operation, error: &CoreError, seed: u64) -> Result<()> {
+        let container = &self.config.container;
         let mut kept = match embeds(op.body()) {
             true => Kept::Json,
             false => Kept::Text(MAX_KEPT),
         };
         loop {
             let letter = letter(container, op, error, kept);
-            let refusal = match self.write(&letter).await {
+            let refusal = match self.write(&letter, seed).await {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
             };
@@ -105,7 +120,7 @@ impl DeadLetters {
         }
     }
 
-    async fn write(&self, letter: &Letter) -> Result<()> {
+    async fn write(&self, letter: &Letter, seed: u64) -> Result<()> {
         let key = json!([letter.field(self.key_field)]).to_string();
         let new = NewOperation {
             kind: OperationKind::Upsert,
@@ -115,8 +130,8 @@ impl DeadLetters {
             document: letter.json.as_bytes(),
         };
         let write = decode_operations(encode_operations(&[new]))?.remove(0);
-        let (retry, metrics) = (&self.letters.config.retry, &self.letters.metrics);
-        until_answered(retry, metrics, "storing a dead letter", || async {
+        let attempts = Attempts::seeded(&self.config.retry, seed);
+        ask_until_answered(attempts, &self.metrics, "storing a dead letter", || async {
             match self.letters.point(&write).await.error {
                 Some(e) => Err(*e),
                 None => Ok(()),

@@ -3,17 +3,19 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
 use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyValue};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 use crate::page::object_id;
 use crate::retry::Attempts;
 use crate::status::{Asked, Fate};
+
+use super::form::SearchId;
 
 /// Most bytes of a document's id.
 /// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits> (per-item limits).
@@ -117,8 +119,8 @@ pub struct Operation {
     pub needs_bulk: bool,
     /// When its wait for another attempt is over: what passes from then on until it is sent is none of its own.
     pub ready: Option<Instant>,
-    /// The bulk request that was refused with it, until it is known on whose account.
-    pub refusal: Option<Arc<Refusal>>,
+    /// The search for the reason why a bulk request was refused that it was part of, until that is known.
+    pub search: Option<SearchId>,
     pub request_charge: f64,
 }
 
@@ -249,65 +251,6 @@ impl Operation {
         key_hash.hash(&mut hasher);
         self.id().hash(&mut hasher);
         hasher.finish()
-    }
-}
-
-/// A bulk request that was refused as a whole, and what the search for the reason has shown so far.
-#[derive(Debug, Default)]
-pub struct Refusal {
-    state: Mutex<Search>,
-}
-
-/// Refused parts of one bulk request after which, with none that was taken, the rest goes one by one: with this many there are
-/// culprits everywhere, or the form is the matter.
-const MAX_REFUSED: usize = 15;
-
-/// How far the search for the reason of a refusal has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Search {
-    /// Operations of the request.
-    pub of: usize,
-    /// Operations of the request that have not ended alone.
-    pub open: usize,
-    /// Requests that were refused, the first included.
-    pub refused: usize,
-    /// A part of it was taken as a bulk request, or it was too large: the form is not the matter.
-    pub form_is_taken: bool,
-    /// Operations that were understood when they went alone.
-    pub taken: usize,
-    /// Operations that were refused alone too.
-    pub culprits: usize,
-}
-
-impl Search {
-    /// Nothing more is to be learnt from smaller parts.
-    pub fn is_exhausted(&self) -> bool {
-        self.refused >= MAX_REFUSED && !self.form_is_taken
-    }
-
-    /// Whether the form itself is the matter, when all operations have ended: something was refused in bulk that has no culprit in it.
-    pub fn is_about_the_form(&self) -> bool {
-        // The last parts that were refused lie side by side: each has a culprit of its own, or none.
-        let parts = MAX_REFUSED.div_ceil(2);
-        !self.form_is_taken && self.taken > 0 && (!self.is_exhausted() || self.culprits < parts)
-    }
-}
-
-impl Refusal {
-    pub fn new(of: usize) -> Arc<Refusal> {
-        let state = Mutex::new(Search {
-            open: of,
-            of,
-            ..Search::default()
-        });
-        Arc::new(Refusal { state })
-    }
-
-    /// Notes something, and says what is known then.
-    pub fn note(&self, what: impl FnOnce(&mut Search)) -> Search {
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        what(&mut state);
-        *state
     }
 }
 
@@ -472,7 +415,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             alone: false,
             needs_bulk: false,
             ready: None,
-            refusal: None,
+            search: None,
             request_charge: 0.0,
         });
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::Etag;
@@ -16,6 +16,7 @@ use azure_data_cosmos_driver::models::{
 };
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::account::{read_options, within, write_options, Account, MendRanges};
 use crate::config::Config;
@@ -332,7 +333,7 @@ impl ContainerService {
         drop(in_flight);
         let result = result.map_err(|e| {
             self.account
-                .judged(CoreError::from_driver(&e, asked, before), started)
+                .judged(CoreError::from_driver(&e, asked, before), started.into_std())
         });
         mend.ended(&result);
         let mut result = result.and_then(|response| same_container(response, asked));

@@ -175,7 +175,6 @@ pub struct Outcome {
     pub token: u64,
     pub result: OutcomeResult,
     pub error: Option<CoreError>,
-    pub attempts: u32,
 }
 
 impl Deref for Writer {
@@ -222,7 +221,6 @@ impl Writer {
                 token: token.expect("an operation fails once"),
                 result: failure.result,
                 error: Some(failure.error),
-                attempts: failure.attempts,
             });
         }
         let good = good.into_iter().flatten().filter(|_| !failed);
@@ -230,7 +228,6 @@ impl Writer {
             token,
             result: OutcomeResult::Ok,
             error: None,
-            attempts: 1,
         }));
         out
     }

@@ -165,12 +165,9 @@ fn sink(c: &mut Criterion) {
         .enable_all()
         .build()
         .unwrap();
-    let sink = Sink::over(
-        service,
-        Config::parse(Role::Sink, &options).unwrap(),
-        runtime.handle(),
-    )
-    .unwrap();
+    let config = Config::parse(Role::Sink, &options).unwrap();
+    let sink = Sink::over(service, None, config, runtime.handle(), 1);
+    let sink = runtime.block_on(sink).unwrap();
     let rows: Vec<_> = (0..BATCH)
         .map(|i| {
             (

@@ -1,0 +1,549 @@
+//! The sink's decisions, alone: events in, acts out.
+//!
+//! [`Engine`] does no I/O, takes no lock, looks at no clock and starts no task. Each event comes with the time at which it happened; what is
+//! to be done about it is in [`Engine::acts`] afterwards. What chance decides comes from one generator, whose seed is given, and nothing
+//! depends on the order of a hash table: the same events at the same times lead to the same acts.
+//!
+//! The rules that it keeps stand in the description of [the module above](super).
+
+mod settle;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+use azure_data_cosmos_driver::models::PartitionKeyDefinition;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::error::{CoreError, Kind, Result};
+use crate::status::Next;
+
+use super::form::{Form, Searches};
+use super::letters::{Letter, Letters};
+use super::operation::Operation;
+use super::partition::{halves, Partition, Request};
+use super::routing::Router;
+use super::submissions::{Completion, OutcomeResult, Submissions};
+use super::wire::{self, OperationResult};
+
+/// What the engine wants done.
+pub enum Act {
+    /// Send a request, and tell [`Engine::concluded`] what came back.
+    Send(Request),
+    /// Read the physical partitions, and tell [`Engine::refreshed`].
+    Refresh,
+    /// Look whether the container is the one that was opened, and tell [`Engine::checked`].
+    Check,
+    /// Store a dead letter, and tell [`Engine::stored`].
+    Store(Box<Letter>),
+    /// Tell the caller.
+    Complete(Completion),
+    /// Call [`Engine::woken`] then, and forget the time that was named before. It may be called earlier.
+    WakeAt(Instant),
+}
+
+/// What came back.
+pub enum Answer {
+    /// One result per operation, in order.
+    Each(Vec<OperationResult>),
+    /// The request failed as a whole.
+    Whole(CoreError),
+}
+
+/// The operations of a submission, looked through.
+pub struct Checked {
+    fit: Vec<Operation>,
+    /// They cannot be sent at all.
+    refused: Vec<(Operation, CoreError)>,
+    bytes: u64,
+}
+
+impl Checked {
+    /// Looks them through: what costs most of taking a submission, and needs no engine for it.
+    pub fn of(submission: u64, operations: Vec<Operation>) -> Checked {
+        let mut checked = Checked {
+            fit: Vec::with_capacity(operations.len()),
+            refused: Vec::new(),
+            bytes: 0,
+        };
+        for (index, mut op) in (0..).zip(operations) {
+            op.submission = submission;
+            op.index = index;
+            checked.bytes += op.size() as u64;
+            match op.check() {
+                Ok(()) => checked.fit.push(op),
+                Err(e) => checked.refused.push((op, e)),
+            }
+        }
+        checked
+    }
+}
+
+/// What was counted since it was last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Operations carried out.
+    pub records: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub dead_lettered: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Bulk requests that were refused as a whole.
+    pub bulk_refused: u64,
+    /// Answers with status 429.
+    pub throttled: u64,
+}
+
+/// What is so now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Operations that wait for their turn or for another attempt.
+    pub operations_waiting: u64,
+    /// Bytes of the operations that have not ended.
+    pub bytes_buffered: u64,
+    /// How long the operation that has been failing longest is held up.
+    pub held: Option<Duration>,
+    /// Partitions whose operations go one by one, since the service does not take the bulk form.
+    pub bulk_off: u64,
+}
+
+/// Hashes that are hashes already.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are used with this hasher")
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = v;
+    }
+}
+
+/// By the hash of a document.
+type Documents<T> = HashMap<u64, T, BuildHasherDefault<Identity>>;
+
+/// Operations that wait for themselves before another attempt.
+struct Again {
+    operations: Vec<Operation>,
+    /// Where they come from.
+    partition: u64,
+    /// As two requests.
+    cut: bool,
+}
+
+/// When to look whether the container is still the one that was opened: not every server refuses a request that means another one.
+struct Check {
+    interval: Duration,
+    /// An interval after the first submission since the last look; `None` when nothing came.
+    due: Option<Instant>,
+    under_way: bool,
+}
+
+pub struct Engine {
+    config: Arc<Config>,
+    /// Whether there is a container for dead letters.
+    stores_letters: bool,
+    rng: fastrand::Rng,
+    router: Router,
+    partitions: Vec<Partition>,
+    /// Partitions so far, by which they are numbered.
+    serials: u64,
+    submissions: Submissions,
+    /// Documents with an operation under way, and the operations that wait behind it: seldom any, so that an entry stays small.
+    #[expect(
+        clippy::box_collection,
+        reason = "a pointer in place of four words, in a map that is looked up twice for each operation"
+    )]
+    busy: Documents<Option<Box<VecDeque<Operation>>>>,
+    /// Documents whose operation under way has failed, and since when.
+    held: Documents<Instant>,
+    in_flight: usize,
+    /// Operations so far, by which they are put in order.
+    turns: u64,
+    /// Where the search for the next request begins, so that no partition starves when requests are scarce.
+    turn: usize,
+    /// The partitions are being read.
+    refreshing: bool,
+    letters: Letters,
+    searches: Searches,
+    /// By when they are due, and in the order in which they came.
+    again: BTreeMap<(Instant, u64), Again>,
+    agains: u64,
+    check: Check,
+    /// Nothing is taken or sent any more: a bug has left the engine in a state that nobody knows, or the container is another one.
+    broken: Option<CoreError>,
+    counts: Counts,
+    operations_waiting: u64,
+    bytes_buffered: u64,
+    /// The last time that was named in an act.
+    wake_at: Option<Instant>,
+    acts: Vec<Act>,
+}
+
+impl Engine {
+    /// An engine over these partitions, which are in order of their bounds; `seed` decides what chance decides.
+    ///
+    /// # Errors
+    /// Transient when there are no partitions.
+    pub fn new(
+        config: Arc<Config>,
+        definition: PartitionKeyDefinition,
+        partitions: Vec<(String, EffectivePartitionKey)>,
+        check_interval: Duration,
+        stores_letters: bool,
+        seed: u64,
+    ) -> Result<Engine> {
+        if partitions.is_empty() {
+            return Err(CoreError::new(
+                Kind::Transient,
+                format!(
+                    "the service names no partitions of container '{}'; try again",
+                    config.container
+                ),
+            ));
+        }
+        Ok(Engine {
+            config,
+            stores_letters,
+            rng: fastrand::Rng::with_seed(seed),
+            router: Router::new(definition),
+            serials: partitions.len() as u64,
+            partitions: (0..)
+                .zip(partitions)
+                .map(|(serial, p)| Partition::new(serial, p))
+                .collect(),
+            submissions: Submissions::default(),
+            busy: Documents::default(),
+            held: Documents::default(),
+            in_flight: 0,
+            turns: 0,
+            turn: 0,
+            refreshing: false,
+            letters: Letters::default(),
+            searches: Searches::default(),
+            again: BTreeMap::new(),
+            agains: 0,
+            check: Check {
+                interval: check_interval,
+                due: None,
+                under_way: false,
+            },
+            broken: None,
+            counts: Counts::default(),
+            operations_waiting: 0,
+            bytes_buffered: 0,
+            wake_at: None,
+            acts: Vec::new(),
+        })
+    }
+
+    /// What is to be done, in this order, since it was last asked for.
+    pub fn acts(&mut self) -> std::vec::Drain<'_, Act> {
+        self.acts.drain(..)
+    }
+
+    /// What was counted since it was last asked for.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    pub fn gauges(&self, now: Instant) -> Gauges {
+        let oldest = self.held.values().copied().chain(self.letters.oldest()).min();
+        let off = self
+            .partitions
+            .iter()
+            .filter(|p| matches!(p.form, Form::OneByOne { .. }));
+        Gauges {
+            operations_waiting: self.operations_waiting,
+            bytes_buffered: self.bytes_buffered,
+            held: oldest.map(|since| now.saturating_duration_since(since)),
+            bulk_off: off.count() as u64,
+        }
+    }
+
+    /// Takes the operations of a submission.
+    ///
+    /// # Errors
+    /// BadRequest when a submission of this number has not completed: then nothing is taken.
+    pub fn accept(&mut self, now: Instant, submission: u64, operations: Checked) -> Result<()> {
+        if self.submissions.is_open(submission) {
+            return Err(CoreError::new(
+                Kind::BadRequest,
+                format!(
+                    "submission {submission} has not completed; give each submission a number of its own"
+                ),
+            ));
+        }
+        let Checked {
+            fit,
+            mut refused,
+            bytes,
+        } = operations;
+        let count = fit.len() + refused.len();
+        if count == 0 {
+            self.acts.push(Act::Complete(Completion::empty(submission)));
+            return Ok(());
+        }
+        if let Some(error) = &self.broken {
+            self.counts.failed += count as u64;
+            let failed = Completion::empty(submission).fail(error);
+            self.acts.push(Act::Complete(failed));
+            return Ok(());
+        }
+        self.submissions.begin(submission, count);
+        self.bytes_buffered += bytes;
+        self.operations_waiting += fit.len() as u64;
+        self.check.due.get_or_insert(now + self.check.interval);
+        for mut op in fit {
+            let (place, document) = match self.router.place(&op, &self.partitions) {
+                Ok(found) => found,
+                Err(e) => {
+                    self.operations_waiting -= 1;
+                    refused.push((op, e));
+                    continue;
+                }
+            };
+            op.document = document;
+            op.canonical_key = place.canonical;
+            op.alone = 2 + wire::bulk_size(&op) > self.config.max_request_bytes;
+            op.needs_bulk = self.config.bulk && !op.alone && wire::check_address(&op).is_err();
+            op.turn = self.turns;
+            self.turns += 1;
+            match self.busy.entry(document) {
+                Entry::Occupied(mut waiting) => {
+                    waiting.get_mut().get_or_insert_default().push_back(op);
+                }
+                Entry::Vacant(free) => {
+                    free.insert(None);
+                    self.partitions[place.partition].enqueue(op);
+                }
+            }
+        }
+        self.go_on(now);
+        for (op, e) in refused {
+            self.settle_failure(now, op, e);
+        }
+        Ok(())
+    }
+
+    /// The partitions were read, or could not be. There is one attempt: the operations that asked for it have their own, and ask again.
+    pub fn refreshed(&mut self, now: Instant, read: Result<Vec<(String, EffectivePartitionKey)>>) {
+        self.refreshing = false;
+        match read {
+            Ok(partitions) if !partitions.is_empty() => self.install(partitions),
+            Ok(_) => {
+                tracing::warn!(target: "cosmosflink::sink", "the service names no partitions; going on with those that are known");
+            }
+            Err(e) => {
+                tracing::warn!(target: "cosmosflink::sink", "reading the partitions failed, going on with those that are known: {e}");
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// The container was looked at.
+    pub fn checked(&mut self, now: Instant, result: Result<()>) {
+        self.check.under_way = false;
+        match result {
+            Err(e) if e.next == Next::End => self.fail(&e),
+            Err(e) => {
+                tracing::debug!(target: "cosmosflink::sink", "the container cannot be looked up now: {e}");
+                self.go_on(now);
+            }
+            Ok(()) => self.go_on(now),
+        }
+    }
+
+    /// A dead letter was stored, or could not be.
+    pub fn stored(&mut self, now: Instant, letter: Box<Letter>, result: Result<()>) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.letters.ended(&letter);
+        let Letter { operation, error, .. } = *letter;
+        match result {
+            Ok(()) => self.end_failed(operation, OutcomeResult::DeadLettered, error),
+            Err(e) => {
+                let message = format!(
+                    "{}; and storing it in the dead-letter container failed: {}",
+                    error.message, e.message
+                );
+                self.end_failed(operation, OutcomeResult::Failed, CoreError { message, ..error });
+            }
+        }
+        self.store_letters();
+        // What was held back by letters that wait.
+        self.go_on(now);
+    }
+
+    /// The time that was named has come.
+    pub fn woken(&mut self, now: Instant) {
+        self.wake_at = None;
+        self.go_on(now);
+    }
+
+    /// Ends every submission that has not completed, and takes no more. The first reason counts.
+    pub fn fail(&mut self, error: &CoreError) {
+        tracing::error!(target: "cosmosflink::sink", "{error}");
+        let error = self.broken.get_or_insert_with(|| error.clone()).clone();
+        // What was to be sent is not.
+        self.acts.retain(|act| matches!(act, Act::Complete(_)));
+        for (open, completion) in self.submissions.fail_all(&error) {
+            self.counts.failed += open as u64;
+            self.acts.push(Act::Complete(completion));
+        }
+        for p in &mut self.partitions {
+            p.queue.clear();
+            p.parts.clear();
+        }
+        self.again.clear();
+        self.busy.clear();
+        self.held.clear();
+        self.letters.clear();
+        self.searches.clear();
+        (self.operations_waiting, self.bytes_buffered) = (0, 0);
+    }
+
+    /// The partition of this serial number, if it is still there.
+    fn partition(&mut self, serial: u64) -> Option<&mut Partition> {
+        self.partitions.iter_mut().find(|p| p.serial == serial)
+    }
+
+    /// Puts an operation whose document it already holds, and that counts as waiting, into its partition's queue, at its place in time.
+    fn enqueue_again(&mut self, op: Operation) {
+        let partition = self.place_again(&op);
+        self.partitions[partition].enqueue(op);
+    }
+
+    fn place_again(&mut self, op: &Operation) -> usize {
+        match self.router.place(op, &self.partitions) {
+            Ok((place, _)) => place.partition,
+            // It was placed before, with the same key.
+            Err(_) => 0,
+        }
+    }
+
+    /// Does what the time asks for, sends what may be sent now, and says when to look again.
+    fn go_on(&mut self, now: Instant) {
+        if self.broken.is_some() {
+            return;
+        }
+        while let Some(due) = self.again.first_entry().filter(|due| due.key().0 <= now) {
+            let ((due, _), again) = due.remove_entry();
+            self.try_again(due, again);
+        }
+        if self.check.due.is_some_and(|due| due <= now) {
+            self.check.due = self.check.under_way.then_some(now + self.check.interval);
+            if !std::mem::replace(&mut self.check.under_way, true) {
+                self.acts.push(Act::Check);
+            }
+        }
+        let next_look = match self.letters.are_too_many() {
+            true => None,
+            false => self.send(now),
+        };
+        let next_again = self.again.first_key_value().map(|((due, _), _)| *due);
+        let next = [next_look, next_again, self.check.due]
+            .into_iter()
+            .flatten()
+            .min();
+        if let Some(at) = next.filter(|at| self.wake_at.is_none_or(|named| *at < named)) {
+            self.wake_at = Some(at);
+            self.acts.push(Act::WakeAt(at));
+        }
+    }
+
+    /// Sends what may be sent now. Gives the next time at which there may be more, where no answer will say so.
+    fn send(&mut self, now: Instant) -> Option<Instant> {
+        let (n, most) = (self.partitions.len(), self.config.max_concurrency);
+        let mut without = self.partitions.iter().filter(|p| p.under_way == 0).count();
+        let (mut idle, mut next_look) = (0, None::<Instant>);
+        while idle < n && self.in_flight < most {
+            let at = self.turn % n;
+            self.turn = self.turn.wrapping_add(1);
+            let partition = &mut self.partitions[at];
+            // The last places are kept for partitions that have none: one whose requests hang must not stop all.
+            let kept = without.min(most / 4);
+            let request = match partition.under_way > 0 && most - self.in_flight <= kept {
+                true => None,
+                false => partition.next(now, &self.config, &self.searches),
+            };
+            let Some(mut request) = request else {
+                idle += 1;
+                let look = partition.next_look(now, &self.config);
+                next_look = next_look.into_iter().chain(look).min();
+                continue;
+            };
+            (idle, next_look) = (0, None);
+            without -= usize::from(partition.under_way == 0);
+            partition.under_way += 1;
+            self.in_flight += 1;
+            for op in &mut request.operations {
+                // Time in which nothing was asked for it is none in which it failed.
+                let waited = op.ready.take().map(|ready| now.saturating_duration_since(ready));
+                if let (Some(attempts), Some(waited)) = (&mut op.attempts, waited) {
+                    attempts.leave_out(waited);
+                }
+            }
+            self.operations_waiting -= request.operations.len() as u64;
+            self.acts.push(Act::Send(request));
+        }
+        next_look
+    }
+
+    /// The wait of these operations is over since `due`.
+    fn try_again(&mut self, due: Instant, again: Again) {
+        let Again {
+            mut operations,
+            partition,
+            cut,
+        } = again;
+        for op in &mut operations {
+            op.ready = Some(due);
+        }
+        match self.partition(partition) {
+            Some(p) if cut => p.parts.extend(halves(operations)),
+            _ => operations.into_iter().for_each(|op| self.enqueue_again(op)),
+        }
+    }
+
+    /// Replaces the map. A partition that is in both keeps what it knows; what waits in one that is gone is routed anew.
+    fn install(&mut self, partitions: Vec<(String, EffectivePartitionKey)>) {
+        let mut old: BTreeMap<Arc<str>, Partition> = std::mem::take(&mut self.partitions)
+            .into_iter()
+            .map(|p| (p.id.clone(), p))
+            .collect();
+        for (id, min) in partitions {
+            let partition = match old.remove(id.as_str()) {
+                Some(mut known) => {
+                    known.min = min;
+                    known
+                }
+                None => {
+                    self.serials += 1;
+                    Partition::new(self.serials - 1, (id, min))
+                }
+            };
+            self.partitions.push(partition);
+        }
+        self.router.forget();
+        for gone in old.into_values() {
+            let throttled_until = gone.throttled_until;
+            for op in gone.into_waiting() {
+                let at = self.place_again(&op);
+                let heir = &mut self.partitions[at];
+                heir.throttled_until = heir.throttled_until.max(throttled_until);
+                heir.enqueue(op);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! One physical partition: what waits for it, and what may be sent to it next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+use tokio::time::Instant;
+
+use crate::config::Config;
+
+use super::form::{Form, Searches, PROBE};
+use super::operation::Operation;
+use super::wire;
+
+/// A bulk request that has been under way for so long holds up no operations that do not fill the next one.
+const HANGING: Duration = Duration::from_millis(500);
+
+/// What is sent.
+pub struct Request {
+    pub operations: Vec<Operation>,
+    /// The service's id of the range that a bulk request is for; `None`: one operation alone.
+    pub bulk_range: Option<Arc<str>>,
+    /// The serial number of the partition that it was taken from.
+    pub partition: u64,
+}
+
+pub struct Partition {
+    /// Tells it apart from an earlier one of the same id: an id may go with one map and come back with the next.
+    pub serial: u64,
+    /// The service's id of the range, for the bulk request's header.
+    pub id: Arc<str>,
+    pub min: EffectivePartitionKey,
+    /// In the order in which they came.
+    pub queue: VecDeque<Operation>,
+    /// Parts of refused bulk requests, which go before the queue.
+    pub parts: VecDeque<Vec<Operation>>,
+    /// Bulk requests under way.
+    pub in_flight: usize,
+    /// All requests under way, those for one operation among them.
+    pub under_way: usize,
+    /// Set by a 410: nothing is sent before.
+    not_before: Option<Instant>,
+    /// Set by a 429: nothing is sent before, and what moves on to another partition takes it along.
+    pub throttled_until: Option<Instant>,
+    /// When the last bulk request was sent.
+    last_sent: Option<Instant>,
+    pub form: Form,
+}
+
+impl Partition {
+    pub fn new(serial: u64, (id, min): (String, EffectivePartitionKey)) -> Self {
+        Partition {
+            serial,
+            id: id.into(),
+            min,
+            queue: VecDeque::new(),
+            parts: VecDeque::new(),
+            in_flight: 0,
+            under_way: 0,
+            not_before: None,
+            throttled_until: None,
+            last_sent: None,
+            form: Form::Bulk { suspicions: 0 },
+        }
+    }
+
+    /// Puts an operation where it belongs by the time at which it came.
+    pub fn enqueue(&mut self, op: Operation) {
+        if self.queue.back().is_none_or(|last| last.turn < op.turn) {
+            return self.queue.push_back(op);
+        }
+        let at = self.queue.partition_point(|other| other.turn < op.turn);
+        self.queue.insert(at, op);
+    }
+
+    /// Sends nothing before `until`, because of a 429 or of something else.
+    pub fn hold(&mut self, until: Instant, throttled: bool) {
+        let held = match throttled {
+            true => &mut self.throttled_until,
+            false => &mut self.not_before,
+        };
+        *held = (*held).max(Some(until));
+    }
+
+    /// Until when nothing is sent, if that is not over.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.max(self.throttled_until).filter(|t| *t > now)
+    }
+
+    fn request(&self, operations: Vec<Operation>, in_bulk: bool) -> Request {
+        Request {
+            operations,
+            bulk_range: in_bulk.then(|| self.id.clone()),
+            partition: self.serial,
+        }
+    }
+
+    fn bulk_request(&mut self, operations: Vec<Operation>, now: Instant) -> Request {
+        self.in_flight += 1;
+        self.last_sent = Some(now);
+        self.request(operations, true)
+    }
+
+    /// The next request, if there is one that may be sent now.
+    pub fn next(&mut self, now: Instant, config: &Config, searches: &Searches) -> Option<Request> {
+        if self.held_until(now).is_some() {
+            return None;
+        }
+        let free = self.in_flight < config.partition_concurrency;
+        if let Some(mut part) = self.parts.pop_front() {
+            let search = part.first().and_then(|op| op.search);
+            if search.is_some_and(|search| searches.is_exhausted(search)) {
+                part.iter_mut().for_each(|op| op.alone = !op.needs_bulk);
+                for op in part.drain(1..).rev() {
+                    self.parts.push_front(vec![op]);
+                }
+            }
+            if part[0].alone {
+                return Some(self.request(part, false));
+            }
+            if free {
+                return Some(self.bulk_request(part, now));
+            }
+            self.parts.push_front(part);
+        }
+        let first = self.queue.front()?;
+        let probe = match &mut self.form {
+            Form::Bulk { .. } => false,
+            Form::OneByOne { until, probing, .. } if *until <= now && !*probing && !first.alone => {
+                *probing = true;
+                true
+            }
+            Form::OneByOne { .. } => {
+                // What only a bulk request can carry waits for the form to come back.
+                let at = self.queue.iter().position(|op| !op.needs_bulk)?;
+                let op = self.queue.remove(at)?;
+                return Some(self.request(vec![op], false));
+            }
+        };
+        if first.alone || !config.bulk {
+            let op = self.queue.pop_front()?;
+            return Some(self.request(vec![op], false));
+        }
+        let most = if probe { PROBE } else { config.max_operations };
+        let hangs = self.last_sent.is_none_or(|sent| sent + HANGING <= now);
+        if !probe && self.in_flight > 0 && !(free && (hangs || fills_request(&self.queue, config))) {
+            return None;
+        }
+        let operations = take_batch(&mut self.queue, most, config.max_request_bytes);
+        Some(self.bulk_request(operations, now))
+    }
+
+    /// When something may be sent that no answer will set going, after [`Partition::next`] has given nothing: the wait that was asked
+    /// for is over, the form is due to be tried, or a request hangs.
+    pub fn next_look(&self, now: Instant, config: &Config) -> Option<Instant> {
+        if self.parts.is_empty() && self.queue.is_empty() {
+            return None;
+        }
+        if let Some(held) = self.held_until(now) {
+            return Some(held);
+        }
+        self.queue.front()?;
+        let at = match self.form {
+            Form::OneByOne {
+                until,
+                probing: false,
+                ..
+            } => Some(until),
+            Form::Bulk { .. } if self.in_flight > 0 && self.in_flight < config.partition_concurrency => {
+                self.last_sent.map(|sent| sent + HANGING)
+            }
+            _ => None,
+        };
+        // What is due already waits for an answer: there is no place for it now.
+        at.filter(|at| *at > now)
+    }
+
+    /// All that waits here.
+    pub fn into_waiting(self) -> impl Iterator<Item = Operation> {
+        self.queue.into_iter().chain(self.parts.into_iter().flatten())
+    }
+}
+
+/// Whether the next bulk request would be as large as it may be.
+fn fills_request(queue: &VecDeque<Operation>, config: &Config) -> bool {
+    let mut bytes = 2;
+    queue.len() >= config.max_operations
+        || queue.iter().any(|op| {
+            bytes += wire::bulk_size(op);
+            op.alone || bytes > config.max_request_bytes
+        })
+}
+
+/// The halves of what is left of a request; a lone operation is one part, and none is empty.
+pub fn halves(mut operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+    let second = operations.split_off(operations.len() / 2);
+    [operations, second]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// The next bulk request's operations: as many as the limits allow, up to one that goes alone.
+fn take_batch(queue: &mut VecDeque<Operation>, most: usize, max_bytes: usize) -> Vec<Operation> {
+    let mut batch = Vec::new();
+    let mut bytes = 2;
+    while batch.len() < most {
+        let fits = |op: &mut Operation| {
+            bytes += wire::bulk_size(op);
+            !op.alone && (batch.is_empty() || bytes <= max_bytes)
+        };
+        match queue.pop_front_if(fits) {
+            Some(op) => batch.push(op),
+            None => break,
+        }
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, operations};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn no_half_of_a_request_is_empty() {
+        for (count, expected) in [(0, vec![]), (1, vec![1]), (2, vec![1, 1]), (5, vec![2, 3])] {
+            let sizes: Vec<_> = halves(operations(count)).iter().map(Vec::len).collect();
+            assert_eq!(sizes, expected, "{count} operations");
+        }
+    }
+
+    fn partition(operations: Vec<Operation>) -> Partition {
+        let mut partition = Partition::new(0, ("0".into(), EffectivePartitionKey::try_from("").unwrap()));
+        operations.into_iter().for_each(|op| partition.enqueue(op));
+        partition
+    }
+
+    fn next(partition: &mut Partition, now: Instant, config: &Config) -> Option<Request> {
+        partition.next(now, config, &Searches::default())
+    }
+
+    fn take_all(partition: &mut Partition, config: &Config) -> Vec<u64> {
+        let mut turns = Vec::new();
+        while let Some(request) = next(partition, Instant::now(), config) {
+            partition.in_flight = 0;
+            turns.extend(request.operations.iter().map(|op| op.turn));
+        }
+        turns
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_back_waits_where_it_waited_before(
+            count in 1u64..80,
+            size in 1usize..9,
+            sent in 0usize..12,
+            back in any::<proptest::sample::Index>(),
+            shuffle: u64,
+        ) {
+            let config = config(&[("sink.max-operations-per-request", &size.to_string())]);
+            let mut partition = partition(operations(count));
+            let mut under_way = Vec::new();
+            for _ in 0..sent {
+                under_way.extend(next(&mut partition, Instant::now(), &config));
+                partition.in_flight = 0;
+            }
+            // Some fail wholly, and come back in any order.
+            let failed = under_way.split_off(back.index(under_way.len() + 1));
+            let taken: Vec<u64> = under_way.iter().flat_map(|r| r.operations.iter().map(|op| op.turn)).collect();
+            let mut failed: Vec<Operation> = failed.into_iter().flat_map(|r| r.operations).collect();
+            failed.sort_by_key(|op| (op.turn + 1).wrapping_mul(shuffle | 1).rotate_left(17));
+            failed.into_iter().for_each(|op| partition.enqueue(op));
+            let rest = take_all(&mut partition, &config);
+            prop_assert!(rest.is_sorted(), "{:?}", rest);
+            let mut all = [taken, rest].concat();
+            all.sort_unstable();
+            prop_assert!(all.into_iter().eq(0..count));
+        }
+    }
+
+    #[test]
+    fn a_form_that_stays_refused_is_tried_at_growing_pauses() {
+        let config = config(&[]);
+        let mut partition = partition(operations(200));
+        let first = config.bulk_probe_interval;
+        let mut now = Instant::now();
+        partition.form.is_refused("0", 100, first, now);
+        let pause = |partition: &Partition| match partition.form {
+            Form::OneByOne { pause, .. } => pause,
+            Form::Bulk { .. } => Duration::ZERO,
+        };
+        let mut expected = first;
+        for _ in 0..8 {
+            assert_eq!(pause(&partition), expected);
+            let alone = next(&mut partition, now, &config).unwrap();
+            assert!(alone.bulk_range.is_none(), "before the pause is over");
+            // Another request that was refused at the same time changes nothing.
+            partition.form.is_refused("0", 100, first, now);
+            assert_eq!(pause(&partition), expected);
+            now += expected;
+            let probe = next(&mut partition, now, &config).unwrap();
+            assert_eq!(
+                (probe.bulk_range.is_some(), probe.operations.len()),
+                (true, PROBE)
+            );
+            let beside = next(&mut partition, now, &config).unwrap();
+            assert!(beside.bulk_range.is_none(), "one try at a time");
+            partition.form.is_refused("0", PROBE, first, now);
+            expected = (expected * 2).min(first * super::super::form::MAX_PROBE_STEPS);
+        }
+        partition.form.is_taken("0");
+        partition.in_flight = 0;
+        assert_eq!(next(&mut partition, now, &config).unwrap().operations.len(), 100);
+    }
+
+    #[test]
+    fn one_operation_alone_does_not_prove_that_the_form_is_the_matter() {
+        let config = config(&[]);
+        let (mut partition, now) = (partition(operations(3)), Instant::now());
+        partition.form.is_refused("0", 1, Duration::from_secs(1), now);
+        assert!(matches!(partition.form, Form::Bulk { suspicions: 1 }));
+        partition.form.is_taken("0");
+        partition.form.is_refused("0", 1, Duration::from_secs(1), now);
+        assert!(next(&mut partition, now, &config).unwrap().bulk_range.is_some());
+        partition.form.is_refused("0", 1, Duration::from_secs(1), now);
+        assert!(matches!(partition.form, Form::OneByOne { .. }));
+    }
+
+    #[test]
+    fn what_goes_alone_is_not_bounded_by_the_partitions_concurrency() {
+        let config = config(&[("sink.bulk", "false")]);
+        let mut partition = partition(operations(50));
+        let now = Instant::now();
+        let taken = std::iter::from_fn(|| next(&mut partition, now, &config)).count();
+        assert_eq!((taken, partition.in_flight), (50, 0));
+    }
+
+    #[test]
+    fn what_waits_for_time_alone_says_when_to_look() {
+        let config = config(&[]);
+        let (mut partition, now) = (partition(operations(1)), Instant::now());
+        assert!(next(&mut partition, now, &config).is_some());
+        assert_eq!(partition.next_look(now, &config), None, "nothing waits");
+        operations(2).into_iter().for_each(|op| partition.enqueue(op));
+        assert!(next(&mut partition, now, &config).is_none());
+        assert_eq!(partition.next_look(now, &config), Some(now + HANGING));
+        partition.in_flight = config.partition_concurrency;
+        assert_eq!(partition.next_look(now, &config), None, "an answer is needed");
+        let second = Duration::from_secs(1);
+        partition.hold(now + second, false);
+        partition.hold(now + 2 * second, true);
+        partition.hold(now + second, true);
+        assert_eq!(partition.next_look(now, &config), Some(now + 2 * second));
+        partition.in_flight = 0;
+        assert!(next(&mut partition, now + 2 * second, &config).is_some());
+    }
+}

@@ -1,0 +1,620 @@
+//! The engine alone: events of a made-up service in made-up time, and what it wants done about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+use azure_data_cosmos_driver::models::PartitionKeyDefinition;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::engine::{Act, Answer, Checked, Engine, Gauges};
+use super::letters::Letter;
+use super::partition::Request;
+use super::*;
+use crate::config::Role;
+use crate::status::{Asked, Fate};
+
+pub fn config(extra: &[(&str, &str)]) -> Config {
+    let options = [
+        ("cosmos.endpoint", "http://localhost"),
+        ("cosmos.database", "d"),
+        ("cosmos.container", "c"),
+        ("cosmos.auth.key", "aw=="),
+    ];
+    let options: Vec<_> = options
+        .iter()
+        .chain(extra)
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    Config::parse(Role::Sink, &options).unwrap()
+}
+
+/// Upserts that came one after the other.
+pub fn operations(count: u64) -> Vec<Operation> {
+    let new = |_| NewOperation {
+        kind: OperationKind::Upsert,
+        id: "d",
+        partition_key: "[1]",
+        if_match: "",
+        document: b"{}",
+    };
+    let mut all = decode_operations(encode_operations(&(0..count).map(new).collect::<Vec<_>>())).unwrap();
+    (0..).zip(&mut all).for_each(|(turn, op)| op.turn = turn);
+    all
+}
+
+/// Upserts of documents, the key of each following from its id.
+fn upserts(documents: impl IntoIterator<Item = u8>) -> Vec<Operation> {
+    let texts: Vec<_> = documents
+        .into_iter()
+        .map(|d| (format!("d{d}"), format!("[\"k{}\"]", d % 7)))
+        .collect();
+    let new: Vec<_> = texts
+        .iter()
+        .map(|(id, key)| NewOperation {
+            kind: OperationKind::Upsert,
+            id,
+            partition_key: key,
+            if_match: "",
+            document: b"{}",
+        })
+        .collect();
+    decode_operations(encode_operations(&new)).unwrap()
+}
+
+fn map(ids: &[&str]) -> Vec<(String, EffectivePartitionKey)> {
+    let part = 0x40 / ids.len().max(1);
+    let bound = |n: usize| match n {
+        0 => String::new(),
+        n => format!("{:02X}{}", n * part, "0".repeat(30)),
+    };
+    let bounds = (0..).map(|n| EffectivePartitionKey::try_from(bound(n)).unwrap());
+    ids.iter().map(|id| (*id).to_owned()).zip(bounds).collect()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn engine(extra: &[(&str, &str)], ids: &[&str], letters: bool, seed: u64) -> Engine {
+    let definition = PartitionKeyDefinition::from("/pk");
+    Engine::new(
+        Arc::new(config(extra)),
+        definition,
+        map(ids),
+        MINUTE,
+        letters,
+        seed,
+    )
+    .unwrap()
+}
+
+fn refused(status: u16, sub: u32, asked: Asked, retry_after_ms: Option<u64>) -> CoreError {
+    CoreError {
+        retry_after_ms,
+        request_charge: 0.5,
+        ..CoreError::answered((status, sub), asked, Fate::NotCarriedOut, "asked for")
+    }
+}
+
+fn taken(count: usize) -> Answer {
+    let one = || OperationResult {
+        status: 201,
+        request_charge: 1.0,
+        error: None,
+    };
+    Answer::Each(std::iter::repeat_with(one).take(count).collect())
+}
+
+/// The acts that one event led to, by kind.
+#[derive(Default)]
+struct Seen {
+    sent: Vec<Request>,
+    letters: Vec<Letter>,
+    completed: Vec<Completion>,
+    refreshes: usize,
+    checks: usize,
+    wake_at: Option<Instant>,
+}
+
+fn seen(engine: &mut Engine) -> Seen {
+    let mut seen = Seen::default();
+    for act in engine.acts() {
+        match act {
+            Act::Send(request) => seen.sent.push(request),
+            Act::Store(letter) => seen.letters.push(*letter),
+            Act::Complete(completion) => seen.completed.push(completion),
+            Act::Refresh => seen.refreshes += 1,
+            Act::Check => seen.checks += 1,
+            Act::WakeAt(at) => seen.wake_at = Some(at),
+        }
+    }
+    seen
+}
+
+fn accept(
+    engine: &mut Engine,
+    now: Instant,
+    submission: u64,
+    documents: impl IntoIterator<Item = u8>,
+) -> Seen {
+    let operations = Checked::of(submission, upserts(documents));
+    engine.accept(now, submission, operations).unwrap();
+    seen(engine)
+}
+
+#[test]
+fn an_idle_engine_asks_for_nothing() {
+    let (mut engine, now) = (engine(&[], &["0"], false, 1), Instant::now());
+    let mut first = accept(&mut engine, now, 0, [1, 2]);
+    assert_eq!(
+        (first.sent.len(), first.wake_at),
+        (1, Some(now + MINUTE)),
+        "the next look at the container"
+    );
+    engine.concluded(now, first.sent.remove(0), taken(2));
+    let done = seen(&mut engine);
+    assert_eq!((done.completed.len(), done.wake_at), (1, None));
+    assert_eq!(engine.gauges(now), Gauges::default());
+    engine.woken(now + MINUTE);
+    let woken = seen(&mut engine);
+    assert_eq!((woken.checks, woken.wake_at), (1, None));
+    engine.checked(now + MINUTE, Ok(()));
+    assert!(engine.acts().next().is_none(), "nothing was written since");
+}
+
+#[test]
+fn a_look_at_the_container_that_takes_long_is_not_begun_twice() {
+    let (mut engine, now) = (engine(&[], &["0"], false, 1), Instant::now());
+    accept(&mut engine, now, 0, [1]);
+    engine.woken(now + MINUTE);
+    assert_eq!(seen(&mut engine).checks, 1);
+    let again = accept(&mut engine, now + MINUTE, 1, [2]);
+    assert_eq!(again.wake_at, Some(now + 2 * MINUTE));
+    engine.woken(now + 2 * MINUTE);
+    let late = seen(&mut engine);
+    assert_eq!((late.checks, late.wake_at), (0, Some(now + 3 * MINUTE)));
+    let gone = refused(410, 1000, Asked::Metadata, None);
+    engine.checked(now + 2 * MINUTE, Err(gone));
+    let ended = seen(&mut engine);
+    let failed = |c: &Completion| c.failures[0].result == OutcomeResult::Failed;
+    assert!(ended.completed.len() == 2 && ended.completed.iter().all(failed));
+    assert_eq!(engine.gauges(now), Gauges::default());
+    let (counts, refused) = (engine.take_counts(), accept(&mut engine, now, 2, [3, 4]));
+    assert_eq!((counts.failed, refused.completed.len()), (2, 1));
+    assert_eq!(engine.take_counts().failed, 2);
+}
+
+#[test]
+fn a_throttled_partition_is_left_alone_and_only_it() {
+    let (mut engine, now) = (engine(&[], &["0", "1"], false, 1), Instant::now());
+    let mut first = accept(&mut engine, now, 0, 0..7);
+    assert_eq!(first.sent.len(), 2, "one for each partition");
+    let throttled = first.sent.remove(0);
+    let range = throttled.partition;
+    let error = refused(429, 3200, Asked::Bulk, Some(400));
+    engine.concluded(now, throttled, Answer::Whole(error));
+    let held = seen(&mut engine);
+    let due = held.wake_at.unwrap();
+    let longest = Duration::from_millis(500);
+    assert!(held.sent.is_empty() && due >= now + Duration::from_millis(400) && due <= now + longest);
+    assert_eq!(engine.gauges(now + MINUTE).held, Some(MINUTE));
+    let other = first.sent.remove(0);
+    let count = other.operations.len();
+    engine.concluded(now, other, taken(count));
+    let more = accept(&mut engine, now, 1, 10..17);
+    assert!(more.sent.len() == 1 && more.sent[0].partition != range);
+    engine.woken(due);
+    let resumed = seen(&mut engine);
+    assert!(resumed.sent.iter().any(|r| r.partition == range));
+}
+
+#[test]
+fn a_number_that_is_in_use_is_refused() {
+    let (mut engine, now) = (engine(&[], &["0"], false, 1), Instant::now());
+    let mut first = accept(&mut engine, now, 7, [1]);
+    let twice = Checked::of(7, upserts([2]));
+    assert_eq!(engine.accept(now, 7, twice).unwrap_err().kind, Kind::BadRequest);
+    assert_eq!(engine.gauges(now).bytes_buffered, upserts([1])[0].size() as u64);
+    engine.concluded(now, first.sent.remove(0), taken(1));
+    assert_eq!(seen(&mut engine).completed.len(), 1);
+    assert_eq!(accept(&mut engine, now, 7, []).completed.len(), 1, "an empty one");
+}
+
+#[test]
+fn what_is_refused_faster_than_it_can_be_stored_holds_the_rest_back() {
+    let options = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "dead"),
+    ];
+    let (mut engine, now) = (engine(&options, &["0"], true, 1), Instant::now());
+    let mut refused = upserts((0..105).map(|n| n as u8));
+    refused.iter_mut().for_each(|op| op.kind = OperationKind::Refused);
+    engine.accept(now, 0, Checked::of(0, refused)).unwrap();
+    let mut letters = seen(&mut engine).letters;
+    assert_eq!(letters.len(), 4, "a few at a time");
+    assert!(
+        accept(&mut engine, now, 1, [1]).sent.is_empty(),
+        "101 letters wait"
+    );
+    engine.stored(now, Box::new(letters.remove(0)), Ok(()));
+    let next = seen(&mut engine);
+    assert_eq!((next.letters.len(), next.sent.len()), (1, 0));
+    engine.stored(now, Box::new(letters.remove(0)), Ok(()));
+    let next = seen(&mut engine);
+    assert_eq!((next.letters.len(), next.sent.len()), (1, 1));
+    let counts = engine.take_counts();
+    assert_eq!(counts.dead_lettered, 2);
+}
+
+/// What a panic leaves behind is dealt with by the dispatcher.
+#[test]
+fn what_a_panic_leaves_behind_comes_back_as_failed() {
+    struct Hangs(PartitionKeyDefinition);
+
+    impl Service for Hangs {
+        fn key_definition(&self) -> &PartitionKeyDefinition {
+            &self.0
+        }
+
+        fn partitions(
+            &self,
+            _: bool,
+        ) -> futures::future::BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
+            Box::pin(std::future::ready(Ok(map(&["0", "1"]))))
+        }
+
+        fn bulk<'a>(
+            &'a self,
+            _: &'a [Operation],
+            _: &'a str,
+        ) -> futures::future::BoxFuture<'a, Result<Vec<OperationResult>>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn point<'a>(&'a self, _: &'a Operation) -> futures::future::BoxFuture<'a, OperationResult> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let service = Box::new(Hangs(PartitionKeyDefinition::from("/pk")));
+    let sink = Sink::over(service, None, config(&[]), runtime.handle(), 1);
+    let sink = runtime.block_on(sink).unwrap();
+    let frame = |count: u8| {
+        let new = |_| NewOperation {
+            kind: OperationKind::Upsert,
+            id: "d",
+            partition_key: "[1]",
+            if_match: "",
+            document: b"{}",
+        };
+        encode_operations(&(0..count).map(new).collect::<Vec<_>>())
+    };
+    sink.submit(0, frame(100)).unwrap();
+    assert!(sink.poll(Duration::ZERO).unwrap().is_empty());
+    Inner::tell(&sink.inner, |_, _| panic!("broken on purpose"));
+    // What is submitted afterwards fails as well.
+    sink.submit(1, frame(10)).unwrap();
+    let completed = sink.poll(Duration::ZERO).unwrap();
+    assert_eq!(completed.len(), 2);
+    for completion in completed {
+        let [failure] = &completion.failures[..] else {
+            panic!("{completion:?}");
+        };
+        assert_eq!(
+            (failure.result, failure.error.kind),
+            (OutcomeResult::Failed, Kind::Internal)
+        );
+        assert!(failure.error.message.contains("broken on purpose"), "{failure:?}");
+    }
+    let metrics = sink.metrics();
+    assert_eq!(metrics.failed.load(Relaxed), 110, "all of them");
+    assert_eq!(
+        (
+            metrics.operations_waiting.load(Relaxed),
+            metrics.bytes_buffered.load(Relaxed)
+        ),
+        (0, 0)
+    );
+}
+
+/// What happens next to the engine of the model.
+enum Event {
+    Concluded(Request, Answer),
+    Refreshed(Result<Vec<(String, EffectivePartitionKey)>>),
+    Checked(Result<()>),
+    Stored(Box<Letter>, Result<()>),
+    Submitted(u64, Vec<u8>),
+    Woken(Instant),
+}
+
+/// A service that fails at random, in made-up time.
+struct Model {
+    engine: Engine,
+    rng: fastrand::Rng,
+    now: Instant,
+    /// By their time and the order in which they came.
+    events: BTreeMap<(Instant, u64), Event>,
+    count: u64,
+    /// Share of answers that are failures, in per cent.
+    failing: u32,
+    /// Documents with an operation under way, and the newest turn of each that was carried out.
+    under_way: BTreeSet<String>,
+    newest: BTreeMap<String, u64>,
+    /// Partitions whose service asked for a wait, and until when.
+    held: BTreeMap<u64, Instant>,
+    maps: u64,
+    /// Of each submission that has not completed, how many operations it has.
+    open: BTreeMap<u64, usize>,
+    completed: Vec<String>,
+    wake_at: Option<Instant>,
+    most_requests: usize,
+    requests: usize,
+    storing: usize,
+    /// Request units of all answers, and those of the completions.
+    charged: f64,
+    told: f64,
+}
+
+impl Model {
+    fn later(&mut self, most_ms: u64, event: Event) {
+        let at = self.now + Duration::from_millis(self.rng.u64(0..=most_ms));
+        self.count += 1;
+        self.events.insert((at, self.count), event);
+    }
+
+    fn fails(&mut self, per_cent: u32) -> bool {
+        self.rng.u32(0..100) < per_cent
+    }
+
+    fn map(&self) -> Vec<(String, EffectivePartitionKey)> {
+        match self.maps % 3 {
+            0 => map(&["0", "1"]),
+            1 => map(&["0", "2", "3", "4"]),
+            _ => map(&["5"]),
+        }
+    }
+
+    fn failure(&mut self, asked: Asked) -> CoreError {
+        let (status, sub) = match asked {
+            Asked::Bulk => *self
+                .rng
+                .choice(&[(429, 3200), (410, 1002), (503, 0), (400, 0), (405, 0), (413, 0)])
+                .unwrap(),
+            _ => *self
+                .rng
+                .choice(&[(429, 0), (449, 0), (410, 1007), (503, 0), (400, 0), (408, 0)])
+                .unwrap(),
+        };
+        let asks = self.fails(50).then(|| self.rng.u64(1..200));
+        refused(status, sub, asked, asks)
+    }
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        let asked = match request.bulk_range {
+            Some(_) => Asked::Bulk,
+            None => Asked::Upsert,
+        };
+        if asked == Asked::Bulk && self.fails(self.failing / 2) {
+            return Answer::Whole(self.failure(asked));
+        }
+        let each = request.operations.iter().map(|op| {
+            if self.fails(self.failing) {
+                return OperationResult::failed(self.failure(op.kind.asked()));
+            }
+            let before = self.newest.insert(op.id_text().into_owned(), op.turn);
+            assert!(
+                before.is_none_or(|b| b < op.turn),
+                "{} was overtaken",
+                op.describe()
+            );
+            OperationResult {
+                status: 201,
+                request_charge: 1.0,
+                error: None,
+            }
+        });
+        Answer::Each(each.collect())
+    }
+
+    /// For how long a partition that throttles is left alone, at least.
+    fn note_holds(&mut self, request: &Request, answer: &Answer) {
+        let errors: Vec<&CoreError> = match answer {
+            Answer::Whole(e) => vec![e],
+            Answer::Each(results) => results.iter().filter_map(|r| r.error.as_deref()).collect(),
+        };
+        let throttled = errors.iter().filter(|e| e.next == Next::Wait);
+        if let Some(ms) = throttled.filter_map(|e| e.retry_after_ms).max() {
+            let until = self.now + Duration::from_millis(ms);
+            let held = self.held.entry(request.partition).or_insert(until);
+            *held = until.max(*held);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let acts: Vec<Act> = self.engine.acts().collect();
+        for act in acts {
+            match act {
+                Act::Send(request) => {
+                    let held = self.held.get(&request.partition);
+                    assert!(
+                        held.is_none_or(|until| *until <= self.now),
+                        "sent to a partition that is held"
+                    );
+                    for op in &request.operations {
+                        let id = op.id_text().into_owned();
+                        assert!(self.under_way.insert(id), "{} is under way twice", op.describe());
+                    }
+                    self.requests += 1;
+                    assert!(self.requests <= self.most_requests);
+                    let answer = self.answer(&request);
+                    self.charged += match &answer {
+                        Answer::Whole(e) => e.request_charge,
+                        Answer::Each(results) => results.iter().map(|r| r.request_charge).sum(),
+                    };
+                    self.later(300, Event::Concluded(request, answer));
+                }
+                Act::Refresh => {
+                    let failed = self.fails(self.failing);
+                    self.maps += u64::from(!failed);
+                    let read = match failed {
+                        true => Err(refused(503, 0, Asked::Metadata, None)),
+                        false => Ok(self.map()),
+                    };
+                    self.later(50, Event::Refreshed(read));
+                }
+                Act::Check => self.later(50, Event::Checked(Ok(()))),
+                Act::Store(letter) => {
+                    self.storing += 1;
+                    assert!(self.storing <= 4, "letters are stored a few at a time");
+                    let result = match self.fails(self.failing / 8) {
+                        true => Err(refused(403, 0, Asked::Upsert, None)),
+                        false => Ok(()),
+                    };
+                    self.later(100, Event::Stored(letter, result));
+                }
+                Act::Complete(completion) => {
+                    let count = self.open.remove(&completion.submission).expect("completes once");
+                    let mut indexes = BTreeSet::new();
+                    for failure in &completion.failures {
+                        assert!((failure.index as usize) < count && indexes.insert(failure.index));
+                        assert_ne!(failure.result, OutcomeResult::Ok);
+                    }
+                    self.told += completion.request_charge;
+                    self.completed.push(format!("{completion:?}"));
+                }
+                Act::WakeAt(at) => {
+                    assert!(
+                        self.wake_at.is_none_or(|named| at < named),
+                        "a time is named once"
+                    );
+                    self.wake_at = Some(at);
+                    self.count += 1;
+                    self.events.insert((at, self.count), Event::Woken(at));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, at: Instant, event: Event) {
+        self.now = at;
+        match event {
+            Event::Concluded(request, answer) => {
+                self.requests -= 1;
+                for op in &request.operations {
+                    self.under_way.remove(&*op.id_text());
+                }
+                self.note_holds(&request, &answer);
+                self.engine.concluded(at, request, answer);
+            }
+            Event::Refreshed(read) => self.engine.refreshed(at, read),
+            Event::Checked(result) => self.engine.checked(at, result),
+            Event::Stored(letter, result) => {
+                self.storing -= 1;
+                self.engine.stored(at, letter, result);
+            }
+            Event::Submitted(number, documents) => {
+                let operations = upserts(documents);
+                self.open.insert(number, operations.len());
+                self.engine
+                    .accept(at, number, Checked::of(number, operations))
+                    .unwrap();
+            }
+            // One that was put off is forgotten.
+            Event::Woken(named) if self.wake_at != Some(named) => return,
+            Event::Woken(_) => {
+                self.wake_at = None;
+                self.engine.woken(at);
+            }
+        }
+        self.carry_out();
+    }
+}
+
+/// Everything that is submitted ends; what came back, the counts and the time that it took.
+fn run(
+    seed: u64,
+    failing: u32,
+    submissions: &[Vec<u8>],
+    options: &[(&str, &str)],
+) -> (Vec<String>, String, Duration) {
+    let start = Instant::now();
+    let mut model = Model {
+        engine: engine(options, &["0", "1"], true, seed),
+        rng: fastrand::Rng::with_seed(seed),
+        now: start,
+        events: BTreeMap::new(),
+        count: 0,
+        failing,
+        under_way: BTreeSet::new(),
+        newest: BTreeMap::new(),
+        held: BTreeMap::new(),
+        maps: 0,
+        open: BTreeMap::new(),
+        completed: Vec::new(),
+        wake_at: None,
+        most_requests: config(options).max_concurrency,
+        requests: 0,
+        storing: 0,
+        charged: 0.0,
+        told: 0.0,
+    };
+    for (number, documents) in (0..).zip(submissions) {
+        model.later(2000, Event::Submitted(number, documents.clone()));
+    }
+    let mut steps = 0;
+    while let Some(((at, _), event)) = model.events.pop_first() {
+        steps += 1;
+        assert!(steps < 200_000, "there is no end to it");
+        model.step(at, event);
+    }
+    assert!(model.open.is_empty(), "{:?} never complete", model.open);
+    assert_eq!(model.completed.len(), submissions.len());
+    assert!(model.under_way.is_empty());
+    assert_eq!(
+        Gauges {
+            bulk_off: 0,
+            ..model.engine.gauges(model.now)
+        },
+        Gauges::default()
+    );
+    let counts = model.engine.take_counts();
+    let all: usize = submissions.iter().map(Vec::len).sum();
+    let ended = counts.records + counts.failed + counts.skipped + counts.dead_lettered;
+    assert_eq!(ended, all as u64, "{counts:?}");
+    if counts.failed == 0 {
+        assert!((model.charged - model.told).abs() < 1e-6, "a charge is lost");
+    }
+    (model.completed, format!("{counts:?}"), model.now - start)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn every_submission_completes_once_and_the_same_seed_gives_the_same_run(
+        seed: u64,
+        failing in 0u32..60,
+        submissions in proptest::collection::vec(proptest::collection::vec(0u8..16, 0..30), 1..12),
+        concurrency in 1usize..6,
+        mode in 0usize..3,
+        patient: bool,
+    ) {
+        let concurrency = concurrency.to_string();
+        let options = [
+            ("cosmos.max-concurrency", &*concurrency),
+            ("sink.max-operations-per-request", "7"),
+            ("sink.bulk-probe-interval-ms", "100"),
+            ("sink.failure-mode", ["fail", "skip", "dead-letter"][mode]),
+            ("sink.dead-letter-container", "dead"),
+            ("cosmos.retry.max-attempts", if patient { "10000" } else { "3" }),
+        ];
+        let first = run(seed, failing, &submissions, &options);
+        let second = run(seed, failing, &submissions, &options);
+        prop_assert_eq!(first, second);
+    }
+}

@@ -13,10 +13,16 @@ import java.util.Map;
 public interface Core {
     /** Which options must be there. */
     enum Role {
-        CONNECTION,
-        SOURCE,
-        SINK,
-        JOB
+        CONNECTION(0),
+        SOURCE(1),
+        SINK(2),
+        JOB(3);
+
+        final int number;
+
+        Role(int number) {
+            this.number = number;
+        }
     }
 
     /** Gives the core of the process; travels in the job graph. */

@@ -9,21 +9,27 @@ public final class CosmosException extends RuntimeException {
     /** What sort of failure it is. Decide by this, never by the message. */
     public enum Kind {
         /** A kind that this jar does not know: the library is newer. */
-        UNKNOWN,
-        CONFIG,
-        AUTH,
-        NOT_FOUND,
-        THROTTLED,
-        TRANSIENT,
-        BAD_REQUEST,
-        CONFLICT,
-        PRECONDITION,
-        TOO_LARGE,
-        CLOSED,
-        STATE,
-        INTERNAL;
+        UNKNOWN(0),
+        CONFIG(1),
+        AUTH(2),
+        NOT_FOUND(3),
+        THROTTLED(4),
+        TRANSIENT(5),
+        BAD_REQUEST(6),
+        CONFLICT(7),
+        PRECONDITION(8),
+        TOO_LARGE(9),
+        CLOSED(10),
+        STATE(11),
+        INTERNAL(12);
 
-        private static final Kind[] ALL = values();
+        private static final Numbers<Kind> NUMBERS = new Numbers<>(values(), kind -> kind.number);
+
+        final int number;
+
+        Kind(int number) {
+            this.number = number;
+        }
 
         /** What to do about a write that failed like this. */
         public String advice() {
@@ -45,7 +51,8 @@ public final class CosmosException extends RuntimeException {
 
         /** The kind of a number on the wire, or {@link #UNKNOWN}. */
         static Kind of(int number) {
-            return number > 0 && number < ALL.length ? ALL[number] : UNKNOWN;
+            Kind kind = NUMBERS.get(number);
+            return kind == null ? UNKNOWN : kind;
         }
     }
 
@@ -69,7 +76,7 @@ public final class CosmosException extends RuntimeException {
 
     /** A failure that a shim words itself, such as a {@link WriteFailure}. */
     public CosmosException(String message, Kind kind, int status, int subStatus, String activityId) {
-        this(message, kind.ordinal(), status, subStatus, activityId);
+        this(message, kind.number, status, subStatus, activityId);
     }
 
     public Kind kind() {

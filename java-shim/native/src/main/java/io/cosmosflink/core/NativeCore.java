@@ -41,7 +41,7 @@ public final class NativeCore implements Core {
 
     @Override
     public Map<String, String> validateOptions(Role role, Map<String, String> options) {
-        return Frames.map(Natives.validateOptions(role.ordinal(), Frames.map(options)));
+        return Frames.map(Natives.validateOptions(role.number, Frames.map(options)));
     }
 
     @Override

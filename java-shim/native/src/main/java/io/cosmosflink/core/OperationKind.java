@@ -14,7 +14,7 @@ public enum OperationKind {
      */
     REFUSED(0);
 
-    private static final OperationKind[] ALL = values();
+    private static final Numbers<OperationKind> NUMBERS = new Numbers<>(values(), kind -> kind.number);
 
     final int number;
 
@@ -23,11 +23,6 @@ public enum OperationKind {
     }
 
     static OperationKind of(int number) {
-        for (OperationKind type : ALL) {
-            if (type.number == number) {
-                return type;
-            }
-        }
-        throw FrameReader.state("operation " + number + " is not known to this jar");
+        return NUMBERS.require(number, "operation");
     }
 }

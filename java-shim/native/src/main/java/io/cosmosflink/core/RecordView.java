@@ -11,12 +11,18 @@ public final class RecordView {
     /** What happened to the document. */
     public enum Change {
         /** Created or replaced; the latest-version feed cannot tell which. */
-        UPSERT,
-        CREATE,
-        REPLACE,
-        DELETE;
+        UPSERT(0),
+        CREATE(1),
+        REPLACE(2),
+        DELETE(3);
 
-        private static final Change[] ALL = values();
+        private static final Numbers<Change> NUMBERS = new Numbers<>(values(), change -> change.number);
+
+        final int number;
+
+        Change(int number) {
+            this.number = number;
+        }
     }
 
     private static final int DOC = 0;
@@ -91,11 +97,7 @@ public final class RecordView {
     }
 
     public Change change() {
-        int number = page.buffer().get(at + OPERATION);
-        if (number < 0 || number >= Change.ALL.length) {
-            throw FrameReader.state("change " + number + " is not known to this jar");
-        }
-        return Change.ALL[number];
+        return Change.NUMBERS.require(page.buffer().get(at + OPERATION), "change");
     }
 
     /**

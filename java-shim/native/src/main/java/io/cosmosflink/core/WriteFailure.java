@@ -33,6 +33,8 @@ public record WriteFailure(
         /** Fails the job. */
         FAILED(4);
 
+        private static final Numbers<Result> NUMBERS = new Numbers<>(values(), result -> result.number);
+
         final int number;
 
         Result(int number) {
@@ -40,12 +42,7 @@ public record WriteFailure(
         }
 
         static Result of(int number) {
-            for (Result result : values()) {
-                if (result.number == number) {
-                    return result;
-                }
-            }
-            throw FrameReader.state("result " + number + " of an operation is not known to this jar");
+            return NUMBERS.require(number, "result of an operation");
         }
     }
 

@@ -18,9 +18,12 @@ pub enum FrameKind {
     Completions = 7,
     Metrics = 8,
     Log = 9,
+    /// What a writer keeps of an operation in its state; the core never sees it.
+    OperationState = 10,
     Event = 11,
     Actions = 12,
     Discovery = 13,
+    MetricTable = 14,
 }
 
 /// Appends to a frame.

@@ -1,4 +1,7 @@
-//! Counters of one handle, as one METRICS frame.
+//! Counters of one handle, and the table of what is shown of them.
+//!
+//! A metric is a row of the table below and the place that counts it: the row makes the counter, the METRIC_TABLE and METRICS frames, both
+//! shims' gauges and `docs/metrics.md`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -6,67 +9,153 @@ use std::time::Duration;
 use crate::error::{CoreError, Kind};
 use crate::frame::{FrameKind, FrameWriter};
 
-/// Number of latency buckets; bucket `i` counts requests of less than `2^i` microseconds.
-pub const BUCKETS: usize = 32;
+/// Number of latency buckets; bucket `i` counts requests of less than `2^i` microseconds and at least `2^(i-1)`.
+const BUCKETS: usize = 32;
+
+/// Whose metric it is: bits, as in a METRIC_TABLE frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    pub const SOURCE: Roles = Roles(1);
+    pub const SINK: Roles = Roles(2);
+    pub const BOTH: Roles = Roles(Self::SOURCE.0 | Self::SINK.0);
+
+    /// The bits: 1 source, 2 sink.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+}
+
+/// What a metric shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    Whole(u64),
+    Decimal(f64),
+}
+
+/// How a row finds its value.
+#[derive(Clone, Copy)]
+enum Read {
+    Whole(fn(&Metrics) -> &AtomicU64),
+    /// The counter is in thousandths of the unit.
+    Thousandths(fn(&Metrics) -> &AtomicU64),
+    /// Upper bound, in milliseconds, of the latency that this part of all requests kept.
+    Latency(f64),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    /// Name of the gauge, in Flink's group `cosmosdb`.
+    pub name: &'static str,
+    /// In words or as a symbol, for people.
+    pub unit: &'static str,
+    pub roles: Roles,
+    /// One or two sentences.
+    pub meaning: &'static str,
+    read: Read,
+}
+
+impl Metric {
+    /// Whether its value has decimals.
+    pub fn is_decimal(&self) -> bool {
+        !matches!(self.read, Read::Whole(_))
+    }
+
+    /// Its value now.
+    pub fn value(&self, metrics: &Metrics) -> Value {
+        match self.read {
+            Read::Whole(counter) => Value::Whole(counter(metrics).load(Relaxed)),
+            Read::Thousandths(counter) => Value::Decimal(counter(metrics).load(Relaxed) as f64 / 1000.0),
+            Read::Latency(part) => Value::Decimal(metrics.latency_millis(part)),
+        }
+    }
+}
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The counters, in the order in which they cross the boundary.
+    (
+        $($counter:ident: $form:ident, $name:literal, $unit:literal, $roles:ident, $meaning:literal;)*
+        --
+        $($computed:ident($argument:expr), $computed_name:literal, $computed_unit:literal, $computed_roles:ident, $computed_meaning:literal;)*
+    ) => {
+        /// The counters of one handle.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            $($(#[$doc])* pub $name: AtomicU64,)*
+            $(#[doc = $meaning] pub $counter: AtomicU64,)*
+            /// Records delivered (source) or operations carried out (sink). Not a row: Flink counts them itself.
+            pub records: AtomicU64,
             latency: [AtomicU64; BUCKETS],
         }
 
-        impl Metrics {
-            /// Number of plain counters, in front of the latency buckets.
-            pub const COUNTERS: usize = [$(stringify!($name)),*].len();
-
-            /// A consistent-enough snapshot: each counter is read once.
-            pub fn snapshot(&self) -> Vec<u64> {
-                let mut out = vec![$(self.$name.load(Relaxed)),*];
-                out.extend(self.latency.iter().map(|b| b.load(Relaxed)));
-                out
-            }
-        }
+        /// Every metric, in the order in which they cross the boundary.
+        pub const METRICS: &[Metric] = &[
+            $(Metric {
+                name: $name,
+                unit: $unit,
+                roles: Roles::$roles,
+                meaning: $meaning,
+                read: Read::$form(|m| &m.$counter),
+            },)*
+            $(Metric {
+                name: $computed_name,
+                unit: $computed_unit,
+                roles: Roles::$computed_roles,
+                meaning: $computed_meaning,
+                read: Read::$computed($argument),
+            },)*
+        ];
     };
 }
 
 metrics! {
-    /// Requests answered or failed.
-    requests,
-    /// Request charge in thousandths of a request unit.
-    request_charge_milli,
-    /// Answers with status 429, of requests and of single operations in a bulk request.
-    throttled,
-    /// Attempts beyond the first.
-    retries,
-    bytes_received,
-    bytes_sent,
-    /// Bytes of pages, or of operations, that the handle holds.
-    bytes_buffered,
-    requests_in_flight,
-    /// Records delivered (source) or operations completed well (sink).
-    records,
-    /// Operations that wait for their turn or for a retry.
-    operations_waiting,
-    failed,
-    skipped,
-    dead_lettered,
-    /// Source: how far behind the feed the split that is furthest behind is.
-    lag_millis,
-    splits,
-    splits_paused,
-    bulk_requests,
-    point_requests,
-    /// Bulk requests that the service refused as a whole.
-    bulk_refused,
-    /// Physical partitions whose operations go one by one now, since the service does not take the bulk form.
-    bulk_off,
-    /// Documents that could not be decoded and were skipped or handed over raw.
-    undecodable,
-    /// How long the split, or the operation, that has been throttled or failing longest is held up, in milliseconds; 0 for none.
-    held_millis,
+    requests: Whole, "requests", "requests", BOTH,
+        "Requests that were answered or have failed. A bulk request is one.";
+    request_charge_milli: Thousandths, "requestUnits", "RU", BOTH,
+        "Request units that the service charged.";
+    throttled: Whole, "throttled", "answers", BOTH,
+        "Answers with status 429, of requests and of single operations in a bulk request. A request that is throttled as a whole counts once.";
+    retries: Whole, "retries", "attempts", BOTH,
+        "Attempts beyond the first. A request that is sent again as a whole counts once.";
+    bytes_received: Whole, "bytesReceived", "bytes", BOTH,
+        "Bytes of the service's answers.";
+    bytes_sent: Whole, "bytesSent", "bytes", BOTH,
+        "Bytes of the requests.";
+    bytes_buffered: Whole, "bufferedBytes", "bytes", BOTH,
+        "Bytes that the core holds now: pages that were read ahead, or operations that have not ended.";
+    requests_in_flight: Whole, "requestsInFlight", "requests", BOTH,
+        "Requests under way now.";
+    held_millis: Whole, "heldMillis", "ms", BOTH,
+        "How long the split or operation that has been throttled or failing longest has been held up; 0 when none is. Records that wait for their dead letters count from their refusal on.";
+    lag_millis: Thousandths, "lagSeconds", "s", SOURCE,
+        "How far the split that is furthest behind is behind the feed: now minus the time up to which it is known to be read. Pages that wait for the job are not read yet. Before the first page it counts from when the split was added, or from the point in time that it starts from. 0 while all have been read to their end, none is late for its next look and no page has waited for a second.";
+    splits: Whole, "splits", "splits", SOURCE,
+        "Splits that the reader has.";
+    splits_paused: Whole, "splitsPaused", "splits", SOURCE,
+        "Splits that watermark alignment holds back now.";
+    undecodable: Whole, "undecodable", "documents", SOURCE,
+        "Documents that could not be decoded, by the core or by the job's deserializer, and were left out or handed over raw.";
+    operations_waiting: Whole, "operationsWaiting", "operations", SINK,
+        "Operations that wait now: for their turn or for their next attempt.";
+    failed: Whole, "failed", "operations", SINK,
+        "Operations that have failed the job.";
+    skipped: Whole, "skipped", "operations", SINK,
+        "Operations that have failed and were left out, as `sink.failure-mode` `skip` asks.";
+    dead_lettered: Whole, "deadLettered", "operations", SINK,
+        "Operations that have failed and are in the dead-letter container.";
+    bulk_requests: Whole, "bulkRequests", "requests", SINK,
+        "Bulk requests.";
+    point_requests: Whole, "pointRequests", "requests", SINK,
+        "Requests for one operation alone, those for dead letters among them.";
+    bulk_refused: Whole, "bulkRefused", "requests", SINK,
+        "Bulk requests that the service refused as a whole.";
+    bulk_off: Whole, "bulkOff", "partitions", SINK,
+        "Physical partitions whose operations go one by one now, since the service does not take the bulk form.";
+    --
+    Latency(0.5), "requestLatencyP50Ms", "ms", BOTH,
+        "Latency that half of the requests kept: an upper bound, of which the true value is at least half. 0 before the first request.";
+    Latency(0.99), "requestLatencyP99Ms", "ms", BOTH,
+        "Latency that 99 of 100 requests kept, like `requestLatencyP50Ms`.";
 }
 
 impl Metrics {
@@ -92,32 +181,134 @@ impl Metrics {
         }
     }
 
-    /// The snapshot as a METRICS frame.
-    pub fn encode(&self) -> Vec<u8> {
-        let values = self.snapshot();
-        let mut w = FrameWriter::new(FrameKind::Metrics);
-        w.u32(values.len() as u32);
-        values.into_iter().for_each(|v| w.u64(v));
-        w.0
+    /// Upper bound of the latency that `part` (0 to 1) of all requests kept; 0 before the first.
+    fn latency_millis(&self, part: f64) -> f64 {
+        let counts = self.latency.each_ref().map(|b| b.load(Relaxed));
+        let total: u64 = counts.iter().sum();
+        let wanted = (total as f64 * part).ceil() as u64;
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        match bucket {
+            Some(i) if total > 0 => (1u64 << i) as f64 / 1000.0,
+            _ => 0.0,
+        }
     }
+
+    /// The values now, as a METRICS frame. Each counter is read once.
+    pub fn encode(&self) -> Vec<u8> {
+        let values: Vec<_> = METRICS.iter().map(|row| row.value(self)).collect();
+        encode_values(&values)
+    }
+}
+
+/// A METRICS frame.
+pub fn encode_values(values: &[Value]) -> Vec<u8> {
+    let mut w = FrameWriter::with_capacity(FrameKind::Metrics, 8 + 8 * values.len());
+    w.u32(values.len() as u32);
+    for value in values {
+        match *value {
+            Value::Whole(v) => w.u64(v),
+            Value::Decimal(v) => w.f64(v),
+        }
+    }
+    w.0
+}
+
+/// Rows as a METRIC_TABLE frame.
+pub fn encode_table(rows: &[Metric]) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::MetricTable);
+    w.u32(rows.len() as u32);
+    for row in rows {
+        w.str(row.name);
+        w.str(row.unit);
+        w.u8(row.roles.bits());
+        w.u8(u8::from(row.is_decimal()));
+        w.str(row.meaning);
+    }
+    w.0
+}
+
+/// `docs/metrics.md`, written from the table.
+pub fn markdown() -> String {
+    let mut out = String::from(include_str!("metrics.md"));
+    let groups = [
+        ("Source and sink", Roles::BOTH),
+        ("Source", Roles::SOURCE),
+        ("Sink", Roles::SINK),
+    ];
+    for (title, roles) in groups {
+        out.push_str(&format!(
+            "\n### {title}\n\n| gauge | unit | meaning |\n|---|---|---|\n"
+        ));
+        for row in METRICS.iter().filter(|row| row.roles == roles) {
+            out.push_str(&format!("| `{}` | {} | {} |\n", row.name, row.unit, row.meaning));
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
+    fn value(metrics: &Metrics, name: &str) -> Value {
+        let row = METRICS.iter().find(|row| row.name == name);
+        row.unwrap_or_else(|| panic!("no metric {name}")).value(metrics)
+    }
+
     #[test]
-    fn the_order_is_that_of_the_boundary() {
+    fn a_row_shows_its_own_counter_in_its_unit() {
         let m = Metrics::default();
         m.point_requests.store(7, Relaxed);
+        m.lag_millis.store(1500, Relaxed);
         m.request(Duration::from_micros(5), 1.25);
-        let s = m.snapshot();
-        assert_eq!(Metrics::COUNTERS, 22);
-        assert_eq!(s.len(), Metrics::COUNTERS + BUCKETS);
-        assert_eq!((s[0], s[1], s[17]), (1, 1250, 7));
-        // 5 us: less than 2^3 and at least 2^2.
-        assert_eq!(s[Metrics::COUNTERS + 3], 1);
-        m.request(Duration::from_secs(1 << 40), 0.0);
-        assert_eq!(m.snapshot()[Metrics::COUNTERS + BUCKETS - 1], 1);
+        assert_eq!(value(&m, "requests"), Value::Whole(1));
+        assert_eq!(value(&m, "requestUnits"), Value::Decimal(1.25));
+        assert_eq!(value(&m, "pointRequests"), Value::Whole(7));
+        assert_eq!(value(&m, "lagSeconds"), Value::Decimal(1.5));
+    }
+
+    #[test]
+    fn latency_is_the_upper_bound_of_the_bucket_that_holds_the_quantile() {
+        let m = Metrics::default();
+        let p = |name| value(&m, name);
+        assert_eq!(p("requestLatencyP50Ms"), Value::Decimal(0.0));
+        (0..98).for_each(|_| m.request(Duration::from_micros(1000), 0.0));
+        m.request(Duration::from_micros(1_000_000), 0.0);
+        m.request(Duration::from_micros(1_000_000), 0.0);
+        assert_eq!(p("requestLatencyP50Ms"), Value::Decimal(1.024));
+        assert_eq!(p("requestLatencyP99Ms"), Value::Decimal(1048.576));
+        // What takes longer than any bucket is in the last one.
+        (0..1000).for_each(|_| m.request(Duration::from_secs(1 << 40), 0.0));
+        assert_eq!(
+            p("requestLatencyP50Ms"),
+            Value::Decimal((1u64 << 31) as f64 / 1000.0)
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_every_row_says_what_it_means() {
+        let names: BTreeSet<_> = METRICS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for row in METRICS {
+            assert!(!row.unit.is_empty() && row.meaning.ends_with('.'), "{}", row.name);
+            assert!(!row.meaning.contains('|'), "{} would break its table", row.name);
+        }
+    }
+
+    #[test]
+    fn the_document_is_that_of_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            there,
+            markdown(),
+            "docs/metrics.md differs from the table; write it anew with the example `metrics`"
+        );
     }
 }

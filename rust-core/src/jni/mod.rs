@@ -5,23 +5,27 @@
 //! in a static: each call finds what it needs through its own class loader.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::jni::errors::ErrorPolicy;
-use ::jni::objects::{JByteArray, JClass, JThrowable, JValue};
+use ::jni::objects::{JByteArray, JThrowable, JValue};
 use ::jni::sys::{jint, jlong};
-use ::jni::{jni_sig, jni_str, Env, EnvUnowned};
+use ::jni::{jni_sig, jni_str, Env};
 
 use crate::config::{self, Config, Role};
-use crate::error::{CoreError, Kind, Result};
+use crate::error::{CoreError, Kind};
 use crate::feed::Enumerator;
 use crate::frame;
 use crate::handles::Handles;
 use crate::log_ring;
+use crate::metrics;
 use crate::opening::{Lifecycle, Opening};
-use crate::sink::{self as sinks, Sink};
+use crate::sink::Sink;
 use crate::source::{panic_text, Source};
 use crate::split;
+
+mod sink;
+mod source;
 
 /// What the library speaks; the jar refuses another number.
 const ABI_VERSION: jint = 4;
@@ -149,38 +153,17 @@ fn wrong(expected: &str) -> CoreError {
     CoreError::new(Kind::BadRequest, format!("the handle is not that of {expected}"))
 }
 
-/// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
-fn source(id: jlong, timeout: Duration) -> Result<Option<Arc<Source>>> {
-    match &*HANDLES.get(id)? {
-        Handle::Source(source) => source.get(timeout),
-        _ => Err(wrong("a source")),
-    }
-}
-
-/// The live sink of a handle, like [`source`].
-fn sink(id: jlong, timeout: Duration) -> Result<Option<Arc<Sink>>> {
-    match &*HANDLES.get(id)? {
-        Handle::Sink(sink) => sink.get(timeout),
-        _ => Err(wrong("a sink")),
-    }
-}
-
-fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeResult<T> {
-    match &*HANDLES.get(id)? {
-        Handle::Source(source) => Ok(act(&*source.ready(MAX_WAIT)?)?),
-        _ => Err(wrong("a source").into()),
-    }
-}
-
 /// Declares a native: name, arguments, result, and a body that may fail.
 macro_rules! native {
     ($symbol:ident, |$env:ident $(, $arg:ident : $type:ty)*| -> $ret:ty $body:block) => {
         #[no_mangle]
-        pub extern "system" fn $symbol<'local>(mut unowned: EnvUnowned<'local>, _class: JClass<'local> $(, $arg: $type)*) -> $ret {
-            unowned.with_env(|$env| -> NativeResult<$ret> { $body }).resolve::<Throw>()
+        pub extern "system" fn $symbol<'local>(mut unowned: ::jni::EnvUnowned<'local>, _class: ::jni::objects::JClass<'local> $(, $arg: $type)*) -> $ret {
+            unowned.with_env(|$env| -> $crate::jni::NativeResult<$ret> { $body }).resolve::<$crate::jni::Throw>()
         }
     };
 }
+
+use native;
 
 native!(Java_io_cosmosflink_core_Natives_abiVersion, |_env| -> jint {
     Ok(ABI_VERSION)
@@ -190,6 +173,12 @@ native!(Java_io_cosmosflink_core_Natives_optionTable, |env| -> JByteArray<
     'local,
 > {
     write(env, &config::encode_table())
+});
+
+native!(Java_io_cosmosflink_core_Natives_metricTable, |env| -> JByteArray<
+    'local,
+> {
+    write(env, &metrics::encode_table(metrics::METRICS))
 });
 
 native!(
@@ -280,124 +269,6 @@ native!(
             )
         })?;
         write(env, &split::encode_list(&enumerator.discover(&known)?))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_openSource,
-    |env, options: JByteArray<'local>| -> jlong {
-        let opening = Source::connect(config(env, &options, Role::Source)?);
-        Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
-    }
-);
-
-native!(Java_io_cosmosflink_core_Natives_addSplits, |env,
-                                                     handle: jlong,
-                                                     list: JByteArray<
-    'local,
->|
- -> () {
-    let splits = split::decode_list(&read(env, &list)?)?
-        .into_iter()
-        .map(|e| e.split)
-        .collect();
-    with_source(handle, |source| source.add_splits(splits))
-});
-
-native!(
-    Java_io_cosmosflink_core_Natives_pauseOrResumeSplits,
-    |env, handle: jlong, pause: JByteArray<'local>, resume: JByteArray<'local>| -> () {
-        let pause = frame::decode_strings(&read(env, &pause)?)?;
-        let resume = frame::decode_strings(&read(env, &resume)?)?;
-        with_source(handle, |source| source.pause_or_resume(&pause, &resume))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_nextPage,
-    |env, handle: jlong, into: JByteArray<'local>, timeout_millis: jlong| -> jint {
-        if into.is_null() {
-            return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
-        }
-        let room = into.len(env)?;
-        let deadline = Instant::now() + wait(timeout_millis);
-        let Some(source) = source(handle, wait(timeout_millis))? else {
-            return Ok(0);
-        };
-        let size = source.next_page(deadline.saturating_duration_since(Instant::now()))?;
-        let announced = jint::try_from(size)
-            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?;
-        if size == 0 {
-            return Ok(0);
-        }
-        if size > room {
-            return Ok(-announced);
-        }
-        let page = source.take_page()?;
-        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
-        into.set_region(env, 0, signed)?;
-        Ok(announced)
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_openSink,
-    |env, options: JByteArray<'local>| -> jlong {
-        let opening = Sink::connect(config(env, &options, Role::Sink)?);
-        Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_submit,
-    |env, handle: jlong, submission: jlong, operations: JByteArray<'local>, length: jint| -> () {
-        if operations.is_null() {
-            return Err(CoreError::new(Kind::BadRequest, "the array of operations is null").into());
-        }
-        let room = operations.len(env)?;
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|l| *l <= room)
-            .ok_or_else(|| {
-                CoreError::new(
-                    Kind::BadRequest,
-                    format!("length {length} of operations in an array of {room} bytes"),
-                )
-            })?;
-        let mut bytes: Vec<u8> = Vec::with_capacity(length);
-        // Not through a slice, which would have to be zeroed first: this is every document's way in.
-        // SAFETY: `operations` is a live reference to a byte array with at least `length` elements, as checked above, so that the call
-        // throws nothing and fills exactly the first `length` bytes of the vector's capacity.
-        unsafe {
-            let raw = env.get_raw();
-            let region = (**raw).v1_1.GetByteArrayRegion;
-            region(
-                raw,
-                operations.as_raw(),
-                0,
-                length as jint,
-                bytes.as_mut_ptr().cast(),
-            );
-            bytes.set_len(length);
-        }
-        let sink = match &*HANDLES.get(handle)? {
-            Handle::Sink(sink) => sink.ready(MAX_WAIT)?,
-            _ => return Err(wrong("a sink").into()),
-        };
-        Ok(sink.submit(submission as u64, bytes)?)
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_pollCompletions,
-    |env, handle: jlong, timeout_millis: jlong| -> JByteArray<'local> {
-        let deadline = Instant::now() + wait(timeout_millis);
-        let completions = match sink(handle, wait(timeout_millis))? {
-            Some(sink) => sink.poll(deadline.saturating_duration_since(Instant::now()))?,
-            None => Vec::new(),
-        };
-        write(env, &sinks::encode_completions(&completions))
     }
 );
 

@@ -34,6 +34,9 @@ public interface Core {
     /** Every option there is. */
     List<CoreOption> optionTable();
 
+    /** Every metric there is, in the order of a snapshot. */
+    List<CoreMetric> metricTable();
+
     /** Options out of arguments (by option name or variable) and environment; arguments go first. */
     Map<String, String> resolveOptions(Map<String, String> arguments, Map<String, String> environment);
 

@@ -2,46 +2,15 @@ package io.cosmosflink.core;
 
 import java.util.Arrays;
 
-/** A snapshot of a handle's counters, in the order of {@code docs/boundary.md}. */
+/** A snapshot of a handle's metrics, in the order of the core's table. */
 public final class CoreMetrics {
-    /** A counter's or gauge's place in the frame. */
-    public enum Field {
-        REQUESTS,
-        /** In thousandths of a request unit. */
-        REQUEST_CHARGE_MILLI,
-        THROTTLED,
-        RETRIES,
-        BYTES_RECEIVED,
-        BYTES_SENT,
-        BYTES_BUFFERED,
-        REQUESTS_IN_FLIGHT,
-        RECORDS,
-        OPERATIONS_WAITING,
-        FAILED,
-        SKIPPED,
-        DEAD_LETTERED,
-        LAG_MILLIS,
-        SPLITS,
-        SPLITS_PAUSED,
-        BULK_REQUESTS,
-        POINT_REQUESTS,
-        /** Bulk requests that the service refused as a whole. */
-        BULK_REFUSED,
-        /** Partitions whose operations go one by one now. */
-        BULK_OFF,
-        /** Documents that could not be decoded and were skipped or handed over raw. */
-        UNDECODABLE,
-        /** How long what is throttled or failing longest has been held up; 0 when nothing is. */
-        HELD_MILLIS
-    }
-
-    /** Before the first snapshot. */
+    /** Before the first snapshot: everything is 0. */
     public static final CoreMetrics NONE = new CoreMetrics(new long[0]);
 
-    private static final int FIELDS = Field.values().length;
+    /** A long, or the bits of a double where the table says so. */
     private final long[] values;
 
-    CoreMetrics(long[] values) {
+    private CoreMetrics(long[] values) {
         this.values = values;
     }
 
@@ -52,27 +21,12 @@ public final class CoreMetrics {
         return new CoreMetrics(values);
     }
 
-    /** A value, 0 when an older library does not give it. */
-    public long get(Field field) {
-        return field.ordinal() < values.length ? values[field.ordinal()] : 0;
-    }
-
-    /**
-     * Upper bound, in milliseconds, of the request latency that {@code quantile} (0 to 1) of all requests kept; 0 before the first
-     * request. Buckets double, so the true value is at least half of it.
-     */
-    public double latencyMillis(double quantile) {
-        long total = 0;
-        for (int i = FIELDS; i < values.length; i++) {
-            total += values[i];
+    /** A value: a {@link Double} for a decimal metric, else a {@link Long}. */
+    public Number get(CoreMetric metric) {
+        long value = metric.place() < values.length ? values[metric.place()] : 0;
+        if (metric.decimal()) {
+            return Double.longBitsToDouble(value);
         }
-        long wanted = (long) Math.ceil(total * quantile);
-        for (int i = FIELDS; i < values.length; i++) {
-            wanted -= values[i];
-            if (wanted <= 0 && total > 0) {
-                return (1L << (i - FIELDS)) / 1000.0;
-            }
-        }
-        return 0;
+        return value;
     }
 }

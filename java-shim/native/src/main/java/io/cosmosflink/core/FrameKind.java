@@ -11,7 +11,8 @@ enum FrameKind {
     COMPLETIONS(7),
     METRICS(8),
     LOG(9),
-    OPERATION_STATE(10);
+    OPERATION_STATE(10),
+    METRIC_TABLE(14);
 
     final int number;
 

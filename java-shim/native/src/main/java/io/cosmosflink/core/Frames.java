@@ -92,4 +92,14 @@ final class Frames {
         }
         return out;
     }
+
+    static List<CoreMetric> metricTable(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.METRIC_TABLE);
+        int n = in.count(14);
+        List<CoreMetric> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            out.add(new CoreMetric(i, in.str(), in.str(), in.u8(), in.u8() != 0, in.str()));
+        }
+        return out;
+    }
 }

@@ -35,6 +35,11 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public List<CoreMetric> metricTable() {
+        return Frames.metricTable(Natives.metricTable());
+    }
+
+    @Override
     public Map<String, String> resolveOptions(Map<String, String> arguments, Map<String, String> environment) {
         return Frames.map(Natives.resolveOptions(Frames.map(arguments), Frames.map(environment)));
     }

@@ -17,6 +17,8 @@ final class Natives {
 
     static native byte[] optionTable();
 
+    static native byte[] metricTable();
+
     static native byte[] resolveOptions(byte[] arguments, byte[] environment);
 
     static native byte[] validateOptions(int role, byte[] options);

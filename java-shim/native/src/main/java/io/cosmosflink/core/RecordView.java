@@ -36,6 +36,7 @@ public final class RecordView {
     private static final int UNDECODABLE = 1;
 
     private final Page page;
+    private int index;
     private int at;
 
     RecordView(Page page) {
@@ -45,7 +46,19 @@ public final class RecordView {
     /** Moves to a record, counted from 0. */
     public RecordView at(int index) {
         at = page.recordAt(index);
+        this.index = index;
         return this;
+    }
+
+    /**
+     * Which document cannot be read, for a message.
+     *
+     * @param split the split that its page is of, such as {@code split 3 (all of the container)}
+     */
+    public String unreadable(String split) {
+        return "cannot read the document with id '" + id() + "' and partition key " + partitionKey() + " in " + split
+                + " (id " + page.splitId() + "), record " + (index + 1) + " of " + page.count()
+                + " of its page, log sequence number " + lsn();
     }
 
     /** The document, byte for byte as the service sent it. A copy. */

@@ -40,6 +40,7 @@ public final class Submissions implements AutoCloseable {
     private final FlushWatch flushes = new FlushWatch();
     private final OperationBatch frame = new OperationBatch();
     private final Map<Long, Submission> underWay = new ConcurrentHashMap<>();
+    private final CoreMetric held;
     private final Thread completion;
     private long submissions;
     private volatile boolean closed;
@@ -57,6 +58,7 @@ public final class Submissions implements AutoCloseable {
         this.core = core;
         this.sink = sink;
         this.container = container;
+        this.held = CoreMetric.named(core.metricTable(), "heldMillis");
         this.completion = new Thread(this::complete, "cosmosdb-sink-completion-" + container + "-" + subtask);
         this.completion.setDaemon(true);
     }
@@ -153,7 +155,7 @@ public final class Submissions implements AutoCloseable {
                             + " partition for {} ms",
                     container,
                     seconds,
-                    sink.metrics().get(CoreMetrics.Field.HELD_MILLIS));
+                    sink.metrics().get(held));
         }
     }
 

@@ -86,16 +86,34 @@ class FramesTest {
     }
 
     @Test
-    void latencyComesFromTheBuckets() {
-        FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(54);
-        for (int i = 0; i < 54; i++) {
-            frame.u64(i < 22 ? i : i == 32 ? 99 : i == 42 ? 1 : 0);
-        }
-        CoreMetrics metrics = CoreMetrics.decode(frame.toBytes());
-        assertThat(metrics.get(CoreMetrics.Field.POINT_REQUESTS)).isEqualTo(17);
-        assertThat(metrics.latencyMillis(0.5)).isEqualTo(1.024);
-        assertThat(metrics.latencyMillis(1)).isEqualTo(1048.576);
-        assertThat(CoreMetrics.NONE.latencyMillis(0.5)).isZero();
+    void metricsAreReadAsTheirTableSays() {
+        byte[] table = FrameWriter.frame(FrameKind.METRIC_TABLE)
+                .u32(2)
+                .str("splits")
+                .str("splits")
+                .u8(1)
+                .u8(0)
+                .str("Splits.")
+                .str("requestUnits")
+                .str("RU")
+                .u8(3)
+                .u8(1)
+                .str("Units.")
+                .toBytes();
+        List<CoreMetric> rows = Frames.metricTable(table);
+        assertThat(rows)
+                .containsExactly(
+                        new CoreMetric(0, "splits", "splits", 1, false, "Splits."),
+                        new CoreMetric(1, "requestUnits", "RU", 3, true, "Units."));
+        assertThat(rows.get(0).isOf(Core.Role.SINK)).isFalse();
+        assertThat(rows.get(1).isOf(Core.Role.SINK)).isTrue();
+        CoreMetrics metrics = CoreMetrics.decode(FrameWriter.frame(FrameKind.METRICS)
+                .u32(2)
+                .u64(7)
+                .u64(Double.doubleToLongBits(1.25))
+                .toBytes());
+        assertThat(rows).extracting(metrics::get).containsExactly(7L, 1.25);
+        assertThat(rows).extracting(CoreMetrics.NONE::get).containsExactly(0L, 0.0);
     }
 
     /** State may be damaged anywhere: that is an exception that says so, never anything else. */

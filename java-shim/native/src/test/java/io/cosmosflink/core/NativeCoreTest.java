@@ -140,8 +140,9 @@ class NativeCoreTest {
                     "60000"));
             long handle = Natives.openSource(options);
             assertThat(Natives.awaitOpen(handle, 1)).isZero();
-            assertThat(CoreMetrics.decode(Natives.metrics(handle)).get(CoreMetrics.Field.REQUESTS))
-                    .isZero();
+            CoreMetric requests = CoreMetric.named(Frames.metricTable(Natives.metricTable()), "requests");
+            assertThat(CoreMetrics.decode(Natives.metrics(handle)).get(requests))
+                    .isEqualTo(0L);
             Natives.wakeUp(handle);
             assertThat(Natives.nextPage(handle, new byte[0], 60_000)).isZero();
             Natives.close(handle);

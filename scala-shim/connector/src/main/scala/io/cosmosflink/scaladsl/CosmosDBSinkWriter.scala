@@ -5,6 +5,7 @@ import io.cosmosflink.core.{
   Core,
   CosmosException,
   Finality,
+  LiveMetrics,
   RecordFailures,
   Submissions,
   UnwritableRecordException,
@@ -71,8 +72,9 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         throw FlinkRuntimeException(s"the task ended while its sink to container $container was opened", e)
 
   private val sendErrors = context.metricGroup.getNumRecordsSendErrorsCounter
-  private val gauges = CoreGauges(context.metricGroup, CoreGauges.ofSink*)
-  gauges.follow(handle)
+  private val metrics = LiveMetrics(core, Core.Role.SINK)
+  metrics.follow(handle)
+  CoreGauges.register(context.metricGroup, metrics)
 
   private val finality = Finality.of(options.toJava, false)
   private val submissions = Submissions(core, handle, container, context.getTaskInfo.getIndexOfThisSubtask)
@@ -112,7 +114,7 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     else FlinkRuntimeException(cause.getMessage, cause)
 
   override def close(): Unit =
-    gauges.forget(handle)
+    metrics.forget(handle)
     submissions.close()
     super.close()
 

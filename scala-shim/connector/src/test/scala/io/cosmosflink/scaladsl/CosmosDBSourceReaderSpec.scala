@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{NotOfRecordException, RecordView}
+import io.cosmosflink.core.{NotOfRecordException, ReaderMetrics, RecordView}
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeCore.{failure, page, split}
 import org.apache.flink.configuration.Configuration
@@ -170,8 +170,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
   test("fetch returns when it is woken up"):
     val core = FakeCore()
     core.source.patienceMillis = 60_000
-    val group = InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
-    val splits = CosmosDBSplitReader(core, FakeCore.options, SourceMetrics(group))
+    val splits = CosmosDBSplitReader(core, FakeCore.options, ReaderMetrics(core))
     splits.handleSplitsChanges(SplitsAddition(java.util.List.of(split(0, 0))))
     val fetched = CompletableFuture.supplyAsync(() => Option(splits.fetch().nextSplit()))
     LocalCosmos.await("the fetch to wait", limit)(core.source.waiting.get == 1)

@@ -3,9 +3,11 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.{
   Completion,
   Core,
+  CoreMetric,
   CoreMetrics,
   CoreOption,
   CosmosException,
+  NativeCore,
   Operation,
   OperationBatch,
   SplitEntry,
@@ -41,6 +43,9 @@ final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
   private def handles = Seq(enumerator, source) ++ Option(sink).collect { case base: Base => base }
 
   override def optionTable: JavaList[CoreOption] = JavaList.of()
+
+  /** The real one: it asks no service. */
+  override def metricTable: JavaList[CoreMetric] = NativeCore.get().metricTable
 
   override def resolveOptions(
       arguments: JavaMap[String, String],

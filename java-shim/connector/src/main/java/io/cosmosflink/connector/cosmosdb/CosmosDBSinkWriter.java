@@ -2,9 +2,9 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
-import io.cosmosflink.core.CoreMetrics.Field;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
+import io.cosmosflink.core.LiveMetrics;
 import io.cosmosflink.core.Submissions;
 import io.cosmosflink.core.WriteFailure;
 import java.time.Duration;
@@ -18,7 +18,6 @@ import org.apache.flink.connector.base.sink.writer.RequestEntryWrapper;
 import org.apache.flink.connector.base.sink.writer.ResultHandler;
 import org.apache.flink.connector.base.sink.writer.config.AsyncSinkWriterConfiguration;
 import org.apache.flink.metrics.Counter;
-import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.util.FlinkRuntimeException;
 
 /**
@@ -38,7 +37,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final String container;
     private final long maxBatchBytes;
     private final Finality finality;
-    private final CoreGauges gauges;
+    private final LiveMetrics metrics;
     private final Counter sendErrors;
     private final Submissions submissions;
 
@@ -77,20 +76,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         this.finality = Finality.of(options.toMap(), false);
         this.handle = opened(context, options);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
-        this.gauges = new CoreGauges(context.metricGroup()) {
-            @Override
-            void addTo(MetricGroup group) {
-                gauge(group, "operationsWaiting", Field.OPERATIONS_WAITING);
-                gauge(group, "failed", Field.FAILED);
-                gauge(group, "skipped", Field.SKIPPED);
-                gauge(group, "deadLettered", Field.DEAD_LETTERED);
-                gauge(group, "bulkRequests", Field.BULK_REQUESTS);
-                gauge(group, "pointRequests", Field.POINT_REQUESTS);
-                gauge(group, "bulkRefused", Field.BULK_REFUSED);
-                gauge(group, "bulkOff", Field.BULK_OFF);
-            }
-        };
-        gauges.follow(handle);
+        this.metrics = new LiveMetrics(core, Core.Role.SINK);
+        metrics.follow(handle);
+        CoreGauges.register(context.metricGroup(), metrics);
         this.submissions =
                 new Submissions(core, handle, container, context.getTaskInfo().getIndexOfThisSubtask());
     }
@@ -201,7 +189,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
 
     @Override
     public void close() {
-        gauges.forget(handle);
+        metrics.forget(handle);
         submissions.close();
         super.close();
     }

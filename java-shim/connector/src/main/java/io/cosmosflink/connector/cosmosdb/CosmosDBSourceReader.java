@@ -1,6 +1,7 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
+import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.Page;
 import java.util.Map;
 import org.apache.flink.api.connector.source.SourceReaderContext;
@@ -18,7 +19,7 @@ final class CosmosDBSourceReader<T>
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps) {
-        this(context, core, options, schema, timestamps, new SourceMetrics(context.metricGroup()));
+        this(context, core, options, schema, timestamps, new SourceMetrics(core, context.metricGroup()));
     }
 
     private CosmosDBSourceReader(
@@ -29,8 +30,8 @@ final class CosmosDBSourceReader<T>
             CosmosDBTimestampExtractor<T> timestamps,
             SourceMetrics metrics) {
         super(
-                () -> new CosmosDBSplitReader(core, options, metrics),
-                new PageEmitter<>(schema, timestamps, DecodePolicy.of(options), metrics),
+                () -> new CosmosDBSplitReader(core, options, metrics.ofCore()),
+                new PageEmitter<>(schema, timestamps, DecodePolicy.of(options.toMap()), metrics),
                 context.getConfiguration(),
                 context);
     }

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.RecordView;
@@ -45,7 +46,7 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
             record.at(i);
             Throwable refusal = attempt(record, null);
             if (refusal != null) {
-                undecodable(page, i, record, state.split(), refusal);
+                undecodable(record, state.split(), refusal);
             }
         }
         metrics.emitted(page);
@@ -78,10 +79,9 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         return thrown == null ? target.refusal : thrown;
     }
 
-    private void undecodable(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why)
-            throws IOException {
+    private void undecodable(RecordView record, CosmosDBSplit split, Throwable why) throws IOException {
         if (!RecordFailures.isOfRecord(why)) {
-            throw everybodys(page, index, record, split, why);
+            throw everybodys(record, split, why);
         }
         // What is flagged the core has counted already.
         metrics.undecodable(record.undecodable());
@@ -92,36 +92,34 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
                     LOG.warn(
                             "left out {} documents that cannot be read, the last of them: {}",
                             since,
-                            message(page, index, record, split, why));
+                            message(record, split, why));
                 } else if (LOG.isDebugEnabled()) {
-                    LOG.debug("left out: {}", message(page, index, record, split, why));
+                    LOG.debug("left out: {}", message(record, split, why));
                 }
             }
             case RAW -> {
                 Throwable again = attempt(record, why);
                 if (again != null) {
-                    throw everybodys(page, index, record, split, again);
+                    throw everybodys(record, split, again);
                 }
             }
             case FAIL ->
                 throw new IOException(
-                        message(page, index, record, split, why)
+                        message(record, split, why)
                                 + "; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
                         RecordFailures.small(why));
         }
     }
 
-    private static IOException everybodys(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why) {
+    private static IOException everybodys(RecordView record, CosmosDBSplit split, Throwable why) {
         if (why instanceof Error error && !(why instanceof StackOverflowError)) {
             throw error;
         }
-        return new IOException(message(page, index, record, split, why), RecordFailures.small(why));
+        return new IOException(message(record, split, why), RecordFailures.small(why));
     }
 
-    private static String message(Page page, int index, RecordView record, CosmosDBSplit split, Throwable why) {
-        return "cannot read the document with id '" + record.id() + "' and partition key " + record.partitionKey()
-                + " in " + split + " (id " + split.splitId() + "), record " + (index + 1) + " of "
-                + page.count() + " of its page, log sequence number " + record.lsn() + ": "
+    private static String message(RecordView record, CosmosDBSplit split, Throwable why) {
+        return record.unreadable(split.toString()) + ": "
                 + RecordFailures.shortened(
                         why.getMessage() == null ? why.getClass().getName() : why.getMessage());
     }

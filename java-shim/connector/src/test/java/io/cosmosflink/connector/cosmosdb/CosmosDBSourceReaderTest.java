@@ -12,6 +12,7 @@ import com.fasterxml.jackson.databind.module.SimpleModule;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Page;
+import io.cosmosflink.core.ReaderMetrics;
 import io.cosmosflink.core.RecordView;
 import io.cosmosflink.core.TestPages;
 import io.cosmosflink.core.TestPages.Item;
@@ -253,8 +254,7 @@ class CosmosDBSourceReaderTest {
     @Test
     void fetchReturnsWhenItIsWokenUp() throws Exception {
         core.source.patienceMillis = 60_000;
-        CosmosDBSplitReader splits =
-                new CosmosDBSplitReader(core, FakeCore.options(), new SourceMetrics(context.metricGroup()));
+        CosmosDBSplitReader splits = new CosmosDBSplitReader(core, FakeCore.options(), new ReaderMetrics(core));
         splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
         CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
             try {

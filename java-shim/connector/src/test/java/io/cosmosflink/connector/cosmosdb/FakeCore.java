@@ -2,9 +2,11 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
+import io.cosmosflink.core.CoreMetric;
 import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.SplitEntry;
@@ -65,6 +67,12 @@ final class FakeCore implements Core {
     @Override
     public List<CoreOption> optionTable() {
         return List.of();
+    }
+
+    /** The real one: it asks no service. */
+    @Override
+    public List<CoreMetric> metricTable() {
+        return NativeCore.get().metricTable();
     }
 
     @Override

@@ -1,0 +1,38 @@
+package io.cosmosflink.core;
+
+import java.util.List;
+
+/**
+ * One row of the core's table of metrics.
+ *
+ * @param place its place in the table, and so in a snapshot, from 0
+ * @param name of the gauge, such as {@code bytesReceived}
+ * @param unit such as {@code bytes}
+ * @param roles bits, as in the frame: 1 source, 2 sink
+ * @param decimal whether its values are doubles, else they are longs
+ * @param meaning one or two sentences
+ */
+public record CoreMetric(int place, String name, String unit, int roles, boolean decimal, String meaning) {
+    private static final int SOURCE = 1;
+    private static final int SINK = 2;
+
+    /** Whether a handle of this role counts it. */
+    public boolean isOf(Core.Role role) {
+        int bit =
+                switch (role) {
+                    case SOURCE -> SOURCE;
+                    case SINK -> SINK;
+                    default -> 0;
+                };
+        return (roles & bit) != 0;
+    }
+
+    /** The row of a name that this jar counts on. */
+    static CoreMetric named(List<CoreMetric> table, String name) {
+        return table.stream()
+                .filter(row -> row.name.equals(name))
+                .findFirst()
+                .orElseThrow(() ->
+                        FrameReader.state("the core has no metric '" + name + "'; use jar and library of one build"));
+    }
+}

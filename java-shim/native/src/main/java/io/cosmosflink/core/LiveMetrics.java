@@ -1,0 +1,57 @@
+package io.cosmosflink.core;
+
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/** What the gauges of a reader or writer show: the metrics of its handle, of a snapshot that is at most a second old. Thread-safe. */
+public class LiveMetrics {
+    private static final long FRESH_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+    private final List<CoreMetric> gauges;
+    private volatile Core.Handle handle;
+    private CoreMetrics snapshot = CoreMetrics.NONE;
+    private long taken;
+
+    /** @param role source or sink */
+    public LiveMetrics(Core core, Core.Role role) {
+        gauges = core.metricTable().stream().filter(row -> row.isOf(role)).toList();
+    }
+
+    /** What is to be shown. */
+    public final List<CoreMetric> gauges() {
+        return gauges;
+    }
+
+    /** A value as it is now: a {@link Double} for a decimal metric, else a {@link Long}. */
+    public Number value(CoreMetric metric) {
+        return current().get(metric);
+    }
+
+    /** From now on the values are those of this handle. */
+    public final void follow(Core.Handle open) {
+        handle = open;
+    }
+
+    /** The handle is about to be closed; its last values stay, unless those of another one are shown by now. */
+    public final void forget(Core.Handle closing) {
+        if (handle == closing) {
+            current();
+            handle = null;
+        }
+    }
+
+    private synchronized CoreMetrics current() {
+        Core.Handle open = handle;
+        long now = System.nanoTime();
+        if (open != null && (snapshot == CoreMetrics.NONE || now - taken > FRESH_NANOS)) {
+            try {
+                snapshot = open.metrics();
+                taken = now;
+            } catch (CosmosException e) {
+                // Closed in between: the last values stay.
+                handle = null;
+            }
+        }
+        return snapshot;
+    }
+}

@@ -1,0 +1,67 @@
+package io.cosmosflink.core;
+
+/** The metrics of a reader: those of its handle, and what is counted on this side of the boundary. */
+public final class ReaderMetrics extends LiveMetrics {
+    private final CoreMetric undecodable;
+    private volatile long fetchLagMillis;
+    /** What the core left out so far, and how much of it is counted as errors. */
+    private volatile long leftOut;
+
+    private long leftOutCounted;
+    /** Documents that the job could not use although the core could. */
+    private volatile long notUsed;
+
+    public ReaderMetrics(Core core) {
+        super(core, Core.Role.SOURCE);
+        undecodable = CoreMetric.named(core.metricTable(), "undecodable");
+    }
+
+    @Override
+    public Number value(CoreMetric metric) {
+        Number value = super.value(metric);
+        if (metric.equals(undecodable)) {
+            return value.longValue() + notUsed;
+        }
+        return value;
+    }
+
+    /** From the newest document of the last page to the page's arrival. */
+    public long fetchLagMillis() {
+        return fetchLagMillis;
+    }
+
+    /**
+     * A page has come. On the fetcher's thread, before the page is handed over.
+     *
+     * @param leavesOut whether the core leaves out what it cannot decode, so that the page may lack documents
+     */
+    void fetched(Page page, Core.SourceHandle source, boolean leavesOut) {
+        if (page.newestSeconds() > 0) {
+            fetchLagMillis = Math.max(0, page.arrivedMillis() - page.newestSeconds() * 1000);
+        }
+        if (leavesOut) {
+            leftOut = source.metrics().get(undecodable).longValue();
+        }
+    }
+
+    /** Documents that the core has left out since the last call. On the task's thread, once for each page that was emitted. */
+    public long newlyLeftOut() {
+        long now = leftOut;
+        // A second handle counts from 0 again.
+        long more = now < leftOutCounted ? now : now - leftOutCounted;
+        leftOutCounted = now;
+        return more;
+    }
+
+    /**
+     * A document of a page could not be decoded. On the task's thread.
+     *
+     * @param byCore whether the core has counted it
+     */
+    @SuppressWarnings("NonAtomicOperationOnVolatileField") // One thread writes.
+    public void undecodable(boolean byCore) {
+        if (!byCore) {
+            notUsed++;
+        }
+    }
+}

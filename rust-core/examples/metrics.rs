@@ -1,0 +1,4 @@
+//! Prints `docs/metrics.md`.
+fn main() {
+    print!("{}", cosmosflink_core::metrics::markdown());
+}

@@ -1,0 +1,88 @@
+//! The natives of a source.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::jni::objects::JByteArray;
+use ::jni::sys::{jint, jlong};
+
+use super::{config, native, read, wait, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
+use crate::config::Role;
+use crate::error::{CoreError, Kind, Result};
+use crate::frame;
+use crate::opening::Opening;
+use crate::source::Source;
+use crate::split;
+
+/// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
+fn source(id: jlong, timeout: Duration) -> Result<Option<Arc<Source>>> {
+    match &*HANDLES.get(id)? {
+        Handle::Source(source) => source.get(timeout),
+        _ => Err(wrong("a source")),
+    }
+}
+
+fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeResult<T> {
+    match &*HANDLES.get(id)? {
+        Handle::Source(source) => Ok(act(&*source.ready(MAX_WAIT)?)?),
+        _ => Err(wrong("a source").into()),
+    }
+}
+
+native!(
+    Java_io_cosmosflink_core_Natives_openSource,
+    |env, options: JByteArray<'local>| -> jlong {
+        let opening = Source::connect(config(env, &options, Role::Source)?);
+        Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
+    }
+);
+
+native!(Java_io_cosmosflink_core_Natives_addSplits, |env,
+                                                     handle: jlong,
+                                                     list: JByteArray<
+    'local,
+>|
+ -> () {
+    let splits = split::decode_list(&read(env, &list)?)?
+        .into_iter()
+        .map(|e| e.split)
+        .collect();
+    with_source(handle, |source| source.add_splits(splits))
+});
+
+native!(
+    Java_io_cosmosflink_core_Natives_pauseOrResumeSplits,
+    |env, handle: jlong, pause: JByteArray<'local>, resume: JByteArray<'local>| -> () {
+        let pause = frame::decode_strings(&read(env, &pause)?)?;
+        let resume = frame::decode_strings(&read(env, &resume)?)?;
+        with_source(handle, |source| source.pause_or_resume(&pause, &resume))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_nextPage,
+    |env, handle: jlong, into: JByteArray<'local>, timeout_millis: jlong| -> jint {
+        if into.is_null() {
+            return Err(CoreError::new(Kind::BadRequest, "the array for the page is null").into());
+        }
+        let room = into.len(env)?;
+        let deadline = Instant::now() + wait(timeout_millis);
+        let Some(source) = source(handle, wait(timeout_millis))? else {
+            return Ok(0);
+        };
+        let size = source.next_page(deadline.saturating_duration_since(Instant::now()))?;
+        let announced = jint::try_from(size)
+            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?;
+        if size == 0 {
+            return Ok(0);
+        }
+        if size > room {
+            return Ok(-announced);
+        }
+        let page = source.take_page()?;
+        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
+        into.set_region(env, 0, signed)?;
+        Ok(announced)
+    }
+);

@@ -270,6 +270,20 @@ impl Engine {
         }
     }
 
+    /// Nothing is left of what was submitted.
+    #[cfg(test)]
+    pub fn is_at_rest(&self) -> bool {
+        let empty =
+            |p: &Partition| p.queue.is_empty() && p.parts.is_empty() && (p.in_flight, p.under_way) == (0, 0);
+        self.partitions.iter().all(empty)
+            && self.in_flight == 0
+            && self.busy.is_empty()
+            && self.held.is_empty()
+            && self.again.is_empty()
+            && self.searches.count() == 0
+            && !self.refreshing
+    }
+
     /// Takes the operations of a submission.
     ///
     /// # Errors

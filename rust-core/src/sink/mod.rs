@@ -18,7 +18,7 @@
 //! * Nothing is written to a container that was created anew since the sink was opened, whoever of the account's users finds out.
 //! * Refused operations that become dead letters are stored a few at a time. While many wait for that, no new requests are sent.
 //!
-//! [`engine`] decides all of this without I/O, lock or clock; what is here carries out what it wants done, and tells it what came of it.
+//! The engine (`engine.rs`) decides all of this without I/O, lock or clock; what is here carries out what it wants done, and tells it what came of it.
 
 mod dead_letter;
 mod engine;
@@ -129,7 +129,8 @@ impl Sink {
     }
 
     /// A sink over any service, on a runtime of the caller's, which may be one of a single thread in paused time: for simulations, benchmarks
-    /// and tests. What becomes of refused operations in the failure mode `dead-letter` goes to `letters`; `seed` decides what chance decides.
+    /// and tests. Where time is paused, the sink is used from within the runtime, by [`Sink::poll`] with a timeout of zero and by [`Sink::end`].
+    /// Refused operations go to `letters` in the failure mode `dead-letter`; `seed` decides what chance decides.
     ///
     /// # Errors
     /// Those of the service's [`Service::partitions`]. Transient when it names none; Config when the letters cannot be kept by

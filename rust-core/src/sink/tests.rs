@@ -582,6 +582,7 @@ fn run(
         },
         Gauges::default()
     );
+    assert!(model.engine.is_at_rest(), "something is left behind");
     let counts = model.engine.take_counts();
     let all: usize = submissions.iter().map(Vec::len).sum();
     let ended = counts.records + counts.failed + counts.skipped + counts.dead_lettered;

@@ -5,6 +5,7 @@ import io.cosmosflink.core.WriteFailure.Result
 import io.cosmosflink.core.{
   Completion,
   Core,
+  CosmosException,
   NotOfRecordException,
   Operation,
   OperationBatch,
@@ -13,6 +14,7 @@ import io.cosmosflink.core.{
   WriteFailure
 }
 import io.cosmosflink.scaladsl.FakeCore.{conflict, failure, Submission}
+import org.apache.flink.api.common.{TaskInfo, TaskInfoImpl}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,
   ElementConverter,
@@ -348,6 +350,18 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     thrown(Kind.NOT_FOUND) shouldBe a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT) should not be a[CosmosDBUnrecoverableException]
     thrown(Kind.TRANSIENT).getMessage shouldBe "cannot open the sink to container orders: no luck"
+
+  /** There may be no checkpoint yet, and the key in the file, or the identity's role, be on its way. */
+  test("a refused key ends a job at its first start only, unless the key is in the job graph"):
+    def opening(options: CosmosDBOptions, attempt: Int) =
+      val sink = FakeCore.Sink()
+      sink.openFailure = Some(CosmosException("refused", Kind.AUTH, 401, 0, ""))
+      val context = new TestSinkInitContext:
+        override def getTaskInfo: TaskInfo = TaskInfoImpl("sink", 1, 0, 1, attempt)
+      the[RuntimeException] thrownBy CosmosDBSinkWriter.open(converter, context, FakeCore(sink), options, JavaList.of())
+    ends(opening(FakeCore.options, attempt = 0)) shouldBe true
+    ends(opening(FakeCore.options, attempt = 1)) shouldBe false
+    ends(opening(FakeCore.options + ("cosmos.auth.key" -> "c2VjcmV0"), attempt = 1)) shouldBe true
 
   test("laws of batches: every write goes out once, in order per document, in batches within the bounds"):
     val writes = Gen

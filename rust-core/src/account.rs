@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
 use azure_data_cosmos_driver::models::{ContainerReference, CosmosOperation, DatabaseReference};
@@ -20,6 +20,7 @@ use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, CosmosError};
 use futures::future::{BoxFuture, WeakShared};
 use futures::FutureExt;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::config::{AccountConfig, Auth, Config, Proxy, RetryConfig, Secret, SecretSource};
 use crate::credentials::{self, Tokens};

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 
 use crate::account::read_aside;
 use crate::config::{AccountConfig, Auth, RetryConfig, Secret, SecretSource};
-use crate::error::{CoreError, Kind, Result};
+use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::retry::Attempts;
-use crate::source::panic_text;
+
 use crate::transport::Clients;
 
 /// Longest time for one request for a token. The slowest is a developer's tool, which starts an interpreter first.
@@ -72,7 +72,7 @@ struct Slot {
 struct Held {
     token: AccessToken,
     renew_at: OffsetDateTime,
-    since: std::time::Instant,
+    since: Instant,
 }
 
 /// Makes a credential of `azure_identity`, with the secret if its type has one. That of a workload identity reads a file.
@@ -193,7 +193,7 @@ impl Tokens {
 
     /// To be told when the service refuses the token of a request that was begun at `begun`, although it is good by the local clock: it
     /// is given up, unless it has only just come, and the next request waits for a new one. Whether there is another one now, or will be.
-    pub fn refused(&self, begun: std::time::Instant) -> bool {
+    pub fn refused(&self, begun: Instant) -> bool {
         let mut slots = self.inner.slots();
         let slot = slots.entry(self.scope.clone()).or_default();
         match &slot.token {
@@ -265,7 +265,7 @@ impl Inner {
                 let life = (token.expires_on - now).try_into().unwrap_or(Duration::ZERO);
                 slot.token = Some(Held {
                     token: token.clone(),
-                    since: std::time::Instant::now(),
+                    since: Instant::now(),
                     renew_at: now
                         + life
                             .saturating_sub(AHEAD)
@@ -565,9 +565,9 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_the_service_refuses_is_asked_for_anew_but_not_at_once_again() {
         let (tokens, entra, _file) = tokens("refused-token");
-        let before = std::time::Instant::now();
+        let before = Instant::now();
         assert_eq!(get(&tokens).await.unwrap(), "token 1");
-        let now = std::time::Instant::now;
+        let now = Instant::now;
         assert!(!tokens.refused(now()), "it has only just come");
         assert!(tokens.refused(before), "it was another one that was refused");
         // As if it had come so long ago.

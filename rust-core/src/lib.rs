@@ -20,9 +20,11 @@ pub mod account;
     reason = "options of the allocator are set through its C interface"
 )]
 mod allocator;
+pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod credentials;
+pub mod discovery;
 pub mod error;
 pub mod feed;
 pub mod frame;

@@ -10,11 +10,11 @@ use futures::FutureExt;
 use tokio::task::AbortHandle;
 
 use crate::account::{within, Runtime, OPENING};
-use crate::error::{CoreError, Kind, Result};
-use crate::feed::Enumerator;
+use crate::discovery::Enumerator;
+use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::sink::Sink;
-use crate::source::{panic_text, Source};
+use crate::source::Source;
 
 /// What a handle stands for once it is open.
 pub trait Connector: Send + Sync + 'static {

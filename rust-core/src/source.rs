@@ -10,19 +10,22 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use azure_data_cosmos_driver::models::ContainerReference;
 use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::account::{open_blocking, Account};
+use crate::account::open_blocking;
+use crate::clock::epoch_millis;
 use crate::config::{Config, Start};
-use crate::error::{CoreError, Kind, Result};
-use crate::feed::{recreated, FeedCursor};
+use crate::error::{panic_text, CoreError, Kind, Result};
+use crate::feed::{recreated, DriverFeed, Feed, Pages};
 use crate::metrics::Metrics;
-use crate::page::{self, KeyPaths, PageHead};
+use crate::page::{self, PageHead};
 use crate::retry::Attempts;
 use crate::split::Split;
 use crate::status::Next;
@@ -109,7 +112,7 @@ struct SplitState {
     /// It has been read to its end, and the next look is not overdue before then.
     at_rest_until: Option<Instant>,
     /// Since when its requests fail or are throttled.
-    held_since: Option<tokio::time::Instant>,
+    held_since: Option<Instant>,
 }
 
 impl SplitState {
@@ -245,6 +248,33 @@ impl State {
         true
     }
 
+    /// What whoever reads gets now.
+    fn next(&mut self) -> Result<Turn> {
+        if self.closed {
+            return Err(CoreError::closed());
+        }
+        if let Some(page) = &self.announced {
+            return Ok(Turn::Page(page.frame.len()));
+        }
+        if std::mem::take(&mut self.woken) {
+            return Ok(Turn::Woken);
+        }
+        if let Some((id, error)) = self.failed.clone() {
+            let at = self.splits.iter().position(|(i, _)| *i == id);
+            let rest = at.and_then(|at| self.announce(at));
+            return rest.map(Turn::Page).ok_or(error);
+        }
+        let n = self.splits.len();
+        for i in 0..n {
+            let at = (self.turn + i) % n;
+            if let Some(size) = self.announce(at) {
+                self.turn = at + 1;
+                return Ok(Turn::Page(size));
+            }
+        }
+        Ok(Turn::Nothing)
+    }
+
     /// Takes the oldest page of a split out of its queue and announces it.
     fn announce(&mut self, at: usize) -> Option<usize> {
         let split = &mut self.splits[at].1;
@@ -259,10 +289,32 @@ impl State {
     }
 }
 
+/// What comes next for whoever reads.
+enum Turn {
+    /// A page of this size in bytes is announced.
+    Page(usize),
+    Woken,
+    Nothing,
+}
+
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    changed: Changed,
     metrics: Metrics,
+}
+
+/// Wakes whoever waits for a page, on a thread or in a task.
+#[derive(Default)]
+struct Changed {
+    threads: Condvar,
+    tasks: Notify,
+}
+
+impl Changed {
+    fn notify(&self) {
+        self.threads.notify_all();
+        self.tasks.notify_waiters();
+    }
 }
 
 impl Shared {
@@ -287,13 +339,13 @@ impl Drop for Reserve<'_> {
 
 /// A source reader's handle.
 pub struct Source {
-    account: Arc<Account>,
-    container: ContainerReference,
+    feed: Arc<dyn Feed>,
     config: Arc<Config>,
-    paths: Arc<KeyPaths>,
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    runtime: Handle,
+    tasks: TaskTracker,
+    stopped: CancellationToken,
 }
 
 impl Source {
@@ -304,20 +356,27 @@ impl Source {
 
     /// Connects and looks the container up. Runs on the shared runtime.
     pub async fn connect(config: Config) -> Result<Source> {
-        let (account, config, container) = Account::open_with_container(config).await?;
-        Ok(Source {
-            paths: Arc::new(KeyPaths::new(container.partition_key_definition().paths())),
+        let feed = DriverFeed::connect(config).await?;
+        let config = feed.config().clone();
+        Ok(Self::over(Arc::new(feed), config, &Handle::current(), seed()))
+    }
+
+    /// The source of a feed, which needs no network of its own. Its tasks run on `runtime`, and its jitter follows from `seed`.
+    pub fn over(feed: Arc<dyn Feed>, config: impl Into<Arc<Config>>, runtime: &Handle, _seed: u64) -> Source {
+        let config = config.into();
+        Source {
             requests: Arc::new(Semaphore::new(config.max_concurrency)),
-            account,
-            container,
+            feed,
             config,
             shared: Arc::new(Shared {
                 state: Mutex::default(),
-                changed: Condvar::new(),
+                changed: Changed::default(),
                 metrics: Metrics::default(),
             }),
-            tasks: Mutex::default(),
-        })
+            runtime: runtime.clone(),
+            tasks: TaskTracker::new(),
+            stopped: CancellationToken::new(),
+        }
     }
 
     /// The counters; those that depend on the time are computed now.
@@ -348,9 +407,7 @@ impl Source {
     /// # Errors
     /// State when a split belongs to another container or is read already; then none of them is added.
     pub fn add_splits(&self, splits: Vec<Split>) -> Result<()> {
-        let rid = self.container.rid();
-        // Held until all of them have a task, so that `close` finds every task. Nothing waits while it is held.
-        let mut tasks = self.tasks.lock().unwrap_or_else(|e| e.into_inner());
+        let rid = self.feed.rid();
         {
             let mut state = self.shared.lock();
             if state.closed {
@@ -359,7 +416,7 @@ impl Source {
             let mut ids = Vec::with_capacity(splits.len());
             for split in &splits {
                 if split.container_rid != rid {
-                    return Err(recreated(&self.config.container, &split.container_rid, rid));
+                    return Err(recreated(self.feed.name(), &split.container_rid, rid));
                 }
                 let id = split.id();
                 if ids.contains(&id) || state.split(&id).is_some() {
@@ -377,14 +434,15 @@ impl Source {
             tracing::info!(target: "cosmosflink::source", "reading {}", split.describe());
             let fetcher = Fetcher {
                 id: split.id(),
-                account: self.account.clone(),
-                container: self.container.clone(),
+                feed: self.feed.clone(),
                 config: self.config.clone(),
-                paths: self.paths.clone(),
                 shared: self.shared.clone(),
                 requests: self.requests.clone(),
             };
-            tasks.push(self.account.runtime.handle().spawn(fetcher.run(split)));
+            // One that is spawned while the source is closed ends at once.
+            let stopped = self.stopped.clone();
+            let task = async move { stopped.run_until_cancelled_owned(fetcher.run(split)).await };
+            self.tasks.spawn_on(task, &self.runtime);
         }
         Ok(())
     }
@@ -410,7 +468,7 @@ impl Source {
         state.wake_next();
         drop(state);
         // Pages of a resumed split may be there.
-        self.shared.changed.notify_all();
+        self.shared.changed.notify();
         match unknown {
             None => Ok(()),
             Some(id) => Err(CoreError::state(format!(
@@ -419,34 +477,37 @@ impl Source {
         }
     }
 
-    /// Size in bytes of the next page's frame; 0 when there is none within `timeout`, or [`Source::wake_up`] was called.
+    /// The frame of the next page, which is taken with that; `None` when [`Source::wake_up`] was called. May be given up at any point:
+    /// no page is lost.
     ///
     /// # Errors
     /// What ended a split's reading, behind the pages of that split that were read before, again at each call; Closed.
+    pub async fn next(&self) -> Result<Option<Vec<u8>>> {
+        loop {
+            // Made before the look, so that nothing is missed in between.
+            let changed = self.shared.changed.tasks.notified();
+            let turn = self.shared.lock().next()?;
+            match turn {
+                Turn::Page(_) => return self.take_page().map(Some),
+                Turn::Woken => return Ok(None),
+                Turn::Nothing => changed.await,
+            }
+        }
+    }
+
+    /// Size in bytes of the next page's frame; 0 when there is none within `timeout`, or [`Source::wake_up`] was called. The page stays
+    /// until it is taken. Blocks the thread, unless `timeout` is zero.
+    ///
+    /// # Errors
+    /// Those of [`Source::next`].
     pub fn next_page(&self, timeout: Duration) -> Result<usize> {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.lock();
         loop {
-            if state.closed {
-                return Err(CoreError::closed());
-            }
-            if let Some(page) = &state.announced {
-                return Ok(page.frame.len());
-            }
-            if std::mem::take(&mut state.woken) {
-                return Ok(0);
-            }
-            if let Some((id, error)) = state.failed.clone() {
-                let at = state.splits.iter().position(|(i, _)| *i == id);
-                return at.and_then(|at| state.announce(at)).ok_or(error);
-            }
-            let n = state.splits.len();
-            for i in 0..n {
-                let at = (state.turn + i) % n;
-                if let Some(size) = state.announce(at) {
-                    state.turn = at + 1;
-                    return Ok(size);
-                }
+            match state.next()? {
+                Turn::Page(size) => return Ok(size),
+                Turn::Woken => return Ok(0),
+                Turn::Nothing => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -455,6 +516,7 @@ impl Source {
             state = self
                 .shared
                 .changed
+                .threads
                 .wait_timeout(state, left)
                 .unwrap_or_else(|e| e.into_inner())
                 .0;
@@ -486,11 +548,11 @@ impl Source {
     /// Makes a waiting [`Source::next_page`] return, or the next one if none waits.
     pub fn wake_up(&self) {
         self.shared.lock().woken = true;
-        self.shared.changed.notify_all();
+        self.shared.changed.notify();
     }
 
-    /// Ends the tasks and lets the account go. Idempotent.
-    pub fn close(&self) {
+    /// Gives up what is under way, and what was read with it: every call from now on ends with Closed. Idempotent; waits for nothing.
+    pub fn stop(&self) {
         {
             let mut state = self.shared.lock();
             state.closed = true;
@@ -499,35 +561,41 @@ impl Source {
             let freed: u64 = announced.into_iter().chain(queued).map(|p| p.bytes()).sum();
             state.held -= freed;
         }
-        self.shared.changed.notify_all();
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|e| e.into_inner()));
-        tasks.iter().for_each(JoinHandle::abort);
-        let _ = self
-            .account
-            .runtime
-            .handle()
-            .block_on(async { tokio::time::timeout(CLOSE, futures::future::join_all(tasks)).await });
+        self.shared.changed.notify();
+        self.stopped.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits until the tasks of a source that was stopped have ended, up to [`CLOSE`].
+    pub async fn ended(&self) {
+        // What takes longer is left behind.
+        let _ = tokio::time::timeout(CLOSE, self.tasks.wait()).await;
+    }
+
+    /// Ends the tasks and lets the account go, from a thread that may block. Idempotent.
+    pub fn close(&self) {
+        self.stop();
+        self.runtime.block_on(self.ended());
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
         // Closed by its owner as a rule; a source that a test or a failed start forgets must not leave tasks behind.
-        self.tasks
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .iter()
-            .for_each(JoinHandle::abort);
+        self.stopped.cancel();
     }
+}
+
+/// A seed that nobody knows before.
+fn seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
 /// Fetches the pages of one split.
 struct Fetcher {
     id: String,
-    account: Arc<Account>,
-    container: ContainerReference,
+    feed: Arc<dyn Feed>,
     config: Arc<Config>,
-    paths: Arc<KeyPaths>,
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
 }
@@ -537,7 +605,7 @@ struct Reading {
     /// Position after the last page that was fetched.
     split: Split,
     /// `None`: to be opened at that position.
-    cursor: Option<FeedCursor>,
+    cursor: Option<Box<dyn Pages>>,
     attempts: Attempts,
     /// A page was broken in itself, and so many pages that came since were not. The cursor begins at the first range behind it, so that
     /// only one good page of each range shows that the broken one is whole now.
@@ -568,7 +636,7 @@ impl Fetcher {
             .lock()
             .failed
             .get_or_insert_with(|| (self.id.clone(), error));
-        self.shared.changed.notify_all();
+        self.shared.changed.notify();
     }
 
     async fn read_forever(&self, split: Split) -> CoreError {
@@ -614,7 +682,7 @@ impl Fetcher {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => return,
+                () = tokio::time::sleep_until(until) => return,
                 () = wake.notified() => {}
             }
         }
@@ -633,7 +701,7 @@ impl Fetcher {
             tracing::debug!(target: "cosmosflink::source", "split {}: pages of {} documents after: {error}", self.id, reading.limit);
             return None;
         }
-        let Some(wait) = reading.attempts.next(&error, tokio::time::Instant::now()) else {
+        let Some(wait) = reading.attempts.next(&error, Instant::now()) else {
             return Some(error);
         };
         metrics.retries.fetch_add(1, Relaxed);
@@ -688,16 +756,7 @@ impl Fetcher {
             }
             let cursor = match &mut reading.cursor {
                 Some(cursor) => cursor,
-                none => none.insert(
-                    FeedCursor::open(
-                        &self.account,
-                        &self.container,
-                        &self.config,
-                        &reading.split,
-                        reading.limit,
-                    )
-                    .await?,
-                ),
+                none => none.insert(self.feed.open(&reading.split, reading.limit).await?),
             };
             reading.rounds.asked = epoch_millis();
             match cursor.next(&self.shared.metrics).await {
@@ -720,7 +779,12 @@ impl Fetcher {
             split: &after.encode(),
             arrived_epoch_millis: arrived,
         };
-        let mut built = match page::build(&head, &page.items, &self.paths, self.config.on_decode_error) {
+        let mut built = match page::build(
+            &head,
+            &page.items,
+            self.feed.key_paths(),
+            self.config.on_decode_error,
+        ) {
             Ok(built) => built,
             Err(error) => {
                 // The cursor stands behind this page, which does not count as read.
@@ -797,7 +861,7 @@ impl Fetcher {
                 let bytes = page.bytes();
                 split.queue.push_back(page);
                 state.held += bytes;
-                self.shared.changed.notify_one();
+                self.shared.changed.notify();
             }
         }
         state.release(reserved);
@@ -1037,15 +1101,6 @@ fn start_millis(split: &Split) -> i64 {
 fn millis_since(then: i64, now: i64) -> u64 {
     u64::try_from(now.saturating_sub(then)).unwrap_or(0)
 }
-
-/// Now, in milliseconds since the epoch.
-pub fn epoch_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
-}
-
-pub use crate::error::panic_text;
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use cosmosflink_core::account::{open_blocking, Account};
 use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::Kind;
-use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::opening::{Lifecycle, Opening};
 use cosmosflink_core::sink::Sink;
 use cosmosflink_core::source::Source;

@@ -13,15 +13,15 @@ use ::jni::sys::{jint, jlong};
 use ::jni::{jni_sig, jni_str, Env};
 
 use crate::config::{self, Config, Role};
-use crate::error::{CoreError, Kind};
-use crate::feed::Enumerator;
+use crate::discovery::Enumerator;
+use crate::error::{panic_text, CoreError, Kind};
 use crate::frame;
 use crate::handles::Handles;
 use crate::log_ring;
 use crate::metrics;
 use crate::opening::{Lifecycle, Opening};
 use crate::sink::Sink;
-use crate::source::{panic_text, Source};
+use crate::source::Source;
 use crate::split;
 
 mod sink;

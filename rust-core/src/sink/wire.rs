@@ -333,7 +333,7 @@ impl ContainerService {
         drop(in_flight);
         let result = result.map_err(|e| {
             self.account
-                .judged(CoreError::from_driver(&e, asked, before), started.into_std())
+                .judged(CoreError::from_driver(&e, asked, before), started)
         });
         mend.ended(&result);
         let mut result = result.and_then(|response| same_container(response, asked));

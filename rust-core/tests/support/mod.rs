@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cosmos_local::{AccountKey, ContainerSpec, Server};
 use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::CoreError;
-use cosmosflink_core::feed::Enumerator;
 use cosmosflink_core::page::RECORD_BYTES;
 use cosmosflink_core::sink::{
     encode_operations, Completion, NewOperation, OperationKind, OutcomeResult, Sink,
@@ -84,7 +84,7 @@ impl Local {
         Writer::new(Sink::open(Config::parse(Role::Sink, &self.options(container, extra)).unwrap()).unwrap())
     }
 
-    pub fn enumerator(&self, container: &str, extra: &[(&str, &str)]) -> Enumerator {
+    pub fn enumerator(&self, container: &str, extra: &[(&str, &str)]) -> Arc<Enumerator> {
         Enumerator::open(Config::parse(Role::Source, &self.options(container, extra)).unwrap()).unwrap()
     }
 

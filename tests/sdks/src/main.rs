@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use cosmosflink_core::config::{Config, Role};
-use cosmosflink_core::feed::Enumerator;
+use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::page::RECORD_BYTES;
 use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Sink};
 use cosmosflink_core::source::Source;

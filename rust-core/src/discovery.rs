@@ -1,0 +1,205 @@
+//! The discovery of splits: which feed ranges of a container nobody reads yet.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::{stream, StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::{open_blocking, within};
+use crate::config::{Config, OnDecodeError, Start};
+use crate::error::{CoreError, Kind, Result};
+use crate::feed::{recreated, DriverFeed, Feed};
+use crate::metrics::Metrics;
+use crate::page::{build, PageHead};
+use crate::retry::until_answered;
+use crate::split::{uncovered, Split, SplitEntry};
+
+/// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
+/// split or merged nothing is new: the splits that cover it read on across the change.
+///
+/// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it.
+///
+/// # Errors
+/// State when the container is not the one that `known` belongs to; else those of the feed, where asking again did not help.
+pub async fn discover(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    known: &[SplitEntry],
+) -> Result<Vec<SplitEntry>> {
+    let rid = feed.rid();
+    if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
+        return Err(recreated(feed.name(), &foreign.split.container_rid, rid));
+    }
+    // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
+    // gone would never show. This request does not pass through a cache.
+    until_answered(&config.retry, metrics, "looking at the container", || {
+        feed.check()
+    })
+    .await?;
+    let gaps = uncovered(known);
+    let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
+    let ranges = || within(config.request_timeout, feed.ranges(true));
+    let ranges = until_answered(&config.retry, metrics, "looking for feed ranges", ranges).await?;
+    let mut splits = Vec::new();
+    for (min, max) in &ranges {
+        for (low, high) in &gaps {
+            let (min, max) = (min.max(low), max.min(high));
+            if min < max {
+                splits.push(Split {
+                    ordinal: next + splits.len() as u32,
+                    container_rid: rid.to_owned(),
+                    min: min.clone(),
+                    max: max.clone(),
+                    start: config.start,
+                    continuation: None,
+                });
+            }
+        }
+    }
+    stream::iter(splits)
+        .map(|split| fix_now(feed, config, metrics, split))
+        .buffered(config.max_concurrency)
+        .try_collect()
+        .await
+}
+
+async fn fix_now(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    mut split: Split,
+) -> Result<SplitEntry> {
+    let head = PageHead {
+        split_id: "",
+        split: &[],
+        arrived_epoch_millis: 0,
+    };
+    while split.start == Start::Now && split.continuation.is_none() {
+        // The partition may be split meanwhile. All of its ranges must have been asked by the same reading: one that its position does
+        // not name would look for now again when the position is read from.
+        let ask = || async {
+            let mut pages = feed.open(&split, config.page_size).await?;
+            let mut fixed = 0;
+            loop {
+                let page = pages.next(metrics).await?;
+                // Changes of this very moment come with the page; they are after now, so that it is not skipped but all is asked for
+                // again: only an empty page fixes a position.
+                if !page.unchanged
+                    && build(&head, &page.items, feed.key_paths(), OnDecodeError::Raw)?.documents > 0
+                {
+                    return Ok(None);
+                }
+                fixed += 1;
+                if fixed >= page.ranges {
+                    return Ok(Some(page.continuation));
+                }
+            }
+        };
+        split.continuation = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
+    }
+    Ok(SplitEntry {
+        split,
+        assigned: false,
+    })
+}
+
+/// Finds the feed ranges of a container again and again, for as long as a job runs.
+pub struct Enumerator {
+    config: Arc<Config>,
+    metrics: Metrics,
+    /// Exchanged when the account's secret is: the enumerator lives as long as the job, and keys are rotated meanwhile.
+    feed: Mutex<Arc<dyn Feed>>,
+    runtime: Handle,
+    woken: Notify,
+    closed: CancellationToken,
+}
+
+impl Enumerator {
+    /// [`Enumerator::connect`] from a thread that may block.
+    pub fn open(config: Config) -> Result<Arc<Enumerator>> {
+        open_blocking(Self::connect(config)).map(Arc::new)
+    }
+
+    /// Connects and looks the container up, so that a wrong key or name fails at once. Runs on the shared runtime.
+    pub async fn connect(config: Config) -> Result<Enumerator> {
+        let feed = DriverFeed::connect(config).await?;
+        let config = feed.config().clone();
+        Ok(Self::over(Arc::new(feed), config, &Handle::current()))
+    }
+
+    /// The enumerator of a feed, which needs no network of its own.
+    pub fn over(feed: Arc<dyn Feed>, config: impl Into<Arc<Config>>, runtime: &Handle) -> Enumerator {
+        Enumerator {
+            config: config.into(),
+            metrics: Metrics::default(),
+            feed: Mutex::new(feed),
+            runtime: runtime.clone(),
+            woken: Notify::new(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Makes a waiting [`Enumerator::look`] return with an error.
+    pub fn wake_up(&self) {
+        self.woken.notify_waiters();
+    }
+
+    /// Ends a look that is under way. Idempotent.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// [`discover`]s new splits. A secret that is refused is read anew from its file, and used if it is another one.
+    ///
+    /// # Errors
+    /// Closed; Transient after [`Enumerator::wake_up`]; those of [`discover`].
+    pub async fn look(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let woken = self.woken.notified();
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(CoreError::closed()),
+            () = woken => Err(CoreError::new(
+                Kind::Transient,
+                "the look for feed ranges was woken up before it had an answer; look again",
+            )),
+            found = self.run(known) => found,
+        }
+    }
+
+    /// [`Enumerator::look`] from a thread that may block.
+    ///
+    /// # Errors
+    /// Those of [`Enumerator::look`].
+    pub fn discover(self: &Arc<Self>, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let (this, known) = (self.clone(), known.to_vec());
+        // On a thread of the runtime: its stack is known to be deep enough.
+        let look = self.runtime.spawn(async move { this.look(&known).await });
+        self.runtime
+            .block_on(look)
+            .map_err(|e| CoreError::internal(format!("the look for feed ranges failed: {e}")))?
+    }
+
+    fn feed(&self) -> MutexGuard<'_, Arc<dyn Feed>> {
+        self.feed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    async fn run(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let feed = self.feed().clone();
+        let error = match discover(&*feed, &self.config, &self.metrics, known).await {
+            Err(e) if e.kind == Kind::Auth => e,
+            other => return other,
+        };
+        let Some(fresh) = feed.renewed().await? else {
+            return Err(error);
+        };
+        *self.feed() = fresh.clone();
+        discover(&*fresh, &self.config, &self.metrics, known).await
+    }
+}

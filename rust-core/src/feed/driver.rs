@@ -1,0 +1,353 @@
+//! The change feed over the driver.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use azure_core::base64;
+use azure_data_cosmos_driver::models::{
+    ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, MaxItemCountHint,
+    ResponseBody,
+};
+use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
+use azure_data_cosmos_driver::{CosmosError, OperationPlan};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{recreated, Feed, Pages, RawPage};
+use crate::account::{read_options, Account, MendRanges};
+use crate::config::{Config, Start};
+use crate::error::{CoreError, Kind, Result};
+use crate::metrics::Metrics;
+use crate::page::{Items, KeyPaths};
+use crate::split::Split;
+use crate::status::{nothing_new, Asked, Fate};
+
+/// In front of a continuation token of the driver's first version.
+const TOKEN_PREFIX: &str = "c1.";
+
+/// What is read in the driver's continuation token, behind its prefix JSON in base64url. All else in it is the driver's own affair, and so is
+/// the meaning of a token that looks different.
+#[derive(Deserialize)]
+struct Token {
+    /// Resource id of the container.
+    rid: String,
+    root: TokenRoot,
+}
+
+#[derive(Deserialize)]
+struct TokenRoot {
+    /// The feed ranges that have been asked at least once, in order and without overlap.
+    #[serde(default)]
+    active_tokens: Vec<TokenRange>,
+}
+
+#[derive(Deserialize)]
+struct TokenRange {
+    min_epk: String,
+    max_epk: String,
+}
+
+impl Token {
+    fn read(text: &str) -> Option<Token> {
+        let json = base64::decode_url_safe(text.strip_prefix(TOKEN_PREFIX)?).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// How many ranges the feed range `[min, max)` is read in. A gap that was never asked is at least one.
+    fn ranges(&self, min: &str, max: &str) -> usize {
+        let (mut at, mut count) = (min, 0);
+        for range in &self.root.active_tokens {
+            count += 1 + usize::from(range.min_epk.as_str() > at);
+            at = at.max(range.max_epk.as_str());
+        }
+        count + usize::from(at < max)
+    }
+}
+
+/// Counts a request as in flight as long as it is held, however the request ends.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The feed of a container, over the connections of its account.
+pub struct DriverFeed {
+    account: Arc<Account>,
+    container: ContainerReference,
+    config: Arc<Config>,
+    paths: KeyPaths,
+}
+
+impl DriverFeed {
+    /// Connects and looks the container up, so that a wrong key or name fails at once. Runs on the shared runtime.
+    ///
+    /// # Errors
+    /// Those of [`Account::open_with_container`].
+    pub async fn connect(config: Config) -> Result<DriverFeed> {
+        let (account, config, container) = Account::open_with_container(config).await?;
+        Ok(DriverFeed {
+            paths: KeyPaths::new(container.partition_key_definition().paths()),
+            account,
+            container,
+            config,
+        })
+    }
+
+    /// What it was opened with.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}
+
+#[async_trait]
+impl Feed for DriverFeed {
+    fn rid(&self) -> &str {
+        self.container.rid()
+    }
+
+    fn name(&self) -> &str {
+        self.container.name()
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        &self.paths
+    }
+
+    async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>> {
+        let ranges = self.account.partition_ranges(&self.container, refresh).await?;
+        Ok(ranges
+            .into_iter()
+            .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()))
+            .collect())
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.account.check_container(&self.config, &self.container).await
+    }
+
+    async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
+        let (account, container, config) = (&self.account, &self.container, &*self.config);
+        let start = match split.start {
+            Start::Beginning => ChangeFeedStartFrom::Beginning,
+            Start::Now => ChangeFeedStartFrom::Now,
+            Start::PointInTime(ms) => ChangeFeedStartFrom::PointInTime(
+                azure_core::time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).map_err(|e| {
+                    CoreError::state(format!("start {ms} ms of a split is out of range: {e}"))
+                })?,
+            ),
+        };
+        if let Some(text) = split
+            .continuation
+            .as_deref()
+            .filter(|text| text.starts_with(TOKEN_PREFIX))
+        {
+            let token = Token::read(text).ok_or_else(|| {
+                CoreError::state(format!(
+                    "the position of split {} is damaged; restore from another savepoint or start without state",
+                    split.id()
+                ))
+            })?;
+            if token.rid != container.rid() {
+                return Err(recreated(container.name(), &token.rid, container.rid()));
+            }
+        }
+        let limit =
+            NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+        let operation = CosmosOperation::change_feed(container.clone(), Some(split.feed_range()?))
+            .with_change_feed_start(start)
+            .with_max_item_count(MaxItemCountHint::Limit(limit));
+        let options = read_options(config);
+        let token = split.continuation.clone().map(ContinuationToken::from_string);
+        let mend = MendRanges::unless_ended(account, container);
+        let planned = account
+            .driver
+            .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
+            .await
+            .map_err(failed);
+        mend.ended(&planned);
+        let plan = planned
+            .map_err(|mut error| {
+                if token.is_some() && error.kind == Kind::BadRequest {
+                    // Nothing was asked but partition ranges: it is the position that the driver refuses.
+                    error = CoreError::state(format!(
+                        "the position of split {} does not fit container '{}': {error}; restore from another savepoint or start without state",
+                        split.id(),
+                        config.container
+                    ));
+                }
+                error
+            })?;
+        Ok(Box::new(DriverPages {
+            account: account.clone(),
+            container: container.clone(),
+            options,
+            plan,
+            min: split.min.clone(),
+            max: split.max.clone(),
+            continuation: split.continuation.clone(),
+            spent: false,
+        }))
+    }
+
+    async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {
+        if !self.account.is_outdated(&self.config).await? {
+            return Ok(None);
+        }
+        tracing::info!(target: "cosmosflink::source", "the secret of the account was refused and has changed: connecting with the new one");
+        Ok(Some(Arc::new(Self::connect((*self.config).clone()).await?)))
+    }
+}
+
+/// Reads one feed range over a plan of the driver, which asks the ranges of a partition that was split in turn.
+struct DriverPages {
+    account: Arc<Account>,
+    container: ContainerReference,
+    options: OperationOptions,
+    plan: OperationPlan,
+    min: String,
+    max: String,
+    /// The last position that is known.
+    continuation: Option<String>,
+    /// The plan stands behind a page that nobody got.
+    spent: bool,
+}
+
+#[async_trait]
+impl Pages for DriverPages {
+    fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
+        if self.spent {
+            return Err(CoreError::internal(
+                "the feed was asked to go on behind a page that was lost",
+            ));
+        }
+        let started = Instant::now();
+        let result = {
+            let _in_flight = InFlight::new(metrics);
+            let mend = MendRanges::unless_ended(&self.account, &self.container);
+            let result = self
+                .account
+                .driver
+                .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
+                .await
+                .map_err(failed);
+            mend.ended(&result);
+            result
+        };
+        let response = match result {
+            Ok(Some(response)) => response,
+            Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
+            Err(error) => {
+                let error = self.account.judged(error, started);
+                metrics.request(started.elapsed(), error.request_charge);
+                return Err(error);
+            }
+        };
+        metrics.request(
+            started.elapsed(),
+            // With what the driver's own attempts before it cost.
+            response.diagnostics_ref().total_request_charge().value(),
+        );
+        // The plan has moved on: until the position behind the page is known, a failure loses it.
+        self.spent = true;
+        let mut unchanged = nothing_new(u16::from(response.status().status_code()));
+        let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
+        let etag = response.headers().etag.as_ref().map(ToString::to_string);
+        let position = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
+        let (items, bytes) = match response.into_body() {
+            ResponseBody::NoPayload => (Items::None, 0),
+            ResponseBody::Items(items) => {
+                let bytes = items.iter().map(|i| i.len() as u64).sum();
+                (Items::Apart(items), bytes)
+            }
+            ResponseBody::Bytes(body) => {
+                let bytes = body.len() as u64;
+                (Items::Envelope(body), bytes)
+            }
+        };
+        metrics.bytes_received.fetch_add(bytes, Relaxed);
+        let continuation = self
+            .plan
+            .to_continuation_token()
+            .map_err(failed)?
+            .as_str()
+            .to_owned();
+        let token = Token::read(&continuation);
+        if let Some(token) = token.as_ref().filter(|t| t.rid != self.container.rid()) {
+            // A plan that has no position yet is carried over to the new container by the driver.
+            return Err(recreated(self.container.name(), self.container.rid(), &token.rid));
+        }
+        // A page that leaves the position where it was is another way to say that there is nothing new.
+        unchanged |= self.continuation.as_deref() == Some(&continuation);
+        self.continuation = Some(continuation.clone());
+        self.spent = false;
+        Ok(RawPage {
+            items,
+            bytes,
+            continuation,
+            unchanged,
+            lsn,
+            position,
+            ranges: token.map_or(1, |t| t.ranges(&self.min, &self.max)),
+        })
+    }
+}
+
+/// A failure of a feed request. Reading again is always safe.
+fn failed(error: CosmosError) -> CoreError {
+    CoreError::from_driver(&error, Asked::Feed, Fate::NotCarriedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(json: &str) -> Option<Token> {
+        Token::read(&format!("c1.{}", base64::encode_url_safe(json)))
+    }
+
+    #[test]
+    fn ranges_are_counted_with_those_that_were_never_asked() {
+        let ranges = |list: &[(&str, &str)]| {
+            let list: Vec<_> = list
+                .iter()
+                .map(|(a, b)| format!(r#"{{"min_epk":"{a}","max_epk":"{b}","server_continuation":"7"}}"#))
+                .collect();
+            let root = format!(
+                r#"{{"kind":"unordered_merge","active_tokens":[{}]}}"#,
+                list.join(",")
+            );
+            let json = format!(r#"{{"op":"ChangeFeed","rid":"r","root":{root}}}"#);
+            token(&json).unwrap().ranges("10", "80")
+        };
+        assert_eq!(ranges(&[]), 1);
+        assert_eq!(ranges(&[("10", "80")]), 1);
+        assert_eq!(ranges(&[("10", "40"), ("40", "80")]), 2);
+        assert_eq!(ranges(&[("10", "40")]), 2);
+        assert_eq!(ranges(&[("20", "40"), ("60", "80")]), 4);
+    }
+
+    #[test]
+    fn a_token_of_another_shape_is_left_to_the_driver() {
+        let token = token(r#"{"op":"ChangeFeed","rid":"r","cfm":true,"root":{"kind":"request"}}"#).unwrap();
+        assert_eq!((token.rid.as_str(), token.ranges("", "FF")), ("r", 1));
+        for text in ["", "c1.", "c1.!", "c2.e30", "\"7\"", "c1.e30"] {
+            assert!(Token::read(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The change feed of a container, as the source and the discovery of its splits need it: its partitions, and the pages of a feed
+//! range one after another. [`DriverFeed`] is the one of an account; a simulation brings its own.
+
+mod driver;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::driver::DriverFeed;
+
+use crate::error::{CoreError, Result};
+use crate::metrics::Metrics;
+use crate::page::{Items, KeyPaths};
+use crate::split::Split;
+
+/// A container, and what can be asked of it. Everything that waits may be given up at any point.
+#[async_trait]
+pub trait Feed: Send + Sync {
+    /// Resource id of the container: another one with the same name has another id.
+    fn rid(&self) -> &str;
+
+    /// Name of the container, for messages.
+    fn name(&self) -> &str;
+
+    /// Where the partition key of its documents is found.
+    fn key_paths(&self) -> &KeyPaths;
+
+    /// Bounds `[min, max)` of the physical partitions as hexadecimal text, in order: they cover the key space from the empty text to `FF`.
+    /// Asked for anew with `refresh`, else as last known.
+    ///
+    /// # Errors
+    /// Transient when they cannot be read now.
+    async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>>;
+
+    /// Asks for the container past every cache.
+    ///
+    /// # Errors
+    /// NotFound when it is gone, State when another one has its name now, Auth when the credential is refused.
+    async fn check(&self) -> Result<()>;
+
+    /// Plans the reading of `split` from its position, in pages of at most `limit` documents.
+    ///
+    /// # Errors
+    /// State when the position is that of another container, or damaged.
+    async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>>;
+
+    /// The same feed over another connection, where the secret that this one was opened with has been replaced since; `None` where it has not.
+    ///
+    /// # Errors
+    /// Those of an opening.
+    async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {
+        Ok(None)
+    }
+}
+
+/// One feed range, read from a position on.
+///
+/// Where it has become several partitions it asks them in turn, one for each page, and stays with one that failed: it may be used
+/// again after a failed request, and its last [`RawPage::ranges`] pages came from all of them.
+#[async_trait]
+pub trait Pages: Send {
+    /// The next page; it has no records when there are no changes now. The request is counted in `metrics`.
+    ///
+    /// # Errors
+    /// Those of a request; State when the container is another one than when the split was made.
+    async fn next(&mut self, metrics: &Metrics) -> Result<RawPage>;
+
+    /// Whether a page was lost behind which this stands: then the feed must be opened again at the position before it.
+    fn is_spent(&self) -> bool;
+}
+
+/// A page as it came: its items, and the position after it.
+pub struct RawPage {
+    pub items: Items,
+    /// Bytes received.
+    pub bytes: u64,
+    pub continuation: String,
+    /// The service said that there is nothing new. An empty page without that may have moved the position on.
+    pub unchanged: bool,
+    /// Number of the last write in the partition that answered, where the service gave it.
+    pub lsn: Option<i64>,
+    /// Up to which write the range that answered is read, where its ETag says so.
+    pub position: Option<i64>,
+    /// Feed ranges that are asked in turn, one for each page: several after a partition was split.
+    pub ranges: usize,
+}
+
+/// The error for state of a container that was deleted and created anew.
+pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
+    CoreError::state(format!(
+        "container '{container}' was recreated (resource id {now}, the state has {in_state}); start the job without that state"
+    ))
+}

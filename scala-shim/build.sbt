@@ -1,4 +1,9 @@
 val flinkVersion = "2.3.0"
+
+/** The oldest that what is compiled against the one above runs on, and the newest of its line that has Flink's suites for connectors. */
+val oldestFlinkVersion = "1.20.5"
+val oldestSuitesVersion = "1.20.3"
+
 val jsoniterVersion = "2.38.17"
 
 ThisBuild / organization := "io.cosmosflink"
@@ -19,17 +24,17 @@ ThisBuild / nativeJar := NativeJar(workspace, streams.value.log)
 val flinkJvm = Seq("java.lang", "java.util", "java.util.concurrent", "java.math", "java.time")
   .map(name => s"--add-opens=java.base/$name=ALL-UNNAMED")
 
-val shared = Seq(
+def shared(flink: String, suites: String) = Seq(
   scalacOptions ++= Seq("-release", "17", "-Werror", "-Wunused:all", "-deprecation", "-feature", "-unchecked"),
   libraryDependencies ++= Seq(
-    "org.apache.flink" % "flink-streaming-java" % flinkVersion % Provided,
-    "org.apache.flink" % "flink-connector-base" % flinkVersion % Provided,
-    "org.apache.flink" % "flink-clients" % flinkVersion % Provided,
+    "org.apache.flink" % "flink-streaming-java" % flink % Provided,
+    "org.apache.flink" % "flink-connector-base" % flink % Provided,
+    "org.apache.flink" % "flink-clients" % flink % Provided,
     "org.scalatest" %% "scalatest" % "3.2.19" % Test,
     "org.scalatestplus" %% "scalacheck-1-18" % "3.2.19.0" % Test,
     "org.scalacheck" %% "scalacheck" % "1.19.0" % Test,
-    "org.apache.flink" % "flink-connector-base" % flinkVersion % Test classifier "tests",
-    "org.apache.flink" % "flink-connector-test-utils" % flinkVersion % Test,
+    "org.apache.flink" % "flink-connector-base" % flink % Test classifier "tests",
+    "org.apache.flink" % "flink-connector-test-utils" % suites % Test,
     // Runs the suites of the line above, which are written for JUnit.
     "org.junit.platform" % "junit-platform-launcher" % "1.11.4" % Test
   ),
@@ -60,7 +65,7 @@ lazy val root = project
 lazy val connector = project
   .disablePlugins(AssemblyPlugin)
   .settings(
-    shared,
+    shared(flinkVersion, flinkVersion),
     name := "flink-connector-cosmosdb-scala",
     libraryDependencies ++= Seq(
       "com.github.plokhotnyuk.jsoniter-scala" %% "jsoniter-scala-core" % jsoniterVersion,
@@ -70,10 +75,29 @@ lazy val connector = project
     Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value))
   )
 
+/** The connector's jar and its tests, as they are, on the oldest Flink. `test` leaves it out. */
+lazy val compatibility = project
+  .disablePlugins(AssemblyPlugin)
+  .settings(
+    shared(oldestFlinkVersion, oldestSuitesVersion),
+    publish / skip := true,
+    libraryDependencies ++= Seq(
+      "com.github.plokhotnyuk.jsoniter-scala" %% "jsoniter-scala-core" % jsoniterVersion,
+      // The suites bring older ones than the launcher above takes.
+      "org.junit.jupiter" % "junit-jupiter" % "5.11.4" % Test,
+      "org.junit.vintage" % "junit-vintage-engine" % "5.11.4" % Test
+    ),
+    Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value)),
+    Test / unmanagedJars += Attributed.blank((connector / Compile / packageBin).value),
+    Test / unmanagedJars ++= (connector / Test / exportedProducts).value,
+    Test / definedTests := (connector / Test / definedTests).value
+      .filter(test => Set("FlinkSuitesITCase", "PipelineITCase", "FlinkTypeSpec").exists(test.name.endsWith))
+  )
+
 lazy val jobs = project
   .dependsOn(connector % "compile->compile;test->test")
   .settings(
-    shared,
+    shared(flinkVersion, flinkVersion),
     name := "cosmosflink-jobs-scala",
     Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value)),
     assembly / test := {},

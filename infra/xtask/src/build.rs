@@ -281,25 +281,60 @@ fn newest(path: &Path) -> Result<SystemTime> {
     Ok(latest)
 }
 
-/// Flink's own jars, fetched once through Maven.
-pub fn flink_lib() -> Result<PathBuf> {
-    let (pom, target) = (root().join("infra/flink/pom.xml"), root().join("target/flink"));
-    let (lib, stamp) = (target.join("lib"), target.join("pom.xml"));
-    if same(&pom, &stamp) && lib.is_dir() {
-        return Ok(lib);
+/// Flink as a run has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Flink {
+    /// The one that the shims are compiled against.
+    #[value(name = "2.3")]
+    Newest,
+    /// The oldest that the same jars run on.
+    #[value(name = "1.20")]
+    Oldest,
+    /// The newest with everything that users find in its folder, a Scala library too.
+    #[value(skip)]
+    Distribution,
+}
+
+impl Flink {
+    pub const fn version(self) -> &'static str {
+        match self {
+            Flink::Newest | Flink::Distribution => "2.3.0",
+            Flink::Oldest => "1.20.5",
+        }
     }
-    println!("fetching Flink's jars");
-    let _ = std::fs::remove_dir_all(&lib);
-    run(Command::new("mvn")
-        .args(["-B", "-q", "-ntp", "-f"])
-        .arg(&pom)
-        .args([
-            "dependency:copy-dependencies",
-            "-DincludeScope=runtime",
-            &format!("-DoutputDirectory={}", lib.display()),
-        ]))?;
-    std::fs::copy(&pom, &stamp).context("cannot remember which jars were fetched")?;
-    Ok(lib)
+
+    /// Its jars, which are fetched once.
+    pub fn lib(self) -> Result<PathBuf> {
+        match self {
+            Flink::Newest => self.jars("target/flink"),
+            Flink::Oldest => self.jars("target/flink-oldest"),
+            Flink::Distribution => distribution(),
+        }
+    }
+
+    /// The jars that a cluster needs, through Maven.
+    fn jars(self, folder: &str) -> Result<PathBuf> {
+        let (pom, target) = (root().join("infra/flink/pom.xml"), root().join(folder));
+        let (lib, stamp) = (target.join("lib"), target.join("pom.xml"));
+        let version = self.version();
+        let kept = lib.join(format!("flink-runtime-{version}.jar"));
+        if same(&pom, &stamp) && kept.is_file() {
+            return Ok(lib);
+        }
+        println!("fetching the jars of Flink {version}");
+        let _ = std::fs::remove_dir_all(&lib);
+        run(Command::new("mvn")
+            .args(["-B", "-q", "-ntp", "-f"])
+            .arg(&pom)
+            .args([
+                "dependency:copy-dependencies",
+                "-DincludeScope=runtime",
+                &format!("-Dflink.version={version}"),
+                &format!("-DoutputDirectory={}", lib.display()),
+            ]))?;
+        std::fs::copy(&pom, &stamp).context("cannot remember which jars were fetched")?;
+        Ok(lib)
+    }
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -307,7 +342,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// Flink's full distribution, its Scala library included: the jars of its `lib` folder.
-pub fn distribution() -> Result<PathBuf> {
+fn distribution() -> Result<PathBuf> {
     let target = root().join("target/flink-distribution");
     let lib = target.join("pyflink/lib");
     if lib.is_dir() {
@@ -358,7 +393,7 @@ fn pip() -> Command {
 }
 
 /// All of it, with the job jars of some variants.
-pub fn artifacts(variants: &[Variant], full_distribution: bool) -> Result<Artifacts> {
+pub fn artifacts(variants: &[Variant], flink: Flink) -> Result<Artifacts> {
     preflight()?;
     // One at a time: Maven's folders do not bear two builds. Released when the file is closed.
     let _lock = lock()?;
@@ -371,11 +406,7 @@ pub fn artifacts(variants: &[Variant], full_distribution: bool) -> Result<Artifa
     Ok(Artifacts {
         bin: root().join("target/release"),
         job_jar: Variant::Java.jar(),
-        flink_lib: if full_distribution {
-            distribution()?
-        } else {
-            flink_lib()?
-        },
+        flink_lib: flink.lib()?,
     })
 }
 
@@ -389,7 +420,7 @@ pub fn lock() -> Result<std::fs::File> {
 
 /// The command `build`.
 pub fn everything() -> Result<()> {
-    let built = artifacts(&Variant::ALL, false)?;
+    let built = artifacts(&Variant::ALL, Flink::Newest)?;
     for variant in Variant::ALL {
         println!("job jar: {}", variant.jar().display());
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{bail, Result};
 
 use crate::build;
-use crate::build::Variant;
+use crate::build::{Flink, Variant};
 use crate::demo::{self, Choice};
 use crate::docker;
 use crate::leaks;
@@ -46,6 +46,7 @@ fn cargo(args: &[&str]) -> Result<()> {
 fn pipeline(change: fn(&mut demo::Options)) -> Result<()> {
     let mut options = demo::Options {
         variant: Choice::Java,
+        flink: Flink::Newest,
         distribution: false,
         record: false,
         events: 3000,
@@ -94,9 +95,10 @@ fn rust_tests() -> Result<()> {
 /// Fetches what the checks on a cluster need, while the compiler has the processors. A failure shows again where the thing is needed.
 fn fetch_ahead() -> std::thread::JoinHandle<()> {
     std::thread::spawn(|| {
-        let _ = build::flink_lib();
+        let _ = Flink::Newest.lib();
+        let _ = Flink::Oldest.lib();
         if build::can_fetch_distribution() {
-            let _ = build::distribution();
+            let _ = Flink::Distribution.lib();
         }
     })
 }
@@ -155,6 +157,19 @@ const CHECKS: &[Step] = &[
         let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "jobs/assembly"];
         run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
     }),
+    ("both jars on other versions of Flink", || {
+        let _lock = build::lock()?;
+        // The job jars hold the connectors, so what they name is looked at too.
+        let built = Variant::ALL
+            .map(Variant::jar)
+            .into_iter()
+            .filter(|jar| jar.is_file());
+        let jars: Vec<_> = built.map(|jar| jar.display().to_string()).collect();
+        let more = format!("-Dcosmosflink.more-jars={}", jars.join(":"));
+        let goals = ["verify", "-Pcompatibility", "-pl", "compatibility", "-am", &more];
+        run_command(&mut build::maven(&goals))?;
+        run_command(&mut build::sbt(&["compatibility/test"])?)
+    }),
 ];
 
 /// Its name, and what it does without and with an engine of our own.
@@ -187,6 +202,9 @@ const ON_A_CLUSTER: &[Step] = &[
     ),
     ("Java and Scala side by side", || {
         pipeline(|o| o.variant = Choice::Both)
+    }),
+    ("Java and Scala side by side on Flink 1.20", || {
+        pipeline(|o| (o.variant, o.flink) = (Choice::Both, Flink::Oldest))
     }),
     ("Scala on the full distribution", || {
         if !build::can_fetch_distribution() {

@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{json, Value};
 
-use crate::build::Variant;
+use crate::build::{Flink, Variant};
 use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, DEAD_LETTERS, OUTPUT, TARGET};
 use crate::process::sleep;
 use crate::report::{self, Outcome};
@@ -57,9 +57,12 @@ pub struct Options {
     /// Use the real account that COSMOS_URI, COSMOS_DB and COSMOS_KEY, COSMOS_KEY_FILE or COSMOS_AUTH name.
     #[arg(long, conflicts_with = "docker")]
     pub account: bool,
+    /// The Flink that the jobs run on; their jars are the same.
+    #[arg(long, value_enum, default_value = "2.3", conflicts_with = "docker")]
+    pub flink: Flink,
     /// Run on Flink's full distribution, with its Scala library in lib, instead of the jars that a cluster needs. It comes through pip
     /// (329 MB, once).
-    #[arg(long, conflicts_with = "docker")]
+    #[arg(long, conflicts_with_all = ["docker", "flink"])]
     pub distribution: bool,
     /// With --variant both: put the comparison into docs/java-vs-scala.md, with this command.
     #[arg(long, conflicts_with = "docker")]
@@ -264,7 +267,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut pipeline = Pipeline::launch(&Setup {
         account: options.account,
         containers: suffixes.iter().map(|s| Containers::ending(s)).collect(),
-        distribution: options.distribution,
+        flink: if options.distribution {
+            Flink::Distribution
+        } else {
+            options.flink
+        },
         taskmanager: &format!("taskmanager{}", suffixes[0]),
         // Both jobs at a time.
         ..Setup::new("demo", options.parallelism * 2, variants)

@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use comfy_table::Table;
 use serde_json::{json, Value};
 
-use crate::build::{self, artifacts, Variant};
+use crate::build::{self, artifacts, Flink, Variant};
 use crate::checks::Skipped;
 use crate::demo::Options;
 use crate::pipeline::get;
@@ -318,7 +318,7 @@ pub fn demo(options: &Options) -> Result<()> {
     })?;
     validate_compose()?;
     // The image of the initializer carries the job jars of both.
-    artifacts(&Variant::ALL, false)?;
+    artifacts(&Variant::ALL, Flink::Newest)?;
     let engine = Engine::find()?;
     let example = std::fs::read_to_string(root().join("infra/.env.example"))?;
     let defaults = assignments(&example);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail, Context, Result};
 use serde_json::Value;
 
-use crate::build::{artifacts, Artifacts, Variant};
+use crate::build::{artifacts, Artifacts, Flink, Variant};
 use crate::cluster::{Cluster, Layout};
 use crate::process::{free_port, get_json, output, ready, Processes};
 use crate::root;
@@ -197,8 +197,8 @@ pub struct Setup<'a> {
     pub variants: &'a [Variant],
     /// Sets of containers that are made.
     pub containers: Vec<Containers>,
-    /// On Flink's full distribution instead of the jars that a cluster needs.
-    pub distribution: bool,
+    /// What it runs on.
+    pub flink: Flink,
     /// What the process of the first TaskManager is called.
     pub taskmanager: &'a str,
     /// With heartbeats that miss a killed TaskManager soon.
@@ -214,7 +214,7 @@ impl<'a> Setup<'a> {
             slots,
             variants,
             containers: vec![Containers::ending("")],
-            distribution: false,
+            flink: Flink::Newest,
             taskmanager: "taskmanager",
             quick_heartbeats: true,
         }
@@ -269,7 +269,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Builds everything and starts account and cluster; creates the containers.
     pub fn launch(setup: &Setup<'_>) -> Result<Pipeline> {
-        let built = artifacts(setup.variants, setup.distribution)?;
+        let built = artifacts(setup.variants, setup.flink)?;
         let home = root().join("target").join(setup.name);
         if home.exists() {
             std::fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
@@ -291,11 +291,11 @@ impl Pipeline {
             environment.extend(first.environment());
         }
         println!(
-            "starting Flink{}: a JobManager and a TaskManager",
-            if setup.distribution {
-                ", the full distribution"
-            } else {
-                ""
+            "starting Flink {}{}: a JobManager and a TaskManager",
+            setup.flink.version(),
+            match setup.flink {
+                Flink::Distribution => ", the full distribution",
+                Flink::Newest | Flink::Oldest => "",
             }
         );
         let layout = Layout {

@@ -1,75 +1,11 @@
 package io.cosmosflink.jobs;
 
-import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
-import java.time.Instant;
-import java.util.concurrent.TimeUnit;
-import org.apache.flink.api.common.functions.OpenContext;
-import org.apache.flink.api.common.functions.RichFlatMapFunction;
-import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.Types;
-import org.apache.flink.metrics.Counter;
-import org.apache.flink.streaming.api.datastream.AsyncDataStream;
-import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
-import org.apache.flink.util.Collector;
-
-/**
- * The secondary job: reads the processed orders of {@code job.target-container}, delivers them to the consumer, and records in
- * {@code job.output-container} what the consumer has acknowledged. At least once: an event is in a checkpoint until it is recorded.
- */
+/** Entry point of the secondary job, {@link OrderDelivery}. The name is the one that clusters and scripts submit. */
 public final class FlinkCosmosSourceJob {
-    static final String NAME = "cosmosflink-source";
-
     private FlinkCosmosSourceJob() {}
 
     /** {@code --name value} pairs over the environment; see {@code docs/configuration.md}. */
     public static void main(String[] arguments) throws Exception {
-        JobSettings settings = JobSettings.of(arguments, System.getenv());
-        StreamExecutionEnvironment env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
-        define(env, settings);
-        env.execute(settings.jobName(NAME));
-    }
-
-    static void define(StreamExecutionEnvironment env, JobSettings settings) {
-        DataStream<byte[]> events = env.fromSource(
-                        settings.source("job.target-container"), Watermarks.ofService(), "processed")
-                .uid("processed-orders")
-                .flatMap(new Enrich())
-                .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
-                .name("enrich")
-                .uid("enrich");
-        Delivery delivery = Delivery.of(settings);
-        // No time limit of the operator's own: the delivery has a deadline, and the job fails when it passes.
-        AsyncDataStream.unorderedWait(events, delivery, 0, TimeUnit.MILLISECONDS, delivery.capacity())
-                .returns(Types.POJO(OutgoingDocument.class))
-                .name("deliver")
-                .uid("deliver")
-                .sinkTo(settings.sink("job.output-container"))
-                .name("delivered")
-                .uid("delivered");
-    }
-
-    /** Adds what the consumer wants to know, and drops what is no processed order. */
-    private static final class Enrich extends RichFlatMapFunction<CosmosDBRecord, byte[]> {
-        private static final long serialVersionUID = 1L;
-
-        private transient Counter filtered;
-
-        @Override
-        public void open(OpenContext context) {
-            filtered = getRuntimeContext().getMetricGroup().counter("filteredRecords");
-        }
-
-        @Override
-        public void flatMap(CosmosDBRecord record, Collector<byte[]> out) {
-            if (record.deleted()) {
-                return;
-            }
-            try {
-                out.collect(Orders.outgoing(record.document, Instant.now()).state());
-            } catch (BadRecordException e) {
-                filtered.inc();
-            }
-        }
+        JobSettings.run(OrderDelivery.NAME, arguments, OrderDelivery::define);
     }
 }

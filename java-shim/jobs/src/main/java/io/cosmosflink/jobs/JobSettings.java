@@ -11,6 +11,7 @@ import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.NativeCore;
 import java.time.Duration;
 import java.util.Map;
+import java.util.function.BiConsumer;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.ExternalizedCheckpointRetention;
@@ -31,6 +32,15 @@ final class JobSettings {
     static JobSettings of(String[] arguments, Map<String, String> environment) {
         CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(Arguments.parse(arguments), environment);
         return new JobSettings(given.validated(NativeCore.get(), Role.JOB));
+    }
+
+    /** Runs a job: reads its options, sets up the environment, has its operators defined and executes them. */
+    static void run(String name, String[] arguments, BiConsumer<StreamExecutionEnvironment, JobSettings> define)
+            throws Exception {
+        JobSettings settings = of(arguments, System.getenv());
+        StreamExecutionEnvironment env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
+        define.accept(env, settings);
+        env.execute(settings.jobName(name));
     }
 
     /** All of them, defaults included. */

@@ -151,11 +151,11 @@ class CasesTest {
             record.change = text(c, "change");
             record.document = document(c);
             var operator =
-                    ProcessFunctionTestHarnesses.forProcessFunction(new FlinkCosmosSinkJob.Process("events-source"));
+                    ProcessFunctionTestHarnesses.forProcessFunction(new OrderProcessing.Process("events-source"));
             operator.processElement(record, 0);
             List<String> became = new ArrayList<>();
             operator.getRecordOutput().forEach(element -> became.add("processed"));
-            var bad = operator.getSideOutput(FlinkCosmosSinkJob.BAD);
+            var bad = operator.getSideOutput(OrderProcessing.BAD);
             if (bad != null) {
                 bad.forEach(element -> became.add("dead-letter"));
             }
@@ -191,8 +191,8 @@ class CasesTest {
         return cases("jobs.json", c -> {
             StreamExecutionEnvironment env = settings.configure(new StreamExecutionEnvironment());
             switch (text(c, "job")) {
-                case FlinkCosmosSinkJob.NAME -> FlinkCosmosSinkJob.define(env, settings);
-                case FlinkCosmosSourceJob.NAME -> FlinkCosmosSourceJob.define(env, settings);
+                case OrderProcessing.NAME -> OrderProcessing.define(env, settings);
+                case OrderDelivery.NAME -> OrderDelivery.define(env, settings);
                 default -> throw new AssertionError("no job has the name " + text(c, "job"));
             }
             Map<String, String> uids = new TreeMap<>();

@@ -32,8 +32,8 @@ class JobSettingsTest {
         JobSettings settings =
                 JobSettings.of(new String[] {"--job.checkpoint-dir", "file:///checkpoints"}, ENVIRONMENT);
         StreamExecutionEnvironment env = settings.configure(new StreamExecutionEnvironment());
-        FlinkCosmosSinkJob.define(env, settings);
-        FlinkCosmosSourceJob.define(env, settings);
+        OrderProcessing.define(env, settings);
+        OrderDelivery.define(env, settings);
         StreamGraph graph = env.getStreamGraph();
         assertThat(graph.getStreamNodes())
                 .filteredOn(node ->

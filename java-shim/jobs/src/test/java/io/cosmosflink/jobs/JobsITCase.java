@@ -204,10 +204,10 @@ class JobsITCase {
         arguments.addAll(List.of(more));
         JobSettings settings = JobSettings.of(arguments.toArray(new String[0]), java.util.Map.of());
         StreamExecutionEnvironment sink = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
-        FlinkCosmosSinkJob.define(sink, settings);
+        OrderProcessing.define(sink, settings);
         jobs.add(sink.executeAsync("sink"));
         StreamExecutionEnvironment source = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment());
-        FlinkCosmosSourceJob.define(source, settings);
+        OrderDelivery.define(source, settings);
         jobs.add(source.executeAsync("source"));
     }
 

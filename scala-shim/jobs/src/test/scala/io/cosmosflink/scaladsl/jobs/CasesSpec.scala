@@ -95,10 +95,10 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
     val kind = ChangeKind.valueOf(c.text("change").toLowerCase.capitalize)
     val record = ChangeRecord(c.document, "i", PartitionKey("k"), 0, None, kind)
     val operator =
-      ProcessFunctionTestHarnesses.forProcessFunction(FlinkCosmosSinkJob.Process("events-source"))
+      ProcessFunctionTestHarnesses.forProcessFunction(OrderProcessing.Process("events-source"))
     operator.processElement(record, 0)
     val processed = operator.getRecordOutput.asScala.map(_ => "processed")
-    val bad = Option(operator.getSideOutput(FlinkCosmosSinkJob.bad)).toList.flatMap(_.asScala).map(_ => "dead-letter")
+    val bad = Option(operator.getSideOutput(OrderProcessing.bad)).toList.flatMap(_.asScala).map(_ => "dead-letter")
     operator.close()
     (processed ++ bad).toList shouldBe c.field("becomes").strings
 
@@ -117,8 +117,8 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
       .value
     val env = settings.configure(StreamExecutionEnvironment())
     c.text("job") match
-      case FlinkCosmosSinkJob.name => FlinkCosmosSinkJob.define(env, settings)
-      case FlinkCosmosSourceJob.name => FlinkCosmosSourceJob.define(env, settings)
+      case OrderProcessing.name => OrderProcessing.define(env, settings)
+      case OrderDelivery.name => OrderDelivery.define(env, settings)
       case other => fail(s"no job has the name $other")
     // The way of the side output is a node without an operator.
     val nodes = env.getStreamGraph.getStreamNodes.asScala.filter(_.getOperatorFactory != null)

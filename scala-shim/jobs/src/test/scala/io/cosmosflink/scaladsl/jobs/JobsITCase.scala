@@ -126,7 +126,7 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         "2"
       )
       val settings = JobSettings.of(arguments ++ more, Map.empty).value
-      for define <- List(FlinkCosmosSinkJob.define, FlinkCosmosSourceJob.define) do
+      for define <- List(OrderProcessing.define, OrderDelivery.define) do
         val env = settings.configure(StreamExecutionEnvironment.getExecutionEnvironment)
         define(env, settings)
         jobs ::= env.executeAsync()

@@ -268,6 +268,33 @@ pub fn sbt(commands: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// The command `mvn`.
+pub fn run_maven(arguments: &[String]) -> Result<()> {
+    let _lock = lock()?;
+    account_and_library()?;
+    // A test that is named is in one module of several.
+    run(maven(&[
+        "-Dsurefire.failIfNoSpecifiedTests=false",
+        "-Dfailsafe.failIfNoSpecifiedTests=false",
+    ])
+    .args(arguments))
+}
+
+/// The command `sbt`.
+pub fn run_sbt(arguments: &[String]) -> Result<()> {
+    let _lock = lock()?;
+    account_and_library()?;
+    run(&mut maven(&[
+        "-q",
+        "-pl",
+        "native",
+        "-am",
+        "package",
+        "-DskipTests",
+    ]))?;
+    run(sbt(&[])?.args(arguments))
+}
+
 /// When a file, or anything in a folder, was last changed.
 fn newest(path: &Path) -> Result<SystemTime> {
     let about = || format!("cannot look at {}", path.display());

@@ -15,6 +15,7 @@ use crate::process::{output, run as run_command};
 use crate::root;
 use crate::savepoints::{self, Handover};
 use crate::sdks;
+use crate::Skipped;
 
 /// What to leave out.
 #[derive(clap::Args, Clone, Debug)]
@@ -29,11 +30,6 @@ pub struct Options {
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 }
-
-/// Why a check cannot be made here. It counts as neither passed nor failed.
-#[derive(Debug, thiserror::Error)]
-#[error("skipped: {0}")]
-pub struct Skipped(pub &'static str);
 
 /// A check: its name and what it does.
 type Step = (&'static str, fn() -> Result<()>);

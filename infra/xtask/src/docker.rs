@@ -12,11 +12,11 @@ use comfy_table::Table;
 use serde_json::{json, Value};
 
 use crate::build::{self, artifacts, Flink, Variant};
-use crate::checks::Skipped;
 use crate::demo::Options;
 use crate::pipeline::get;
 use crate::process::{free_port, interrupted, output, run, sleep};
 use crate::root;
+use crate::Skipped;
 
 /// What a Flink image made here is called.
 const LOCAL_FLINK: &str = "flink:2.3.0-local";

@@ -42,6 +42,17 @@ enum Command {
     Bench(bench::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
     Build,
+    /// Runs Maven in java-shim over a core that is up to date, such as `cargo xtask mvn -pl connector -am test -Dtest=SerializersTest`.
+    Mvn(Passed),
+    /// Runs sbt in scala-shim over a natives jar that is up to date, such as `cargo xtask sbt "connector/testOnly *JsonSpec"`.
+    Sbt(Passed),
+}
+
+/// What another program gets as it stands.
+#[derive(clap::Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    arguments: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +69,8 @@ fn main() -> ExitCode {
         Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Build => build::everything(),
+        Command::Mvn(passed) => build::run_maven(&passed.arguments),
+        Command::Sbt(passed) => build::run_sbt(&passed.arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,6 +80,11 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Why a check cannot be made here. It counts as neither passed nor failed.
+#[derive(Debug, thiserror::Error)]
+#[error("skipped: {0}")]
+pub struct Skipped(pub &'static str);
 
 /// The repository's root.
 pub fn root() -> PathBuf {

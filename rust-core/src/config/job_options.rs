@@ -1,7 +1,7 @@
 //! The options of the demo's jobs. The connector reads none of them.
 
-use super::table::Group::Job as J;
-use super::table::{opt, OptionSpec, Type};
+use super::row::Group::Job as J;
+use super::row::{opt, OptionSpec, Type};
 
 /// What the two jobs take besides the connector's own.
 #[rustfmt::skip]

@@ -2,6 +2,7 @@
 
 mod job_options;
 mod options;
+mod row;
 mod table;
 mod validation;
 
@@ -16,7 +17,8 @@ use url::Url;
 use self::validation::{authority_host, missing, parse_start};
 use crate::error::{CoreError, Result};
 
-pub use self::table::{encode_table, markdown, spec, table, Group, OptionSpec, Type};
+pub use self::row::{Group, OptionSpec, Type};
+pub use self::table::{encode_table, markdown, spec, table};
 pub use self::validation::{resolve, validate};
 
 /// A value that never shows itself.

@@ -1,8 +1,8 @@
 //! The connector's options: a row each. A new option is a row here, a field of [`super::Config`] and the place that uses it; the shims'
 //! builders, the messages about mistakes and `docs/configuration.md` follow from the row.
 
-use super::table::Group::{Connection as C, Sink as K, Source as S};
-use super::table::{opt, required, secret, OptionSpec, Type};
+use super::row::Group::{Connection as C, Sink as K, Source as S};
+use super::row::{opt, required, secret, OptionSpec, Type};
 
 const AUTH_TYPES: &[&str] = &[
     "key",

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::table::{nearest, spec, table, OptionSpec, Type};
+use super::row::{OptionSpec, Type};
+use super::table::{nearest, spec, table};
 use super::{auth, Role, Start};
 use crate::error::{CoreError, Result};
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard, RwLock};
@@ -564,7 +565,7 @@ impl Feeds<'_> {
         if let Some(gone) = gone.filter(|gone| *gone > after) {
             return Err(gone + 1);
         }
-        let mut feeds: Vec<_> = self
+        let feeds: Vec<_> = self
             .held
             .iter()
             .map(|(_, feed)| {
@@ -574,24 +575,10 @@ impl Feeds<'_> {
                     .peekable()
             })
             .collect();
-        let mut bytes = 0;
-        loop {
-            let next = feeds
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
-                .min();
-            let Some((position, n)) = next else { break };
-            let full = page.versions.len() >= limit.max(1) || bytes >= most;
-            if full && page.versions.last().is_some_and(|(lsn, _)| *lsn != position.0) {
-                page.next = page.versions.last().map_or(page.next, |(lsn, _)| *lsn);
-                break;
-            }
-            if let Some((_, version)) = feeds[n].next() {
-                bytes += version.current.len();
-                page.versions.push((position.0, version.clone()));
-            }
-        }
+        let (versions, stopped) = merged(feeds, limit, most, |version| version.current.len());
+        let cloned = versions.into_iter().map(|(lsn, version)| (lsn, version.clone()));
+        page.versions.extend(cloned);
+        page.next = stopped.unwrap_or(last);
         Ok(page)
     }
 
@@ -616,7 +603,7 @@ impl Feeds<'_> {
             Start::Time(seconds) => (0, seconds.saturating_mul(1000)),
             Start::After(position) => (position, 0),
         };
-        let mut feeds: Vec<_> = self
+        let feeds: Vec<_> = self
             .held
             .iter()
             .map(|(_, feed)| {
@@ -626,30 +613,46 @@ impl Feeds<'_> {
                     .peekable()
             })
             .collect();
-        let mut bytes = 0;
-        loop {
-            // Almost always there is one partition only; several are merged by position.
-            let next = feeds
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
-                .min();
-            let Some((position, n)) = next else { break };
-            let full = page.changes.len() >= limit.max(1) || bytes >= most;
-            if full && page.changes.last().is_some_and(|last| last.lsn != position.0) {
-                page.next = page.changes.last().map_or(page.next, |last| last.lsn);
-                break;
-            }
-            if let Some((_, entry)) = feeds[n].next() {
-                bytes += entry.body.len();
-                page.changes.push(Change {
-                    lsn: position.0,
-                    ts: entry.at / 1000,
-                    body: entry.body.clone(),
-                });
-            }
-        }
+        let (entries, stopped) = merged(feeds, limit, most, |entry| entry.body.len());
+        page.changes
+            .extend(entries.into_iter().map(|(lsn, entry)| Change {
+                lsn,
+                ts: entry.at / 1000,
+                body: entry.body.clone(),
+            }));
+        page.next = stopped.unwrap_or(last);
         page
+    }
+}
+
+/// Takes what several feeds hold by position, oldest first, until there are `limit` of them or `most` bytes, or nothing is left. The
+/// operations of one transaction are never parted. Also the number of the last one, when there is more behind it.
+fn merged<'a, T: 'a>(
+    mut feeds: Vec<Peekable<impl Iterator<Item = (&'a Position, &'a T)>>>,
+    limit: usize,
+    most: usize,
+    size: impl Fn(&T) -> usize,
+) -> (Vec<(u64, &'a T)>, Option<u64>) {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    loop {
+        // Almost always there is one feed only.
+        let next = feeds
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(n, feed)| Some((*feed.peek()?.0, n)))
+            .min();
+        let Some((position, n)) = next else {
+            return (taken, None);
+        };
+        let last = taken.last().map(|(lsn, _)| *lsn);
+        let full = taken.len() >= limit.max(1) || bytes >= most;
+        if full && last.is_some_and(|last| last != position.0) {
+            return (taken, last);
+        }
+        if let Some((_, item)) = feeds[n].next() {
+            bytes += size(item);
+            taken.push((position.0, item));
+        }
     }
 }
 

@@ -78,6 +78,16 @@ async fn driver(local: &Local, gateway_v2: bool) -> Result<Arc<CosmosDriver>> {
         .await
 }
 
+/// A driver of its own, and the container of these tests.
+async fn opened(local: &Local, gateway_v2: bool) -> (Arc<CosmosDriver>, ContainerReference) {
+    let driver = driver(local, gateway_v2).await.unwrap();
+    let container = driver
+        .resolve_container("db", "c", options().build())
+        .await
+        .unwrap();
+    (driver, container)
+}
+
 fn options() -> OperationOptionsBuilder {
     OperationOptionsBuilder::new().with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))
 }
@@ -209,11 +219,7 @@ fn the_driver_follows_the_region_that_takes_writes() {
     let (local, _) = two_regions();
     let client = tokio::runtime::Runtime::new().unwrap();
     client.block_on(async {
-        let driver = driver(&local, false).await.unwrap();
-        let container = driver
-            .resolve_container("db", "c", options().build())
-            .await
-            .unwrap();
+        let (driver, container) = opened(&local, false).await;
         assert_eq!(write(&driver, &container, "a").await, 201);
         tokio::task::block_in_place(|| local.admin("POST", "regions", json!({ "write": "East US" })));
         assert_eq!(write(&driver, &container, "b").await, 201);
@@ -264,11 +270,7 @@ fn a_partition_that_failed_over_alone_is_written_elsewhere() {
 
     let client = tokio::runtime::Runtime::new().unwrap();
     client.block_on(async {
-        let driver = driver(&local, false).await.unwrap();
-        let container = driver
-            .resolve_container("db", "c", options().build())
-            .await
-            .unwrap();
+        let (driver, container) = opened(&local, false).await;
         assert!(write(&driver, &container, "c").await < 300);
     });
     let last = local.requests("upsert").pop().unwrap();
@@ -288,11 +290,7 @@ fn the_driver_reads_elsewhere_while_a_region_is_down() {
     let (local, _) = two_regions();
     let client = tokio::runtime::Runtime::new().unwrap();
     client.block_on(async {
-        let driver = driver(&local, false).await.unwrap();
-        let container = driver
-            .resolve_container("db", "c", options().build())
-            .await
-            .unwrap();
+        let (driver, container) = opened(&local, false).await;
         assert_eq!(write(&driver, &container, "a").await, 201);
         let outage = json!({ "offline": "West US", "write": "East US" });
         tokio::task::block_in_place(|| local.admin("POST", "regions", outage));
@@ -328,11 +326,7 @@ fn who_goes_to_gateway_v2_is_found_out_and_loses_headers() {
     let client = tokio::runtime::Runtime::new().unwrap();
     let bulk = |gateway_v2: bool| {
         client.block_on(async {
-            let driver = driver(&local, gateway_v2).await.unwrap();
-            let container = driver
-                .resolve_container("db", "c", options().build())
-                .await
-                .unwrap();
+            let (driver, container) = opened(&local, gateway_v2).await;
             assert!(write(&driver, &container, "a").await < 300);
             let no_key = PartitionKey::try_from(Vec::<PartitionKeyValue>::new()).unwrap();
             let operation =

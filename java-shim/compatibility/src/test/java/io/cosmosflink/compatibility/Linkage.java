@@ -6,10 +6,13 @@ import static org.objectweb.asm.Opcodes.ACC_INTERFACE;
 import static org.objectweb.asm.Opcodes.ACC_PRIVATE;
 import static org.objectweb.asm.Opcodes.ACC_STATIC;
 
-import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.objectweb.asm.Handle;
 import org.objectweb.asm.Type;
@@ -30,17 +33,29 @@ final class Linkage {
     private static final String FLINK = "org/apache/flink/";
 
     private final Classes classes;
-    private final Set<String> problems = new TreeSet<>();
+    /** By class. */
+    private final Map<String, Set<String>> problems = new TreeMap<>();
+    /** Classes that another class names, and so may load. */
+    private final Set<String> named = new HashSet<>();
 
     private Linkage(Classes classes) {
         this.classes = classes;
     }
 
-    /** The problems of some classes, each one line that begins with the class; empty when there are none. */
+    /**
+     * The problems of some classes, each one line that begins with the class; empty when there are none. A class that implements an
+     * interface which is not there has none when no other class names it: it is loaded by its name, where Flink has the interface.
+     */
     static Set<String> problems(Classes classes, List<String> names) {
         Linkage linkage = new Linkage(classes);
         names.forEach(name -> linkage.check(classes.require(name)));
-        return linkage.problems;
+        linkage.problems.keySet().removeIf(name -> !linkage.named.contains(name) && linkage.lacksAnInterface(name));
+        return linkage.problems.values().stream().flatMap(Set::stream).collect(Collectors.toCollection(TreeSet::new));
+    }
+
+    private boolean lacksAnInterface(String name) {
+        return classes.require(name).interfaces.stream()
+                .anyMatch(type -> classes.find(type).isEmpty());
     }
 
     private void check(ClassNode node) {
@@ -94,6 +109,7 @@ final class Linkage {
             }
             case Type.ARRAY -> type(node, type.getElementType());
             case Type.OBJECT -> {
+                names(node, type.getInternalName());
                 if (type.getInternalName().startsWith(FLINK)
                         && classes.find(type.getInternalName()).isEmpty()) {
                     problem(node, type.getInternalName() + " is not there");
@@ -105,6 +121,7 @@ final class Linkage {
 
     private void method(ClassNode node, String owner, String name, String descriptor, boolean ofInterface) {
         String what = owner + "." + name + descriptor;
+        names(node, owner);
         resolve(node, owner, what, () -> {
             type(node, Type.getMethodType(descriptor));
             MethodNode found =
@@ -120,6 +137,7 @@ final class Linkage {
 
     private void field(ClassNode node, String owner, String name, String descriptor) {
         String what = owner + "." + name + " " + descriptor;
+        names(node, owner);
         resolve(node, owner, what, () -> {
             type(node, Type.getType(descriptor));
             if (classes.fields(owner, name, descriptor).findFirst().isEmpty()) {
@@ -182,12 +200,16 @@ final class Linkage {
     }
 
     private boolean isImplemented(ClassNode node, MethodNode method) {
-        List<MethodNode> all = new ArrayList<>(
-                classes.methods(node.name, method.name, method.desc).toList());
-        return all.stream().anyMatch(m -> (m.access & ACC_ABSTRACT) == 0);
+        return classes.methods(node.name, method.name, method.desc).anyMatch(m -> (m.access & ACC_ABSTRACT) == 0);
+    }
+
+    private void names(ClassNode node, String other) {
+        if (!other.equals(node.name)) {
+            named.add(other);
+        }
     }
 
     private void problem(ClassNode node, String what) {
-        problems.add(node.name + ": " + what);
+        problems.computeIfAbsent(node.name, name -> new TreeSet<>()).add(node.name + ": " + what);
     }
 }

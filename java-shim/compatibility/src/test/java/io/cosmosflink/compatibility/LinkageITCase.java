@@ -3,12 +3,14 @@ package io.cosmosflink.compatibility;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.File;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
 /**
@@ -53,5 +55,20 @@ class LinkageITCase {
                                 .isEmpty();
                     }
                 }));
+    }
+
+    /** The reader of Flink 2.3 asks for more than the rate limiter of 1.20 has. */
+    @Test
+    void whatDoesNotFitIsSeen() throws IOException {
+        File flinks = new File(System.getProperty("cosmosflink.flinks"));
+        List<File> jars = new ArrayList<>();
+        jars.add(new File(flinks, "2.3.0/flink-connector-base-2.3.0.jar"));
+        jars.addAll(List.of(new File(flinks, "1.20.5").listFiles()));
+        try (Classes classes = new Classes(jars)) {
+            assertThat(Linkage.problems(classes, Classes.of(jars.get(0))))
+                    .contains("org/apache/flink/connector/base/source/reader/SourceReaderBase: "
+                            + "org/apache/flink/api/connector/source/util/ratelimit/RateLimiter.acquire(I)"
+                            + "Ljava/util/concurrent/CompletionStage; is not there");
+        }
     }
 }

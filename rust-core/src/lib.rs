@@ -28,6 +28,8 @@ pub mod discovery;
 pub mod error;
 pub mod feed;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod handles;
 #[expect(
     unsafe_code,

@@ -21,11 +21,11 @@ const CAPACITY: usize = 4096;
 /// Longest message kept, in bytes.
 const MAX_MESSAGE: usize = 4096;
 
-struct Line {
-    level: u8,
-    epoch_millis: u64,
-    target: &'static str,
-    message: String,
+pub(crate) struct Line {
+    pub level: u8,
+    pub epoch_millis: u64,
+    pub target: &'static str,
+    pub message: String,
 }
 
 #[derive(Default)]
@@ -124,6 +124,11 @@ pub fn drain(max: usize) -> Vec<u8> {
         let n = ring.lines.len().min(max);
         (std::mem::take(&mut ring.dropped), ring.lines.drain(..n).collect())
     };
+    encode(dropped, &lines)
+}
+
+/// A LOG frame.
+pub(crate) fn encode(dropped: u64, lines: &[Line]) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::Log);
     w.u64(dropped);
     w.u32(lines.len() as u32);

@@ -18,6 +18,8 @@ use self::validation::{authority_host, missing, parse_start};
 use crate::error::{CoreError, Result};
 
 pub use self::row::{Group, OptionSpec, Type};
+#[cfg(test)]
+pub(crate) use self::table::encode as encode_options;
 pub use self::table::{encode_table, markdown, spec, table};
 pub use self::validation::{resolve, validate};
 

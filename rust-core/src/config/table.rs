@@ -34,9 +34,14 @@ pub(super) fn nearest(name: &str) -> &'static str {
 
 /// The table as an OPTIONS frame.
 pub fn encode_table() -> Vec<u8> {
+    encode(&table().collect::<Vec<_>>())
+}
+
+/// Rows as an OPTIONS frame.
+pub(crate) fn encode(rows: &[&OptionSpec]) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::Options);
-    w.u32(table().count() as u32);
-    for o in table() {
+    w.u32(rows.len() as u32);
+    for o in rows {
         w.str(o.name);
         w.str(o.variable);
         w.str(&o.kind.to_string());

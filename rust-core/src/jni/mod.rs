@@ -27,8 +27,11 @@ use crate::split;
 mod sink;
 mod source;
 
-/// What the library speaks; the jar refuses another number.
-const ABI_VERSION: jint = 4;
+/// What the library speaks: the number in the file from which the jar's is copied as well. The jar refuses another one.
+const ABI_VERSION: jint = match jint::from_str_radix(include_str!("../../ABI_VERSION").trim_ascii(), 10) {
+    Ok(number) => number,
+    Err(_) => panic!("rust-core/ABI_VERSION is no number"),
+};
 
 /// Longest time that one call may wait, so that a thread never hangs in native code for longer than Flink's own time-outs.
 const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -120,11 +120,22 @@ final class CoreLoader {
             Files.deleteIfExists(link);
         }
         int abi = Natives.abiVersion();
-        if (abi != Natives.ABI_VERSION) {
-            throw error("the native library speaks version " + abi + " of the boundary, the jar version "
-                    + Natives.ABI_VERSION + "; use jar and library of one build");
+        if (abi != abiVersion()) {
+            throw error("the native library speaks version " + abi + " of the boundary, the jar version " + abiVersion()
+                    + "; use jar and library of one build");
         }
         LOG.info("loaded the core ({}, sha256 {})", platform, sha256);
+    }
+
+    /** The boundary that this jar speaks: the number is the core's own, copied when the jar was built. */
+    static int abiVersion() throws IOException {
+        try (InputStream in = CoreLoader.class.getClassLoader().getResourceAsStream(RESOURCES + "abi-version")) {
+            String text = in == null ? "" : new String(in.readAllBytes(), StandardCharsets.US_ASCII).trim();
+            if (!text.matches("\\d{1,9}")) {
+                throw error(RESOURCES + "abi-version in the jar is missing or damaged; build the jar again");
+            }
+            return Integer.parseInt(text);
+        }
     }
 
     /** A private link to, or copy of, the one extracted file of this process. */

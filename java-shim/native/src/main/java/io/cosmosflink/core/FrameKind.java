@@ -12,6 +12,9 @@ enum FrameKind {
     METRICS(8),
     LOG(9),
     OPERATION_STATE(10),
+    EVENT(11),
+    ACTIONS(12),
+    DISCOVERY(13),
     METRIC_TABLE(14);
 
     final int number;

@@ -8,9 +8,6 @@ package io.cosmosflink.core;
  * a pointer, so a closed or made-up handle is a {@link CosmosException} and not a crash.
  */
 final class Natives {
-    /** The contract that this jar speaks. The loader refuses a library that speaks another. */
-    static final int ABI_VERSION = 4;
-
     private Natives() {}
 
     static native int abiVersion();

@@ -1,0 +1,290 @@
+package io.cosmosflink.core;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.ToIntFunction;
+
+/** The frames of {@code tests/cases/frames}, read by this jar into the values that {@code frames.json} is written in. For both shims' tests. */
+public final class GoldenFrames {
+    /** Seen from a module of {@code java-shim} or {@code scala-shim}. */
+    public static final Path FOLDER = Path.of("../../tests/cases/frames");
+
+    private GoldenFrames() {}
+
+    /** A frame as the core writes it. */
+    public static byte[] bytes(String name) {
+        try {
+            return HexFormat.of()
+                    .parseHex(Files.readString(FOLDER.resolve(name + ".hex")).replaceAll("\\s", ""));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** What the frame holds: maps, lists, texts, numbers and booleans. */
+    public static Object read(String name) {
+        byte[] frame = bytes(name);
+        return switch (name) {
+            case "options" ->
+                Frames.options(frame).stream().map(GoldenFrames::option).toList();
+            case "map" -> {
+                List<List<String>> entries = new ArrayList<>();
+                Frames.map(frame).forEach((key, value) -> entries.add(List.of(key, value)));
+                yield entries;
+            }
+            case "strings" -> strings(frame);
+            case "split-list" ->
+                Frames.splits(frame).stream().map(GoldenFrames::split).toList();
+            case "page" -> page(new Page(frame, frame.length));
+            case "operations" ->
+                SubmittedOperations.operations(frame).stream()
+                        .map(GoldenFrames::operation)
+                        .toList();
+            case "completions" ->
+                Frames.completions(frame).stream().map(GoldenFrames::completion).toList();
+            case "event" -> event(FrameReader.open(frame, FrameKind.EVENT));
+            case "actions" -> actions(FrameReader.open(frame, FrameKind.ACTIONS));
+            case "discovery" -> discovery(FrameReader.open(frame, FrameKind.DISCOVERY));
+            case "metrics" -> {
+                CoreMetrics metrics = CoreMetrics.decode(frame);
+                yield Frames.metricTable(bytes("metric-table")).stream()
+                        .map(metrics::get)
+                        .toList();
+            }
+            case "metric-table" ->
+                Frames.metricTable(frame).stream()
+                        .map(m -> object(
+                                "name", m.name(),
+                                "unit", m.unit(),
+                                "roles", m.roles(),
+                                "decimal", m.decimal(),
+                                "meaning", m.meaning()))
+                        .toList();
+            case "log" -> log(FrameReader.open(frame, FrameKind.LOG));
+            case "operation-state" -> operation(Operation.decode(Operation.bodyOf(frame)));
+            default -> throw new IllegalArgumentException("frame " + name + " is not known to this test");
+        };
+    }
+
+    /** The numbers that enums have on the wire. */
+    public static Map<String, Map<String, Integer>> numbers() {
+        Map<String, Map<String, Integer>> all = new LinkedHashMap<>();
+        all.put("frame", numbers(FrameKind.class, FrameKind.values(), kind -> kind.number));
+        all.put("role", numbers(Core.Role.class, Core.Role.values(), role -> role.number));
+        all.put("operation", numbers(OperationKind.class, OperationKind.values(), kind -> kind.number));
+        all.put("change", numbers(RecordView.Change.class, RecordView.Change.values(), change -> change.number));
+        all.put("result", numbers(WriteFailure.Result.class, WriteFailure.Result.values(), result -> result.number));
+        Map<String, Integer> kinds =
+                numbers(CosmosException.Kind.class, CosmosException.Kind.values(), kind -> kind.number);
+        // That of a newer library.
+        kinds.remove(CosmosException.Kind.UNKNOWN.name());
+        all.put("kind", kinds);
+        return all;
+    }
+
+    private static <E extends Enum<E>> Map<String, Integer> numbers(
+            Class<E> type, E[] constants, ToIntFunction<E> number) {
+        Map<E, Integer> byConstant = new EnumMap<>(type);
+        for (E constant : constants) {
+            byConstant.put(constant, number.applyAsInt(constant));
+        }
+        Map<String, Integer> out = new LinkedHashMap<>();
+        byConstant.forEach((constant, n) -> out.put(constant.name(), n));
+        return out;
+    }
+
+    private static Map<String, Object> object(Object... namesAndValues) {
+        Map<String, Object> out = new LinkedHashMap<>();
+        for (int i = 0; i < namesAndValues.length; i += 2) {
+            out.put((String) namesAndValues[i], namesAndValues[i + 1]);
+        }
+        return out;
+    }
+
+    private static Map<String, Object> option(CoreOption o) {
+        return object(
+                "name", o.name(),
+                "variable", o.variable(),
+                "type", o.type(),
+                "default", o.defaultValue(),
+                "group", o.group(),
+                "meaning", o.meaning(),
+                "secret", o.secret(),
+                "required", o.required());
+    }
+
+    private static List<String> strings(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.STRINGS);
+        String[] out = new String[in.count(4)];
+        Arrays.setAll(out, i -> in.str());
+        return List.of(out);
+    }
+
+    static Map<String, Object> split(SplitEntry s) {
+        return object(
+                "id", s.id(),
+                "ordinal", s.ordinal(),
+                "assigned", s.assigned(),
+                "description", s.description(),
+                "split", HexFormat.of().formatHex(s.split()));
+    }
+
+    private static Map<String, Object> page(Page page) {
+        List<Map<String, Object>> records = new ArrayList<>();
+        RecordView record = page.records();
+        for (int i = 0; i < page.count(); i++) {
+            record.at(i);
+            records.add(object(
+                    "document", record.text(),
+                    "id", record.id(),
+                    "partitionKey", record.partitionKey(),
+                    "timestampSeconds", record.timestampSeconds(),
+                    "lsn", record.lsn(),
+                    "changedSeconds", record.changedSeconds(),
+                    "change", record.change().name(),
+                    "undecodable", record.undecodable()));
+        }
+        return object(
+                "splitId", page.splitId(),
+                "split", HexFormat.of().formatHex(page.split()),
+                "arrivedMillis", page.arrivedMillis(),
+                "newestSeconds", page.newestSeconds(),
+                "caughtUp", page.caughtUp(),
+                "records", records);
+    }
+
+    private static Map<String, Object> operation(Operation o) {
+        return object(
+                "operation", o.type().name(),
+                "id", o.id(),
+                "partitionKey", o.partitionKey(),
+                "ifMatch", o.ifMatch(),
+                "document", new String(o.document(), java.nio.charset.StandardCharsets.UTF_8));
+    }
+
+    private static Map<String, Object> completion(Completion c) {
+        return object(
+                "submission", c.submission(),
+                "requestCharge", c.requestCharge(),
+                "failures",
+                        c.failures().stream()
+                                .map(f -> object(
+                                        "index", f.index(),
+                                        "result", f.result().name(),
+                                        "kind", f.kind().name(),
+                                        "outlivesRestart", f.outlivesRestart(),
+                                        "status", f.status(),
+                                        "subStatus", f.subStatus(),
+                                        "attempts", f.attempts(),
+                                        "activityId", f.activityId(),
+                                        "message", f.message()))
+                                .toList());
+    }
+
+    /** Java writes events alone. */
+    private static Map<String, Object> event(FrameReader in) {
+        int parallelism = in.u32();
+        List<Integer> registered = new ArrayList<>();
+        for (int left = in.count(4); left > 0; left--) {
+            registered.add(in.u32());
+        }
+        int event = in.u8();
+        if (event != 3) {
+            throw new IllegalArgumentException("event " + event + " is not known to this test");
+        }
+        return object(
+                "parallelism",
+                parallelism,
+                "registered",
+                registered,
+                "event",
+                "READER_REGISTERED",
+                "subtask",
+                in.u32(),
+                "splits",
+                blobs(in));
+    }
+
+    private static Map<String, Object> actions(FrameReader in) {
+        int unassigned = in.u32();
+        List<Map<String, Object>> actions = new ArrayList<>();
+        for (int left = in.u32(); left > 0; left--) {
+            actions.add(action(in));
+        }
+        return object("unassigned", unassigned, "actions", actions);
+    }
+
+    private static Map<String, Object> action(FrameReader in) {
+        int action = in.u8();
+        return switch (action) {
+            case 1 -> object("action", "DISCOVER", "periodMillis", in.u64());
+            case 2 -> {
+                List<Map<String, Object>> assignment = new ArrayList<>();
+                for (int left = in.u32(); left > 0; left--) {
+                    int subtask = in.u32();
+                    List<Map<String, Object>> splits = new ArrayList<>();
+                    for (int more = in.u32(); more > 0; more--) {
+                        String id = in.str();
+                        int ordinal = in.u32();
+                        boolean assigned = in.u8() != 0;
+                        splits.add(split(new SplitEntry(id, ordinal, assigned, in.str(), in.blob())));
+                    }
+                    assignment.add(object("subtask", subtask, "splits", splits));
+                }
+                yield object("action", "ASSIGN", "assignment", assignment);
+            }
+            case 3 ->
+                object(
+                        "action",
+                        "FAIL",
+                        "kind",
+                        CosmosException.Kind.of(in.u8()).name(),
+                        "ends",
+                        in.u8() != 0,
+                        "status",
+                        in.u16(),
+                        "subStatus",
+                        in.u32(),
+                        "activityId",
+                        in.str(),
+                        "message",
+                        in.str());
+            case 4 -> object("action", "STATE", "state", HexFormat.of().formatHex(in.blob()));
+            default -> throw new IllegalArgumentException("action " + action + " is not known to this test");
+        };
+    }
+
+    /** Java hands it on without looking into it. */
+    private static Map<String, Object> discovery(FrameReader in) {
+        if (in.u8() != 0) {
+            throw new IllegalArgumentException("this test knows of no failure of a discovery");
+        }
+        return object("splits", blobs(in));
+    }
+
+    private static List<String> blobs(FrameReader in) {
+        List<String> out = new ArrayList<>();
+        for (int left = in.count(4); left > 0; left--) {
+            out.add(HexFormat.of().formatHex(in.blob()));
+        }
+        return out;
+    }
+
+    private static Map<String, Object> log(FrameReader in) {
+        long dropped = in.u64();
+        List<Map<String, Object>> events = new ArrayList<>();
+        for (int left = in.count(17); left > 0; left--) {
+            events.add(object("level", in.u8(), "epochMillis", in.u64(), "target", in.str(), "message", in.str()));
+        }
+        return object("dropped", dropped, "events", events);
+    }
+}

@@ -1,0 +1,168 @@
+package io.cosmosflink.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.cosmosflink.core.TestPages.Item;
+import java.util.Collection;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+class LiveMetricsTest {
+    private static final Core CORE = NativeCore.get();
+
+    /** Its metrics are all of one number. */
+    private static final class Source implements Core.SourceHandle {
+        long count;
+        int asked;
+        boolean closed;
+
+        @Override
+        public CoreMetrics metrics() {
+            if (closed) {
+                throw new CosmosException("the handle is closed", CosmosException.Kind.CLOSED);
+            }
+            asked++;
+            List<CoreMetric> table = CORE.metricTable();
+            FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(table.size());
+            table.forEach(row -> frame.u64(row.decimal() ? Double.doubleToLongBits(count) : count));
+            return CoreMetrics.decode(frame.toBytes());
+        }
+
+        @Override
+        public void addSplits(Collection<SplitEntry> splits) {}
+
+        @Override
+        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
+
+        @Override
+        public int nextPage(byte[] into, long timeoutMillis) {
+            return 0;
+        }
+
+        @Override
+        public boolean awaitOpen(long timeoutMillis) {
+            return true;
+        }
+
+        @Override
+        public void wakeUp() {}
+
+        @Override
+        public void close() {
+            closed = true;
+        }
+    }
+
+    private final Source source = new Source();
+
+    private static Number value(LiveMetrics metrics, String name) {
+        return metrics.value(CoreMetric.named(metrics.gauges(), name));
+    }
+
+    /** What dashboards are built on. */
+    @Test
+    void theGaugesOfBothRolesAreKnownByName() {
+        assertThat(new LiveMetrics(CORE, Core.Role.SOURCE).gauges())
+                .extracting(CoreMetric::name)
+                .containsExactlyInAnyOrder(
+                        "requests",
+                        "requestUnits",
+                        "throttled",
+                        "retries",
+                        "bytesReceived",
+                        "bytesSent",
+                        "bufferedBytes",
+                        "requestsInFlight",
+                        "heldMillis",
+                        "requestLatencyP50Ms",
+                        "requestLatencyP99Ms",
+                        "lagSeconds",
+                        "splits",
+                        "splitsPaused",
+                        "undecodable");
+        assertThat(new LiveMetrics(CORE, Core.Role.SINK).gauges())
+                .extracting(CoreMetric::name)
+                .containsExactlyInAnyOrder(
+                        "requests",
+                        "requestUnits",
+                        "throttled",
+                        "retries",
+                        "bytesReceived",
+                        "bytesSent",
+                        "bufferedBytes",
+                        "requestsInFlight",
+                        "heldMillis",
+                        "requestLatencyP50Ms",
+                        "requestLatencyP99Ms",
+                        "operationsWaiting",
+                        "failed",
+                        "skipped",
+                        "deadLettered",
+                        "bulkRequests",
+                        "pointRequests",
+                        "bulkRefused",
+                        "bulkOff");
+    }
+
+    @Test
+    void onlyTheseGaugesAreDoubles() {
+        assertThat(CORE.metricTable().stream().filter(CoreMetric::decimal))
+                .extracting(CoreMetric::name)
+                .containsExactlyInAnyOrder("requestUnits", "lagSeconds", "requestLatencyP50Ms", "requestLatencyP99Ms");
+    }
+
+    @Test
+    void allGaugesOfOneLookShareASnapshotAndAClosedHandleLeavesItsLastValues() {
+        LiveMetrics metrics = new LiveMetrics(CORE, Core.Role.SOURCE);
+        assertThat(value(metrics, "requests")).isEqualTo(0L);
+        assertThat(value(metrics, "requestUnits")).isEqualTo(0.0);
+        metrics.follow(source);
+        source.count = 7;
+        assertThat(metrics.gauges()).extracting(metrics::value).allSatisfy(v -> assertThat(v.intValue())
+                .isEqualTo(7));
+        assertThat(source.asked).isOne();
+        metrics.forget(source);
+        source.close();
+        assertThat(value(metrics, "lagSeconds")).isEqualTo(7.0);
+    }
+
+    @Test
+    void aHandleThatWasClosedByOthersIsNotAskedAgain() {
+        LiveMetrics metrics = new LiveMetrics(CORE, Core.Role.SINK);
+        source.close();
+        metrics.follow(source);
+        assertThat(value(metrics, "failed")).isEqualTo(0L);
+        source.closed = false;
+        assertThat(value(metrics, "failed")).isEqualTo(0L);
+        assertThat(source.asked).isZero();
+    }
+
+    @Test
+    void documentsThatTheJobCouldNotUseAreUndecodableToo() {
+        ReaderMetrics metrics = new ReaderMetrics(CORE);
+        metrics.follow(source);
+        source.count = 2;
+        metrics.undecodable(true);
+        metrics.undecodable(false);
+        assertThat(value(metrics, "undecodable")).isEqualTo(3L);
+        assertThat(value(metrics, "splits")).isEqualTo(2L);
+    }
+
+    @Test
+    void whatTheCoreLeavesOutIsCountedOnceAndASecondHandleBeginsAtZero() {
+        ReaderMetrics metrics = new ReaderMetrics(CORE);
+        byte[] frame = TestPages.page("s", new byte[] {1}, 0, 5_000_000, List.of(Item.of("a", 4_000)));
+        Page page = new Page(frame, frame.length);
+        source.count = 3;
+        metrics.fetched(page, source, true);
+        assertThat(metrics.fetchLagMillis()).isEqualTo(1_000_000);
+        assertThat(metrics.newlyLeftOut()).isEqualTo(3);
+        assertThat(metrics.newlyLeftOut()).isZero();
+        source.count = 1;
+        metrics.fetched(page, source, true);
+        assertThat(metrics.newlyLeftOut()).isEqualTo(1);
+        source.count = 9;
+        metrics.fetched(page, source, false);
+        assertThat(metrics.newlyLeftOut()).isZero();
+    }
+}

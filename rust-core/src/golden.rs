@@ -1,0 +1,461 @@
+//! Golden frames: `tests/cases/frames` has one of each kind, and what they hold as JSON. This test makes the frames from the JSON; both
+//! shims read them, and write those that Java writes. `BLESS=1 cargo test --release -p cosmosflink-core --lib golden` writes them anew.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::config::OnDecodeError;
+use crate::config::{encode_options, Group, OptionSpec, Role, Type};
+use crate::coordinator::{
+    self, decode_discovery, decode_event, encode_actions, encode_discovery, encode_event, Action, Event,
+    Readers,
+};
+use crate::error::{CoreError, Kind};
+use crate::frame::{decode_map, decode_strings, encode_map, FrameKind, FrameWriter};
+use crate::log_ring;
+use crate::metrics::{self, Metric};
+use crate::page::{self, Items, KeyPaths, PageHead};
+use crate::sink::{self, Completion, Failure, NewOperation, OperationKind, OutcomeResult};
+use crate::split::{decode_list, encode_list, Split, SplitEntry};
+use crate::status::Blame;
+
+/// Every constant of an enum, with its name in Java. An enum that gets a constant more does not compile here.
+macro_rules! constants {
+    ($kind:ident : $($constant:ident),* $(,)?) => {{
+        let name = |constant: &$kind| match constant {
+            $($kind::$constant => java_name(stringify!($constant)),)*
+        };
+        [$($kind::$constant),*].map(|constant| (name(&constant), constant))
+    }};
+}
+
+/// `NotFound` is `NOT_FOUND`.
+fn java_name(rust: &str) -> String {
+    let mut out = String::new();
+    for c in rust.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_uppercase());
+    }
+    out
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/frames")
+}
+
+fn expected() -> Value {
+    let text = std::fs::read_to_string(folder().join("frames.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A member that must be there.
+fn get<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value
+        .get(name)
+        .unwrap_or_else(|| panic!("no '{name}' in {value}"))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    get(value, name).as_str().unwrap()
+}
+
+fn number(value: &Value, name: &str) -> i64 {
+    get(value, name).as_i64().unwrap()
+}
+
+fn flag(value: &Value, name: &str) -> bool {
+    get(value, name).as_bool().unwrap()
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap()
+}
+
+/// Tables have texts that live as long as the process.
+fn fixed(value: &Value, name: &str) -> &'static str {
+    text(value, name).to_owned().leak()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// Lines of 32 bytes, so that a difference shows where it is.
+fn hex(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for line in bytes.chunks(32) {
+        line.iter().for_each(|b| write!(out, "{b:02x}").unwrap());
+        out.push('\n');
+    }
+    out
+}
+
+fn options(rows: &Value) -> Vec<u8> {
+    let row = |row: &Value| OptionSpec {
+        name: fixed(row, "name"),
+        variable: fixed(row, "variable"),
+        kind: match text(row, "type") {
+            "text" => Type::Text,
+            other => panic!("type {other}"),
+        },
+        default: fixed(row, "default"),
+        group: match text(row, "group") {
+            "connection" => Group::Connection,
+            other => panic!("group {other}"),
+        },
+        secret: flag(row, "secret"),
+        required: flag(row, "required"),
+        meaning: fixed(row, "meaning"),
+    };
+    let rows: Vec<_> = list(rows).iter().map(row).collect();
+    encode_options(&rows.iter().collect::<Vec<_>>())
+}
+
+fn map(entries: &Value) -> Vec<u8> {
+    let entries: Vec<_> = list(entries)
+        .iter()
+        .map(|e| (e[0].as_str().unwrap(), e[1].as_str().unwrap()))
+        .collect();
+    let frame = encode_map(entries.iter().copied());
+    let back = decode_map(&frame).unwrap();
+    assert!(back.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(entries));
+    frame
+}
+
+fn strings(values: &Value) -> Vec<u8> {
+    let values: Vec<_> = list(values).iter().map(|v| v.as_str().unwrap()).collect();
+    // The core only reads these.
+    let mut w = FrameWriter::new(FrameKind::Strings);
+    w.u32(values.len() as u32);
+    values.iter().for_each(|v| w.str(v));
+    assert_eq!(decode_strings(&w.0).unwrap(), values);
+    w.0
+}
+
+fn split_list(entries: &Value) -> Vec<u8> {
+    let mut splits = Vec::new();
+    for entry in list(entries) {
+        let split = Split::decode(&unhex(text(entry, "split"))).unwrap();
+        assert_eq!(split.id(), text(entry, "id"));
+        assert_eq!(split.describe(), text(entry, "description"));
+        assert_eq!(i64::from(split.ordinal), number(entry, "ordinal"));
+        splits.push(SplitEntry {
+            split,
+            assigned: flag(entry, "assigned"),
+        });
+    }
+    let frame = encode_list(&splits);
+    assert_eq!(decode_list(&frame).unwrap(), splits);
+    frame
+}
+
+fn page(page: &Value) -> Vec<u8> {
+    let paths: Vec<_> = list(get(page, "keyPaths"))
+        .iter()
+        .map(|p| p.as_str().unwrap())
+        .collect();
+    let head = PageHead {
+        split_id: text(page, "splitId"),
+        split: &unhex(text(page, "split")),
+        arrived_epoch_millis: number(page, "arrivedMillis"),
+    };
+    let envelope = Items::Envelope(text(page, "envelope").to_owned().into());
+    let mut built = page::build(&head, &envelope, &KeyPaths::new(&paths), OnDecodeError::Raw).unwrap();
+    if flag(page, "caughtUp") {
+        built.caught_up();
+    }
+    built.frame
+}
+
+fn operation(operation: &Value) -> NewOperation<'_> {
+    let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete);
+    NewOperation {
+        kind: named(kinds.into(), text(operation, "operation")),
+        id: text(operation, "id"),
+        partition_key: text(operation, "partitionKey"),
+        if_match: text(operation, "ifMatch"),
+        document: text(operation, "document").as_bytes(),
+    }
+}
+
+fn operations(all: &Value) -> Vec<u8> {
+    let all: Vec<_> = list(all).iter().map(operation).collect();
+    let frame = sink::encode_operations(&all);
+    let back = sink::decode_operations(frame.clone()).unwrap();
+    let parts = back
+        .iter()
+        .map(|o| (o.kind, o.id(), o.partition_key(), o.if_match(), o.body()));
+    let same = |o: &NewOperation<'_>| {
+        let [id, key, etag] = [o.id, o.partition_key, o.if_match].map(str::as_bytes);
+        (
+            o.kind,
+            id.to_vec(),
+            key.to_vec(),
+            etag.to_vec(),
+            o.document.to_vec(),
+        )
+    };
+    let parts = parts
+        .map(|(kind, id, key, etag, body)| (kind, id.to_vec(), key.to_vec(), etag.to_vec(), body.to_vec()));
+    assert!(parts.eq(all.iter().map(same)));
+    frame
+}
+
+/// A head of its own before the body that an OPERATIONS frame has behind its count.
+fn operation_state(one: &Value) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::OperationState);
+    w.0.extend_from_slice(&sink::encode_operations(&[operation(one)])[8..]);
+    w.0
+}
+
+fn kinds() -> Vec<(String, Kind)> {
+    constants!(
+        Kind: Config, Auth, NotFound, Throttled, Transient, BadRequest, Conflict, Precondition, TooLarge, Closed, State, Internal
+    )
+    .into()
+}
+
+fn results() -> Vec<(String, OutcomeResult)> {
+    constants!(OutcomeResult: Ok, Skipped, DeadLettered, Failed).into()
+}
+
+/// A member of `constants!` by its name.
+fn named<T>(all: Vec<(String, T)>, name: &str) -> T {
+    let found = all.into_iter().find(|(n, _)| n == name);
+    found.unwrap_or_else(|| panic!("no constant {name}")).1
+}
+
+fn core_error(failure: &Value) -> CoreError {
+    CoreError {
+        status: number(failure, "status") as u16,
+        sub_status: number(failure, "subStatus") as u32,
+        activity_id: text(failure, "activityId").into(),
+        message: text(failure, "message").into(),
+        ..CoreError::new(named(kinds(), text(failure, "kind")), "")
+    }
+}
+
+fn failure(failure: &Value) -> Failure {
+    let blame = if flag(failure, "outlivesRestart") {
+        Blame::Everybody
+    } else {
+        Blame::Record
+    };
+    Failure {
+        index: number(failure, "index") as u32,
+        result: named(results(), text(failure, "result")),
+        error: CoreError {
+            blame,
+            ..core_error(failure)
+        },
+        attempts: number(failure, "attempts") as u32,
+    }
+}
+
+fn completions(all: &Value) -> Vec<u8> {
+    let completion = |c: &Value| Completion {
+        submission: number(c, "submission") as u64,
+        request_charge: get(c, "requestCharge").as_f64().unwrap(),
+        failures: list(get(c, "failures")).iter().map(failure).collect(),
+    };
+    sink::encode_completions(&list(all).iter().map(completion).collect::<Vec<_>>())
+}
+
+fn metrics(values: &Value) -> Vec<u8> {
+    let value = |v: &Value| match v.as_u64() {
+        Some(whole) => metrics::Value::Whole(whole),
+        None => metrics::Value::Decimal(v.as_f64().unwrap()),
+    };
+    metrics::encode_values(&list(values).iter().map(value).collect::<Vec<_>>())
+}
+
+/// The rows are the core's own.
+fn metric_table(rows: &Value) -> Vec<u8> {
+    let mut found: Vec<Metric> = Vec::new();
+    for row in list(rows) {
+        let real = metrics::METRICS
+            .iter()
+            .find(|m| m.name == text(row, "name"))
+            .unwrap();
+        assert_eq!(real.unit, text(row, "unit"));
+        assert_eq!(i64::from(real.roles.bits()), number(row, "roles"));
+        assert_eq!(real.is_decimal(), flag(row, "decimal"));
+        assert_eq!(real.meaning, text(row, "meaning"));
+        found.push(*real);
+    }
+    metrics::encode_table(&found)
+}
+
+fn log(log: &Value) -> Vec<u8> {
+    let line = |event: &Value| log_ring::Line {
+        level: number(event, "level") as u8,
+        epoch_millis: number(event, "epochMillis") as u64,
+        target: fixed(event, "target"),
+        message: text(event, "message").into(),
+    };
+    let lines: Vec<_> = list(get(log, "events")).iter().map(line).collect();
+    log_ring::encode(number(log, "dropped") as u64, &lines)
+}
+
+fn splits(all: &Value) -> Vec<Split> {
+    let split = |s: &Value| Split::decode(&unhex(s.as_str().unwrap())).unwrap();
+    list(all).iter().map(split).collect()
+}
+
+fn subtask(value: &Value) -> u32 {
+    number(value, "subtask") as u32
+}
+
+/// The core only reads these; both shims write them.
+fn event(event: &Value) -> Vec<u8> {
+    let registered = list(get(event, "registered"))
+        .iter()
+        .map(|r| r.as_u64().unwrap() as u32);
+    let readers = Readers {
+        parallelism: number(event, "parallelism") as u32,
+        registered: registered.collect(),
+    };
+    let happened = match text(event, "event") {
+        "READER_REGISTERED" => Event::ReaderRegistered {
+            subtask: subtask(event),
+            reported: splits(get(event, "splits")),
+        },
+        other => panic!("event {other}"),
+    };
+    let frame = encode_event(&readers, &happened);
+    assert_eq!(decode_event(&frame).unwrap(), (readers, happened));
+    frame
+}
+
+fn actions(actions: &Value) -> Vec<u8> {
+    let entries = |assigned: &Value| {
+        let split = |entry: &Value| {
+            let split = Split::decode(&unhex(text(entry, "split"))).unwrap();
+            assert_eq!(split.id(), text(entry, "id"));
+            split
+        };
+        list(get(assigned, "splits"))
+            .iter()
+            .map(split)
+            .collect::<Vec<_>>()
+    };
+    let action = |action: &Value| match text(action, "action") {
+        "DISCOVER" => Action::Discover {
+            period_ms: number(action, "periodMillis") as u64,
+        },
+        "ASSIGN" => {
+            let assignment = list(get(action, "assignment")).iter();
+            Action::Assign(assignment.map(|a| (subtask(a), entries(a))).collect())
+        }
+        "FAIL" => Action::Fail {
+            failure: coordinator::Failure::from(&core_error(action)),
+            ends: flag(action, "ends"),
+        },
+        "STATE" => Action::State(unhex(text(action, "state"))),
+        other => panic!("action {other}"),
+    };
+    let all: Vec<_> = list(get(actions, "actions")).iter().map(action).collect();
+    encode_actions(number(actions, "unassigned") as usize, &all)
+}
+
+fn discovery(found: &Value) -> Vec<u8> {
+    let found = Ok(splits(get(found, "splits")));
+    let frame = encode_discovery(&found);
+    assert_eq!(decode_discovery(&frame).unwrap(), found);
+    frame
+}
+
+#[test]
+fn golden_frames_are_what_the_core_writes() {
+    let expected = expected();
+    let bless = std::env::var_os("BLESS").is_some();
+    let frames = get(&expected, "frames").as_object().unwrap();
+    assert_eq!(
+        frames.len(),
+        get(get(&expected, "numbers"), "frame").as_object().unwrap().len()
+    );
+    for (name, content) in frames {
+        let frame = match name.as_str() {
+            "options" => options(content),
+            "map" => map(content),
+            "strings" => strings(content),
+            "split-list" => split_list(content),
+            "page" => page(content),
+            "operations" => operations(content),
+            "completions" => completions(content),
+            "metrics" => metrics(content),
+            "log" => log(content),
+            "operation-state" => operation_state(content),
+            "event" => event(content),
+            "actions" => actions(content),
+            "discovery" => discovery(content),
+            "metric-table" => metric_table(content),
+            other => panic!("frame {other} is not known to this test"),
+        };
+        let path = folder().join(format!("{name}.hex"));
+        if bless {
+            std::fs::write(&path, hex(&frame)).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(golden, hex(&frame), "{name}.hex; BLESS=1 writes it anew");
+    }
+}
+
+#[test]
+fn numbers_on_the_wire_are_those_of_the_file() {
+    let expected = expected();
+    let check = |name: &str, found: Vec<(String, i64)>| {
+        let file = get(get(&expected, "numbers"), name).as_object().unwrap();
+        let file = file.iter().map(|(k, v)| (k.clone(), v.as_i64().unwrap()));
+        let by_name = |mut all: Vec<(String, i64)>| {
+            all.sort();
+            all
+        };
+        assert_eq!(by_name(found), by_name(file.collect()), "{name}");
+    };
+    let frames = constants!(
+        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable
+    );
+    check(
+        "frame",
+        frames.map(|(name, kind)| (name, i64::from(kind as u16))).into(),
+    );
+    let operations = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete);
+    check(
+        "operation",
+        operations
+            .map(|(name, kind)| (name, i64::from(kind.number())))
+            .into(),
+    );
+    check(
+        "kind",
+        kinds()
+            .into_iter()
+            .map(|(name, kind)| (name, i64::from(kind as u8)))
+            .collect(),
+    );
+    let failed = results()
+        .into_iter()
+        .filter(|(_, result)| *result != OutcomeResult::Ok);
+    check(
+        "result",
+        failed
+            .map(|(name, result)| (name, i64::from(result as u8)))
+            .collect(),
+    );
+    let roles = constants!(Role: Connection, Source, Sink, Job);
+    let numbered = |(name, role)| {
+        let number = (0..4).find(|n| Role::from_number(*n).is_ok_and(|r| r == role));
+        (name, i64::from(number.unwrap()))
+    };
+    check("role", roles.map(numbered).into());
+}

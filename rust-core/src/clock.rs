@@ -13,6 +13,24 @@ thread_local! {
     static SIMULATED: Cell<Option<(i64, Instant)>> = const { Cell::new(None) };
 }
 
+/// A moment, for what is measured and for what is compared with the times of documents.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub instant: Instant,
+    /// Milliseconds since the epoch.
+    pub epoch_millis: i64,
+}
+
+impl Now {
+    /// This moment.
+    pub fn read() -> Now {
+        Now {
+            instant: Instant::now(),
+            epoch_millis: epoch_millis(),
+        }
+    }
+}
+
 /// Now, in milliseconds since the epoch.
 pub fn epoch_millis() -> i64 {
     match SIMULATED.get() {

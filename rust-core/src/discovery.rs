@@ -13,13 +13,14 @@ use crate::error::{CoreError, Kind, Result};
 use crate::feed::{recreated, DriverFeed, Feed};
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
-use crate::retry::until_answered;
+use crate::retry::{ask_until_answered, Attempts};
 use crate::split::{uncovered, Split, SplitEntry};
 
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
 /// split or merged nothing is new: the splits that cover it read on across the change.
 ///
 /// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it.
+/// `seed` decides what chance decides.
 ///
 /// # Errors
 /// State when the container is not the one that `known` belongs to; else those of the feed, where asking again did not help.
@@ -28,21 +29,21 @@ pub async fn discover(
     config: &Config,
     metrics: &Metrics,
     known: &[SplitEntry],
+    seed: u64,
 ) -> Result<Vec<SplitEntry>> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let rid = feed.rid();
     if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
         return Err(recreated(feed.name(), &foreign.split.container_rid, rid));
     }
     // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
     // gone would never show. This request does not pass through a cache.
-    until_answered(&config.retry, metrics, "looking at the container", || {
-        feed.check()
-    })
-    .await?;
+    ask_until_answered(attempts(), metrics, "looking at the container", || feed.check()).await?;
     let gaps = uncovered(known);
     let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
     let ranges = || within(config.request_timeout, feed.ranges(true));
-    let ranges = until_answered(&config.retry, metrics, "looking for feed ranges", ranges).await?;
+    let ranges = ask_until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
     let mut splits = Vec::new();
     for (min, max) in &ranges {
         for (low, high) in &gaps {
@@ -60,7 +61,8 @@ pub async fn discover(
         }
     }
     stream::iter(splits)
-        .map(|split| fix_now(feed, config, metrics, split))
+        .map(|split| (split, rng.u64(..)))
+        .map(|(split, seed)| fix_now(feed, config, metrics, split, seed))
         .buffered(config.max_concurrency)
         .try_collect()
         .await
@@ -71,7 +73,10 @@ async fn fix_now(
     config: &Config,
     metrics: &Metrics,
     mut split: Split,
+    seed: u64,
 ) -> Result<SplitEntry> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let head = PageHead {
         split_id: "",
         split: &[],
@@ -98,7 +103,7 @@ async fn fix_now(
                 }
             }
         };
-        split.continuation = until_answered(&config.retry, metrics, "asking where now is", ask).await?;
+        split.continuation = ask_until_answered(attempts(), metrics, "asking where now is", ask).await?;
     }
     Ok(SplitEntry {
         split,
@@ -113,6 +118,8 @@ pub struct Enumerator {
     /// Exchanged when the account's secret is: the enumerator lives as long as the job, and keys are rotated meanwhile.
     feed: Mutex<Arc<dyn Feed>>,
     runtime: Handle,
+    /// Seeds of the looks.
+    rng: Mutex<fastrand::Rng>,
     woken: Notify,
     closed: CancellationToken,
 }
@@ -127,16 +134,27 @@ impl Enumerator {
     pub async fn connect(config: Config) -> Result<Enumerator> {
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
-        Ok(Self::over(Arc::new(feed), config, &Handle::current()))
+        Ok(Self::over(
+            Arc::new(feed),
+            config,
+            &Handle::current(),
+            fastrand::u64(..),
+        ))
     }
 
-    /// The enumerator of a feed, which needs no network of its own.
-    pub fn over(feed: Arc<dyn Feed>, config: impl Into<Arc<Config>>, runtime: &Handle) -> Enumerator {
+    /// The enumerator of a feed, which needs no network of its own. `seed` decides what chance decides.
+    pub fn over(
+        feed: Arc<dyn Feed>,
+        config: impl Into<Arc<Config>>,
+        runtime: &Handle,
+        seed: u64,
+    ) -> Enumerator {
         Enumerator {
             config: config.into(),
             metrics: Metrics::default(),
             feed: Mutex::new(feed),
             runtime: runtime.clone(),
+            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
             woken: Notify::new(),
             closed: CancellationToken::new(),
         }
@@ -191,8 +209,9 @@ impl Enumerator {
     }
 
     async fn run(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+        let seed = self.rng.lock().unwrap_or_else(|e| e.into_inner()).u64(..);
         let feed = self.feed().clone();
-        let error = match discover(&*feed, &self.config, &self.metrics, known).await {
+        let error = match discover(&*feed, &self.config, &self.metrics, known, seed).await {
             Err(e) if e.kind == Kind::Auth => e,
             other => return other,
         };
@@ -200,6 +219,6 @@ impl Enumerator {
             return Err(error);
         };
         *self.feed() = fresh.clone();
-        discover(&*fresh, &self.config, &self.metrics, known).await
+        discover(&*fresh, &self.config, &self.metrics, known, seed).await
     }
 }

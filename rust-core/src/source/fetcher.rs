@@ -1,0 +1,278 @@
+//! The task of a split: waits for room, fetches a page, and waits until the next look.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::buffer::{start_millis, Admission, Fetched, Page, LATE};
+use super::pace::{Answer, Rounds};
+use super::sizes::Sizes;
+use super::Shared;
+use crate::clock::{epoch_millis, Now};
+use crate::config::Config;
+use crate::error::{panic_text, CoreError, Result};
+use crate::feed::{Feed, Pages};
+use crate::page::{self, PageHead};
+use crate::retry::Attempts;
+use crate::split::Split;
+use crate::status::Next;
+
+/// Room in the budget for a page that is being fetched.
+struct Reserve<'a> {
+    shared: &'a Shared,
+    bytes: u64,
+}
+
+impl Drop for Reserve<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.shared.with(|buffer| buffer.release(self.bytes));
+        }
+    }
+}
+
+/// Fetches the pages of one split.
+pub struct Fetcher {
+    /// Its number in the buffer.
+    pub number: usize,
+    pub id: String,
+    pub feed: Arc<dyn Feed>,
+    pub config: Arc<Config>,
+    pub shared: Arc<Shared>,
+    pub requests: Arc<Semaphore>,
+    /// Its split was paused, resumed or given back, or there may be room.
+    pub wake: Arc<Notify>,
+    /// Seed of its jitter.
+    pub seed: u64,
+}
+
+/// How far the reading of a split is.
+struct Reading {
+    /// Position after the last page that was fetched.
+    split: Split,
+    /// `None`: to be opened at that position.
+    pages: Option<Box<dyn Pages>>,
+    attempts: Attempts,
+    rng: fastrand::Rng,
+    /// A page was broken in itself, and so many pages that came since were not. Reading begins at the first range behind it, so that
+    /// only one good page of each range shows that the broken one is whole now.
+    whole_since_broken: Option<usize>,
+    sizes: Sizes,
+    rounds: Rounds,
+    next_look: Option<Instant>,
+    /// Whether the job has heard that the split was read to its end, and nothing came since.
+    told: bool,
+}
+
+impl Fetcher {
+    pub async fn run(self, split: Split) {
+        let outcome = std::panic::AssertUnwindSafe(self.read_forever(split))
+            .catch_unwind()
+            .await;
+        let error = outcome.unwrap_or_else(|panic| {
+            CoreError::internal(format!("panic while reading: {}", panic_text(&*panic)))
+        });
+        tracing::error!(target: "cosmosflink::source", "reading split {} failed: {error}", self.id);
+        let error = error.while_doing(format!("reading split {}", self.id));
+        self.shared.with(|buffer| buffer.fail(self.number, error));
+    }
+
+    fn attempts(&self, rng: &mut fastrand::Rng) -> Attempts {
+        Attempts::seeded(&self.config.retry, rng.u64(..))
+    }
+
+    async fn read_forever(&self, split: Split) -> CoreError {
+        let start = start_millis(&split, Now::read());
+        let mut rng = fastrand::Rng::with_seed(self.seed);
+        let mut reading = Reading {
+            split,
+            pages: None,
+            attempts: self.attempts(&mut rng),
+            rng,
+            whole_since_broken: None,
+            sizes: Sizes::new(self.config.page_size),
+            rounds: Rounds::new(self.config.min_poll_interval, self.config.poll_interval, start),
+            next_look: None,
+            told: false,
+        };
+        loop {
+            if let Some(at) = reading.next_look.take() {
+                self.rest(at).await;
+            }
+            if let Err(error) = self.read_page(&mut reading).await {
+                if let Some(error) = self.wait_after(error, &mut reading).await {
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// Waits until the next look, or until pages were given back that must be fetched again.
+    async fn rest(&self, until: Instant) {
+        while !self.shared.with(|buffer| buffer.is_rewound(self.number)) {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Waits after a failure, or asks for less; gives the failure back when it is final.
+    async fn wait_after(&self, error: CoreError, reading: &mut Reading) -> Option<CoreError> {
+        let metrics = &self.shared.metrics;
+        metrics.failure(&error);
+        if error.next == Next::Halve && reading.sizes.halve() {
+            // Another request, not the same again.
+            reading.pages = None;
+            metrics.retries.fetch_add(1, Relaxed);
+            tracing::debug!(target: "cosmosflink::source", "split {}: pages of {} documents after: {error}", self.id, reading.sizes.limit());
+            return None;
+        }
+        let Some(wait) = reading.attempts.next(&error, Instant::now()) else {
+            return Some(error);
+        };
+        metrics.retries.fetch_add(1, Relaxed);
+        let held_since = reading.attempts.held_since();
+        self.shared.with(|buffer| buffer.holds(self.number, held_since));
+        tracing::debug!(target: "cosmosflink::source", "split {}: waiting {wait:?} after: {error}", self.id);
+        tokio::time::sleep(wait).await;
+        None
+    }
+
+    /// Waits until the split may fetch a page.
+    async fn room(&self, reading: &mut Reading) -> Reserve<'_> {
+        let bytes = reading.sizes.reserve().min(self.config.prefetch_bytes);
+        loop {
+            match self.shared.with(|buffer| buffer.admit(self.number, bytes)) {
+                Admission::Wait => self.wake.notified().await,
+                Admission::Go(rewound) => {
+                    if let Some(rewound) = rewound {
+                        reading.split = rewound.split;
+                        reading.pages = None;
+                        reading.told = false;
+                        reading.rounds.go_back_to(rewound.reached);
+                    }
+                    return Reserve {
+                        shared: &self.shared,
+                        bytes,
+                    };
+                }
+            }
+        }
+    }
+
+    async fn read_page(&self, reading: &mut Reading) -> Result<()> {
+        let waiting = Instant::now();
+        let reserve = self.room(reading).await;
+        let page = {
+            let _turn = self.requests.acquire().await.map_err(|_| CoreError::closed())?;
+            // No clock runs while the split is paused or waits for its turn.
+            reading.attempts.leave_out(waiting.elapsed());
+            if reading.pages.is_none() {
+                reading.rounds.begin_anew();
+            }
+            let pages = match &mut reading.pages {
+                Some(pages) => pages,
+                none => none.insert(self.feed.open(&reading.split, reading.sizes.limit()).await?),
+            };
+            reading.rounds.asked = epoch_millis();
+            match pages.next(&self.shared.metrics).await {
+                Ok(page) => page,
+                Err(error) => {
+                    if pages.is_spent() {
+                        reading.pages = None;
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        let after = Split {
+            continuation: Some(page.continuation),
+            ..reading.split.clone()
+        };
+        let head = PageHead {
+            split_id: &self.id,
+            split: &after.encode(),
+            arrived_epoch_millis: epoch_millis(),
+        };
+        let built = page::build(
+            &head,
+            &page.items,
+            self.feed.key_paths(),
+            self.config.on_decode_error,
+        );
+        let mut built = match built {
+            Ok(built) => built,
+            Err(error) => {
+                // The feed stands behind this page, which does not count as read.
+                reading.pages = None;
+                reading.whole_since_broken = Some(0);
+                return Err(error);
+            }
+        };
+        reading.whole_since_broken = reading
+            .whole_since_broken
+            .map(|pages| pages + 1)
+            .filter(|pages| *pages < page.ranges);
+        if reading.whole_since_broken.is_none() {
+            reading.attempts = self.attempts(&mut reading.rng);
+        }
+        drop(page.items);
+        let answer = Answer {
+            documents: built.documents,
+            full: reading.sizes.is_full(built.documents, page.bytes),
+            unchanged: page.unchanged,
+            newest: (built.newest_ts > 0).then_some(built.newest_ts.saturating_mul(1000)),
+            newest_lsn: built.newest_lsn,
+            lsn: page.lsn,
+            position: page.position,
+            ranges: page.ranges,
+        };
+        let before = reading.rounds.reached();
+        let pace = reading.rounds.take(&answer);
+        if pace.caught_up {
+            built.caught_up();
+        }
+        let unread = reading.split.continuation.is_none();
+        let arrived = Instant::now();
+        // An empty page goes over where it says something: the first, so that the job's state holds a position from then on, and the one
+        // that says that the end is reached.
+        let ready = (built.documents > 0 || unread || (pace.caught_up && !reading.told)).then(|| Page {
+            frame: built.frame,
+            records: built.records as u64,
+            undecodable: built.undecodable,
+            after: after.clone(),
+            behind: answer.newest.map_or(before, |newest| newest.min(before)),
+            queued: arrived,
+        });
+        if ready.is_some() {
+            reading.told = pace.caught_up;
+        }
+        reading.split = after;
+        reading.next_look = pace.pause.map(|pause| arrived + pause);
+        let fetched = Fetched {
+            page: ready,
+            reached: reading.rounds.reached(),
+            at_rest_until: reading
+                .next_look
+                .filter(|_| pace.caught_up)
+                .map(|look| look + LATE),
+            held_since: reading.attempts.held_since(),
+        };
+        self.settle(reserve, fetched);
+        if reading.sizes.took(answer.documents, page.bytes) {
+            reading.pages = None;
+        }
+        Ok(())
+    }
+
+    /// Exchanges a reserve for what came.
+    fn settle(&self, mut reserve: Reserve<'_>, fetched: Fetched) {
+        let reserved = std::mem::take(&mut reserve.bytes);
+        self.shared
+            .with(|buffer| buffer.fetched(self.number, reserved, fetched));
+    }
+}

@@ -36,6 +36,7 @@ pub mod handles;
     reason = "exported symbols, and memory that a JVM lends for the time of a call"
 )]
 mod jni;
+mod json;
 pub mod log_ring;
 pub mod metrics;
 pub mod opening;

@@ -175,43 +175,8 @@ impl Letter {
 /// it without recursion, and without a number's value.
 fn embeds(document: &[u8]) -> bool {
     document.len() <= MAX_KEPT
-        && serde_json::from_slice::<&RawValue>(document).is_ok_and(|json| fits(json.get().as_bytes()))
-}
-
-/// Whether valid JSON is not deeper than a letter's value may be, and has no half of a surrogate pair, for which there is no UTF-8.
-fn fits(json: &[u8]) -> bool {
-    let (mut depth, mut in_text, mut at) = (1, false, 0);
-    // The first half of a pair that the next escape must complete.
-    let mut half = false;
-    while let Some(b) = json.get(at) {
-        let escaped = in_text && *b == b'\\';
-        if half && !(escaped && json.get(at + 1) == Some(&b'u')) {
-            return false;
-        }
-        match b {
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => depth += 1,
-            b'}' | b']' if !in_text => depth -= 1,
-            b'\\' if json.get(at + 1) == Some(&b'u') => {
-                let digits = json.get(at + 2..at + 6).and_then(|d| std::str::from_utf8(d).ok());
-                let unit = digits.and_then(|d| u16::from_str_radix(d, 16).ok());
-                match (half, unit) {
-                    (true, Some(0xdc00..=0xdfff)) => half = false,
-                    (false, Some(0xd800..=0xdbff)) => half = true,
-                    (true, _) | (false, Some(0xdc00..=0xdfff) | None) => return false,
-                    (false, Some(_)) => {}
-                }
-                at += 5;
-            }
-            b'\\' => at += 1,
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return false;
-        }
-        at += 1;
-    }
-    true
+        && serde_json::from_slice::<&RawValue>(document)
+            .is_ok_and(|json| crate::json::fits(json.get().as_bytes(), MAX_DEPTH))
 }
 
 /// As much of a text as takes at most `most` bytes in JSON, and whether that is all of it.

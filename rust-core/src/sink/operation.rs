@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
-use crate::page::object_id;
+use crate::json::object_id;
 use crate::retry::Attempts;
 use crate::status::{Asked, Fate};
 

@@ -1,7 +1,6 @@
 //! Requests that write: the bulk form and single operations, both through the driver.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use crate::account::{read_options, within, write_options, Account, MendRanges};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
+use crate::json::{escaped_len, push_string};
 use crate::metrics::Metrics;
 use crate::status::{Asked, Blame, Fate, Next};
 
@@ -101,38 +101,6 @@ pub fn bulk_size(op: &Operation) -> usize {
         r#"{"operationType":"Replace","partitionKey":"","id":"","resourceBody":,"ifMatch":"","minimalReturnPreference":true},"#
             .len();
     FIXED + op.body().len() + 2 * op.sent_key().len() + escaped_len(op.if_match()) + escaped_len(op.id())
-}
-
-/// Bytes of `text` in a JSON string, without its quotes.
-fn escaped_len(text: &[u8]) -> usize {
-    text.iter()
-        .map(|b| match b {
-            b'"' | b'\\' => 2,
-            0..0x20 => 6,
-            _ => 1,
-        })
-        .sum()
-}
-
-/// Appends `text` as a JSON string.
-fn push_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    let mut written = 0;
-    for (i, b) in text.iter().enumerate() {
-        if !matches!(b, b'"' | b'\\' | 0..0x20) {
-            continue;
-        }
-        out.extend_from_slice(&text[written..i]);
-        written = i + 1;
-        if *b < 0x20 {
-            // Writing into a Vec cannot fail.
-            let _ = write!(out, "\\u{b:04x}");
-        } else {
-            out.extend_from_slice(&[b'\\', *b]);
-        }
-    }
-    out.extend_from_slice(&text[written..]);
-    out.push(b'"');
 }
 
 /// The body of a bulk request.

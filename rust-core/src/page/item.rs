@@ -1,0 +1,203 @@
+//! An item of the change feed: its document, and what is known of it.
+
+use memchr::memchr;
+
+use crate::json::{integer, is_text, nested, Broken, Scan, Scanner};
+
+/// Text for a partition key component that the document does not have, as the service writes it in its own headers.
+pub const UNDEFINED: &[u8] = b"{}";
+
+/// Where the partition key of a container's documents is found.
+#[derive(Clone, Debug)]
+pub struct KeyPaths(pub(super) Vec<Vec<String>>);
+
+impl KeyPaths {
+    /// From paths such as `/tenant` or `/address/"zip code"`.
+    pub fn new<S: AsRef<str>>(paths: &[S]) -> Self {
+        let part = |p: &str| p.trim_matches('"').to_owned();
+        KeyPaths(
+            paths
+                .iter()
+                .map(|p| p.as_ref().trim_start_matches('/').split('/').map(part).collect())
+                .collect(),
+        )
+    }
+
+    /// How many components a key has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Most components of a hierarchical partition key.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/hierarchical-partition-keys>.
+pub const MAX_KEY_PATHS: usize = 3;
+
+/// What was found in one feed item. Slices point into the item.
+#[derive(Default)]
+pub struct Found<'a> {
+    pub document: &'a [u8],
+    /// JSON text of the id, quotes included.
+    pub id: &'a [u8],
+    pub keys: [&'a [u8]; MAX_KEY_PATHS],
+    pub ts: i64,
+    pub lsn: i64,
+    pub crts: i64,
+    pub operation: u8,
+    pub deleted_id: &'a [u8],
+    pub deleted_key: &'a [u8],
+}
+
+fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+    scanner.peek()?;
+    let start = scanner.at;
+    scanner.object(|key, s| {
+        // The last of two equal keys counts, as in every JSON parser that keeps one.
+        let top = |i: usize| key.is(&paths.0[i][0]);
+        match (0..paths.0.len()).find(|i| top(*i)) {
+            Some(i) if paths.0[i].len() == 1 => found.keys[i] = s.value()?,
+            Some(_) => {
+                let value = s.value()?;
+                for i in (0..paths.0.len()).filter(|i| top(*i)) {
+                    found.keys[i] = nested(value, &paths.0[i][1..])?;
+                }
+            }
+            None => match key.text() {
+                b"id" => found.id = s.value()?,
+                b"_ts" => found.ts = integer(s.value()?).unwrap_or(0),
+                b"_lsn" if found.lsn < 0 => found.lsn = integer(s.value()?).unwrap_or(-1),
+                _ => drop(s.value()?),
+            },
+        }
+        // A container may be partitioned by id or by _ts: then the arm above did not see it.
+        Ok::<_, Broken>(())
+    })?;
+    found.document = &scanner.bytes[start..scanner.at];
+    for (i, path) in paths.0.iter().enumerate() {
+        match path.as_slice() {
+            [one] if one == "id" => found.id = found.keys[i],
+            [one] if one == "_ts" => found.ts = integer(found.keys[i]).unwrap_or(0),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// An item is `{"current":{..},"metadata":{..}}`, for a delete without or with an empty `current`. The scanner stands before it
+/// and is left behind it.
+pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+    let mut enveloped = false;
+    let start = scanner.at;
+    scanner.object(|key, s| match key.text() {
+        b"current" if s.peek()? == b'{' => {
+            enveloped = true;
+            document(s, paths, found)
+        }
+        b"metadata" if s.peek()? == b'{' => {
+            enveloped = true;
+            metadata(s, found)
+        }
+        _ => s.value().map(drop),
+    })?;
+    if !enveloped {
+        let mut again = Scanner {
+            bytes: scanner.bytes,
+            at: start,
+        };
+        document(&mut again, paths, found)?;
+    }
+    if found.id.is_empty() && !found.deleted_id.is_empty() {
+        // A delete comes with an empty `current`: there is no document.
+        found.document = b"";
+    }
+    Ok(())
+}
+
+fn metadata<'a>(scanner: &mut Scanner<'a>, found: &mut Found<'a>) -> Scan<()> {
+    scanner.object(|key, s| {
+        let value = s.value()?;
+        match key.text() {
+            b"lsn" => found.lsn = integer(value).unwrap_or(-1),
+            b"crts" => found.crts = integer(value).unwrap_or(-1),
+            b"id" => found.deleted_id = value,
+            b"partitionKey" => found.deleted_key = value,
+            b"operationType" => {
+                found.operation = match value {
+                    b"\"create\"" => 1,
+                    b"\"replace\"" => 2,
+                    b"\"delete\"" => 3,
+                    _ => 0,
+                }
+            }
+            _ => {}
+        }
+        Ok::<_, Broken>(())
+    })
+}
+
+/// What can be known of an item whose document cannot be read: the document's bytes, what the service says about it, and what was read of
+/// it before the fault.
+pub fn salvage<'a>(raw: &'a [u8], paths: &KeyPaths) -> Found<'a> {
+    let mut found = Found {
+        lsn: -1,
+        crts: -1,
+        ..Found::default()
+    };
+    let mut current: &[u8] = b"";
+    let walked = Scanner { bytes: raw, at: 0 }.object(|key, s| {
+        match key.text() {
+            b"current" => current = s.value()?,
+            b"metadata" if s.peek()? == b'{' => metadata(s, &mut found)?,
+            _ => drop(s.value()?),
+        }
+        Ok::<_, Broken>(())
+    });
+    if walked.is_err() || current.is_empty() {
+        current = raw;
+    }
+    // Fails at the fault; what came before it is kept.
+    let _ = document(
+        &mut Scanner {
+            bytes: current,
+            at: 0,
+        },
+        paths,
+        &mut found,
+    );
+    found.document = current;
+    found
+}
+
+/// Why an item that was walked through cannot be decoded. `utf8` says that the whole page is known to be UTF-8.
+pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static str> {
+    let texts = [found.document, found.deleted_id, found.deleted_key];
+    if !utf8 && texts.into_iter().any(|t| std::str::from_utf8(t).is_err()) {
+        return Some("it is not UTF-8");
+    }
+    match id_of(found) {
+        b"" => return Some("it has no id"),
+        id if !is_text(id) => return Some("its id is not text"),
+        _ => {}
+    }
+    let mut keys = found.keys[..paths.len()].iter();
+    let deleted_key = found.deleted_key;
+    if keys.any(|key| key.first() == Some(&b'"') && !is_text(key))
+        || (memchr(b'\\', deleted_key).is_some()
+            && serde_json::from_slice::<serde_json::Value>(deleted_key).is_err())
+    {
+        return Some("its partition key is not text");
+    }
+    None
+}
+
+/// JSON text of the id; empty when there is none.
+pub fn id_of<'a>(found: &Found<'a>) -> &'a [u8] {
+    match found.id {
+        b"" => found.deleted_id,
+        id => id,
+    }
+}

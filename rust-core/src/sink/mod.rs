@@ -402,8 +402,10 @@ impl Inner {
                     let check = this.service.check().await.err();
                     let check = check.filter(|c| c.next == Next::End || e.next == Next::Halve);
                     Answer::Whole(match check {
+                        // What became of the operations is what the request was told, not the look-up.
                         Some(check) => CoreError {
                             request_charge: e.request_charge,
+                            fate: e.fate,
                             ..check
                         },
                         None => e,

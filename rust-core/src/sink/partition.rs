@@ -142,7 +142,11 @@ impl Partition {
             let op = self.queue.pop_front()?;
             return Some(self.request(vec![op], false));
         }
-        let most = if probe { PROBE } else { config.max_operations };
+        let most = if probe {
+            PROBE.min(config.max_operations)
+        } else {
+            config.max_operations
+        };
         let hangs = self.last_sent.is_none_or(|sent| sent + HANGING <= now);
         if !probe && self.in_flight > 0 && !(free && (hangs || fills_request(&self.queue, config))) {
             return None;
@@ -314,6 +318,17 @@ mod tests {
         partition.form.is_taken("0");
         partition.in_flight = 0;
         assert_eq!(next(&mut partition, now, &config).unwrap().operations.len(), 100);
+    }
+
+    #[test]
+    fn the_form_is_not_tried_with_more_operations_than_the_option_allows() {
+        let config = config(&[("sink.max-operations-per-request", "1")]);
+        let (mut partition, now) = (partition(operations(3)), Instant::now());
+        partition
+            .form
+            .is_refused("0", 100, config.bulk_probe_interval, now);
+        let probe = next(&mut partition, now + config.bulk_probe_interval, &config).unwrap();
+        assert_eq!((probe.bulk_range.is_some(), probe.operations.len()), (true, 1));
     }
 
     #[test]

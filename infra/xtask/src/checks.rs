@@ -15,6 +15,7 @@ use crate::process::{output, run as run_command};
 use crate::root;
 use crate::savepoints::{self, Handover};
 use crate::sdks;
+use crate::simulate;
 use crate::Skipped;
 
 /// What to leave out.
@@ -64,13 +65,14 @@ fn pipeline(change: fn(&mut demo::Options)) -> Result<()> {
 }
 
 /// The crates of the repository.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "cosmosflink-core",
     "cosmosflink-producer",
     "cosmosflink-consumer",
     "cosmosflink-init",
     "cosmosflink-bench",
     "cosmosflink-sdks",
+    "cosmosflink-sim",
     "cosmos-local",
     "xtask",
 ];
@@ -132,6 +134,7 @@ const CHECKS: &[Step] = &[
         ])
     }),
     ("Rust tests", rust_tests),
+    ("simulation", || simulate::run(&simulate::Options::default())),
     ("Java tests", || {
         // The tests have just put a library of their own in the place of the shipped one.
         build::cargo()?;

@@ -13,6 +13,7 @@ mod process;
 mod report;
 mod savepoints;
 mod sdks;
+mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Savepoints(savepoints::Options),
     /// Measures the connector on a TaskManager beside plain loops over the driver.
     Bench(bench::Options),
+    /// Runs the core against model services in simulated time, with failures, by the thousand; prints a plan that repeats what fails.
+    Simulate(simulate::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
     Build,
     /// Runs Maven in java-shim over a core that is up to date, such as `cargo xtask mvn -pl connector -am test -Dtest=SerializersTest`.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Leaks(options) => leaks::run(&options),
         Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Build => build::everything(),
         Command::Mvn(passed) => build::run_maven(&passed.arguments),
         Command::Sbt(passed) => build::run_sbt(&passed.arguments),

@@ -1,0 +1,417 @@
+//! What the source reads from: the world's change feed behind the core's own interface.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+
+use azure_core::Bytes;
+use cosmosflink_core::config::Start;
+use cosmosflink_core::error::{CoreError, Result};
+use cosmosflink_core::feed::{recreated, Feed, Pages, RawPage};
+use cosmosflink_core::metrics::Metrics;
+use cosmosflink_core::page::{Items, KeyPaths};
+use cosmosflink_core::split::Split;
+use cosmosflink_core::status::{Asked, Fate};
+use tokio::time::{sleep, Instant};
+
+use crate::plan::{Request, What};
+use crate::world::{failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Shared, World};
+
+/// What all readers of a job share.
+pub struct ModelFeed {
+    pub world: Shared,
+    /// The container that was opened.
+    pub rid: String,
+    pub paths: KeyPaths,
+    /// Bytes that a document has besides its own few.
+    pub padding: usize,
+    /// Pages under way.
+    pub under_way: Arc<Mutex<usize>>,
+    pub most: usize,
+}
+
+impl ModelFeed {
+    pub fn new(world: &Shared, padding: usize, most: usize) -> ModelFeed {
+        ModelFeed {
+            world: world.clone(),
+            rid: rid(lock(world).generation),
+            paths: KeyPaths::new(&["/pk"]),
+            padding,
+            under_way: Arc::default(),
+            most,
+        }
+    }
+
+    /// Asks for something that is no page.
+    async fn ask<T>(&self, on: Request, answer: impl FnOnce(&World, &Call) -> Result<T>) -> Result<T> {
+        let call = lock(&self.world).call(on, 0);
+        sleep(call.there).await;
+        let answer = {
+            let world = lock(&self.world);
+            match refusal(&world, &call, &self.rid, Asked::Metadata) {
+                Some(error) => Err(error),
+                None => answer(&world, &call),
+            }
+        };
+        sleep(call.back).await;
+        lock(&self.world).note(|| match &answer {
+            Ok(_) => format!("{on:?}: well"),
+            Err(e) => format!("{on:?}: {e}"),
+        });
+        answer
+    }
+}
+
+/// The resource id of a container that was created so many times.
+fn rid(generation: u32) -> String {
+    format!("rid{generation}")
+}
+
+/// What a request is answered with in place of what it asks for.
+fn refusal(world: &World, call: &Call, opened: &str, asked: Asked) -> Option<CoreError> {
+    if rid(world.generation) != opened {
+        let status = if call.nth.is_multiple_of(2) {
+            (400, 1024)
+        } else {
+            (410, 1000)
+        };
+        return Some(failure(status, asked, Fate::NotCarriedOut, None));
+    }
+    if call.on == Request::Page {
+        let locked = |at: usize| world.partitions[at].locked_until > Instant::now();
+        if world.partition(call.partition).is_some_and(locked) {
+            return Some(failure((410, 1007), asked, Fate::NotCarriedOut, None));
+        }
+    }
+    call.fault(|(_, what)| match what {
+        What::Refused {
+            status,
+            sub,
+            retry_after_ms,
+        } => Some(failure(
+            (*status, *sub),
+            asked,
+            Fate::NotCarriedOut,
+            *retry_after_ms,
+        )),
+        _ => None,
+    })
+}
+
+/// A part of a split's range, and up to which write it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    min: Epk,
+    max: Epk,
+    /// `None`: where the split starts.
+    read: Option<u64>,
+}
+
+fn encode(rid: &str, parts: &[Part]) -> String {
+    let mut text = format!("m1:{rid}");
+    for part in parts {
+        let read = part.read.map(|n| n.to_string()).unwrap_or_default();
+        let _ = write!(text, ":{}-{}@{read}", hex(part.min), hex(part.max));
+    }
+    text
+}
+
+fn decode(text: &str) -> Option<(String, Vec<Part>)> {
+    let mut fields = text.strip_prefix("m1:")?.split(':');
+    let rid = fields.next()?.to_owned();
+    let parts = fields.map(|field| {
+        let (range, read) = field.split_once('@')?;
+        let (min, max) = range.split_once('-')?;
+        Some(Part {
+            min: from_hex(min),
+            max: from_hex(max),
+            read: read.parse().ok(),
+        })
+    });
+    Some((rid, parts.collect::<Option<Vec<_>>>()?))
+}
+
+#[async_trait::async_trait]
+impl Feed for ModelFeed {
+    fn rid(&self) -> &str {
+        &self.rid
+    }
+
+    fn name(&self) -> &str {
+        "c"
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        &self.paths
+    }
+
+    async fn ranges(&self, _: bool) -> Result<Vec<(String, String)>> {
+        self.ask(Request::Ranges, |world, call| {
+            let stale = call.fault(|(_, what)| (*what == What::Stale).then_some(()));
+            let map = world.map_as_seen(stale.is_some());
+            Ok(map
+                .into_iter()
+                .map(|(_, min, max)| (hex(min), hex(max)))
+                .collect())
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.ask(Request::Check, |_, _| Ok(())).await
+    }
+
+    async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
+        self.ask(Request::Open, |_, _| Ok(())).await?;
+        let parts = match &split.continuation {
+            None => vec![Part {
+                min: from_hex(&split.min),
+                max: from_hex(&split.max),
+                read: None,
+            }],
+            Some(text) => {
+                let (rid, parts) = decode(text).ok_or_else(|| CoreError::state("a damaged position"))?;
+                if rid != self.rid {
+                    return Err(recreated("c", &rid, &self.rid));
+                }
+                parts
+            }
+        };
+        Ok(Box::new(ModelPages {
+            world: self.world.clone(),
+            rid: self.rid.clone(),
+            start: split.start,
+            padding: self.padding,
+            limit: limit as usize,
+            position: split.continuation.clone(),
+            parts,
+            turn: 0,
+            spent: false,
+            under_way: self.under_way.clone(),
+            most: self.most,
+        }))
+    }
+}
+
+struct ModelPages {
+    world: Shared,
+    rid: String,
+    start: Start,
+    padding: usize,
+    limit: usize,
+    position: Option<String>,
+    parts: Vec<Part>,
+    /// Which part is asked next.
+    turn: usize,
+    spent: bool,
+    under_way: Arc<Mutex<usize>>,
+    most: usize,
+}
+
+/// Counts pages under way.
+struct Counted(Arc<Mutex<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
+    }
+}
+
+/// A page as the service made it.
+struct Served {
+    documents: Vec<(Doc, u64, u64, i64)>,
+    part: Part,
+    unchanged: bool,
+    lsn: u64,
+}
+
+impl ModelPages {
+    /// Where the next page comes from: parts that lie in several partitions by now are parted first, as the driver does by itself.
+    fn part(&mut self, world: &World) -> u32 {
+        let part = self.parts[self.turn];
+        let inside: Vec<Part> = world
+            .partitions
+            .iter()
+            .filter(|p| p.min < part.max && part.min < p.max)
+            .map(|p| Part {
+                min: p.min.max(part.min),
+                max: p.max.min(part.max),
+                read: part.read,
+            })
+            .collect();
+        self.parts.splice(self.turn..=self.turn, inside);
+        let min = self.parts[self.turn].min;
+        world.partitions[world.partitions.partition_point(|p| p.min <= min) - 1].id
+    }
+
+    fn serve(&self, world: &World, call: &Call) -> Served {
+        let part = self.parts[self.turn];
+        let partition = &world.partitions[world.partitions.partition_point(|p| p.min <= part.min) - 1];
+        let lag = call.fault(|(_, what)| match what {
+            // Where now is, only one that is up to date knows.
+            What::Lag { writes } if part.read.is_some() => Some(*writes),
+            _ => None,
+        });
+        let visible = partition.lsn.saturating_sub(lag.unwrap_or(0));
+        let mut read = part.read.unwrap_or(match self.start {
+            Start::Beginning | Start::PointInTime(_) => 0,
+            Start::Now => visible,
+        });
+        let _before = read;
+        let mut documents = Vec::new();
+        let mine = |doc: &Doc| (part.min..part.max).contains(&world.epk(*doc));
+        let behind = partition
+            .feed
+            .range(read + 1..)
+            .take_while(|(lsn, _)| **lsn <= visible);
+        let mut groups = behind
+            .map(|(lsn, docs)| (*lsn, docs.iter().copied().filter(mine).collect::<Vec<_>>()))
+            .filter(|(_, docs)| !docs.is_empty());
+        let empty = call
+            .fault(|(_, what)| (*what == What::Empty).then_some(()))
+            .is_some();
+        let mut ended = true;
+        for (lsn, docs) in &mut groups {
+            if empty {
+                // It moves on as far as it leaves nothing out.
+                read = read.max(lsn - 1);
+                ended = false;
+                break;
+            }
+            // What was written together comes together, also across the limit.
+            documents.extend(docs.into_iter().map(|doc| {
+                let version = &world.documents[&doc];
+                (doc, version.n, lsn, version.ts)
+            }));
+            read = lsn;
+            if documents.len() >= self.limit {
+                ended = false;
+                break;
+            }
+        }
+        if ended {
+            read = read.max(visible);
+        }
+        let unchanged = documents.is_empty() && ended;
+        Served {
+            documents,
+            part: Part {
+                read: Some(read),
+                ..part
+            },
+            unchanged,
+            lsn: visible,
+        }
+    }
+
+    fn body(&self, served: &Served, keys: u32) -> Vec<u8> {
+        let mut body = br#"{"_rid":"x","Documents":["#.to_vec();
+        for (i, (doc, n, lsn, ts)) in served.documents.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            let (key, padding) = (key_name(doc % keys), "x".repeat(self.padding));
+            let text = format!(
+                r#"{comma}{{"id":"d{doc}","pk":"{key}","n":{n},"padding":"{padding}","_ts":{ts},"_lsn":{lsn}}}"#
+            );
+            body.extend_from_slice(text.as_bytes());
+        }
+        body.extend_from_slice(format!(r#"],"_count":{}}}"#, served.documents.len()).as_bytes());
+        body
+    }
+}
+
+#[async_trait::async_trait]
+impl Pages for ModelPages {
+    async fn next(&mut self, _: &Metrics) -> Result<RawPage> {
+        let (call, _counted) = {
+            let world = self.world.clone();
+            let mut world = lock(&world);
+            let partition = self.part(&world);
+            let call = world.call(Request::Page, partition);
+            let under_way = {
+                let mut under_way = self.under_way.lock().unwrap_or_else(|e| e.into_inner());
+                *under_way += 1;
+                *under_way
+            };
+            if under_way > self.most {
+                world.violation("requests are bounded", format!("{under_way} pages are under way"));
+            }
+            (call, Counted(self.under_way.clone()))
+        };
+        sleep(call.there).await;
+        let served = {
+            let world = self.world.clone();
+            let mut world = lock(&world);
+            // It may have been split on the way.
+            self.part(&world);
+            match refusal(&world, &call, &self.rid, Asked::Feed) {
+                Some(error) => Err(error),
+                None => {
+                    let served = self.serve(&world, &call);
+                    let part = served.part;
+                    world.note(|| {
+                        let docs: Vec<_> = served
+                            .documents
+                            .iter()
+                            .map(|d| format!("d{}={}", d.0, d.1))
+                            .collect();
+                        format!(
+                            "Page {}/{} [{}, {}) to {:?}: {}{}",
+                            call.partition,
+                            call.nth,
+                            hex(part.min),
+                            hex(part.max),
+                            part.read,
+                            docs.join(" "),
+                            if served.unchanged { " unchanged" } else { "" },
+                        )
+                    });
+                    Ok(served)
+                }
+            }
+        };
+        sleep(call.back).await;
+        let served = served.inspect_err(|e| {
+            lock(&self.world).note(|| format!("Page {}/{}: {e}", call.partition, call.nth));
+        })?;
+        // From here on the page is lost if it is not handed over.
+        self.parts[self.turn] = served.part;
+        self.turn = (self.turn + 1) % self.parts.len();
+        let lost = call.fault(|(_, what)| match what {
+            What::Lost { status, sub } => Some((*status, *sub)),
+            _ => None,
+        });
+        if let Some(status) = lost {
+            self.spent = true;
+            lock(&self.world).note(|| format!("Page {}/{} is lost", call.partition, call.nth));
+            return Err(failure(status, Asked::Feed, Fate::NotCarriedOut, None));
+        }
+        let position = encode(&self.rid, &self.parts);
+        let keys = lock(&self.world).key_count();
+        let mut body = self.body(&served, keys);
+        if call
+            .fault(|(_, what)| (*what == What::Broken).then_some(()))
+            .is_some()
+            && !served.documents.is_empty()
+        {
+            body.truncate(body.len() / 2);
+        }
+        let unchanged = served.unchanged || self.position.as_deref() == Some(&position);
+        self.position = Some(position.clone());
+        Ok(RawPage {
+            bytes: body.len() as u64,
+            items: match served.documents.is_empty() && served.unchanged {
+                true => Items::None,
+                false => Items::Envelope(Bytes::from(body)),
+            },
+            continuation: position,
+            unchanged,
+            // Not every server gives the number.
+            lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
+            position: served.part.read.map(|n| n as i64),
+            ranges: self.parts.len(),
+        })
+    }
+
+    fn is_spent(&self) -> bool {
+        self.spent
+    }
+}

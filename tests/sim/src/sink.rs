@@ -1,0 +1,819 @@
+//! A writer of the sink and its job: batches, checkpoints that wait for them, failures, restores; and what must be so.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cosmosflink_core::config::{Config, FailureMode, Role};
+use cosmosflink_core::error::Kind;
+use cosmosflink_core::sink::{
+    encode_operations, Completion, Failure, NewOperation, OperationKind, OutcomeResult, Service, Sink,
+};
+use cosmosflink_core::status::{Blame, Next};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, sleep_until, Instant};
+
+use crate::plan::{pick, Fault, Options, Plan, Random, Request, Side, What};
+use crate::service::{ledger, Account, Ledger, Letters, Limits, SharedLedger};
+use crate::world::{definition, key_name, lock, Doc, Shared, World};
+use crate::Outcome;
+
+/// How long everything may take once all faults are over.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How often the writer looks for completions.
+const TICK: Duration = Duration::from_millis(25);
+
+/// More restarts than this, and the job is given up.
+const RESTARTS: u32 = 40;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SinkPlan {
+    pub options: Options,
+    pub partitions: u32,
+    pub keys: u32,
+    /// Batches that the writer has under way at the same time.
+    pub in_flight: usize,
+    /// Documents for whose sake a bulk request is refused as a whole, but not the operation alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spoil: Vec<Doc>,
+    /// Documents that are refused in any form, with the status.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<Doc, u16>,
+    pub steps: Vec<Step>,
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    pub at_ms: u64,
+    pub act: Act,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Act {
+    /// Operations, each a letter (u, c, r, d) and a document: `u3 d7`.
+    Submit(String),
+    Checkpoint {
+        /// It is declined after all.
+        declined: bool,
+    },
+    /// The task fails, and is restored after a pause.
+    Kill {
+        pause_ms: u64,
+    },
+    Split {
+        nth: u32,
+    },
+    Merge {
+        nth: u32,
+    },
+    Lock {
+        nth: u32,
+        ms: u64,
+    },
+    Recreate,
+}
+
+/// An operation of the job.
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    n: u64,
+    doc: Doc,
+    kind: OperationKind,
+}
+
+fn parse(ops: &str, first: u64) -> Vec<Op> {
+    let one = |(i, text): (u64, &str)| {
+        let kind = match text.as_bytes()[0] {
+            b'c' => OperationKind::Create,
+            b'r' => OperationKind::Replace,
+            b'd' => OperationKind::Delete,
+            _ => OperationKind::Upsert,
+        };
+        let doc = text[1..].parse().expect("a plan names documents by number");
+        Op {
+            n: first + i,
+            doc,
+            kind,
+        }
+    };
+    (0..).zip(ops.split_whitespace()).map(one).collect()
+}
+
+/// A plan from a seed.
+pub fn generate(seed: u64) -> Plan {
+    let random = &mut Random::with_seed(seed ^ 0x51_4e4b);
+    let span = pick(random, &[3_000, 10_000, 30_000]);
+    let partitions = pick(random, &[1, 2, 3, 5]);
+    let keys = pick(random, &[1, 3, 8, 16]);
+    let documents = pick(random, &[2, 6, 20, 60]);
+    let mode = pick(random, &["fail", "fail", "skip", "dead-letter"]);
+    let tolerant = mode != "fail";
+    let mut options = Options::new();
+    let mut set = |name: &str, value: String| options.insert(name.to_owned(), value);
+    set("sink.failure-mode", mode.to_owned());
+    if mode == "dead-letter" {
+        set("sink.dead-letter-container", "letters".to_owned());
+    }
+    set(
+        "cosmos.max-concurrency",
+        pick(random, &["1", "2", "4", "16"]).to_owned(),
+    );
+    set(
+        "sink.partition-concurrency",
+        pick(random, &["1", "2", "2", "4"]).to_owned(),
+    );
+    set(
+        "sink.max-operations-per-request",
+        pick(random, &["1", "3", "10", "100"]).to_owned(),
+    );
+    set(
+        "sink.bulk-probe-interval-ms",
+        pick(random, &["100", "1000"]).to_owned(),
+    );
+    if random.u32(0..8) == 0 {
+        set("sink.bulk", "false".to_owned());
+    }
+    if random.u32(0..8) == 0 {
+        set("sink.max-request-bytes", "1024".to_owned());
+    }
+    // As a rule so long that nothing that passes ends an operation.
+    if random.u32(0..6) == 0 {
+        set("cosmos.retry.deadline-ms", "4000".to_owned());
+        set(
+            "cosmos.retry.max-attempts",
+            pick(random, &["5", "100"]).to_owned(),
+        );
+    } else {
+        set("cosmos.retry.deadline-ms", "86400000".to_owned());
+        set("cosmos.retry.max-attempts", "10000".to_owned());
+    }
+    if random.u32(0..10) == 0 {
+        set("cosmos.retry.throttled-deadline-ms", "5000".to_owned());
+    }
+    let kinds: &[char] = match (tolerant, random.u32(0..3)) {
+        (true, 0) => &['u', 'c', 'r', 'd'],
+        (true, 1) => &['c', 'c', 'd', 'u'],
+        (_, 1) => &['u', 'u', 'u', 'd'],
+        _ => &['u'],
+    };
+    let mut steps = Vec::new();
+    for _ in 0..random.u32(2..40) {
+        let size = pick(random, &[1, 3, 10, 40]);
+        let ops: Vec<_> = (0..random.u32(1..=size))
+            .map(|_| format!("{}{}", pick(random, kinds), random.u32(0..documents)))
+            .collect();
+        steps.push(Step {
+            at_ms: random.u64(0..span),
+            act: Act::Submit(ops.join(" ")),
+        });
+    }
+    let mut some = |most: u32, act: &mut dyn FnMut(&mut Random) -> Act| {
+        for _ in 0..random.u32(0..=most) {
+            let at_ms = random.u64(0..span);
+            let act = act(random);
+            steps.push(Step { at_ms, act });
+        }
+    };
+    some(8, &mut |r| Act::Checkpoint {
+        declined: r.u32(0..4) == 0,
+    });
+    some(2, &mut |r| Act::Kill {
+        pause_ms: r.u64(1..1000),
+    });
+    some(2, &mut |r| Act::Split { nth: r.u32(0..16) });
+    some(1, &mut |r| Act::Merge { nth: r.u32(0..16) });
+    some(2, &mut |r| Act::Lock {
+        nth: r.u32(0..16),
+        ms: r.u64(10..3000),
+    });
+    if random.u32(0..12) == 0 {
+        steps.push(Step {
+            at_ms: random.u64(0..span),
+            act: Act::Recreate,
+        });
+    }
+    steps.sort_by_key(|step| step.at_ms);
+    let mut faults = Vec::new();
+    for id in 0..pick(random, &[0, 2, 5, 9]) {
+        faults.push(fault(id, span, random));
+    }
+    let chosen = |random: &mut Random, most: u32| -> Vec<Doc> {
+        let count = random.u32(0..=most);
+        (0..count).map(|_| random.u32(0..documents)).collect()
+    };
+    let spoil = match random.u32(0..4) {
+        0 => chosen(random, 3),
+        _ => Vec::new(),
+    };
+    let refused = match tolerant && random.u32(0..3) == 0 {
+        true => chosen(random, 3)
+            .into_iter()
+            .map(|d| (d, pick(random, &[400, 413])))
+            .collect(),
+        false => BTreeMap::new(),
+    };
+    Plan {
+        seed,
+        about: String::new(),
+        side: Side::Sink(SinkPlan {
+            options,
+            partitions,
+            keys,
+            in_flight: pick(random, &[1, 2, 8]),
+            spoil,
+            refused,
+            steps,
+            faults,
+        }),
+    }
+}
+
+fn fault(id: u32, span: u64, random: &mut Random) -> Fault {
+    let retry_after = |random: &mut Random| match random.u32(0..3) {
+        0 => None,
+        _ => Some(random.u64(1..2000)),
+    };
+    let unclear = [(408, 0), (500, 0), (503, 0), (502, 0), (504, 0), (499, 0)];
+    let on = pick(
+        random,
+        &[
+            Request::Bulk,
+            Request::Bulk,
+            Request::Bulk,
+            Request::Point,
+            Request::Letter,
+            Request::Ranges,
+            Request::Check,
+        ],
+    );
+    let refusals = [
+        (401, 20402),
+        (403, 3),
+        (404, 1002),
+        (408, 0),
+        (410, 1002),
+        (410, 1007),
+        (410, 1008),
+        (429, 3200),
+        (429, 3200),
+        (449, 0),
+        (500, 0),
+        (503, 0),
+        (503, 20010),
+    ];
+    let refused = |random: &mut Random| {
+        let (status, sub) = pick(random, &refusals);
+        let retry_after_ms = retry_after(random).filter(|_| status == 429);
+        What::Refused {
+            status,
+            sub,
+            retry_after_ms,
+        }
+    };
+    let what = match (on, random.u32(0..12)) {
+        (_, 0) => What::Slow {
+            ms: pick(random, &[20, 700, 5000]),
+        },
+        (Request::Ranges, 1..=3) => What::Stale,
+        // The form, or the credential.
+        (Request::Bulk, 1) => What::Refused {
+            status: pick(random, &[404, 405, 400, 413]),
+            sub: 0,
+            retry_after_ms: None,
+        },
+        (Request::Bulk | Request::Point, 2) if random.u32(0..4) == 0 => What::Refused {
+            status: pick(random, &[401, 403]),
+            sub: 0,
+            retry_after_ms: None,
+        },
+        (Request::Bulk, 3..=4) => {
+            let (status, sub) = pick(random, &unclear);
+            What::Prefix { status, sub }
+        }
+        (Request::Bulk, 5) => What::Short,
+        (Request::Bulk, 6..=7) => {
+            let (status, sub) = pick(
+                random,
+                &[(429, 3200), (449, 0), (410, 1002), (503, 0), (408, 0), (424, 0)],
+            );
+            What::Each {
+                status,
+                sub,
+                retry_after_ms: retry_after(random).filter(|_| status == 429),
+            }
+        }
+        (Request::Bulk, 8) => {
+            let (status, sub) = pick(random, &unclear);
+            What::EachLost { status, sub }
+        }
+        (Request::Bulk | Request::Point | Request::Letter, 9..=10) => {
+            let (status, sub) = pick(random, &[(408, 0), (503, 0), (500, 0), (413, 3402)]);
+            What::Lost { status, sub }
+        }
+        _ => refused(random),
+    };
+    let from_ms = random.u64(0..span);
+    Fault {
+        id,
+        on,
+        from_ms,
+        to_ms: from_ms + random.u64(1..=span / 2),
+        per_mille: pick(random, &[100, 300, 600, 1000]),
+        partition: (random.u32(0..5) == 0).then(|| random.u32(1..4)),
+        what,
+    }
+}
+
+/// A checkpoint that waits for what was submitted.
+struct Barrier {
+    position: usize,
+    declined: bool,
+}
+
+struct Job<'a> {
+    plan: &'a SinkPlan,
+    seed: u64,
+    config: Config,
+    world: Shared,
+    ledger: SharedLedger,
+    batches: Vec<Vec<Op>>,
+    /// The next batch.
+    next: usize,
+    /// Where a restore begins.
+    checkpoint: usize,
+    barrier: Option<Barrier>,
+    sink: Option<Sink>,
+    /// Writers so far.
+    writers: u64,
+    submissions: u64,
+    /// What has not come back: the batch of each submission.
+    open: BTreeMap<u64, usize>,
+    /// When the job is started, or started again.
+    starts_at: Option<Instant>,
+    restarts: u32,
+    /// Which container the writer opened.
+    generation: u32,
+    /// What an operation came to, the last time, and in which container.
+    results: BTreeMap<u64, (OutcomeResult, u32)>,
+}
+
+/// Runs a plan.
+pub async fn run(seed: u64, plan: &SinkPlan, traced: bool) -> Outcome {
+    let mut world = World::new(seed, plan.keys, plan.partitions, &plan.faults);
+    world.trace.lines = traced.then(Vec::new);
+    let world = Arc::new(Mutex::new(world));
+    let mut options: Vec<_> = plan.options.clone().into_iter().collect();
+    for (name, value) in crate::ACCOUNT {
+        options.push((name.to_owned(), value.to_owned()));
+    }
+    let config = match Config::parse(Role::Sink, &options) {
+        Ok(config) => config,
+        Err(e) => {
+            lock(&world).violation("the plan has options of the core", e.to_string());
+            return Outcome::of(&world);
+        }
+    };
+    let mut ledger = Ledger::default();
+    ledger.spoil.clone_from(&plan.spoil);
+    ledger.refused.clone_from(&plan.refused);
+    ledger.limits = Limits {
+        concurrency: config.max_concurrency,
+        partition_concurrency: config.partition_concurrency,
+        operations: config.max_operations,
+    };
+    let mut job = Job {
+        plan,
+        seed,
+        config,
+        world: world.clone(),
+        ledger: Arc::new(Mutex::new(ledger)),
+        batches: Vec::new(),
+        next: 0,
+        checkpoint: 0,
+        barrier: None,
+        sink: None,
+        writers: 0,
+        submissions: 0,
+        open: BTreeMap::new(),
+        starts_at: Some(Instant::now()),
+        restarts: 0,
+        generation: 1,
+        results: BTreeMap::new(),
+    };
+    job.run().await;
+    Outcome::of(&world)
+}
+
+impl Job<'_> {
+    fn violation(&self, invariant: &str, what: String) {
+        lock(&self.world).violation(invariant, what);
+    }
+
+    async fn run(&mut self) {
+        let began = Instant::now();
+        let mut steps = self.plan.steps.iter().peekable();
+        let mut writes = 0;
+        let last = self.plan.steps.iter().map(|s| s.at_ms).max().unwrap_or(0);
+        let over = last.max(lock(&self.world).healed_at());
+        let deadline = began + Duration::from_millis(over) + PATIENCE;
+        loop {
+            let now = Instant::now();
+            while let Some(step) = steps.next_if(|s| began + Duration::from_millis(s.at_ms) <= now) {
+                if let Act::Submit(ops) = &step.act {
+                    let ops = parse(ops, writes + 1);
+                    writes += ops.len() as u64;
+                    self.batches.push(ops);
+                } else {
+                    self.act(&step.act).await;
+                }
+            }
+            if self.starts_at.is_some_and(|at| at <= now) {
+                self.start().await;
+            }
+            self.submit();
+            self.poll().await;
+            self.close_barrier();
+            if !lock(&self.world).violations.is_empty() || self.restarts > RESTARTS {
+                break;
+            }
+            let next = steps.peek().map(|s| began + Duration::from_millis(s.at_ms));
+            let waits = self.sink.is_none() || !self.open.is_empty();
+            let idle = !waits && self.next == self.batches.len();
+            if idle && next.is_none() {
+                break;
+            }
+            if now > deadline {
+                let metrics = self.sink.as_ref().map(|s| format!("{:?}", s.metrics()));
+                let open = self.open.len();
+                self.violation("progress", format!("{open} submissions are open; {metrics:?}"));
+                break;
+            }
+            let tick = Instant::now() + TICK;
+            let until = match (waits, next) {
+                (true, next) => next.unwrap_or(tick).min(tick),
+                (false, next) => next.unwrap_or(tick),
+            };
+            sleep_until(until.max(Instant::now() + Duration::from_micros(500))).await;
+        }
+        if self.restarts <= RESTARTS && lock(&self.world).violations.is_empty() {
+            self.check_end();
+        }
+        self.stop().await;
+    }
+
+    async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Submit(_) => {}
+            Act::Checkpoint { declined } => {
+                if self.barrier.is_none() && self.sink.is_some() {
+                    let position = self.next;
+                    lock(&self.world).note(|| format!("checkpoint behind batch {position}"));
+                    self.barrier = Some(Barrier {
+                        position,
+                        declined: *declined,
+                    });
+                }
+            }
+            Act::Kill { pause_ms } => self.fail(Duration::from_millis(*pause_ms), "killed").await,
+            Act::Split { nth } => lock(&self.world).split(*nth),
+            Act::Merge { nth } => lock(&self.world).merge(*nth),
+            Act::Lock { nth, ms } => lock(&self.world).lock_partition(*nth, *ms),
+            Act::Recreate => lock(&self.world).recreate(),
+        }
+    }
+
+    async fn start(&mut self) {
+        self.starts_at = None;
+        self.writers += 1;
+        let account = Account::new(&self.world, &self.ledger);
+        let letters = (self.config.failure_mode == FailureMode::DeadLetter).then(|| {
+            let letters = Letters {
+                world: self.world.clone(),
+                ledger: self.ledger.clone(),
+                definition: definition(),
+            };
+            Box::new(letters) as Box<dyn Service>
+        });
+        self.generation = lock(&self.world).generation;
+        let seed = self.seed ^ self.writers;
+        let sink = Sink::over(
+            Box::new(account),
+            letters,
+            self.config.clone(),
+            &Handle::current(),
+            seed,
+        )
+        .await;
+        match sink {
+            Ok(sink) => {
+                ledger(&self.ledger).begin_anew();
+                self.next = self.checkpoint;
+                self.sink = Some(sink);
+                let from = self.next;
+                lock(&self.world).note(|| format!("a writer begins at batch {from}"));
+            }
+            Err(e) => {
+                self.restarts += 1;
+                lock(&self.world).note(|| format!("no writer could be opened: {e}"));
+                self.starts_at = Some(Instant::now() + Duration::from_millis(500));
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            drop(sink);
+            sleep(Duration::from_millis(1)).await;
+            let left = ledger(&self.ledger).under_way();
+            if left > 0 {
+                self.violation("what is given up ends", format!("{left} requests are under way"));
+            }
+        }
+        self.open.clear();
+        self.barrier = None;
+    }
+
+    async fn fail(&mut self, pause: Duration, why: &str) {
+        lock(&self.world).note(|| format!("the task fails: {why}"));
+        self.stop().await;
+        let checkpoint = self.checkpoint;
+        let replayed: Vec<_> = self.batches[checkpoint..]
+            .iter()
+            .flatten()
+            .map(|op| op.n)
+            .collect();
+        let mut ledger = ledger(&self.ledger);
+        for n in replayed {
+            ledger.operations.remove(&n);
+        }
+        self.starts_at = Some(Instant::now() + pause);
+    }
+
+    fn submit(&mut self) {
+        while let Some(sink) = &self.sink {
+            if self.barrier.is_some()
+                || self.open.len() >= self.plan.in_flight
+                || self.next >= self.batches.len()
+            {
+                return;
+            }
+            self.submissions += 1;
+            let rows: Vec<_> = self.batches[self.next]
+                .iter()
+                .map(|op| {
+                    let (id, key) = (format!("d{}", op.doc), key_name(op.doc % self.plan.keys));
+                    let body = format!(r#"{{"id":"{id}","pk":"{key}","n":{},"doc":{}}}"#, op.n, op.doc);
+                    (op.kind, id, format!("[\"{key}\"]"), body)
+                })
+                .collect();
+            let operations: Vec<_> = rows
+                .iter()
+                .map(|(kind, id, key, body)| NewOperation {
+                    kind: *kind,
+                    id,
+                    partition_key: key,
+                    if_match: "",
+                    document: body.as_bytes(),
+                })
+                .collect();
+            let (submission, batch) = (self.submissions, self.next);
+            lock(&self.world).note(|| format!("submission {submission} is batch {batch}"));
+            self.open.insert(submission, batch);
+            if let Err(e) = sink.submit(submission, encode_operations(&operations)) {
+                self.violation("an open sink takes operations", e.to_string());
+            }
+            self.next += 1;
+        }
+    }
+
+    async fn poll(&mut self) {
+        let Some(sink) = &self.sink else { return };
+        let completions = match sink.poll(Duration::ZERO) {
+            Ok(completions) => completions,
+            Err(e) => return self.violation("an open sink answers", e.to_string()),
+        };
+        for completion in completions {
+            if let Some(why) = self.complete(&completion) {
+                self.restarts += 1;
+                return self.fail(Duration::from_millis(300), &why).await;
+            }
+        }
+    }
+
+    /// Looks at a completion; why the job fails, if it does.
+    fn complete(&mut self, completion: &Completion) -> Option<String> {
+        let submission = completion.submission;
+        let Some(batch) = self.open.remove(&submission) else {
+            self.violation(
+                "each submission completes once",
+                format!("{submission} does again"),
+            );
+            return None;
+        };
+        lock(&self.world).note(|| {
+            let failures = completion
+                .failures
+                .iter()
+                .map(|f| format!("{}: {:?} {}", f.index, f.result, f.error));
+            format!(
+                "submission {submission} completes {:?}",
+                failures.collect::<Vec<_>>()
+            )
+        });
+        let mut failures: BTreeMap<usize, &Failure> = BTreeMap::new();
+        for failure in &completion.failures {
+            if failures.insert(failure.index as usize, failure).is_some() {
+                self.violation(
+                    "an operation ends once",
+                    format!("{} of {submission}", failure.index),
+                );
+            }
+        }
+        if let Some(failure) = completion
+            .failures
+            .iter()
+            .find(|f| f.result == OutcomeResult::Failed)
+        {
+            let op = self.batches[batch].get(failure.index as usize).copied();
+            self.check_warranted(op, failure);
+            return Some(failure.error.to_string());
+        }
+        for (at, op) in self.batches[batch].clone().into_iter().enumerate() {
+            let failure = failures.remove(&at);
+            self.check_result(op, failure);
+            let result = failure.map_or(OutcomeResult::Ok, |f| f.result);
+            self.results.insert(op.n, (result, self.generation));
+        }
+        if !failures.is_empty() {
+            self.violation(
+                "failures are of the submission's operations",
+                format!("{failures:?}"),
+            );
+        }
+        None
+    }
+
+    fn check_result(&self, op: Op, failure: Option<&Failure>) {
+        let ledger = ledger(&self.ledger);
+        let known = ledger.operations.get(&op.n).cloned().unwrap_or_default();
+        let letters = ledger.letters.get(&op.n).copied().unwrap_or(0);
+        drop(ledger);
+        let Some(failure) = failure else {
+            let done = match op.kind {
+                OperationKind::Delete => known.applied > 0 || known.nothing > 0,
+                // Its conflict may be the echo of an attempt of unknown fate, or pass for it.
+                OperationKind::Create => known.applied > 0 || known.unclear,
+                _ => known.applied > 0,
+            };
+            if !done {
+                self.violation("ok implies applied", format!("{op:?} {known:?}"));
+            }
+            return;
+        };
+        let error = &failure.error;
+        if known.applied > 0 && (!known.unclear || error.kind == Kind::Conflict) {
+            self.violation(
+                "failed implies not applied, or ambiguous",
+                format!("{op:?} {known:?}: {error}"),
+            );
+        }
+        if error.blame != Blame::Record || error.next != Next::End || !known.refused.contains(&error.status) {
+            let what = format!("{op:?} {known:?}: {error} {:?} {:?}", error.blame, error.next);
+            self.violation("only a record's own failure drops a record", what);
+        }
+        let right = match failure.result {
+            OutcomeResult::Skipped => self.config.failure_mode == FailureMode::Skip,
+            OutcomeResult::DeadLettered => letters > 0,
+            _ => false,
+        };
+        if !right {
+            self.violation(
+                "a dropped record went where the option says",
+                format!("{op:?} {failure:?}"),
+            );
+        }
+    }
+
+    /// Whether there is a reason for a failure that ends the job.
+    fn check_warranted(&self, op: Option<Op>, failure: &Failure) {
+        let error = &failure.error;
+        let retry = self.config.retry;
+        let (doomed, generation, now) = {
+            let world = lock(&self.world);
+            (!world.doomed.is_empty(), world.generation, world.millis())
+        };
+        let ledger = ledger(&self.ledger);
+        let known = op
+            .and_then(|op| ledger.operations.get(&op.n))
+            .cloned()
+            .unwrap_or_default();
+        drop(ledger);
+        let failing = known
+            .failing_since
+            .map_or(Duration::ZERO, |since| Duration::from_millis(now - since));
+        // The longest that a wait may be, which must not end behind the deadline.
+        let wait = retry.max_backoff.max(Duration::from_secs(2));
+        let exhausted = known.failed >= retry.max_attempts || failing + wait >= retry.deadline;
+        let warranted = match (error.kind, error.next) {
+            (Kind::Auth, _) => doomed,
+            (Kind::Throttled, _) => retry
+                .throttled_deadline
+                .is_some_and(|limit| failing + wait >= limit),
+            (_, Next::End) if matches!((error.status, error.sub_status), (400, 1024) | (410, 1000)) => {
+                generation != self.generation
+            }
+            (_, Next::Retry | Next::Reroute | Next::Halve) => exhausted,
+            _ => {
+                let letters = self.plan.faults.iter().any(|f| f.on == Request::Letter);
+                self.config.failure_mode == FailureMode::DeadLetter && error.blame == Blame::Record && letters
+            }
+        };
+        if !warranted {
+            let what = format!(
+                "{op:?} {known:?} failing for {failing:?}: {error} ({:?})",
+                error.next
+            );
+            self.violation("no final failure without a reason", what);
+        }
+    }
+
+    /// A checkpoint is taken when everything before it has come back.
+    fn close_barrier(&mut self) {
+        if !self.open.is_empty() {
+            return;
+        }
+        if let Some(barrier) = self.barrier.take() {
+            self.check_idle();
+            if !barrier.declined {
+                self.checkpoint = barrier.position;
+            }
+            lock(&self.world).note(|| match barrier.declined {
+                true => "the checkpoint is declined".to_owned(),
+                false => "the checkpoint is complete".to_owned(),
+            });
+        }
+    }
+
+    /// Nothing is left of what has come back.
+    fn check_idle(&self) {
+        let Some(sink) = &self.sink else { return };
+        let metrics = sink.metrics();
+        for (what, counter) in [
+            ("operations waiting", &metrics.operations_waiting),
+            ("bytes buffered", &metrics.bytes_buffered),
+            ("milliseconds held", &metrics.held_millis),
+        ] {
+            let value = counter.load(Relaxed);
+            if value != 0 {
+                self.violation("counters are 0 when idle", format!("{value} {what}"));
+            }
+        }
+        let left = ledger(&self.ledger).under_way();
+        if left > 0 {
+            self.violation(
+                "nothing is sent when idle",
+                format!("{left} requests are under way"),
+            );
+        }
+    }
+
+    /// What the container holds is what the operations come to.
+    fn check_end(&self) {
+        self.check_idle();
+        let mut last: BTreeMap<Doc, Op> = BTreeMap::new();
+        for op in self.batches.iter().flatten() {
+            last.insert(op.doc, *op);
+        }
+        let generation = lock(&self.world).generation;
+        for (doc, op) in last {
+            let Some((OutcomeResult::Ok, made_in)) = self.results.get(&op.n) else {
+                if !self.results.contains_key(&op.n) {
+                    self.violation("every operation ends", format!("{op:?}"));
+                }
+                continue;
+            };
+            if *made_in != generation {
+                continue;
+            }
+            let there = lock(&self.world).documents.get(&doc).map(|v| v.n);
+            let right = match op.kind {
+                OperationKind::Delete => there.is_none(),
+                OperationKind::Create => continue,
+                _ => there == Some(op.n),
+            };
+            if !right {
+                self.violation(
+                    "the end is the fold of the operations",
+                    format!("{op:?}, but there is {there:?}"),
+                );
+            }
+        }
+    }
+}

@@ -417,6 +417,8 @@ struct Job<'a> {
     registered: BTreeSet<u32>,
     found: (UnboundedSender<Found>, UnboundedReceiver<Found>),
     discovery: Option<JoinHandle<()>>,
+    /// Looks for splits so far.
+    looks: u64,
     next_discovery: Option<(Instant, u64)>,
     checkpoints: u64,
     pending: Option<Pending>,
@@ -472,6 +474,7 @@ pub async fn run(seed: u64, plan: &SourcePlan, traced: bool) -> Outcome {
         registered: BTreeSet::new(),
         found: unbounded_channel(),
         discovery: None,
+        looks: 0,
         next_discovery: None,
         checkpoints: 0,
         pending: None,
@@ -730,9 +733,11 @@ impl Job<'_> {
         };
         let (known, feed, config) = (coordinator.known(), feed.clone(), self.config.clone());
         let (incarnation, found) = (self.incarnation, self.found.0.clone());
+        self.looks += 1;
+        let seed = mix(&[self.seed, 7, self.looks]);
         let look = async move {
             let metrics = Metrics::default();
-            let result = discover(&*feed, &config, &metrics, &known).await;
+            let result = discover(&*feed, &config, &metrics, &known, seed).await;
             let result = result.map(|found| found.into_iter().map(|e| e.split).collect());
             let _ = found.send((incarnation, result));
         };

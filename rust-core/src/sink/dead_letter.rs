@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::account::Account;
+use crate::clock::epoch_millis;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -252,7 +253,7 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         "subStatus": error.sub_status,
         "message": cut(&error.message, MAX_TEXT).0,
         "activityId": cut(&error.activity_id, MAX_TEXT).0,
-        "time": to_rfc3339(&OffsetDateTime::now_utc()),
+        "time": to_rfc3339(&now()),
         "documentId": document_id,
         "partitionKey": key,
         "documentBytes": op.body().len(),
@@ -275,6 +276,13 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         reason,
         json,
     }
+}
+
+/// The time of day.
+fn now() -> OffsetDateTime {
+    let nanos = i128::from(epoch_millis()) * 1_000_000;
+    // No clock shows the year 10,000.
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

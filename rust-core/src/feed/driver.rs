@@ -16,11 +16,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{recreated, Feed, Pages, RawPage};
-use crate::account::{read_options, Account, MendRanges};
+use crate::account::{read_options, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
+use crate::partitions::{partition_ranges, MendRanges};
 use crate::split::Split;
 use crate::status::{nothing_new, Asked, Fate};
 
@@ -126,7 +127,7 @@ impl Feed for DriverFeed {
     }
 
     async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>> {
-        let ranges = self.account.partition_ranges(&self.container, refresh).await?;
+        let ranges = partition_ranges(&self.account, &self.container, refresh).await?;
         Ok(ranges
             .into_iter()
             .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()))

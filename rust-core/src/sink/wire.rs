@@ -17,11 +17,12 @@ use azure_data_cosmos_driver::models::{
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::account::{read_options, within, write_options, Account, MendRanges};
+use crate::account::{read_options, within, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::json::{escaped_len, push_string};
 use crate::metrics::Metrics;
+use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
 
 use super::operation::{canonical_key, Operation, OperationKind};
@@ -439,7 +440,7 @@ impl Service for ContainerService {
 
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<(String, EffectivePartitionKey)>>> {
         Box::pin(async move {
-            let ranges = self.account.partition_ranges(&self.container, refresh).await?;
+            let ranges = partition_ranges(&self.account, &self.container, refresh).await?;
             Ok(ranges.into_iter().map(|r| (r.id, r.min_inclusive)).collect())
         })
     }

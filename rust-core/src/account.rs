@@ -67,6 +67,7 @@ impl Runtime {
         })
     }
 
+    /// Where tasks are spawned.
     pub fn handle(&self) -> &tokio::runtime::Handle {
         self.tokio.as_ref().expect("taken only by drop").handle()
     }
@@ -94,7 +95,9 @@ impl Drop for Runtime {
 /// An account: its driver, its connections, and the runtime that they live on.
 pub struct Account {
     // In this order: the driver's tasks end before their runtime.
+    /// The vendor's driver, with its connections and caches.
     pub driver: Arc<CosmosDriver>,
+    /// What the driver's tasks run on.
     pub runtime: Arc<Runtime>,
     /// What it was opened with.
     secret: Option<Secret>,

@@ -16,6 +16,7 @@ thread_local! {
 /// A moment, for what is measured and for what is compared with the times of documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
+    /// By tokio's clock: for waits and for what is measured.
     pub instant: Instant,
     /// Milliseconds since the epoch.
     pub epoch_millis: i64,
@@ -35,6 +36,7 @@ impl Now {
 pub fn epoch_millis() -> i64 {
     match SIMULATED.get() {
         Some((base, since)) => base.saturating_add(millis(since.elapsed())),
+        #[expect(clippy::disallowed_methods, reason = "this is the place")]
         None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
     }
 }

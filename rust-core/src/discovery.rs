@@ -160,6 +160,7 @@ impl Enumerator {
         }
     }
 
+    /// Counters of its requests.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

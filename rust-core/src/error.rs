@@ -40,6 +40,7 @@ pub enum Kind {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CoreError {
+    /// What kind of failure it is.
     pub kind: Kind,
     /// HTTP status of the service; 0 when the failure did not come from it.
     pub status: u16,
@@ -57,9 +58,11 @@ pub struct CoreError {
     pub fate: Fate,
     /// Request units that the failure cost, those of the driver's own attempts included.
     pub request_charge: f64,
+    /// What went wrong and what to do about it, for people. Never holds a secret.
     pub message: String,
 }
 
+/// What the core's functions return.
 pub type Result<T> = std::result::Result<T, CoreError>;
 
 impl CoreError {
@@ -106,14 +109,17 @@ impl CoreError {
         self.blame == Blame::Everybody && matches!(self.kind, Kind::Config | Kind::NotFound | Kind::State)
     }
 
+    /// An option, or several together, that are wrong.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(Kind::Config, message)
     }
 
+    /// Bytes of a state or a frame that cannot be read, or are of something else.
     pub fn state(message: impl Into<String>) -> Self {
         Self::new(Kind::State, message)
     }
 
+    /// A call with a handle that was closed.
     pub fn closed() -> Self {
         Self::new(
             Kind::Closed,
@@ -121,6 +127,7 @@ impl CoreError {
         )
     }
 
+    /// A bug of the core.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Kind::Internal, message)
     }
@@ -189,6 +196,7 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// What the driver tells of all attempts of one request.
     pub fn of(diagnostics: &DiagnosticsContext, asked: Asked) -> Trail {
         let requests = diagnostics.requests();
         let (last, earlier) = match requests.split_last() {

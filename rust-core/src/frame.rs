@@ -9,20 +9,33 @@ pub const FRAME_VERSION: u16 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum FrameKind {
+    /// The table of options.
     Options = 1,
+    /// Keys and values.
     Map = 2,
+    /// Texts.
     Strings = 3,
+    /// Splits, each with whether a reader has it.
     SplitList = 4,
+    /// Records of one split.
     Page = 5,
+    /// Operations of one submission.
     Operations = 6,
+    /// How submissions ended.
     Completions = 7,
+    /// Values of a handle's metrics.
     Metrics = 8,
+    /// Events of the core's log.
     Log = 9,
     /// What a writer keeps of an operation in its state; the core never sees it.
     OperationState = 10,
+    /// What happened to an enumerator.
     Event = 11,
+    /// What an enumerator is to do.
     Actions = 12,
+    /// What a look for feed ranges found.
     Discovery = 13,
+    /// The table of metrics.
     MetricTable = 14,
 }
 
@@ -30,10 +43,12 @@ pub enum FrameKind {
 pub struct FrameWriter(pub Vec<u8>);
 
 impl FrameWriter {
+    /// An empty frame.
     pub fn new(kind: FrameKind) -> Self {
         Self::with_capacity(kind, 64)
     }
 
+    /// An empty frame with room for `bytes` behind its head.
     pub fn with_capacity(kind: FrameKind, bytes: usize) -> Self {
         let mut writer = FrameWriter(Vec::with_capacity(bytes));
         writer.u16(FRAME_VERSION);
@@ -41,26 +56,32 @@ impl FrameWriter {
         writer
     }
 
+    /// Appends one byte.
     pub fn u8(&mut self, v: u8) {
         self.0.push(v);
     }
 
+    /// Appends two bytes.
     pub fn u16(&mut self, v: u16) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
 
+    /// Appends four bytes.
     pub fn u32(&mut self, v: u32) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
 
+    /// Appends eight bytes.
     pub fn u64(&mut self, v: u64) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
 
+    /// Appends eight bytes, in two's complement.
     pub fn i64(&mut self, v: i64) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
 
+    /// Appends eight bytes, as IEEE 754 has them.
     pub fn f64(&mut self, v: f64) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
@@ -71,6 +92,7 @@ impl FrameWriter {
         self.0.extend_from_slice(v);
     }
 
+    /// Appends a text behind its length.
     pub fn str(&mut self, v: &str) {
         self.blob(v.as_bytes());
     }
@@ -134,31 +156,38 @@ impl<'a> FrameReader<'a> {
         Ok(out)
     }
 
+    /// The next byte.
     pub fn u8(&mut self) -> Result<u8> {
         Ok(self.take(1)?[0])
     }
 
+    /// The next two bytes.
     pub fn u16(&mut self) -> Result<u16> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
+    /// The next four bytes.
     pub fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    /// The next eight bytes.
     pub fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    /// The next eight bytes, in two's complement.
     pub fn i64(&mut self) -> Result<i64> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
+    /// The next bytes, behind their length.
     pub fn blob(&mut self) -> Result<&'a [u8]> {
         let n = self.u32()? as usize;
         self.take(n)
     }
 
+    /// The next text, behind its length.
     pub fn str(&mut self) -> Result<&'a str> {
         let at = self.at;
         std::str::from_utf8(self.blob()?)

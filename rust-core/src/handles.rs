@@ -16,12 +16,14 @@ pub struct Handles<T> {
 }
 
 impl<T> Handles<T> {
+    /// An empty table.
     pub const fn new() -> Self {
         Handles {
             slots: Mutex::new(Vec::new()),
         }
     }
 
+    /// Takes a value in and returns its id.
     pub fn insert(&self, value: T) -> i64 {
         let value = Some(Arc::new(value));
         let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());

@@ -10,9 +10,12 @@
         clippy::unwrap_used,
         clippy::panic,
         clippy::print_stdout,
-        clippy::print_stderr
+        clippy::print_stderr,
+        // What reads the system's clock, sleeps or draws from the system's chance: see clippy.toml.
+        clippy::disallowed_methods
     )
 )]
+#![warn(missing_docs)]
 
 pub mod account;
 #[expect(

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -12,6 +11,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::Layer;
 
+use crate::clock::epoch_millis;
 use crate::frame::{FrameKind, FrameWriter};
 
 /// Most events that wait. At one drain a second this is far above what the levels up to info give; beyond it
@@ -85,12 +85,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RingLayer {
                 .unwrap_or(0);
             message.truncate(cut);
         }
-        let epoch_millis = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as u64);
         let line = Line {
             level: number(event.metadata().level()),
-            epoch_millis,
+            epoch_millis: u64::try_from(epoch_millis()).unwrap_or(0),
             target: event.metadata().target(),
             message,
         };

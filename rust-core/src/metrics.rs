@@ -17,8 +17,11 @@ const BUCKETS: usize = 32;
 pub struct Roles(u8);
 
 impl Roles {
+    /// Of sources.
     pub const SOURCE: Roles = Roles(1);
+    /// Of sinks.
     pub const SINK: Roles = Roles(2);
+    /// Of both.
     pub const BOTH: Roles = Roles(Self::SOURCE.0 | Self::SINK.0);
 
     /// The bits: 1 source, 2 sink.
@@ -30,7 +33,9 @@ impl Roles {
 /// What a metric shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
+    /// A whole number.
     Whole(u64),
+    /// A number with decimals.
     Decimal(f64),
 }
 
@@ -51,6 +56,7 @@ pub struct Metric {
     pub name: &'static str,
     /// In words or as a symbol, for people.
     pub unit: &'static str,
+    /// Whose it is.
     pub roles: Roles,
     /// One or two sentences.
     pub meaning: &'static str,

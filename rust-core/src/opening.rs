@@ -4,10 +4,11 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::account::{within, Runtime, OPENING};
 use crate::discovery::Enumerator;
@@ -18,6 +19,7 @@ use crate::source::Source;
 
 /// What a handle stands for once it is open.
 pub trait Connector: Send + Sync + 'static {
+    /// Its counters.
     fn metrics(&self) -> &Metrics;
     /// Ends the call that waits, if one does.
     fn wake_up(&self);

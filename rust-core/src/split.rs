@@ -28,6 +28,7 @@ pub struct Split {
     pub min: String,
     /// Exclusive upper bound; `FF` is the highest.
     pub max: String,
+    /// Where it begins while there is no continuation.
     pub start: Start,
     /// The driver's continuation token after the last page; `None` before the first.
     pub continuation: Option<String>,
@@ -67,6 +68,7 @@ impl Split {
         )
     }
 
+    /// The split bytes, which a checkpoint stores.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = FrameWriter(Vec::with_capacity(
             64 + self.continuation.as_ref().map_or(0, String::len),
@@ -148,6 +150,7 @@ fn open<'a>(bytes: &'a [u8], magic: &[u8; 3], what: &str) -> Result<FrameReader<
 /// A split as the enumerator keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitEntry {
+    /// The split.
     pub split: Split,
     /// Whether a reader has it.
     pub assigned: bool,

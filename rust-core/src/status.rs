@@ -24,9 +24,13 @@ pub enum Asked {
     Feed,
     /// A bulk request as a whole; its operations are judged by their own kinds.
     Bulk,
+    /// A write, whether or not the document is there.
     Upsert,
+    /// A write of a document that must not be there.
     Create,
+    /// A write of a document that must be there.
     Replace,
+    /// A deletion.
     Delete,
 }
 
@@ -78,8 +82,11 @@ pub enum Blame {
 /// What an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// What kind of failure it is, for the job.
     pub kind: Kind,
+    /// Whether and how it is tried again.
     pub next: Next,
+    /// Whom it hits.
     pub blame: Blame,
     /// What became of the attempt that got this answer.
     pub fate: Fate,

@@ -30,6 +30,7 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Those of a job's options.
     pub fn of(config: &Config) -> Settings {
         Settings {
             container: config.container.clone(),
@@ -51,6 +52,7 @@ pub struct Readers {
 /// Why something failed, as far as it decides what becomes of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// What kind of failure it is.
     pub kind: Kind,
     /// HTTP status of the service, 0: none.
     pub status: u16,
@@ -78,6 +80,7 @@ impl From<&CoreError> for Failure {
 }
 
 /// What happens to an enumerator.
+#[expect(missing_docs, reason = "a variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Flink has started it.
@@ -103,6 +106,7 @@ pub enum Event {
 }
 
 /// What is to be done.
+#[expect(missing_docs, reason = "a variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Look for feed ranges at once, and again each `period_ms` milliseconds; 0: only once.

@@ -72,9 +72,11 @@ pub trait Pages: Send {
 
 /// A page as it came: its items, and the position after it.
 pub struct RawPage {
+    /// Its documents, as the service sent them.
     pub items: Items,
     /// Bytes received.
     pub bytes: u64,
+    /// The position after it.
     pub continuation: String,
     /// The service said that there is nothing new. An empty page without that may have moved the position on.
     pub unchanged: bool,

@@ -1,10 +1,11 @@
 //! The natives of a source.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::jni::objects::JByteArray;
 use ::jni::sys::{jint, jlong};
+use tokio::time::Instant;
 
 use super::{config, native, read, wait, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
 use crate::config::Role;

@@ -28,6 +28,7 @@ impl KeyPaths {
         self.0.len()
     }
 
+    /// Whether keys have no components: of containers from before keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -38,15 +38,19 @@ impl From<Broken> for CoreError {
 
 /// What a page is, beside its records.
 pub struct PageHead<'a> {
+    /// Id of the split.
     pub split_id: &'a str,
     /// Split bytes after the page.
     pub split: &'a [u8],
+    /// When the page arrived, in milliseconds since the epoch.
     pub arrived_epoch_millis: i64,
 }
 
 /// A PAGE frame and what is in it.
 pub struct Page {
+    /// The frame.
     pub frame: Vec<u8>,
+    /// Records in it.
     pub records: usize,
     /// Documents that came, those that were skipped included.
     pub documents: usize,

@@ -29,9 +29,13 @@ const MAX_DOCUMENT_BYTES: usize = 2 * 1024 * 1024;
 pub enum OperationKind {
     /// No write at all: the shim could not make one of a record, and says why in place of the ETag. Ends at once, as the failure mode asks.
     Refused,
+    /// Writes the document, whether or not it is there.
     Upsert,
+    /// Writes the document unless it is there.
     Create,
+    /// Writes the document if it is there.
     Replace,
+    /// Takes the document out.
     Delete,
 }
 
@@ -91,6 +95,7 @@ impl OperationKind {
 
 /// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
 pub struct Operation {
+    /// What is done.
     pub kind: OperationKind,
     frame: Arc<Vec<u8>>,
     /// Where the parts lie in the frame.
@@ -121,6 +126,7 @@ pub struct Operation {
     pub ready: Option<Instant>,
     /// The search for the reason why a bulk request was refused that it was part of, until that is known.
     pub search: Option<SearchId>,
+    /// Request units of its attempts so far.
     pub request_charge: f64,
 }
 
@@ -129,6 +135,7 @@ impl Operation {
         &self.frame[from as usize..to as usize]
     }
 
+    /// Id of the document, UTF-8 once it was checked.
     pub fn id(&self) -> &[u8] {
         self.part(self.id)
     }
@@ -150,6 +157,7 @@ impl Operation {
         self.part(self.if_match)
     }
 
+    /// The document, or empty.
     pub fn body(&self) -> &[u8] {
         self.part(self.body)
     }
@@ -162,6 +170,7 @@ impl Operation {
             .sum()
     }
 
+    /// The id, for messages.
     pub fn id_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.id())
     }
@@ -246,6 +255,7 @@ impl Operation {
         Ok(())
     }
 
+    /// Hash of partition key and id.
     pub fn document_hash(&self, key_hash: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         key_hash.hash(&mut hasher);
@@ -425,11 +435,15 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
 
 /// An operation to submit from Rust, as Java would write it into a frame.
 pub struct NewOperation<'a> {
+    /// What is to be done.
     pub kind: OperationKind,
+    /// Id of the document.
     pub id: &'a str,
     /// JSON array of the key's components.
     pub partition_key: &'a str,
+    /// An ETag, or empty.
     pub if_match: &'a str,
+    /// A JSON object; empty for a deletion.
     pub document: &'a [u8],
 }
 

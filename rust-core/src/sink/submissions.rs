@@ -9,9 +9,13 @@ use crate::frame::{FrameKind, FrameWriter};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OutcomeResult {
+    /// It was carried out.
     Ok = 1,
+    /// It was refused, counted and left out.
     Skipped = 2,
+    /// It was refused, and is in the dead-letter container.
     DeadLettered = 3,
+    /// It was refused, and the job fails.
     Failed = 4,
 }
 

@@ -79,13 +79,16 @@ const SEEN: Duration = Duration::from_secs(1);
 
 /// The answer to one operation.
 pub struct OperationResult {
+    /// HTTP status, 0: no answer.
     pub status: u16,
+    /// Request units of the attempt.
     pub request_charge: f64,
     /// Apart, since most have none.
     pub error: Option<Box<CoreError>>,
 }
 
 impl OperationResult {
+    /// Of an operation that failed.
     pub fn failed(error: CoreError) -> Self {
         OperationResult {
             status: error.status,

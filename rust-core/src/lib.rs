@@ -44,7 +44,7 @@ pub mod log_ring;
 pub mod metrics;
 pub mod opening;
 pub mod page;
-mod partitions;
+pub mod partitions;
 pub mod retry;
 pub mod sink;
 pub mod source;

@@ -15,6 +15,7 @@ use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::Kind;
 use cosmosflink_core::opening::{Lifecycle, Opening};
+use cosmosflink_core::partitions::partition_ranges;
 use cosmosflink_core::sink::Sink;
 use cosmosflink_core::source::Source;
 use serde_json::json;
@@ -240,17 +241,17 @@ fn a_look_up_of_ranges_that_is_given_up_leaves_nothing_half_made() {
     let config = config(&local, &[]);
     let (account, container) = open_blocking(async {
         let (account, _, container) = Account::open_with_container(config).await?;
-        account.partition_ranges(&container, false).await?;
+        partition_ranges(&account, &container, false).await?;
         Ok((account, container))
     })
     .unwrap();
     local.admin("faults", json!({"operations": "metadata", "delayMillis": 1000}));
     let ranges = open_blocking(async move {
-        let given_up = account.partition_ranges(&container, true);
+        let given_up = partition_ranges(&account, &container, true);
         assert!(tokio::time::timeout(Duration::from_millis(100), given_up)
             .await
             .is_err());
-        account.partition_ranges(&container, true).await
+        partition_ranges(&account, &container, true).await
     })
     .unwrap();
     assert_eq!(ranges.len(), 2);
@@ -804,7 +805,7 @@ fn slow_metadata_is_asked_for_in_a_second_region_unless_switched_off() {
         let config = config(&local, &[("cosmos.hedging.threshold-ms", threshold)]);
         let (account, container) = open_blocking(async {
             let (account, _, container) = Account::open_with_container(config).await?;
-            account.partition_ranges(&container, false).await?;
+            partition_ranges(&account, &container, false).await?;
             Ok((account, container))
         })
         .unwrap();

@@ -28,6 +28,7 @@ pub mod config;
 pub mod coordinator;
 pub mod credentials;
 pub mod discovery;
+pub mod enumerator;
 pub mod error;
 pub mod feed;
 pub mod frame;

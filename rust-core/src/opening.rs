@@ -11,7 +11,6 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::account::{within, Runtime, OPENING};
-use crate::discovery::Enumerator;
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::sink::Sink;
@@ -45,7 +44,7 @@ macro_rules! connector {
     )*};
 }
 
-connector!(Enumerator, Source, Sink);
+connector!(Source, Sink);
 
 enum Stage<T> {
     Opening,

@@ -5,6 +5,8 @@
 //! After a regional failover this machine is not restored, only the readers are. It needs no restoring: splits given out since the last
 //! checkpoint come back, the others are in the readers' own state, or are reported when the reader registers again where Flink does that.
 
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,6 +147,8 @@ pub struct Coordinator {
     splits: BTreeMap<u32, Entry>,
     /// Readers whose registration has been seen since their last reset: what they reported is taken once.
     registered: BTreeSet<u32>,
+    /// Whether a reader has reported splits, so that no registered one has any that it did not report.
+    reports: bool,
     closed: bool,
 }
 
@@ -165,6 +169,7 @@ impl Coordinator {
             settings,
             splits: BTreeMap::new(),
             registered: BTreeSet::new(),
+            reports: false,
             closed: false,
         };
         for entry in restored {
@@ -327,6 +332,7 @@ impl Coordinator {
             // The same registration once more: it has its splits.
             return Ok(());
         }
+        self.reports |= !reported.is_empty();
         for split in reported {
             self.release(split, |owner| match owner {
                 Owner::Subtask(other) => other == subtask,
@@ -372,7 +378,7 @@ impl Coordinator {
         if parallelism == 0 {
             return None;
         }
-        let mut load = self.load(parallelism);
+        let mut load = self.load(parallelism, &readers.registered);
         let (share, rest) = (self.splits.len() / parallelism, self.splits.len() % parallelism);
         let mut above = load.iter().filter(|n| **n > share).count();
         let mut idle: BTreeSet<(usize, usize)> = readers
@@ -399,8 +405,9 @@ impl Coordinator {
         (!assignment.is_empty()).then_some(Action::Assign(assignment))
     }
 
-    /// How many splits each reader has. Those of which it is not known who has them are counted evenly, as Flink spreads them.
-    fn load(&self, parallelism: usize) -> Vec<usize> {
+    /// How many splits each reader has. Those of which it is not known who has them are counted evenly, as Flink spreads them: with all
+    /// readers, or, where readers report theirs, with those that have not done so yet.
+    fn load(&self, parallelism: usize, registered: &BTreeSet<u32>) -> Vec<usize> {
         let mut load = vec![0; parallelism];
         let mut unknown = 0;
         for entry in self.splits.values() {
@@ -410,8 +417,13 @@ impl Coordinator {
                 Owner::Subtask(_) | Owner::Unknown => unknown += 1,
             }
         }
-        for (subtask, n) in load.iter_mut().enumerate() {
-            *n += unknown / parallelism + usize::from(subtask < unknown % parallelism);
+        let is_out = |subtask: &usize| self.reports && registered.contains(&(*subtask as u32));
+        let mut holders: Vec<usize> = (0..parallelism).filter(|s| !is_out(s)).collect();
+        if holders.is_empty() {
+            holders = (0..parallelism).collect();
+        }
+        for (n, subtask) in holders.iter().enumerate() {
+            load[*subtask] += unknown / holders.len() + usize::from(n < unknown % holders.len());
         }
         load
     }

@@ -13,7 +13,7 @@ use ::jni::sys::{jint, jlong};
 use ::jni::{jni_sig, jni_str, Env};
 
 use crate::config::{self, Config, Role};
-use crate::discovery::Enumerator;
+use crate::enumerator::SplitEnumerator;
 use crate::error::{panic_text, CoreError, Kind};
 use crate::frame;
 use crate::handles::Handles;
@@ -24,6 +24,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::split;
 
+mod enumerator;
 mod sink;
 mod source;
 
@@ -37,7 +38,7 @@ const ABI_VERSION: jint = match jint::from_str_radix(include_str!("../../ABI_VER
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 enum Handle {
-    Enumerator(Opening<Enumerator>),
+    Enumerator(Box<SplitEnumerator>),
     Source(Opening<Source>),
     Sink(Opening<Sink>),
 }
@@ -45,7 +46,7 @@ enum Handle {
 impl Handle {
     fn lifecycle(&self) -> &dyn Lifecycle {
         match self {
-            Handle::Enumerator(enumerator) => enumerator,
+            Handle::Enumerator(enumerator) => &**enumerator,
             Handle::Source(source) => source,
             Handle::Sink(sink) => sink,
         }
@@ -226,52 +227,10 @@ native!(
 );
 
 native!(
-    Java_io_cosmosflink_core_Natives_encodeEnumeratorState,
-    |env, list: JByteArray<'local>| -> JByteArray<'local> {
-        let entries = split::decode_list(&read(env, &list)?)?;
-        write(env, &split::encode_state(&entries))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_decodeEnumeratorState,
-    |env, state: JByteArray<'local>| -> JByteArray<'local> {
-        let entries = split::decode_state(&read(env, &state)?)?;
-        write(env, &split::encode_list(&entries))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_openEnumerator,
-    |env, options: JByteArray<'local>| -> jlong {
-        let opening = Enumerator::connect(config(env, &options, Role::Source)?);
-        Ok(HANDLES.insert(Handle::Enumerator(Opening::start(opening)?)))
-    }
-);
-
-native!(
     Java_io_cosmosflink_core_Natives_awaitOpen,
     |_env, handle: jlong, timeout_millis: jlong| -> jint {
         let handle = HANDLES.get(handle)?;
         Ok(jint::from(handle.lifecycle().await_open(wait(timeout_millis))?))
-    }
-);
-
-native!(
-    Java_io_cosmosflink_core_Natives_discoverSplits,
-    |env, handle: jlong, known: JByteArray<'local>| -> JByteArray<'local> {
-        let known = split::decode_list(&read(env, &known)?)?;
-        let enumerator = match &*HANDLES.get(handle)? {
-            Handle::Enumerator(enumerator) => enumerator.get(MAX_WAIT)?,
-            _ => return Err(wrong("an enumerator").into()),
-        };
-        let enumerator = enumerator.ok_or_else(|| {
-            CoreError::new(
-                Kind::Transient,
-                "the look for feed ranges was woken up, or the handle is not open yet; look again",
-            )
-        })?;
-        write(env, &split::encode_list(&enumerator.discover(&known)?))
     }
 );
 

@@ -46,18 +46,19 @@ public interface Core {
     /** Reads split bytes; fails with kind STATE when they are foreign or newer. */
     SplitEntry describeSplit(byte[] split);
 
-    /** Durable bytes of an enumerator's state. */
-    byte[] encodeEnumeratorState(Collection<SplitEntry> splits);
-
-    List<SplitEntry> decodeEnumeratorState(byte[] state);
+    /**
+     * Checks the options and the state. Open at once: the first look for feed ranges connects.
+     *
+     * @param state durable bytes of an earlier enumerator of the job; empty for none
+     * @param firstStart whether no enumerator of this job was there before
+     * @throws CosmosException of kind STATE when the state is foreign, damaged or newer
+     */
+    EnumeratorHandle openEnumerator(Map<String, String> options, byte[] state, boolean firstStart);
 
     /** Checks the options and begins to open; {@link Handle#awaitOpen} says when that has ended. Never waits for the network. */
-    EnumeratorHandle openEnumerator(Map<String, String> options);
-
-    /** Like {@link #openEnumerator}. */
     SourceHandle openSource(Map<String, String> options);
 
-    /** Like {@link #openEnumerator}. */
+    /** Like {@link #openSource}. */
     SinkHandle openSink(Map<String, String> options);
 
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
@@ -110,10 +111,47 @@ public interface Core {
     /** How late an interrupt may be noticed while something opens; what has opened ends the wait at once. */
     long OPEN_STEP_MILLIS = 50;
 
-    /** Finds splits. */
+    /**
+     * The readers of a source as they are now.
+     *
+     * @param parallelism how many there are to be
+     * @param registered the subtasks that are there
+     */
+    record Readers(int parallelism, Collection<Integer> registered) {}
+
+    /** Decides for a split enumerator, and looks for feed ranges in the background. */
     interface EnumeratorHandle extends Handle {
-        /** The splits that are not among the known ones. */
-        List<SplitEntry> discoverSplits(Collection<SplitEntry> known);
+        /**
+         * Decides what is to be done about an event. Never waits.
+         *
+         * @return nothing to do once the handle is closed, whatever happens
+         */
+        EnumeratorActions coordinate(Readers readers, EnumeratorEvent event);
+
+        /**
+         * Waits for the end of a look for feed ranges, and begins one when none is under way.
+         *
+         * @return what it ended with, well or not, for {@link EnumeratorEvent.Discovered}; empty when the time is over or {@code wakeUp} was
+         *     called: it goes on, and the next call waits for the same one
+         */
+        byte[] discover(long timeoutMillis);
+
+        /**
+         * Waits for the end of a look for feed ranges however long it takes, until this thread is interrupted.
+         *
+         * @return what it ended with, well or not, for {@link EnumeratorEvent.Discovered}
+         */
+        default byte[] discover() throws InterruptedException {
+            while (true) {
+                byte[] found = discover(OPEN_STEP_MILLIS);
+                if (found.length > 0) {
+                    return found;
+                }
+                if (Thread.interrupted()) {
+                    throw new InterruptedException("interrupted while feed ranges were being looked for");
+                }
+            }
+        }
     }
 
     /** Reads splits. One thread calls all but {@code metrics}, {@code wakeUp} and {@code close}. */

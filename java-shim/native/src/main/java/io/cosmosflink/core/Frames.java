@@ -45,7 +45,11 @@ final class Frames {
     }
 
     static List<SplitEntry> splits(byte[] frame) {
-        FrameReader in = FrameReader.open(frame, FrameKind.SPLIT_LIST);
+        return entries(FrameReader.open(frame, FrameKind.SPLIT_LIST));
+    }
+
+    /** A count and as many entries, as other frames hold them too. */
+    static List<SplitEntry> entries(FrameReader in) {
         int n = in.count(17);
         List<SplitEntry> out = new ArrayList<>(n);
         for (int i = 0; i < n; i++) {

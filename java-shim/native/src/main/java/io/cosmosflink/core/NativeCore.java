@@ -59,18 +59,8 @@ public final class NativeCore implements Core {
     }
 
     @Override
-    public byte[] encodeEnumeratorState(Collection<SplitEntry> splits) {
-        return Natives.encodeEnumeratorState(Frames.splits(splits));
-    }
-
-    @Override
-    public List<SplitEntry> decodeEnumeratorState(byte[] state) {
-        return Frames.splits(Natives.decodeEnumeratorState(state));
-    }
-
-    @Override
-    public EnumeratorHandle openEnumerator(Map<String, String> options) {
-        return new Enumerator(Natives.openEnumerator(Frames.map(options)));
+    public EnumeratorHandle openEnumerator(Map<String, String> options, byte[] state, boolean firstStart) {
+        return new Enumerator(Natives.openEnumerator(Frames.map(options), state, firstStart ? 1 : 0));
     }
 
     @Override
@@ -117,13 +107,33 @@ public final class NativeCore implements Core {
     }
 
     private static final class Enumerator extends Base implements EnumeratorHandle {
+        private volatile boolean closed;
+
         Enumerator(long handle) {
             super(handle);
         }
 
         @Override
-        public List<SplitEntry> discoverSplits(Collection<SplitEntry> known) {
-            return Frames.splits(Natives.discoverSplits(handle, Frames.splits(known)));
+        public EnumeratorActions coordinate(Readers readers, EnumeratorEvent event) {
+            try {
+                return EnumeratorFrames.actions(Natives.coordinate(handle, EnumeratorFrames.event(readers, event)));
+            } catch (CosmosException e) {
+                if (closed && e.kind() == CosmosException.Kind.CLOSED) {
+                    return EnumeratorActions.NONE;
+                }
+                throw e;
+            }
+        }
+
+        @Override
+        public byte[] discover(long timeoutMillis) {
+            return Natives.discover(handle, timeoutMillis);
+        }
+
+        @Override
+        public void close() {
+            closed = true;
+            super.close();
         }
     }
 

@@ -22,15 +22,13 @@ final class Natives {
 
     static native byte[] describeSplit(byte[] split);
 
-    static native byte[] encodeEnumeratorState(byte[] splitList);
+    static native long openEnumerator(byte[] options, byte[] state, int firstStart);
 
-    static native byte[] decodeEnumeratorState(byte[] state);
+    static native byte[] coordinate(long handle, byte[] event);
 
-    static native long openEnumerator(byte[] options);
+    static native byte[] discover(long handle, long timeoutMillis);
 
     static native int awaitOpen(long handle, long timeoutMillis);
-
-    static native byte[] discoverSplits(long handle, byte[] known);
 
     static native long openSource(byte[] options);
 

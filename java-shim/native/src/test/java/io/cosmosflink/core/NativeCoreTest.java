@@ -83,19 +83,79 @@ class NativeCoreTest {
     @Test
     void foreignStateIsRefused() {
         assertKind(Kind.STATE, () -> core.describeSplit(new byte[] {1, 2, 3}));
-        assertKind(Kind.STATE, () -> core.decodeEnumeratorState(new byte[0]));
+        assertKind(Kind.STATE, () -> core.openEnumerator(options(), new byte[] {1, 2, 3}, true));
     }
 
     @Test
     void enumeratorStateOfNothingIsNothing() {
-        assertThat(core.decodeEnumeratorState(core.encodeEnumeratorState(List.of())))
-                .isEmpty();
+        Core.Readers nobody = new Core.Readers(1, List.of());
+        byte[] state = new byte[0];
+        for (int i = 0; i < 2; i++) {
+            try (Core.EnumeratorHandle enumerator = core.openEnumerator(options(), state, true)) {
+                assertThat(enumerator
+                                .coordinate(nobody, new EnumeratorEvent.Started())
+                                .actions())
+                        .containsExactly(new EnumeratorActions.Discover(60_000));
+                state = enumerator
+                        .coordinate(nobody, new EnumeratorEvent.CheckpointTaken(1))
+                        .state()
+                        .orElseThrow();
+            }
+        }
+        assertThat(state).containsExactly('C', 'F', 'E', 1, 0, 0, 0, 0);
+    }
+
+    /** What a look fails of is for the coordinator to judge. */
+    @Test
+    void aLookAtADeadEndpointFailsTheJob() throws Exception {
+        try (Core.EnumeratorHandle enumerator = core.openEnumerator(options(), new byte[0], true)) {
+            var found = new EnumeratorEvent.Discovered(enumerator.discover());
+            var actions = enumerator
+                    .coordinate(new Core.Readers(1, List.of(0)), found)
+                    .actions();
+            assertThat(actions).singleElement().isInstanceOfSatisfying(EnumeratorActions.Fail.class, fail -> {
+                assertThat(fail.ends()).isFalse();
+                assertThat(fail.failure().kind()).isEqualTo(Kind.TRANSIENT);
+                assertThat(fail.failure())
+                        .hasMessageContainingAll("cannot find the feed ranges of container c", "localhost:1");
+            });
+        }
+    }
+
+    /** The endpoint accepts the connection and never answers. */
+    @Test
+    void anInterruptOrACloseEndsTheWaitForALook() throws Exception {
+        try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
+            Map<String, String> options = options(
+                    "cosmos.endpoint",
+                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
+                    "cosmos.request-timeout-ms",
+                    "60000");
+            Core.EnumeratorHandle enumerator = core.openEnumerator(options, new byte[0], true);
+            assertThat(enumerator.discover(1)).isEmpty();
+            Thread.currentThread().interrupt();
+            assertThatThrownBy(enumerator::discover).isInstanceOf(InterruptedException.class);
+            CompletableFuture<byte[]> look = CompletableFuture.supplyAsync(() -> enumerator.discover(60_000));
+            // Decisions do not wait for the look.
+            Core.Readers nobody = new Core.Readers(1, List.of());
+            assertThat(enumerator
+                            .coordinate(nobody, new EnumeratorEvent.SplitRequested(0))
+                            .actions())
+                    .isEmpty();
+            enumerator.close();
+            enumerator.close();
+            assertThatThrownBy(() -> look.get(10, TimeUnit.SECONDS))
+                    .cause()
+                    .isInstanceOfSatisfying(
+                            CosmosException.class, e -> assertThat(e.kind()).isEqualTo(Kind.CLOSED));
+            assertThat(enumerator.coordinate(nobody, new EnumeratorEvent.Started()))
+                    .isEqualTo(EnumeratorActions.NONE);
+        }
     }
 
     @Test
     void aDeadEndpointIsATransientFailureThatNamesIt() {
-        assertKind(Kind.TRANSIENT, () -> core.openEnumerator(options()).awaitOpen())
-                .hasMessageContaining("localhost:1");
+        assertKind(Kind.TRANSIENT, () -> core.openSource(options()).awaitOpen()).hasMessageContaining("localhost:1");
         core.drainLog(true);
     }
 

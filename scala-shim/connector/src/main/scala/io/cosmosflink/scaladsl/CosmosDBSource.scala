@@ -5,11 +5,13 @@ import io.cosmosflink.core.{Core, NativeCore, RecordView}
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
   Boundedness,
+  ReaderInfo,
   Source,
   SourceReader,
   SourceReaderContext,
   SplitEnumerator,
-  SplitEnumeratorContext
+  SplitEnumeratorContext,
+  SupportsSplitReassignmentOnRecovery
 }
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable
 import org.apache.flink.core.io.SimpleVersionedSerializer
@@ -17,6 +19,7 @@ import org.apache.flink.core.io.SimpleVersionedSerializer
 import java.time.Instant
 
 import scala.annotation.unused
+import scala.jdk.CollectionConverters.*
 
 /** Where a job begins that has no savepoint. */
 enum StartFrom:
@@ -64,7 +67,7 @@ trait RecordReader[T] extends Serializable:
   * env.cosmos(CosmosDBSource[Order](options, container = "events-source", start = StartFrom.Beginning), "orders")
   * }}}
   */
-final class CosmosDBSource[T] private[scaladsl] (
+class CosmosDBSource[T] private[scaladsl] (
     options: CosmosDBOptions,
     reader: RecordReader[T],
     eventTime: EventTime[T],
@@ -88,7 +91,10 @@ final class CosmosDBSource[T] private[scaladsl] (
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
     val core = Failures.core(this.core)
-    CosmosDBSplitEnumerator(context, core, validated(core), state, unassigned)
+    CosmosDBSplitEnumerator(context, core, validated(core), state, reportedBy, unassigned)
+
+  /** The splits that a reader which registers was restored with: none before Flink 2.2, where it reads on by itself. */
+  private[scaladsl] def reportedBy(@unused reader: ReaderInfo): Seq[CosmosDBSplit] = Nil
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
     val core = Failures.core(this.core)
@@ -99,11 +105,35 @@ final class CosmosDBSource[T] private[scaladsl] (
   override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(core)
 
   override def getEnumeratorCheckpointSerializer: SimpleVersionedSerializer[CosmosDBSourceState] =
-    CosmosDBSourceStateSerializer(core)
+    CosmosDBSourceStateSerializer
 
   override def getProducedType: TypeInformation[T] = produced
 
   override def toString: String = s"CosmosDBSource{$options}"
+
+/** The source for Flink 2.2 and later, where readers that are restored report their splits instead of reading on, so that these are spread
+  * anew. Older versions cannot load this class: only what checks `CosmosDBSource.reassigns` may call it.
+  */
+final private[scaladsl] class ReassigningCosmosDBSource[T](
+    options: CosmosDBOptions,
+    reader: RecordReader[T],
+    eventTime: EventTime[T],
+    produced: TypeInformation[T],
+    core: Core.Provider
+) extends CosmosDBSource[T](options, reader, eventTime, produced, core),
+      SupportsSplitReassignmentOnRecovery:
+  override private[scaladsl] def reportedBy(reader: ReaderInfo): Seq[CosmosDBSplit] =
+    reader.getReportedSplitsOnRegistration[CosmosDBSplit].asScala.toSeq
+
+/** Gives the type that every version of Flink can load, so that no caller's verifier looks for the other one. */
+private object ReassigningCosmosDBSource:
+  def of[T](
+      options: CosmosDBOptions,
+      reader: RecordReader[T],
+      eventTime: EventTime[T],
+      produced: TypeInformation[T],
+      core: Core.Provider
+  ): CosmosDBSource[T] = new ReassigningCosmosDBSource(options, reader, eventTime, produced, core)
 
 /** Sources. All throw a `CosmosException` of kind CONFIG when an option is unknown, missing or wrong; `options.validated` says so as a
   * value.
@@ -154,8 +184,20 @@ object CosmosDBSource:
       case StartFrom.At(time) => List("source.start" -> time.toString)
     val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin*)
     all.validatedIfPossible(core, Role.SOURCE) match
-      case Right(checked) => new CosmosDBSource(checked, reader, eventTime, FlinkType[T].info, core)
+      case Right(checked) =>
+        val info = FlinkType[T].info
+        if reassigns then ReassigningCosmosDBSource.of(checked, reader, eventTime, info, core)
+        else new CosmosDBSource(checked, reader, eventTime, info, core)
       case Left(error) => throw error.toException
+
+  /** Whether this version of Flink can give restored splits to other readers. */
+  private[scaladsl] lazy val reassigns: Boolean =
+    try
+      Class.forName(reassignment, false, getClass.getClassLoader)
+      true
+    catch case _: ClassNotFoundException => false
+
+  private val reassignment = "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery"
 
   private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = (record, emit) =>
     if record.change == RecordView.Change.DELETE then done

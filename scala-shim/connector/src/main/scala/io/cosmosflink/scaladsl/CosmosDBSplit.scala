@@ -4,16 +4,15 @@ import io.cosmosflink.core.{Core, CosmosException, SplitEntry}
 import org.apache.flink.api.connector.source.SourceSplit
 import org.apache.flink.core.io.SimpleVersionedSerializer
 
+import java.io.IOException
 import java.util.Arrays
-
-import scala.jdk.CollectionConverters.*
 
 /** A feed range and a position in its change feed.
   *
   * @param id
   *   stable name
   * @param ordinal
-  *   place in the order of discovery; decides which reader owns the split
+  *   place in the order of discovery
   * @param description
   *   for logs
   * @param position
@@ -37,18 +36,15 @@ object CosmosDBSplit:
   private[scaladsl] def of(entry: SplitEntry): CosmosDBSplit =
     CosmosDBSplit(entry.id, entry.ordinal, entry.description, entry.split)
 
-/** A split that an enumerator knows, and whether a reader has it. */
-final case class KnownSplit(split: CosmosDBSplit, assigned: Boolean):
-  private[scaladsl] def entry: SplitEntry = split.entry.withAssigned(assigned)
+/** What an enumerator knows, as the core's own durable bytes: every split ever found, each with whether a reader has it. */
+final class CosmosDBSourceState private[scaladsl] (private[scaladsl] val bytes: Array[Byte]):
+  override def equals(other: Any): Boolean = other match
+    case that: CosmosDBSourceState => Arrays.equals(bytes, that.bytes)
+    case _ => false
 
-/** What an enumerator knows: every split ever found, in the order of their ordinals. */
-final case class CosmosDBSourceState(splits: Vector[KnownSplit])
+  override def hashCode: Int = Arrays.hashCode(bytes)
 
-object CosmosDBSourceState:
-  private[scaladsl] def of(entries: Iterable[SplitEntry]): CosmosDBSourceState =
-    CosmosDBSourceState(entries.map(known).toVector)
-
-  private[scaladsl] def known(entry: SplitEntry): KnownSplit = KnownSplit(CosmosDBSplit.of(entry), entry.assigned)
+  override def toString: String = s"state of ${bytes.length} bytes"
 
 /** The core's split bytes as they are: they carry their own version, which the core checks. */
 final private[scaladsl] class CosmosDBSplitSerializer(core: Core.Provider)
@@ -61,17 +57,19 @@ final private[scaladsl] class CosmosDBSplitSerializer(core: Core.Provider)
     Failures.checkVersion("splits", version, getVersion)
     restored("a split")(CosmosDBSplit.of(core.get().describeSplit(bytes)))
 
-/** The enumerator's state in the core's durable form. */
-final private[scaladsl] class CosmosDBSourceStateSerializer(core: Core.Provider)
-    extends SimpleVersionedSerializer[CosmosDBSourceState]:
+/** The enumerator's state as it is: the bytes carry their own version, which the core checks when an enumerator begins with them. */
+private[scaladsl] object CosmosDBSourceStateSerializer extends SimpleVersionedSerializer[CosmosDBSourceState]:
   override def getVersion: Int = 1
 
-  override def serialize(state: CosmosDBSourceState): Array[Byte] =
-    core.get().encodeEnumeratorState(state.splits.map(_.entry).asJava)
+  override def serialize(state: CosmosDBSourceState): Array[Byte] = state.bytes
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSourceState =
     Failures.checkVersion("the enumerator's state", version, getVersion)
-    restored("the enumerator")(CosmosDBSourceState.of(core.get().decodeEnumeratorState(bytes).asScala))
+    // To the core no bytes are no state: the job would begin anew.
+    if bytes.isEmpty then
+      val message = "cannot restore the enumerator: its state is empty"
+      throw Failures.restore(message, IOException(message))
+    CosmosDBSourceState(bytes)
 
 private[scaladsl] def restored[A](what: String)(body: => A): A =
   try body

@@ -1,192 +1,127 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{Core, CosmosException, Finality}
-import org.apache.flink.api.connector.source.{SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
+import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail}
+import io.cosmosflink.core.{Core, EnumeratorActions, EnumeratorEvent, SplitEntry}
+import org.apache.flink.api.connector.source.{ReaderInfo, SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
 import org.apache.flink.metrics.Gauge
-import org.slf4j.LoggerFactory
+import org.apache.flink.util.FlinkRuntimeException
 
-import java.util.concurrent.atomic.AtomicBoolean
 import java.util.List as JavaList
 
-import scala.collection.immutable.TreeMap
 import scala.jdk.CollectionConverters.*
-import scala.util.{Failure, Success}
 
-/** Finds the feed ranges of a container and gives each to one reader: the reader `ordinal mod parallelism`, so that the load is even and
-  * the owner of a split the same after any failure.
-  *
-  * After a regional failover this object is not restored, only the readers are. It needs no restoring: splits given out since the last
-  * checkpoint come back through `addSplitsBack`, the others are in the readers' own state.
+/** Finds the feed ranges of a container and gives each to one reader. The core decides: what Flink calls becomes an event, and what is to be
+  * done about it becomes calls of Flink.
   *
   * @param options
   *   validated
-  * @param restored
+  * @param state
   *   none for a job that starts without a checkpoint
-  * @param unassigned
-  *   the gauge of this enumerator and of those before it
+  * @param reported
+  *   the splits that a reader which registers was restored with, where Flink reports them; else none
+  * @param gauge
+  *   that of this enumerator and of those before it
   */
 final private[scaladsl] class CosmosDBSplitEnumerator(
     context: SplitEnumeratorContext[CosmosDBSplit],
     core: Core,
     options: CosmosDBOptions,
-    restored: Option[CosmosDBSourceState],
-    unassigned: UnassignedSplits
+    state: Option[CosmosDBSourceState],
+    reported: ReaderInfo => Seq[CosmosDBSplit],
+    gauge: UnassignedSplits
 ) extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
-  import CosmosDBSplitEnumerator.*
+  private val handle = restored("the enumerator"):
+    core.openEnumerator(options.toJava, state.fold(Array.emptyByteArray)(_.bytes), gauge.begin())
 
-  /** By ordinal. Written by the coordinator's thread only; a discovery, which runs on another one, starts from it. */
-  @volatile private var splits: TreeMap[Int, KnownSplit] =
-    TreeMap.from(restored.iterator.flatMap(_.splits).map(known => known.split.ordinal -> known))
-
-  private val fresh = splits.isEmpty
-  private val discovering = AtomicBoolean()
-  private val unassignedHere: () => Long = () => splits.values.count(!_.assigned).toLong
-
-  /** Guards the two below. Nothing that may wait is done under it: a `close` that takes long fails the job. */
-  private val lifecycle = Object()
-  private var handle: Option[Core.EnumeratorHandle] = None
-  private var closed = false
-
-  /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
-  private var first = false
+  @volatile private var unassigned = 0L
+  @volatile private var closed = false
+  private val unassignedHere: () => Long = () => unassigned
 
   override def start(): Unit =
-    first = unassigned.follow(unassignedHere)
-    context.metricGroup.setUnassignedSplitsGauge(unassigned)
-    options.checked("source.discovery-interval-ms") match
-      case interval if interval > 0 => context.callAsync(() => discover(), onDiscovered, 0, interval)
-      case _ if fresh => context.callAsync(() => discover(), onDiscovered)
-      case _ =>
+    gauge.follow(unassignedHere)
+    context.metricGroup.setUnassignedSplitsGauge(gauge)
+    coordinate(EnumeratorEvent.Started())
 
-  /** Runs on a worker thread: the network may be slow, the coordinator must not be. */
-  private def discover(): Vector[CosmosDBSplit] =
-    if !discovering.compareAndSet(false, true) then Vector.empty
-    else
-      try
-        opened().fold(Vector.empty): open =>
-          open.discoverSplits(splits.values.map(_.entry).toList.asJava).asScala.map(CosmosDBSplit.of).toVector
-      catch
-        case e: CosmosException if e.kind == CosmosException.Kind.CLOSED =>
-          openAnew()
-          throw e
-      finally
-        discovering.set(false)
-        core.drainLog(true)
+  override def addReader(subtask: Int): Unit =
+    val splits = Option(context.registeredReaders.get(subtask)).fold(Nil)(reported)
+    coordinate(EnumeratorEvent.ReaderRegistered(subtask, entries(splits)))
 
-  /** The handle, open; none when there is nothing to do any more. */
-  private def opened(): Option[Core.EnumeratorHandle] =
-    val (ended, before) = lifecycle.synchronized((closed, handle))
-    if ended || before.nonEmpty then before
-    else
-      val opening = core.openEnumerator(options.toJava)
-      val wanted = lifecycle.synchronized:
-        if !closed then handle = Some(opening)
-        !closed
-      if wanted then awaited(opening)
-      else
-        opening.close()
-        None
-
-  private def awaited(opening: Core.EnumeratorHandle): Option[Core.EnumeratorHandle] =
-    try
-      opening.awaitOpen()
-      Some(opening)
-    catch
-      case _: InterruptedException =>
-        openAnew()
-        Thread.currentThread.interrupt()
-        None
-      case e: CosmosException =>
-        openAnew()
-        throw e
-
-  /** What is closed stays so: the next discovery begins with a handle of its own. */
-  private def openAnew(): Unit = lifecycle.synchronized { handle = None }
-
-  private def onDiscovered(found: Vector[CosmosDBSplit], failure: Throwable | Null): Unit =
-    (if failure == null then Success(found) else Failure(failure)) match
-      case Success(found) =>
-        found.foreach(add)
-        if found.nonEmpty then
-          log.info("found {} splits, {} in all", found.size, splits.size)
-          assignPending()
-      case Failure(_) if lifecycle.synchronized(closed) =>
-      case Failure(e) if splits.nonEmpty && !isFinal(e) =>
-        // The readers go on without.
-        log.warn("cannot look for new feed ranges, will try again: {}", e.getMessage, e)
-      case Failure(e) =>
-        throw Failures.open(s"cannot find the feed ranges of container ${options.container}", e, finality)
-
-  private def finality = Finality.of(options.toJava, first && fresh && splits.isEmpty)
-
-  private def isFinal(failure: Throwable): Boolean = failure match
-    case e: CosmosException => finality.isFinal(e)
-    case _ => false
-
-  private def add(split: CosmosDBSplit): Unit = splits.get(split.ordinal) match
-    case None => splits += split.ordinal -> KnownSplit(split, assigned = false)
-    case Some(before) if before.split.id == split.id =>
-    case Some(before) =>
-      throw IllegalStateException(
-        s"the core gave ordinal ${split.ordinal} to split ${split.id} and to ${before.split.id}; " +
-          "report this as a bug of cosmosflink"
-      )
-
-  override def addReader(subtask: Int): Unit = assignPending()
-
-  /** Splits are pushed to their owner, not asked for. */
-  override def handleSplitRequest(subtask: Int, host: String | Null): Unit = ()
+  override def handleSplitRequest(subtask: Int, host: String | Null): Unit =
+    coordinate(EnumeratorEvent.SplitRequested(subtask))
 
   override def addSplitsBack(back: JavaList[CosmosDBSplit], subtask: Int): Unit =
-    splits ++= back.asScala.map(split => split.ordinal -> KnownSplit(split, assigned = false))
-    assignPending()
+    coordinate(EnumeratorEvent.SplitsBack(subtask, entries(back.asScala)))
 
-  private def assignPending(): Unit =
-    val readers = context.registeredReaders.keySet
-    val assignment = splits.values
-      .collect { case KnownSplit(split, false) => split }
-      .groupBy(_.ordinal % context.currentParallelism)
-      .filter((owner, _) => readers.contains(owner))
-    if assignment.nonEmpty then
-      log.info("assigning {}", assignment)
-      context.assignSplits(SplitsAssignment(assignment.map((owner, all) => Int.box(owner) -> all.toList.asJava).asJava))
-      splits ++= assignment.values.flatten.map(split => split.ordinal -> KnownSplit(split, assigned = true))
+  override def snapshotState(checkpoint: Long): CosmosDBSourceState =
+    val state = coordinate(EnumeratorEvent.CheckpointTaken(checkpoint)).state
+    CosmosDBSourceState(state.orElseThrow(() => IllegalStateException("a closed enumerator has no state")))
 
-  override def snapshotState(checkpoint: Long): CosmosDBSourceState = CosmosDBSourceState(splits.values.toVector)
+  override def notifyCheckpointComplete(checkpoint: Long): Unit =
+    coordinate(EnumeratorEvent.CheckpointCompleted(checkpoint))
 
-  /** Ends a discovery, or an opening, that is under way. */
+  override def notifyCheckpointAborted(checkpoint: Long): Unit =
+    coordinate(EnumeratorEvent.CheckpointAborted(checkpoint))
+
+  /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
   override def close(): Unit =
-    val open = lifecycle.synchronized:
-      closed = true
-      val last = handle
-      handle = None
-      last
-    unassigned.forget(unassignedHere)
-    open.foreach(_.close())
+    closed = true
+    gauge.forget(unassignedHere)
+    coordinate(EnumeratorEvent.Closed())
+    handle.close()
     core.drainLog(true)
+
+  private def coordinate(event: EnumeratorEvent): EnumeratorActions =
+    val actions = handle.coordinate(Core.Readers(context.currentParallelism, context.registeredReaders.keySet), event)
+    unassigned = actions.unassigned
+    core.drainLog(false)
+    actions.actions.forEach(perform)
+    actions
+
+  private def perform(action: Action): Unit = action match
+    case discover: Discover if discover.periodMillis > 0 =>
+      context.callAsync(() => discovered(), onDiscovered, 0, discover.periodMillis)
+    case _: Discover => context.callAsync(() => discovered(), onDiscovered)
+    case assign: Assign =>
+      val splits = assign.splits.asScala.view.mapValues(_.asScala.map(CosmosDBSplit.of).asJava).toMap
+      context.assignSplits(SplitsAssignment(splits.asJava))
+    case fail: Fail =>
+      val message = fail.failure.getMessage
+      throw if fail.ends then CosmosDBUnrecoverableException(message, fail.failure)
+      else FlinkRuntimeException(message, fail.failure)
+    // The answer to a checkpoint, which whoever asked takes out of the actions.
+    case _: EnumeratorActions.State => ()
+
+  /** Runs on a worker thread: the network may be slow, the coordinator must not be. */
+  private def discovered(): Array[Byte] =
+    try handle.discover()
+    finally core.drainLog(true)
+
+  private def onDiscovered(discovery: Array[Byte], failure: Throwable | Null): Unit = failure match
+    case null => coordinate(EnumeratorEvent.Discovered(discovery))
+    case _: InterruptedException =>
+    case _ if closed =>
+    // What a look failed of is in what it gives: this is a bug, or the JVM's own.
+    case e => throw FlinkRuntimeException(s"cannot look for feed ranges: ${e.getMessage}", e)
+
+  private def entries(splits: Iterable[CosmosDBSplit]): JavaList[SplitEntry] = splits.map(_.entry).toList.asJava
 
 /** The gauge of splits that no reader has. After a global failover there is a new enumerator, but the job's metric group keeps the gauge that it
   * has: so one gauge serves all enumerators of a source, and holds none that is closed.
   */
 final private[scaladsl] class UnassignedSplits extends Gauge[java.lang.Long]:
   private var living: Option[() => Long] = None
-  private var followed = false
+  private var begun = false
 
-  /** From now on the gauge shows this enumerator's number.
-    *
-    * @return
-    *   whether it is the first enumerator of the source, so that the job has not been restarted here
-    */
-  def follow(number: () => Long): Boolean = synchronized:
-    val first = !followed
-    followed = true
-    living = Some(number)
+  /** Whether this is the first enumerator of the source to ask, so that the job has not been restarted here. */
+  def begin(): Boolean = synchronized:
+    val first = !begun
+    begun = true
     first
+
+  /** From now on the gauge shows this enumerator's number. */
+  def follow(number: () => Long): Unit = synchronized { living = Some(number) }
 
   /** The enumerator is closed; its successor may be there already. */
   def forget(number: () => Long): Unit = synchronized { living = living.filterNot(_ eq number) }
 
   override def getValue: java.lang.Long = synchronized(living.fold(0L)(_()))
-
-private object CosmosDBSplitEnumerator:
-  private val log = LoggerFactory.getLogger(classOf[CosmosDBSplitEnumerator])

@@ -7,6 +7,8 @@ import io.cosmosflink.core.{
   CoreMetrics,
   CoreOption,
   CosmosException,
+  EnumeratorActions,
+  EnumeratorEvent,
   NativeCore,
   Operation,
   OperationBatch,
@@ -61,19 +63,16 @@ final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
     case s"$ordinal:$position" => FakeCore.split(ordinal.toInt, position.toInt).entry
     case _ => throw failure(CosmosException.Kind.STATE, "foreign split bytes")
 
-  override def encodeEnumeratorState(splits: Collection[SplitEntry]): Array[Byte] =
-    splits.asScala.map(s => String(s.split, UTF_8) + (if s.assigned then "+" else "-")).mkString(" ").getBytes(UTF_8)
+  override def openEnumerator(
+      options: JavaMap[String, String],
+      state: Array[Byte],
+      firstStart: Boolean
+  ): Core.EnumeratorHandle =
+    enumerator.openFailure.foreach(throw _)
+    enumerator.state = state
+    enumerator.firstStart = firstStart
+    enumerator.opening
 
-  override def decodeEnumeratorState(state: Array[Byte]): JavaList[SplitEntry] =
-    String(state, UTF_8)
-      .split(" ")
-      .iterator
-      .filter(_.nonEmpty)
-      .map(s => describeSplit(s.init.getBytes(UTF_8)).withAssigned(s.endsWith("+")))
-      .toList
-      .asJava
-
-  override def openEnumerator(options: JavaMap[String, String]): Core.EnumeratorHandle = enumerator.opening
   override def openSource(options: JavaMap[String, String]): Core.SourceHandle = source.opening
   override def openSink(options: JavaMap[String, String]): Core.SinkHandle = sink
   override def drainLog(now: Boolean): Unit = ()
@@ -143,18 +142,37 @@ object FakeCore:
     override def close(): Unit = change { closed = true }
 
   final class Enumerator extends Base, Core.EnumeratorHandle:
-    @volatile var next: List[CosmosDBSplit] = Nil
-    @volatile var failure: Option[RuntimeException] = None
-    @volatile var known: Option[List[SplitEntry]] = None
+    /** What it was opened with last. */
+    @volatile var state: Array[Byte] = Array.emptyByteArray
+    @volatile var firstStart = false
 
-    /** Whether a discovery does not end. */
+    /** All events, the last one first. */
+    @volatile var events: List[EnumeratorEvent] = Nil
+
+    /** The readers as they were at the last event: parallelism and who is there. */
+    @volatile var readers: (Int, Set[Int]) = (0, Set.empty)
+
+    /** What is to be done about an event. */
+    @volatile var decide: EnumeratorEvent => EnumeratorActions = _ => EnumeratorActions.NONE
+
+    /** What a look ends with. */
+    val discovery: Array[Byte] = Array(1)
+    @volatile var failure: Option[RuntimeException] = None
+
+    /** Whether a look does not end. */
     @volatile var hangs = false
 
-    override def discoverSplits(before: Collection[SplitEntry]): JavaList[SplitEntry] =
-      known = Some(before.asScala.toList)
-      await(60_000)(!hangs)
+    override def coordinate(now: Core.Readers, event: EnumeratorEvent): EnumeratorActions =
+      if closed then EnumeratorActions.NONE
+      else
+        readers = (now.parallelism, now.registered.asScala.map(_.intValue).toSet)
+        events = event :: events
+        decide(event)
+
+    override def discover(timeoutMillis: Long): Array[Byte] =
+      await(timeoutMillis)(!hangs)
       failure.foreach(throw _)
-      next.map(_.entry).asJava
+      if hangs then Array.emptyByteArray else discovery
 
   final class Source extends Base, Core.SourceHandle:
     private val pages = mutable.Queue[Array[Byte]]()

@@ -1,6 +1,15 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{NativeCore, Operation, OperationBatch, PageBuffers}
+import io.cosmosflink.core.{
+  Core,
+  EnumeratorActions,
+  EnumeratorEvent,
+  NativeCore,
+  Operation,
+  OperationBatch,
+  PageBuffers,
+  SplitEntry
+}
 
 import java.net.{URI, URLEncoder}
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
@@ -48,11 +57,10 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
   def read(container: String): Map[String, Json] =
     val core = NativeCore.get()
     Using.Manager { use =>
-      val enumerator = use(core.openEnumerator(options(container).toJava))
+      val enumerator = use(core.openEnumerator(options(container).toJava, Array.emptyByteArray, true))
       val source = use(core.openSource(options(container).toJava))
-      enumerator.awaitOpen()
       source.awaitOpen()
-      source.addSplits(enumerator.discoverSplits(java.util.List.of()))
+      source.addSplits(LocalCosmos.splits(enumerator))
       val buffers = PageBuffers()
       val documents = Map.newBuilder[String, Json]
       var seen = Set.empty[String]
@@ -128,6 +136,13 @@ extension [A](result: Either[DecodeError, A])
 
 object LocalCosmos:
   val database = "orders"
+
+  /** All splits of a container, as the only reader there is gets them. */
+  def splits(enumerator: Core.EnumeratorHandle): java.util.List[SplitEntry] =
+    val found = EnumeratorEvent.Discovered(enumerator.discover())
+    enumerator.coordinate(Core.Readers(1, java.util.List.of(0)), found).actions.asScala.toList match
+      case List(assign: EnumeratorActions.Assign) => assign.splits.get(0)
+      case other => throw AssertionError(other.toString)
 
   /** @param containers as the server's `--container` takes them, such as `events-source:/customerId:4` */
   def start(containers: String*): LocalCosmos =

@@ -2,9 +2,12 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
+import java.io.IOException;
+import java.util.List;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.connector.source.Boundedness;
+import org.apache.flink.api.connector.source.ReaderInfo;
 import org.apache.flink.api.connector.source.Source;
 import org.apache.flink.api.connector.source.SourceReader;
 import org.apache.flink.api.connector.source.SourceReaderContext;
@@ -27,8 +30,11 @@ import org.apache.flink.util.UserCodeClassLoader;
  *     .build();
  * }</pre>
  */
-public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourceState>, ResultTypeQueryable<T> {
+public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourceState>, ResultTypeQueryable<T> {
     private static final long serialVersionUID = 1L;
+
+    private static final String REASSIGNMENT =
+            "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery";
 
     private final CosmosDBOptions options;
     private final Core.Provider core;
@@ -37,7 +43,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
     /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
     private transient UnassignedSplits unassigned;
 
-    private CosmosDBSource(Builder<T> builder) {
+    CosmosDBSource(Builder<T> builder) {
         this.options = builder.options.validatedIfPossible(builder.core, Role.SOURCE);
         this.core = builder.core;
         this.schema = builder.schema;
@@ -55,16 +61,31 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
 
     @Override
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> createEnumerator(
-            SplitEnumeratorContext<CosmosDBSplit> context) {
+            SplitEnumeratorContext<CosmosDBSplit> context) throws IOException {
         return restoreEnumerator(context, null);
     }
 
     @Override
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> restoreEnumerator(
-            SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) {
+            SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) throws IOException {
         Core core = Failures.core(this.core);
         return new CosmosDBSplitEnumerator(
-                context, core, options.validatedOnCluster(core, Role.SOURCE), state, unassigned());
+                context, core, options.validatedOnCluster(core, Role.SOURCE), state, this::reportedBy, unassigned());
+    }
+
+    /** The splits that a reader which registers was restored with: none before Flink 2.2, where it reads on by itself. */
+    List<CosmosDBSplit> reportedBy(ReaderInfo reader) {
+        return List.of();
+    }
+
+    /** Whether this version of Flink can give restored splits to other readers. */
+    static boolean reassigns() {
+        try {
+            Class.forName(REASSIGNMENT, false, CosmosDBSource.class.getClassLoader());
+            return true;
+        } catch (ClassNotFoundException e) {
+            return false;
+        }
     }
 
     private synchronized UnassignedSplits unassigned() {
@@ -81,7 +102,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
 
     @Override
     public SimpleVersionedSerializer<CosmosDBSourceState> getEnumeratorCheckpointSerializer() {
-        return new CosmosDBSourceStateSerializer(core);
+        return new CosmosDBSourceStateSerializer();
     }
 
     @Override
@@ -145,7 +166,7 @@ public final class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosD
                 throw new IllegalStateException(
                         "a source needs a deserializer; CosmosDBDeserializationSchema has ready ones");
             }
-            return new CosmosDBSource<>(this);
+            return reassigns() ? ReassigningCosmosDBSource.of(this) : new CosmosDBSource<>(this);
         }
 
         @Override

@@ -1,15 +1,31 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.SplitEntry;
-import java.util.List;
+import java.util.Arrays;
 
-/**
- * What an enumerator knows: every split ever found, each with whether a reader has it.
- *
- * @param splits in the order of their ordinals
- */
-public record CosmosDBSourceState(List<SplitEntry> splits) {
-    public CosmosDBSourceState {
-        splits = List.copyOf(splits);
+/** What an enumerator knows, as the core's own durable bytes: every split ever found, each with whether a reader has it. Immutable. */
+public final class CosmosDBSourceState {
+    private final byte[] bytes;
+
+    CosmosDBSourceState(byte[] bytes) {
+        this.bytes = bytes;
+    }
+
+    byte[] bytes() {
+        return bytes;
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof CosmosDBSourceState that && Arrays.equals(bytes, that.bytes);
+    }
+
+    @Override
+    public int hashCode() {
+        return Arrays.hashCode(bytes);
+    }
+
+    @Override
+    public String toString() {
+        return "state of " + bytes.length + " bytes";
     }
 }

@@ -1,18 +1,11 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import io.cosmosflink.core.Core;
-import io.cosmosflink.core.CosmosException;
 import java.io.IOException;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 
-/** The enumerator's state in the core's durable form. */
+/** The enumerator's state as it is: the bytes carry their own version, which the core checks when an enumerator begins with them. */
 final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<CosmosDBSourceState> {
     static final int VERSION = 1;
-    private final Core.Provider core;
-
-    CosmosDBSourceStateSerializer(Core.Provider core) {
-        this.core = core;
-    }
 
     @Override
     public int getVersion() {
@@ -21,16 +14,17 @@ final class CosmosDBSourceStateSerializer implements SimpleVersionedSerializer<C
 
     @Override
     public byte[] serialize(CosmosDBSourceState state) {
-        return Failures.core(core).encodeEnumeratorState(state.splits());
+        return state.bytes();
     }
 
     @Override
     public CosmosDBSourceState deserialize(int version, byte[] bytes) throws IOException {
         Failures.checkVersion("the enumerator's state", version, VERSION);
-        try {
-            return new CosmosDBSourceState(Failures.core(core).decodeEnumeratorState(bytes));
-        } catch (CosmosException e) {
-            throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
+        if (bytes.length == 0) {
+            // To the core no bytes are no state: the job would begin anew.
+            String message = "cannot restore the enumerator: its state is empty";
+            throw Failures.restore(message, new IOException(message));
         }
+        return new CosmosDBSourceState(bytes);
     }
 }

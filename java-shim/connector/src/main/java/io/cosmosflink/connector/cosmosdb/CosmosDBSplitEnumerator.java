@@ -2,240 +2,166 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.Finality;
+import io.cosmosflink.core.EnumeratorActions;
+import io.cosmosflink.core.EnumeratorActions.Action;
+import io.cosmosflink.core.EnumeratorActions.Assign;
+import io.cosmosflink.core.EnumeratorActions.Discover;
+import io.cosmosflink.core.EnumeratorActions.Fail;
+import io.cosmosflink.core.EnumeratorEvent;
 import io.cosmosflink.core.SplitEntry;
-import java.util.ArrayList;
-import java.util.Comparator;
+import java.io.IOException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
-import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Function;
 import java.util.function.LongSupplier;
+import org.apache.flink.api.connector.source.ReaderInfo;
 import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.api.connector.source.SplitsAssignment;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
+import org.apache.flink.util.FlinkRuntimeException;
 
 /**
- * Finds the feed ranges of a container and gives each to one reader: the reader {@code ordinal mod parallelism}, so that the load is
- * even and the owner of a split the same after any failure.
- *
- * <p>After a regional failover this object is not restored, only the readers are. It needs no restoring: splits given out since the
- * last checkpoint come back through {@link #addSplitsBack}, the others are in the readers' own state.
+ * Finds the feed ranges of a container and gives each to one reader. The core decides: what Flink calls becomes an event, and what is to
+ * be done about it becomes calls of Flink.
  */
 final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> {
-    private static final Logger LOG = LoggerFactory.getLogger(CosmosDBSplitEnumerator.class);
-
     private final SplitEnumeratorContext<CosmosDBSplit> context;
     private final Core core;
-    private final CosmosDBOptions options;
-    private final boolean fresh;
-    /** By ordinal. Touched by the coordinator's thread only. */
-    private final Map<Integer, SplitEntry> splits = new TreeMap<>();
-
-    /** What a discovery, which runs on another thread, starts from. Replaced, never changed. */
-    private volatile List<SplitEntry> known = List.of();
-
-    private final AtomicBoolean discovering = new AtomicBoolean();
-    private final UnassignedSplits unassigned;
-    private final LongSupplier unassignedHere =
-            () -> known.stream().filter(s -> !s.assigned()).count();
-
-    /** Guards the two below. Nothing that may wait is done under it: a {@link #close} that takes long fails the job. */
-    private final Object lifecycle = new Object();
-
-    private Core.EnumeratorHandle handle;
-    private boolean closed;
-    /** Whether it is the first one of its source. Touched by the coordinator's thread only. */
-    private boolean first;
+    private final Core.EnumeratorHandle handle;
+    private final Function<ReaderInfo, List<CosmosDBSplit>> reported;
+    private final UnassignedSplits gauge;
+    private final LongSupplier unassignedHere = () -> this.unassigned;
+    private volatile long unassigned;
+    private volatile boolean closed;
 
     /**
      * @param options validated
      * @param restored null for a job that starts without a checkpoint
-     * @param unassigned the gauge of this enumerator and of those before it
+     * @param reported the splits that a reader which registers was restored with, where Flink reports them; else none
+     * @param gauge that of this enumerator and of those before it
+     * @throws IOException when the state cannot be read
      */
     CosmosDBSplitEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context,
             Core core,
             CosmosDBOptions options,
             CosmosDBSourceState restored,
-            UnassignedSplits unassigned) {
+            Function<ReaderInfo, List<CosmosDBSplit>> reported,
+            UnassignedSplits gauge)
+            throws IOException {
         this.context = context;
         this.core = core;
-        this.options = options;
-        this.unassigned = unassigned;
-        this.fresh = restored == null || restored.splits().isEmpty();
-        if (restored != null) {
-            restored.splits().forEach(s -> splits.put(s.ordinal(), s));
+        this.reported = reported;
+        this.gauge = gauge;
+        byte[] state = restored == null ? new byte[0] : restored.bytes();
+        try {
+            this.handle = core.openEnumerator(options.toMap(), state, gauge.begin());
+        } catch (CosmosException e) {
+            throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
         }
-        known = List.copyOf(splits.values());
     }
 
     @Override
     public void start() {
-        first = unassigned.follow(unassignedHere);
-        context.metricGroup().setUnassignedSplitsGauge(unassigned);
-        long interval = options.number("source.discovery-interval-ms");
-        if (interval > 0) {
-            context.callAsync(this::discover, this::onDiscovered, 0, interval);
-        } else if (fresh) {
-            context.callAsync(this::discover, this::onDiscovered);
-        }
-    }
-
-    /** Runs on a worker thread: the network may be slow, the coordinator must not be. One at a time. */
-    private List<SplitEntry> discover() {
-        if (!discovering.compareAndSet(false, true)) {
-            return List.of();
-        }
-        try {
-            Core.EnumeratorHandle open = handle();
-            return open == null ? List.of() : open.discoverSplits(known);
-        } catch (CosmosException e) {
-            if (e.kind() == CosmosException.Kind.CLOSED) {
-                openAnew();
-            }
-            throw e;
-        } finally {
-            discovering.set(false);
-            core.drainLog(true);
-        }
-    }
-
-    /** The handle, open; null when there is nothing to do any more. */
-    private Core.EnumeratorHandle handle() {
-        Core.EnumeratorHandle opening;
-        synchronized (lifecycle) {
-            if (closed || handle != null) {
-                return handle;
-            }
-        }
-        opening = core.openEnumerator(options.toMap());
-        synchronized (lifecycle) {
-            if (closed) {
-                opening.close();
-                return null;
-            }
-            handle = opening;
-        }
-        try {
-            opening.awaitOpen();
-            return opening;
-        } catch (InterruptedException e) {
-            openAnew();
-            Thread.currentThread().interrupt();
-            return null;
-        } catch (CosmosException e) {
-            openAnew();
-            throw e;
-        }
-    }
-
-    /** What is closed stays so: the next discovery begins with a handle of its own. */
-    private void openAnew() {
-        synchronized (lifecycle) {
-            handle = null;
-        }
-    }
-
-    private void onDiscovered(List<SplitEntry> found, Throwable failure) {
-        if (failure != null) {
-            onDiscoveryFailed(failure);
-            return;
-        }
-        for (SplitEntry split : found) {
-            SplitEntry before = splits.putIfAbsent(split.ordinal(), split.withAssigned(false));
-            if (before != null && !before.id().equals(split.id())) {
-                throw new IllegalStateException("the core gave ordinal " + split.ordinal() + " to split " + split.id()
-                        + " and to " + before.id() + "; report this as a bug of cosmosflink");
-            }
-        }
-        if (!found.isEmpty()) {
-            LOG.info("found {} splits, {} in all", found.size(), splits.size());
-            assignPending();
-        }
-    }
-
-    private void onDiscoveryFailed(Throwable failure) {
-        synchronized (lifecycle) {
-            if (closed) {
-                return;
-            }
-        }
-        boolean begun = !splits.isEmpty();
-        Finality finality = Finality.of(options.toMap(), first && fresh && !begun);
-        if (begun && !(failure instanceof CosmosException e && finality.isFinal(e))) {
-            // The readers go on without.
-            LOG.warn("cannot look for new feed ranges, will try again: {}", failure.getMessage(), failure);
-            return;
-        }
-        throw Failures.open(
-                "cannot find the feed ranges of container "
-                        + options.get("cosmos.container").orElse("?"),
-                failure,
-                finality);
+        gauge.follow(unassignedHere);
+        context.metricGroup().setUnassignedSplitsGauge(gauge);
+        coordinate(new EnumeratorEvent.Started());
     }
 
     @Override
     public void addReader(int subtask) {
-        assignPending();
+        ReaderInfo reader = context.registeredReaders().get(subtask);
+        List<CosmosDBSplit> splits = reader == null ? List.of() : reported.apply(reader);
+        coordinate(new EnumeratorEvent.ReaderRegistered(subtask, entries(splits)));
     }
 
     @Override
     public void handleSplitRequest(int subtask, String host) {
-        // Splits are pushed to their owner, not asked for.
+        coordinate(new EnumeratorEvent.SplitRequested(subtask));
     }
 
     @Override
     public void addSplitsBack(List<CosmosDBSplit> back, int subtask) {
-        for (CosmosDBSplit split : back) {
-            splits.put(split.ordinal(), split.entry().withAssigned(false));
-        }
-        assignPending();
-    }
-
-    private void assignPending() {
-        Map<Integer, List<CosmosDBSplit>> assignment = new HashMap<>();
-        int parallelism = context.currentParallelism();
-        for (SplitEntry split : splits.values()) {
-            int owner = split.ordinal() % parallelism;
-            if (!split.assigned() && context.registeredReaders().containsKey(owner)) {
-                assignment.computeIfAbsent(owner, o -> new ArrayList<>()).add(new CosmosDBSplit(split));
-            }
-        }
-        if (!assignment.isEmpty()) {
-            LOG.info("assigning {}", assignment);
-            context.assignSplits(new SplitsAssignment<>(assignment));
-            assignment
-                    .values()
-                    .forEach(list ->
-                            list.forEach(s -> splits.put(s.ordinal(), s.entry().withAssigned(true))));
-        }
-        known = List.copyOf(splits.values());
+        coordinate(new EnumeratorEvent.SplitsBack(subtask, entries(back)));
     }
 
     @Override
     public CosmosDBSourceState snapshotState(long checkpoint) {
-        return new CosmosDBSourceState(splits.values().stream()
-                .sorted(Comparator.comparingInt(SplitEntry::ordinal))
-                .toList());
+        return coordinate(new EnumeratorEvent.CheckpointTaken(checkpoint))
+                .state()
+                .map(CosmosDBSourceState::new)
+                .orElseThrow(() -> new IllegalStateException("a closed enumerator has no state"));
     }
 
-    /** Ends a discovery, or an opening, that is under way. */
+    @Override
+    public void notifyCheckpointComplete(long checkpoint) {
+        coordinate(new EnumeratorEvent.CheckpointCompleted(checkpoint));
+    }
+
+    @Override
+    public void notifyCheckpointAborted(long checkpoint) {
+        coordinate(new EnumeratorEvent.CheckpointAborted(checkpoint));
+    }
+
+    /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
     @Override
     public void close() {
-        Core.EnumeratorHandle open;
-        synchronized (lifecycle) {
-            closed = true;
-            open = handle;
-            handle = null;
-        }
-        unassigned.forget(unassignedHere);
-        if (open != null) {
-            open.close();
-        }
+        closed = true;
+        gauge.forget(unassignedHere);
+        coordinate(new EnumeratorEvent.Closed());
+        handle.close();
         core.drainLog(true);
+    }
+
+    private EnumeratorActions coordinate(EnumeratorEvent event) {
+        var readers = new Core.Readers(
+                context.currentParallelism(), context.registeredReaders().keySet());
+        EnumeratorActions actions = handle.coordinate(readers, event);
+        unassigned = actions.unassigned();
+        core.drainLog(false);
+        actions.actions().forEach(this::perform);
+        return actions;
+    }
+
+    private void perform(Action action) {
+        if (action instanceof Discover discover && discover.periodMillis() > 0) {
+            context.callAsync(this::discover, this::onDiscovered, 0, discover.periodMillis());
+        } else if (action instanceof Discover) {
+            context.callAsync(this::discover, this::onDiscovered);
+        } else if (action instanceof Assign assign) {
+            Map<Integer, List<CosmosDBSplit>> assignment = new HashMap<>();
+            assign.splits()
+                    .forEach((subtask, splits) -> assignment.put(
+                            subtask, splits.stream().map(CosmosDBSplit::new).toList()));
+            context.assignSplits(new SplitsAssignment<>(assignment));
+        } else if (action instanceof Fail fail) {
+            String message = fail.failure().getMessage();
+            throw fail.ends()
+                    ? new CosmosDBUnrecoverableException(message, fail.failure())
+                    : new FlinkRuntimeException(message, fail.failure());
+        }
+    }
+
+    /** Runs on a worker thread: the network may be slow, the coordinator must not be. */
+    private byte[] discover() throws InterruptedException {
+        try {
+            return handle.discover();
+        } finally {
+            core.drainLog(true);
+        }
+    }
+
+    private void onDiscovered(byte[] discovery, Throwable failure) {
+        if (failure == null) {
+            coordinate(new EnumeratorEvent.Discovered(discovery));
+        } else if (!closed && !(failure instanceof InterruptedException)) {
+            // What a look failed of is in what it gives: this is a bug, or the JVM's own.
+            throw new FlinkRuntimeException("cannot look for feed ranges: " + failure.getMessage(), failure);
+        }
+    }
+
+    private static List<SplitEntry> entries(List<CosmosDBSplit> splits) {
+        return splits.stream().map(CosmosDBSplit::entry).toList();
     }
 }

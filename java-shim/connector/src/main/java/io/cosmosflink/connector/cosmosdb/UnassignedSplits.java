@@ -9,18 +9,18 @@ import org.apache.flink.metrics.Gauge;
  */
 final class UnassignedSplits implements Gauge<Long> {
     private LongSupplier living;
-    private boolean followed;
+    private boolean begun;
 
-    /**
-     * From now on the gauge shows this enumerator's number.
-     *
-     * @return whether it is the first enumerator of the source, so that the job has not been restarted here
-     */
-    synchronized boolean follow(LongSupplier number) {
-        boolean first = !followed;
-        followed = true;
-        living = number;
+    /** Whether this is the first enumerator of the source to ask, so that the job has not been restarted here. */
+    synchronized boolean begin() {
+        boolean first = !begun;
+        begun = true;
         return first;
+    }
+
+    /** From now on the gauge shows this enumerator's number. */
+    synchronized void follow(LongSupplier number) {
+        living = number;
     }
 
     /** The enumerator is closed; its successor may be there already. */

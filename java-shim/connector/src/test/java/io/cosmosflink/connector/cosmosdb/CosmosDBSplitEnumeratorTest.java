@@ -6,23 +6,48 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.SplitEntry;
+import io.cosmosflink.core.EnumeratorActions;
+import io.cosmosflink.core.EnumeratorActions.Action;
+import io.cosmosflink.core.EnumeratorActions.Assign;
+import io.cosmosflink.core.EnumeratorActions.Discover;
+import io.cosmosflink.core.EnumeratorActions.Fail;
+import io.cosmosflink.core.EnumeratorActions.State;
+import io.cosmosflink.core.EnumeratorEvent;
+import io.cosmosflink.core.EnumeratorEvent.CheckpointAborted;
+import io.cosmosflink.core.EnumeratorEvent.CheckpointCompleted;
+import io.cosmosflink.core.EnumeratorEvent.CheckpointTaken;
+import io.cosmosflink.core.EnumeratorEvent.Closed;
+import io.cosmosflink.core.EnumeratorEvent.Discovered;
+import io.cosmosflink.core.EnumeratorEvent.ReaderRegistered;
+import io.cosmosflink.core.EnumeratorEvent.SplitRequested;
+import io.cosmosflink.core.EnumeratorEvent.SplitsBack;
+import io.cosmosflink.core.EnumeratorEvent.Started;
+import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
-import java.util.concurrent.ScheduledFuture;
-import java.util.concurrent.TimeUnit;
+import java.util.Map;
+import java.util.function.Function;
+import org.apache.flink.api.connector.source.ReaderInfo;
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
+/** What Flink calls becomes an event, and an action a call of Flink. What is decided in between is the core's, and tested there. */
 class CosmosDBSplitEnumeratorTest {
     private final FakeCore core = new FakeCore();
     private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2);
-    private final UnassignedSplits unassigned = new UnassignedSplits();
-    private CosmosDBSplitEnumerator enumerator = enumerator(FakeCore.options(), null);
+    private final UnassignedSplits gauge = new UnassignedSplits();
+    private CosmosDBSplitEnumerator enumerator;
 
-    private CosmosDBSplitEnumerator enumerator(CosmosDBOptions options, CosmosDBSourceState state) {
-        return new CosmosDBSplitEnumerator(context, core, options, state, unassigned);
+    @BeforeEach
+    void open() throws IOException {
+        enumerator = enumerator(null, reader -> List.of());
+    }
+
+    private CosmosDBSplitEnumerator enumerator(
+            CosmosDBSourceState state, Function<ReaderInfo, List<CosmosDBSplit>> reported) throws IOException {
+        return new CosmosDBSplitEnumerator(context, core, FakeCore.options(), state, reported, gauge);
     }
 
     @AfterEach
@@ -30,165 +55,137 @@ class CosmosDBSplitEnumeratorTest {
         enumerator.close();
     }
 
-    private void discover(SplitEntry... found) throws Exception {
-        core.enumerator.next = List.of(found);
-        if (context.getExecutorService().getActivePeriodicScheduledTask().isEmpty()) {
-            enumerator.start();
-        }
-        context.triggerAllActions();
+    private void answer(Class<? extends EnumeratorEvent> to, int unassigned, Action... actions) {
+        core.enumerator.decide =
+                event -> new EnumeratorActions(unassigned, to.isInstance(event) ? List.of(actions) : List.of());
     }
 
-    private void register(int subtask) {
-        context.registerReader(subtask, "host");
-        enumerator.addReader(subtask);
-    }
-
-    private List<Integer> assignedTo(int subtask) {
-        var state = context.getSplitAssignments().get(subtask);
-        return state == null
-                ? List.of()
-                : state.getAssignedSplits().stream().map(CosmosDBSplit::ordinal).toList();
+    private EnumeratorEvent last() {
+        return core.enumerator.events.get(core.enumerator.events.size() - 1);
     }
 
     @Test
-    void splitsAreSpreadEvenlyAndWaitForTheirOwner() throws Exception {
-        register(0);
-        discover(split(0, 0), split(1, 0), split(2, 0), split(3, 0), split(4, 0));
-        assertThat(assignedTo(0)).containsExactly(0, 2, 4);
-        assertThat(assignedTo(1)).isEmpty();
-        register(1);
-        assertThat(assignedTo(1)).containsExactly(1, 3);
-        assertThat(enumerator.snapshotState(1).splits()).hasSize(5).allMatch(SplitEntry::assigned);
-    }
-
-    @Test
-    void laterDiscoveriesAddOnlyWhatIsNew() throws Exception {
-        register(0);
-        register(1);
-        discover(split(0, 0));
-        discover(split(0, 0), split(1, 0));
-        assertThat(core.enumerator.known).extracting(SplitEntry::id).containsExactly("s0");
-        assertThat(assignedTo(0)).containsExactly(0);
-        assertThat(assignedTo(1)).containsExactly(1);
-    }
-
-    @Test
-    void afterARegionalFailoverSplitsGoBackToTheSameReader() throws Exception {
-        register(0);
-        register(1);
-        discover(split(0, 0), split(1, 0));
-        // The reader is gone while its splits come back; empty lists come too.
-        context.registeredReaders().remove(1);
-        context.getSplitAssignments().clear();
+    void eachCallIsAnEventWithTheReadersAsTheyAre() {
+        enumerator.start();
+        assertThat(last()).isEqualTo(new Started());
+        assertThat(core.enumerator.readers.parallelism()).isEqualTo(2);
+        assertThat(core.enumerator.readers.registered()).isEmpty();
+        context.registerReader(1, "host");
+        enumerator.addReader(1);
+        assertThat(last()).isEqualTo(new ReaderRegistered(1, List.of()));
+        assertThat(core.enumerator.readers.registered()).containsExactly(1);
+        enumerator.handleSplitRequest(1, "host");
+        assertThat(last()).isEqualTo(new SplitRequested(1));
         enumerator.addSplitsBack(List.of(), 0);
-        enumerator.addSplitsBack(List.of(new CosmosDBSplit(split(1, 7))), 1);
-        assertThat(enumerator.snapshotState(2).splits())
-                .extracting(SplitEntry::assigned)
-                .containsExactly(true, false);
-        // Twice, as two failovers in a row do it.
-        enumerator.addSplitsBack(List.of(new CosmosDBSplit(split(1, 7))), 1);
-        register(1);
-        assertThat(context.getSplitAssignments().get(1).getAssignedSplits())
-                .containsExactly(new CosmosDBSplit(split(1, 7)));
-        assertThat(assignedTo(0)).isEmpty();
+        assertThat(last()).isEqualTo(new SplitsBack(0, List.of()));
+        var split = split(1, 7);
+        enumerator.addSplitsBack(List.of(new CosmosDBSplit(split)), 1);
+        assertThat(last()).isEqualTo(new SplitsBack(1, List.of(split)));
+        enumerator.notifyCheckpointComplete(3);
+        assertThat(last()).isEqualTo(new CheckpointCompleted(3));
+        enumerator.notifyCheckpointAborted(4);
+        assertThat(last()).isEqualTo(new CheckpointAborted(4));
+        enumerator.close();
+        assertThat(last()).isEqualTo(new Closed());
     }
 
     @Test
-    void restoredSplitsAreNotGivenOutTwice() throws Exception {
-        enumerator = enumerator(
-                FakeCore.options(),
-                new CosmosDBSourceState(
-                        List.of(split(0, 5).withAssigned(true), split(1, 0).withAssigned(false))));
-        register(0);
-        register(1);
-        discover(split(2, 0));
-        assertThat(core.enumerator.known).hasSize(2);
-        assertThat(assignedTo(0)).containsExactly(2);
-        assertThat(assignedTo(1)).containsExactly(1);
-    }
-
-    @Test
-    void withoutAnIntervalItLooksOnceAndNotAfterARestore() throws Exception {
-        CosmosDBOptions once = FakeCore.options().with("source.discovery-interval-ms", "0");
+    void whatAReaderReportsComesWithItsRegistration() throws IOException {
+        var split = split(3, 9);
         enumerator =
-                enumerator(once, new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
+                enumerator(null, reader -> reader.getSubtaskId() == 1 ? List.of(new CosmosDBSplit(split)) : List.of());
+        context.registerReader(1, "host");
+        enumerator.addReader(1);
+        assertThat(last()).isEqualTo(new ReaderRegistered(1, List.of(split)));
+        // It may be gone again by now.
+        enumerator.addReader(0);
+        assertThat(last()).isEqualTo(new ReaderRegistered(0, List.of()));
+    }
+
+    @Test
+    void splitsAreAssignedToTheirReaders() {
+        context.registerReader(0, "host");
+        context.registerReader(1, "host");
+        answer(
+                ReaderRegistered.class,
+                0,
+                new Assign(Map.of(0, List.of(split(0, 1), split(2, 3)), 1, List.of(split(1, 2)))));
+        enumerator.addReader(0);
+        assertThat(context.getSplitAssignments().get(0).getAssignedSplits())
+                .containsExactly(new CosmosDBSplit(split(0, 1)), new CosmosDBSplit(split(2, 3)));
+        assertThat(context.getSplitAssignments().get(1).getAssignedSplits())
+                .containsExactly(new CosmosDBSplit(split(1, 2)));
+    }
+
+    @Test
+    void aLookRunsElsewhereAndItsResultComesBack() throws Exception {
+        answer(Started.class, 0, new Discover(0));
+        enumerator.start();
+        assertThat(core.enumerator.events).hasSize(1);
+        context.triggerAllActions();
+        assertThat(last()).isInstanceOfSatisfying(Discovered.class, d -> assertThat(d.discovery())
+                .isEqualTo(core.enumerator.discovery));
+        assertThat(context.getExecutorService().getActivePeriodicScheduledTask())
+                .isEmpty();
+    }
+
+    @Test
+    void aPeriodicLookComesAgain() throws Exception {
+        answer(Started.class, 0, new Discover(1000));
         enumerator.start();
         context.triggerAllActions();
-        assertThat(core.enumerator.known).isNull();
-
-        enumerator = enumerator(once, null);
-        core.enumerator.next = List.of(split(0, 0));
-        enumerator.start();
         context.triggerAllActions();
-        assertThat(enumerator.snapshotState(1).splits()).hasSize(1);
+        assertThat(core.enumerator.events)
+                .filteredOn(Discovered.class::isInstance)
+                .hasSize(2);
+    }
+
+    private Throwable failing(boolean ends) {
+        var cause = FakeCore.failure(3, "no such container orders");
+        answer(ReaderRegistered.class, 0, new Fail(cause, ends));
+        Throwable failure = catchThrowable(() -> enumerator.addReader(0));
+        assertThat(failure).hasCause(cause).hasMessage("no such container orders");
+        return failure;
     }
 
     @Test
-    void aFirstDiscoveryThatFailsForGoodEndsTheJob() {
-        core.openFailure = FakeCore.failure(3, "no such container");
-        enumerator = enumerator(FakeCore.options().with("source.discovery-interval-ms", "0"), null);
+    void aFailureEndsTheJobForGoodOrNot() {
+        assertThat(failing(true)).isInstanceOf(CosmosDBUnrecoverableException.class);
+        assertThat(failing(false)).isNotInstanceOf(CosmosDBUnrecoverableException.class);
+    }
+
+    @Test
+    void theStateIsTheCoresOwnBytesAndComesBack() throws IOException {
+        answer(CheckpointTaken.class, 0, new State(new byte[] {7, 8}));
+        CosmosDBSourceState state = enumerator.snapshotState(5);
+        assertThat(last()).isEqualTo(new CheckpointTaken(5));
+        assertThat(state.bytes()).containsExactly(7, 8);
+        assertThat(core.enumerator.state).isEmpty();
+        enumerator(state, reader -> List.of()).close();
+        assertThat(core.enumerator.state).containsExactly(7, 8);
+    }
+
+    @Test
+    void stateThatTheCoreRefusesEndsTheJob() {
+        core.openFailure = FakeCore.failure(11, "the state has version 9");
+        assertThatThrownBy(() -> enumerator(new CosmosDBSourceState(new byte[] {1}), reader -> List.of()))
+                .isInstanceOf(IOException.class)
+                .hasMessage("cannot restore the enumerator: the state has version 9")
+                .hasCauseInstanceOf(CosmosDBUnrecoverableException.class);
+    }
+
+    @Test
+    void onlyTheFirstEnumeratorOfASourceIsAtItsFirstStart() throws IOException {
+        assertThat(core.enumerator.firstStart).isTrue();
+        enumerator(null, reader -> List.of()).close();
+        assertThat(core.enumerator.firstStart).isFalse();
+    }
+
+    private Thread looking() throws Exception {
+        answer(Started.class, 0, new Discover(1000));
+        core.enumerator.hangs = true;
         enumerator.start();
-        assertThatThrownBy(context::triggerAllActions)
-                .isInstanceOf(CosmosDBUnrecoverableException.class)
-                .hasMessageContainingAll("orders", "no such container");
-    }
-
-    @Test
-    void aLaterDiscoveryThatFailsIsTriedAgain() throws Exception {
-        register(0);
-        discover(split(0, 0));
-        core.enumerator.failure = FakeCore.failure(5, "no answer");
-        discover();
-        core.enumerator.failure = null;
-        discover(split(2, 0));
-        assertThat(assignedTo(0)).containsExactly(0, 2);
-    }
-
-    @Test
-    void aLaterDiscoveryThatFailsForGoodEndsTheJob() throws Exception {
-        register(0);
-        discover(split(0, 0));
-        core.enumerator.failure = FakeCore.failure(11, "the container was created anew");
-        ScheduledFuture<?> periodic = context.getExecutorService()
-                .getActivePeriodicScheduledTask()
-                .iterator()
-                .next();
-        discover();
-        assertThatThrownBy(() -> periodic.get(1, TimeUnit.SECONDS))
-                .cause()
-                .isInstanceOf(CosmosDBUnrecoverableException.class)
-                .hasMessageContaining("the container was created anew");
-    }
-
-    @Test
-    void aKeyThatIsRefusedLaterIsTriedAgain() throws Exception {
-        register(0);
-        discover(split(0, 0));
-        core.enumerator.failure = FakeCore.failure(2, "the key is refused");
-        discover();
-        core.enumerator.failure = null;
-        discover(split(2, 0));
-        assertThat(assignedTo(0)).containsExactly(0, 2);
-    }
-
-    @Test
-    void anOpeningThatFailedIsTriedAnew() throws Exception {
-        enumerator = enumerator(
-                FakeCore.options(), new CosmosDBSourceState(List.of(split(0, 5).withAssigned(true))));
-        core.openFailure = FakeCore.failure(5, "no answer");
-        register(0);
-        discover();
-        assertThat(core.enumerator.closed).isTrue();
-        core.openFailure = null;
-        discover(split(2, 0));
-        assertThat(assignedTo(0)).containsExactly(2);
-    }
-
-    /** The handle of an interrupted opening is closed; a discovery with it would fail for ever. */
-    @Test
-    void aDiscoveryAfterAnInterruptedOneBeginsAnew() throws Exception {
-        core.openingHangs = true;
-        enumerator.start();
+        // The context runs what is called asynchronously in the thread that triggers it.
         Thread worker = new Thread(() -> {
             try {
                 context.triggerAllActions();
@@ -198,99 +195,65 @@ class CosmosDBSplitEnumeratorTest {
         });
         worker.start();
         LocalCosmos.await("the call to wait", Duration.ofSeconds(10), () -> core.enumerator.waiting.get() == 1);
+        return worker;
+    }
+
+    @Test
+    void aLookAfterAnInterruptedOneIsHeard() throws Exception {
+        Thread worker = looking();
         worker.interrupt();
         worker.join(5000);
-        assertThat(core.enumerator.closed).isTrue();
-        core.openingHangs = false;
-        register(0);
-        discover(split(0, 0));
-        assertThat(assignedTo(0)).containsExactly(0);
-    }
-
-    /** Only who has closed the enumerator may ignore that it is closed. */
-    @Test
-    void aHandleThatIsClosedByNobodyIsOpenedAgain() throws Exception {
-        register(0);
-        discover(split(0, 0));
-        core.enumerator.closed = true;
-        discover(split(2, 0));
-        assertThat(assignedTo(0)).containsExactly(0);
-        discover(split(2, 0));
-        assertThat(assignedTo(0)).containsExactly(0, 2);
-    }
-
-    private Throwable firstDiscovery(CosmosDBOptions options) {
-        enumerator = enumerator(options.with("source.discovery-interval-ms", "0"), null);
-        enumerator.start();
-        return catchThrowable(context::triggerAllActions);
-    }
-
-    /** A restart before the first checkpoint, when the key in the file may be on its way. */
-    @Test
-    void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
-        core.openFailure = new CosmosException("refused", CosmosException.Kind.AUTH, 401, 0, "");
-        assertThat(firstDiscovery(FakeCore.options())).isInstanceOf(CosmosDBUnrecoverableException.class);
-        assertThat(firstDiscovery(FakeCore.options()))
-                .isNotInstanceOf(CosmosDBUnrecoverableException.class)
-                .hasMessageContaining("refused");
-        assertThat(firstDiscovery(FakeCore.options().with("cosmos.auth.key", "c2VjcmV0")))
-                .as("the job graph brings the same key each time")
-                .isInstanceOf(CosmosDBUnrecoverableException.class);
+        assertThat(worker.isAlive()).isFalse();
+        assertThat(last()).isEqualTo(new Started());
+        core.enumerator.hangs = false;
+        context.triggerAllActions();
+        assertThat(last()).isInstanceOf(Discovered.class);
     }
 
     @Test
-    void closeEndsADiscoveryThatHangs() throws Exception {
-        core.enumerator.hangs = true;
-        closesAtOnce();
-    }
-
-    @Test
-    void closeEndsAnOpeningThatHangs() throws Exception {
-        core.openingHangs = true;
-        closesAtOnce();
-    }
-
-    /** The context runs what is called asynchronously in the thread that triggers it. */
-    private void closesAtOnce() throws Exception {
-        enumerator.start();
-        Thread worker = new Thread(() -> {
-            try {
-                context.triggerAllActions();
-            } catch (Throwable e) {
-                throw new AssertionError(e);
-            }
-        });
-        worker.start();
-        LocalCosmos.await("the call to wait", Duration.ofSeconds(10), () -> core.enumerator.waiting.get() == 1);
+    void closeEndsALookThatHangs() throws Exception {
+        Thread worker = looking();
         long began = System.nanoTime();
         enumerator.close();
         worker.join(1000);
         assertThat(worker.isAlive()).isFalse();
         assertThat(Duration.ofNanos(System.nanoTime() - began)).isLessThan(Duration.ofSeconds(1));
+        assertThat(last()).isEqualTo(new Closed());
+    }
+
+    @Test
+    void aCoreThatBreaksFailsTheJob() {
+        answer(Started.class, 0, new Discover(0));
+        core.enumerator.failure = new CosmosException("a bug", CosmosException.Kind.INTERNAL, 0, 0, "");
+        enumerator.start();
+        assertThatThrownBy(context::triggerAllActions).hasMessageContaining("a bug");
+    }
+
+    @Test
+    void nothingIsDoneOnceItIsClosed() {
+        enumerator.close();
+        enumerator.close();
+        assertThat(core.enumerator.closed).isTrue();
+        context.registerReader(0, "host");
+        enumerator.addReader(0);
+        enumerator.addSplitsBack(List.of(), 0);
+        assertThat(context.getSplitAssignments()).isEmpty();
+        assertThatThrownBy(() -> enumerator.snapshotState(1)).hasMessageContaining("closed");
     }
 
     @Test
     void theGaugeFollowsTheEnumeratorThatLives() throws Exception {
-        discover(split(0, 0), split(1, 0));
-        assertThat(unassigned.getValue()).isEqualTo(2);
-        CosmosDBSplitEnumerator next = enumerator(
-                FakeCore.options(),
-                new CosmosDBSourceState(
-                        List.of(split(0, 0).withAssigned(true), split(1, 0), split(2, 0), split(3, 0))));
+        answer(Started.class, 2);
+        enumerator.start();
+        assertThat(gauge.getValue()).isEqualTo(2);
+        CosmosDBSplitEnumerator next = enumerator(null, reader -> List.of());
+        answer(Started.class, 3);
         next.start();
-        assertThat(unassigned.getValue()).isEqualTo(3);
+        assertThat(gauge.getValue()).isEqualTo(3);
         // The old one may be closed late.
         enumerator.close();
-        assertThat(unassigned.getValue()).isEqualTo(3);
+        assertThat(gauge.getValue()).isEqualTo(3);
         next.close();
-        assertThat(unassigned.getValue()).isZero();
-    }
-
-    @Test
-    void closeClosesTheHandle() throws Exception {
-        discover(split(0, 0));
-        enumerator.close();
-        enumerator.close();
-        assertThat(core.enumerator.closed).isTrue();
+        assertThat(gauge.getValue()).isZero();
     }
 }

@@ -6,6 +6,8 @@ import io.cosmosflink.core.CoreMetric;
 import io.cosmosflink.core.CoreMetrics;
 import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.EnumeratorActions;
+import io.cosmosflink.core.EnumeratorEvent;
 import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
@@ -13,7 +15,6 @@ import io.cosmosflink.core.SplitEntry;
 import io.cosmosflink.core.SubmittedOperations;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
-import java.util.Arrays;
 import java.util.Collection;
 import java.util.Deque;
 import java.util.List;
@@ -27,6 +28,7 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
+import java.util.function.Function;
 import java.util.function.LongFunction;
 
 /** A core without a service. A split's bytes are {@code ordinal:position}, its id is {@code s<ordinal>}. */
@@ -95,27 +97,12 @@ final class FakeCore implements Core {
     }
 
     @Override
-    public byte[] encodeEnumeratorState(Collection<SplitEntry> splits) {
-        StringBuilder out = new StringBuilder();
-        for (SplitEntry s : splits) {
-            out.append(new String(s.split(), StandardCharsets.UTF_8))
-                    .append(s.assigned() ? "+" : "-")
-                    .append(' ');
+    public EnumeratorHandle openEnumerator(Map<String, String> options, byte[] state, boolean firstStart) {
+        if (openFailure != null) {
+            throw openFailure;
         }
-        return out.toString().getBytes(StandardCharsets.UTF_8);
-    }
-
-    @Override
-    public List<SplitEntry> decodeEnumeratorState(byte[] state) {
-        return Arrays.stream(new String(state, StandardCharsets.UTF_8).split(" "))
-                .filter(s -> !s.isEmpty())
-                .map(s -> describeSplit(s.substring(0, s.length() - 1).getBytes(StandardCharsets.UTF_8))
-                        .withAssigned(s.endsWith("+")))
-                .toList();
-    }
-
-    @Override
-    public EnumeratorHandle openEnumerator(Map<String, String> options) {
+        enumerator.state = state;
+        enumerator.firstStart = firstStart;
         return enumerator.opening();
     }
 
@@ -202,20 +189,40 @@ final class FakeCore implements Core {
     }
 
     final class Enumerator extends Base implements EnumeratorHandle {
-        volatile List<SplitEntry> next = List.of();
+        /** What it was opened with last. */
+        volatile byte[] state;
+
+        volatile boolean firstStart;
+        /** All events, in order. */
+        final List<EnumeratorEvent> events = new CopyOnWriteArrayList<>();
+        /** The readers as they were at the last event. */
+        volatile Readers readers;
+        /** What is to be done about an event. */
+        volatile Function<EnumeratorEvent, EnumeratorActions> decide = event -> EnumeratorActions.NONE;
+        /** What a look ends with. */
+        volatile byte[] discovery = {1};
+
         volatile RuntimeException failure;
-        volatile List<SplitEntry> known;
-        /** Whether a discovery does not end. */
+        /** Whether a look does not end. */
         volatile boolean hangs;
 
         @Override
-        public List<SplitEntry> discoverSplits(Collection<SplitEntry> before) {
-            known = List.copyOf(before);
-            await(60_000, () -> !hangs);
+        public EnumeratorActions coordinate(Readers readers, EnumeratorEvent event) {
+            if (closed) {
+                return EnumeratorActions.NONE;
+            }
+            this.readers = new Readers(readers.parallelism(), Set.copyOf(readers.registered()));
+            events.add(event);
+            return decide.apply(event);
+        }
+
+        @Override
+        public byte[] discover(long timeoutMillis) {
+            await(timeoutMillis, () -> !hangs);
             if (failure != null) {
                 throw failure;
             }
-            return next;
+            return hangs ? new byte[0] : discovery;
         }
     }
 

@@ -4,12 +4,15 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
+import io.cosmosflink.core.EnumeratorActions;
+import io.cosmosflink.core.EnumeratorEvent;
 import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageBuffers;
 import io.cosmosflink.core.RecordView;
+import io.cosmosflink.core.SplitEntry;
 import java.io.IOException;
 import java.net.URI;
 import java.net.URLEncoder;
@@ -159,16 +162,28 @@ public final class LocalCosmos implements AutoCloseable {
         }
     }
 
+    /** All splits of a container, as the only reader there is gets them. */
+    static List<SplitEntry> splits(Core.EnumeratorHandle enumerator) {
+        try {
+            var found = new EnumeratorEvent.Discovered(enumerator.discover());
+            var actions = enumerator.coordinate(new Core.Readers(1, List.of(0)), found);
+            return ((EnumeratorActions.Assign) actions.actions().get(0))
+                    .splits()
+                    .get(0);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
+        }
+    }
+
     /** Every document of a container, by partition key and id. */
     public Map<String, JsonNode> read(String container) throws IOException {
         Core core = NativeCore.get();
         Map<String, String> options = options(container).toMap();
         Map<String, JsonNode> out = new TreeMap<>();
-        try (Core.EnumeratorHandle enumerator = core.openEnumerator(options);
+        try (Core.EnumeratorHandle enumerator = core.openEnumerator(options, new byte[0], true);
                 Core.SourceHandle source = core.openSource(options)) {
-            awaitOpen(enumerator);
             awaitOpen(source);
-            source.addSplits(enumerator.discoverSplits(List.of()));
+            source.addSplits(splits(enumerator));
             PageBuffers buffers = new PageBuffers();
             while (out.size() < count(container)) {
                 Page page = buffers.next(source, 5000);

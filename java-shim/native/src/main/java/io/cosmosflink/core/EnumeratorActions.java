@@ -1,0 +1,57 @@
+package io.cosmosflink.core;
+
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * What a split enumerator is to do, in this order.
+ *
+ * @param unassigned how many splits no reader has then
+ * @param actions often none
+ */
+public record EnumeratorActions(int unassigned, List<Action> actions) {
+    /** Nothing to do. */
+    public static final EnumeratorActions NONE = new EnumeratorActions(0, List.of());
+
+    /** One thing to do. */
+    public sealed interface Action {}
+
+    /**
+     * Look for feed ranges now.
+     *
+     * @param periodMillis and again each so many milliseconds; 0 only once
+     */
+    public record Discover(long periodMillis) implements Action {}
+
+    /**
+     * Give splits to readers, all of which are registered.
+     *
+     * @param splits by subtask; not empty
+     */
+    public record Assign(Map<Integer, List<SplitEntry>> splits) implements Action {}
+
+    /**
+     * Fail the job.
+     *
+     * @param failure why
+     * @param ends whether for good, because a restart does not help
+     */
+    public record Fail(CosmosException failure, boolean ends) implements Action {}
+
+    /**
+     * The state that a checkpoint asked for.
+     *
+     * @param bytes the core's own durable form
+     */
+    @SuppressWarnings("ArrayRecordComponent")
+    public record State(byte[] bytes) implements Action {}
+
+    /** The state, if a checkpoint asked for it. */
+    public Optional<byte[]> state() {
+        return actions.stream()
+                .filter(State.class::isInstance)
+                .map(action -> ((State) action).bytes())
+                .findFirst();
+    }
+}

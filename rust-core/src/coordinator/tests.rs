@@ -1,0 +1,828 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Start;
+
+fn settings() -> Settings {
+    Settings {
+        container: "orders".into(),
+        discovery_interval_ms: 1000,
+        key_in_graph: false,
+    }
+}
+
+fn at(ordinal: u32, min: &str, max: &str, position: &str) -> Split {
+    Split {
+        ordinal,
+        container_rid: "rid".into(),
+        min: min.into(),
+        max: max.into(),
+        start: Start::Beginning,
+        continuation: Some(position.to_owned()).filter(|p| !p.is_empty()),
+    }
+}
+
+/// Bound `n` of a key space of `N` ranges; the first is open, as that of the service is.
+fn bound(n: usize) -> String {
+    match n {
+        0 => String::new(),
+        N => "FF".into(),
+        n => format!("{n:02X}"),
+    }
+}
+
+const N: usize = 12;
+
+fn range(ordinal: u32) -> Split {
+    let n = ordinal as usize;
+    at(ordinal, &bound(n), &bound(n + 1), "")
+}
+
+fn readers(parallelism: u32, registered: &[u32]) -> Readers {
+    Readers {
+        parallelism,
+        registered: registered.iter().copied().collect(),
+    }
+}
+
+fn fresh() -> Coordinator {
+    Coordinator::new(settings(), &[], true).unwrap()
+}
+
+fn restored(entries: &[(u32, bool)]) -> Coordinator {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(ordinal, assigned)| SplitEntry {
+            split: range(*ordinal),
+            assigned: *assigned,
+        })
+        .collect();
+    Coordinator::new(settings(), &split::encode_state(&entries), true).unwrap()
+}
+
+fn found(ordinals: impl IntoIterator<Item = u32>) -> Event {
+    Event::Discovered(Ok(ordinals.into_iter().map(range).collect()))
+}
+
+fn register(subtask: u32) -> Event {
+    Event::ReaderRegistered {
+        subtask,
+        reported: Vec::new(),
+    }
+}
+
+/// Ordinals of what is assigned, by subtask.
+fn assigned(actions: &[Action]) -> BTreeMap<u32, Vec<u32>> {
+    let mut out = BTreeMap::new();
+    for action in actions {
+        if let Action::Assign(assignment) = action {
+            for (subtask, splits) in assignment {
+                out.insert(*subtask, splits.iter().map(|s| s.ordinal).collect());
+            }
+        }
+    }
+    out
+}
+
+fn flags(coordinator: &Coordinator) -> Vec<bool> {
+    coordinator.known().iter().map(|e| e.assigned).collect()
+}
+
+#[test]
+fn readers_that_are_there_get_their_share_and_the_rest_waits() {
+    let mut c = fresh();
+    assert_eq!(c.on(&readers(3, &[0]), register(0)), []);
+    let first = c.on(&readers(3, &[0]), found(0..7));
+    assert_eq!(assigned(&first), BTreeMap::from([(0, vec![0, 1, 2])]));
+    assert_eq!(c.unassigned(), 4);
+    let second = c.on(&readers(3, &[0, 2]), register(2));
+    assert_eq!(assigned(&second), BTreeMap::from([(2, vec![3, 4])]));
+    let third = c.on(&readers(3, &[0, 1, 2]), register(1));
+    assert_eq!(assigned(&third), BTreeMap::from([(1, vec![5, 6])]));
+    assert_eq!(c.unassigned(), 0);
+}
+
+#[test]
+fn later_looks_add_only_what_is_new() {
+    let mut c = fresh();
+    let all = readers(2, &[0, 1]);
+    assert_eq!(assigned(&c.on(&all, found([0]))), BTreeMap::from([(0, vec![0])]));
+    assert_eq!(
+        assigned(&c.on(&all, found([0, 1]))),
+        BTreeMap::from([(1, vec![1])])
+    );
+    assert_eq!(c.on(&all, found([0, 1])), []);
+}
+
+#[test]
+fn what_comes_back_waits_with_its_position_for_a_reader_that_has_room() {
+    let mut c = fresh();
+    c.on(&readers(2, &[0, 1]), found([0, 1]));
+    let back = |splits| Event::SplitsBack { subtask: 1, splits };
+    let moved = at(1, &bound(1), &bound(2), "p7");
+    // The reader is gone while its splits come back; empty lists come too, and some come twice.
+    let one = readers(2, &[0]);
+    let none = Event::SplitsBack {
+        subtask: 0,
+        splits: Vec::new(),
+    };
+    assert_eq!(c.on(&one, none), []);
+    assert_eq!(c.on(&one, back(vec![moved.clone()])), []);
+    assert_eq!(flags(&c), [true, false]);
+    assert_eq!(c.on(&one, back(vec![moved.clone()])), []);
+    let again = c.on(&readers(2, &[0, 1]), register(1));
+    assert_eq!(again, [Action::Assign(BTreeMap::from([(1, vec![moved])]))]);
+}
+
+#[test]
+fn what_another_reader_has_by_now_does_not_come_back() {
+    let mut c = fresh();
+    c.on(&readers(2, &[0, 1]), found([0, 1, 2]));
+    // Subtask 0 had two. One of them goes to the other, which has room for it.
+    let back = Event::SplitsBack {
+        subtask: 0,
+        splits: vec![range(0), range(2)],
+    };
+    let actions = c.on(&readers(2, &[1]), back.clone());
+    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![0])]));
+    assert_eq!(c.on(&readers(2, &[1]), back), []);
+    assert_eq!(flags(&c), [true, true, false]);
+}
+
+#[test]
+fn restored_splits_are_not_given_out_twice() {
+    let mut c = restored(&[(0, true), (1, false), (2, true)]);
+    // Those whose reader is not known are counted as one each.
+    let actions = c.on(&readers(2, &[1]), register(1));
+    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![1])]));
+    assert_eq!(c.on(&readers(2, &[0, 1]), register(0)), []);
+    assert_eq!(flags(&c), [true; 3]);
+}
+
+#[test]
+fn after_a_restore_at_the_same_parallelism_readers_get_what_they_report() {
+    let mut c = restored(&[(0, true), (1, true), (2, true), (3, true)]);
+    let report = |subtask, ordinals: [u32; 2]| Event::ReaderRegistered {
+        subtask,
+        reported: ordinals.map(range).to_vec(),
+    };
+    let actions = c.on(&readers(2, &[1]), report(1, [1, 3]));
+    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![1, 3])]));
+    let actions = c.on(&readers(2, &[0, 1]), report(0, [0, 2]));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0, 2])]));
+}
+
+#[test]
+fn reported_splits_are_spread_anew() {
+    let mut c = restored(&[(0, true), (1, true), (2, true), (3, true)]);
+    let report = |subtask, ordinals: &[u32]| Event::ReaderRegistered {
+        subtask,
+        reported: ordinals
+            .iter()
+            .map(|o| Split {
+                continuation: Some(format!("p{o}")),
+                ..range(*o)
+            })
+            .collect(),
+    };
+    // Two readers had two each; now there are four.
+    let mut owned: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let reports: [(u32, &[u32]); 4] = [(0, &[0, 1]), (1, &[2, 3]), (2, &[]), (3, &[])];
+    let mut registered = Vec::new();
+    for (subtask, ordinals) in reports {
+        registered.push(subtask);
+        let actions = c.on(&readers(4, &registered), report(subtask, ordinals));
+        for action in &actions {
+            let Action::Assign(assignment) = action else {
+                panic!("{action:?}")
+            };
+            for split in assignment.values().flatten() {
+                let expected = format!("p{}", split.ordinal);
+                assert_eq!(split.continuation.as_deref(), Some(expected.as_str()));
+            }
+        }
+        for (subtask, ordinals) in assigned(&actions) {
+            owned.entry(subtask).or_default().extend(ordinals);
+        }
+        // Nothing is lost if a checkpoint is taken now: what was reported and waits is in the state with its position.
+        for entry in c.known().iter().filter(|e| !e.assigned) {
+            assert!(entry.split.continuation.is_some(), "{entry:?}");
+        }
+    }
+    assert_eq!(owned.values().map(Vec::len).collect::<Vec<_>>(), [1; 4]);
+}
+
+#[test]
+fn a_report_counts_only_where_the_split_is_with_nobody_else() {
+    let mut c = restored(&[(0, true)]);
+    let report = |subtask, position: &str| Event::ReaderRegistered {
+        subtask,
+        reported: vec![at(0, &bound(0), &bound(1), position)],
+    };
+    let reset = |subtask, splits| Event::SplitsBack { subtask, splits };
+    let both = readers(2, &[0, 1]);
+    assert_eq!(
+        assigned(&c.on(&both, report(0, "p1"))),
+        BTreeMap::from([(0, vec![0])])
+    );
+    assert_eq!(c.on(&both, report(0, "p1")), [], "the same registration again");
+    assert_eq!(c.on(&both, report(1, "p0")), [], "another one has it");
+    // The reader that has it begins again, from a checkpoint that holds it.
+    assert_eq!(c.on(&readers(2, &[1]), reset(0, Vec::new())), []);
+    let actions = c.on(&both, report(0, "p2"));
+    let expected = at(0, &bound(0), &bound(1), "p2");
+    assert_eq!(
+        actions,
+        [Action::Assign(BTreeMap::from([(0, vec![expected.clone()])]))]
+    );
+    // It comes back and is reported as well: the position that it was assigned with stands.
+    c.on(&readers(2, &[]), reset(1, Vec::new()));
+    c.on(&readers(2, &[]), reset(0, vec![expected.clone()]));
+    assert_eq!(c.on(&readers(2, &[]), report(0, "p1")), [], "it waits");
+    assert_eq!(c.known()[0].split, expected);
+}
+
+#[test]
+fn it_looks_again_and_again_or_once_and_not_after_a_restore() {
+    let once = Settings {
+        discovery_interval_ms: 0,
+        ..settings()
+    };
+    let looks = |settings: &Settings, state: &[u8]| {
+        let mut c = Coordinator::new(settings.clone(), state, true).unwrap();
+        c.on(&readers(1, &[]), Event::Started)
+    };
+    let state = split::encode_state(&restored(&[(0, true)]).known());
+    assert_eq!(looks(&settings(), &[]), [Action::Discover { period_ms: 1000 }]);
+    assert_eq!(looks(&settings(), &state), [Action::Discover { period_ms: 1000 }]);
+    assert_eq!(looks(&once, &[]), [Action::Discover { period_ms: 0 }]);
+    assert_eq!(looks(&once, &state), []);
+    let nothing_yet = split::encode_state(&[]);
+    assert_eq!(looks(&once, &nothing_yet), [Action::Discover { period_ms: 0 }]);
+}
+
+fn failure(kind: Kind, status: u16) -> Failure {
+    Failure {
+        status,
+        ..Failure::from(&CoreError::new(kind, "why"))
+    }
+}
+
+/// What becomes of a look that fails: `Some(true)` ends the job for good, `Some(false)` fails it, `None` warns.
+fn fate(first_start: bool, key_in_graph: bool, begun: bool, failure: Failure) -> Option<bool> {
+    let settings = Settings {
+        key_in_graph,
+        ..settings()
+    };
+    let mut c = Coordinator::new(settings, &[], first_start).unwrap();
+    if begun {
+        c.on(&readers(1, &[]), found([0]));
+    }
+    let actions = c.on(&readers(1, &[]), Event::Discovered(Err(failure)));
+    match &actions[..] {
+        [Action::Fail { failure, ends }] => {
+            assert_eq!(
+                failure.message,
+                "cannot find the feed ranges of container orders: why"
+            );
+            Some(*ends)
+        }
+        [Action::Warn(failure)] => {
+            assert!(failure.message.ends_with("will try again: why"));
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_look_that_fails_ends_fails_or_goes_on() {
+    for kind in [Kind::Config, Kind::NotFound, Kind::State] {
+        for begun in [false, true] {
+            assert_eq!(
+                fate(false, false, begun, failure(kind, 0)),
+                Some(true),
+                "{kind:?}"
+            );
+        }
+    }
+    for kind in [Kind::Transient, Kind::Throttled, Kind::Internal, Kind::Closed] {
+        assert_eq!(fate(true, true, false, failure(kind, 0)), Some(false), "{kind:?}");
+        assert_eq!(fate(true, true, true, failure(kind, 0)), None, "{kind:?}");
+    }
+    // A refused key: first start, key in the graph, begun.
+    for (case, expected) in [
+        ((true, false, false), Some(true)),
+        ((false, false, false), Some(false)),
+        ((false, true, false), Some(true)),
+        ((true, false, true), None),
+        ((false, true, true), Some(true)),
+    ] {
+        let (first, graph, begun) = case;
+        assert_eq!(
+            fate(first, graph, begun, failure(Kind::Auth, 401)),
+            expected,
+            "{case:?}"
+        );
+    }
+    // A firewall that is about to be opened, whatever the key.
+    assert_eq!(fate(false, true, false, failure(Kind::Auth, 403)), Some(false));
+}
+
+#[test]
+fn a_restored_job_is_not_at_its_first_start() {
+    let mut c = restored(&[(0, true)]);
+    let refused = Event::Discovered(Err(failure(Kind::Auth, 401)));
+    assert!(matches!(c.on(&readers(1, &[]), refused)[..], [Action::Warn(_)]));
+}
+
+#[test]
+fn a_late_result_adds_only_what_is_not_covered_by_now() {
+    let mut c = fresh();
+    let none = readers(1, &[]);
+    c.on(
+        &none,
+        Event::Discovered(Ok(vec![at(0, "", "40", ""), at(1, "60", "80", "")])),
+    );
+    // Found before those were known, with other bounds: the partition was split or merged meanwhile.
+    let late = vec![at(0, "", "50", ""), at(1, "50", "FF", "")];
+    assert_eq!(c.on(&none, Event::Discovered(Ok(late))), []);
+    let ranges: Vec<_> = c
+        .known()
+        .into_iter()
+        .map(|e| (e.split.ordinal, e.split.min, e.split.max))
+        .collect();
+    let of = |ordinal, min: &str, max: &str| (ordinal, min.to_owned(), max.to_owned());
+    assert_eq!(
+        ranges,
+        [
+            of(0, "", "40"),
+            of(1, "60", "80"),
+            of(2, "40", "50"),
+            of(3, "50", "60"),
+            of(4, "80", "FF")
+        ]
+    );
+}
+
+#[test]
+fn a_part_of_a_range_does_not_get_the_position_of_the_whole() {
+    for (interval, expected) in [(0, vec![Action::Discover { period_ms: 0 }]), (1000, vec![])] {
+        let settings = Settings {
+            discovery_interval_ms: interval,
+            ..settings()
+        };
+        let mut c = Coordinator::new(settings, &[], true).unwrap();
+        c.on(
+            &readers(1, &[]),
+            Event::Discovered(Ok(vec![at(0, "", "40", "now")])),
+        );
+        let late = vec![at(1, "", "FF", "now")];
+        assert_eq!(c.on(&readers(1, &[]), Event::Discovered(Ok(late))), expected);
+        assert_eq!(c.known().len(), 1);
+    }
+}
+
+#[test]
+fn an_ordinal_that_is_given_twice_is_a_bug() {
+    let mut c = fresh();
+    let none = readers(1, &[]);
+    c.on(&none, Event::Discovered(Ok(vec![at(0, "", "40", "")])));
+    for event in [
+        Event::Discovered(Ok(vec![at(0, "40", "FF", "")])),
+        Event::SplitsBack {
+            subtask: 0,
+            splits: vec![at(0, "40", "FF", "")],
+        },
+    ] {
+        let actions = c.on(&none, event);
+        let [Action::Fail { failure, ends: false }] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(failure.kind, Kind::Internal);
+        assert!(failure.message.contains("report this as a bug"), "{failure:?}");
+    }
+    assert_eq!(c.known().len(), 1);
+}
+
+#[test]
+fn nothing_acts_after_close() {
+    let mut c = restored(&[(0, false)]);
+    assert_eq!(c.on(&readers(1, &[0]), Event::Closed), []);
+    for event in [
+        Event::Started,
+        register(0),
+        found([0, 1]),
+        Event::Discovered(Err(failure(Kind::Config, 0))),
+        Event::SplitsBack {
+            subtask: 0,
+            splits: vec![range(0)],
+        },
+        Event::SplitRequested { subtask: 0 },
+        Event::CheckpointTaken { id: 1 },
+        Event::CheckpointCompleted { id: 1 },
+        Event::CheckpointAborted { id: 1 },
+        Event::Closed,
+    ] {
+        assert_eq!(c.on(&readers(1, &[0]), event.clone()), [], "{event:?}");
+    }
+}
+
+#[test]
+fn the_state_is_that_of_version_1() {
+    let mut c = fresh();
+    c.on(&readers(2, &[0]), found([0, 1]));
+    let actions = c.on(&readers(2, &[0]), Event::CheckpointTaken { id: 1 });
+    let entry = |ordinal, assigned| SplitEntry {
+        split: range(ordinal),
+        assigned,
+    };
+    let bytes = split::encode_state(&[entry(0, true), entry(1, false)]);
+    assert_eq!(actions, [Action::State(bytes.clone())]);
+    assert_eq!(bytes[..4], *b"CFE\x01");
+    let again = Coordinator::new(settings(), &bytes, false).unwrap();
+    assert_eq!(again.known(), c.known());
+}
+
+#[test]
+fn state_that_cannot_be_is_refused() {
+    let refused = |state: &[u8]| Coordinator::new(settings(), state, false).err().unwrap();
+    assert_eq!(refused(b"foreign").kind, Kind::State);
+    let entry = |split| SplitEntry {
+        split,
+        assigned: true,
+    };
+    for pair in [
+        [at(0, "", "40", ""), at(0, "40", "FF", "")],
+        [at(0, "", "40", ""), at(1, "30", "FF", "")],
+    ] {
+        let error = refused(&split::encode_state(&pair.map(entry)));
+        assert_eq!(error.kind, Kind::State);
+        assert!(error.message.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn frames_come_back_as_they_went() {
+    let readers = readers(3, &[0, 2]);
+    let refused = Failure {
+        activity_id: "a".into(),
+        sub_status: 7,
+        ..failure(Kind::Auth, 401)
+    };
+    for event in [
+        Event::Started,
+        found([0, 1]),
+        Event::Discovered(Err(refused)),
+        Event::Discovered(Err(failure(Kind::NotFound, 404))),
+        Event::ReaderRegistered {
+            subtask: 2,
+            reported: vec![range(3)],
+        },
+        Event::SplitsBack {
+            subtask: 1,
+            splits: vec![range(1), range(2)],
+        },
+        Event::SplitRequested { subtask: 1 },
+        Event::CheckpointTaken { id: 1 },
+        Event::CheckpointCompleted { id: u64::MAX },
+        Event::CheckpointAborted { id: 3 },
+        Event::Closed,
+    ] {
+        let frame = encode_event(&readers, &event);
+        assert_eq!(decode_event(&frame).unwrap(), (readers.clone(), event));
+        assert_eq!(
+            decode_event(&frame[..frame.len() - 1]).unwrap_err().kind,
+            Kind::State
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_give_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..60), kind in 11u8..14) {
+        let mut frame = vec![1, 0, kind, 0];
+        frame.extend_from_slice(&bytes);
+        let _ = decode_event(&frame);
+        let _ = decode_discovery(&frame);
+    }
+}
+
+/// What happens to a job, as far as its source is concerned.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A look begins that sees some of the partitions, some of them as they were before they were split.
+    Look {
+        seen: u16,
+        merged: u16,
+    },
+    /// Its result is delivered.
+    Found,
+    Register(usize),
+    /// A reader gets on.
+    Read(usize),
+    /// Regional failover of some subtasks.
+    Fail(u8),
+    TakeCheckpoint,
+    EndCheckpoint {
+        complete: bool,
+    },
+    /// Global failover, perhaps with another parallelism.
+    Restore {
+        parallelism: usize,
+    },
+    /// An event that comes once more.
+    Again,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (any::<u16>(), any::<u16>()).prop_map(|(seen, merged)| Step::Look { seen, merged }),
+        2 => Just(Step::Found),
+        8 => (0..5usize).prop_map(Step::Register),
+        3 => (0..5usize).prop_map(Step::Read),
+        2 => any::<u8>().prop_map(Step::Fail),
+        3 => Just(Step::TakeCheckpoint),
+        2 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(|complete| Step::EndCheckpoint { complete }),
+        1 => (1..5usize).prop_map(|parallelism| Step::Restore { parallelism }),
+        1 => Just(Step::Again),
+    ]
+}
+
+/// A reader: what it has, or, as long as it is not registered, what it is restored with.
+#[derive(Clone, Default)]
+struct Reader {
+    registered: bool,
+    splits: BTreeMap<String, Split>,
+}
+
+struct Checkpoint {
+    id: u64,
+    state: Vec<u8>,
+    readers: Vec<BTreeMap<String, Split>>,
+}
+
+/// Flink, as far as it concerns a source.
+struct Job {
+    /// Whether restored splits are reported instead of being kept.
+    reports: bool,
+    coordinator: Coordinator,
+    readers: Vec<Reader>,
+    /// Assignments that no completed checkpoint holds, with the first checkpoint that does.
+    tracked: Vec<(u64, u32, Split)>,
+    next_checkpoint: u64,
+    pending: Option<Checkpoint>,
+    completed: Option<Checkpoint>,
+    look: Option<Vec<Split>>,
+    last: Option<Event>,
+    restored: bool,
+}
+
+impl Job {
+    fn new(reports: bool, parallelism: usize) -> Job {
+        Job {
+            reports,
+            coordinator: fresh(),
+            readers: vec![Reader::default(); parallelism],
+            tracked: Vec::new(),
+            next_checkpoint: 1,
+            pending: None,
+            completed: None,
+            look: None,
+            last: None,
+            restored: false,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let readers = Readers {
+            parallelism: self.readers.len() as u32,
+            registered: (0..self.readers.len() as u32)
+                .filter(|i| self.readers[*i as usize].registered)
+                .collect::<BTreeSet<_>>(),
+        };
+        // As it crosses the boundary.
+        let (readers, event) = decode_event(&encode_event(&readers, &event)).unwrap();
+        self.last = Some(event.clone());
+        for action in self.coordinator.on(&readers, event) {
+            match action {
+                Action::Assign(assignment) => {
+                    assert!(!assignment.is_empty());
+                    for (subtask, splits) in assignment {
+                        let reader = &mut self.readers[subtask as usize];
+                        assert!(reader.registered, "{subtask} is not there");
+                        for split in splits {
+                            self.tracked.push((self.next_checkpoint, subtask, split.clone()));
+                            let before = reader.splits.insert(split.id(), split);
+                            assert!(before.is_none(), "{subtask} has {before:?} already");
+                        }
+                    }
+                }
+                Action::State(state) => {
+                    let readers = self.readers.iter().map(|r| r.splits.clone()).collect();
+                    self.pending = Some(Checkpoint {
+                        id: self.next_checkpoint,
+                        state,
+                        readers,
+                    });
+                    self.next_checkpoint += 1;
+                }
+                Action::Discover { period_ms } => assert_eq!(period_ms, 1000),
+                Action::Fail { failure, .. } | Action::Warn(failure) => panic!("{failure:?}"),
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Look { seen, merged } if self.look.is_none() => {
+                let known = self.coordinator.known();
+                let gaps = uncovered(&known);
+                let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
+                let mut found = Vec::new();
+                let mut n = 0;
+                while n < N {
+                    let wide = merged >> n & 1 == 1 && n + 1 < N;
+                    let end = n + 1 + usize::from(wide);
+                    if seen >> n & 1 == 1 {
+                        let whole = at(0, &bound(n), &bound(end), "");
+                        for (min, max) in cut(&gaps, &whole).0 {
+                            found.push(at(next + found.len() as u32, &min, &max, ""));
+                        }
+                    }
+                    n = end;
+                }
+                self.look = Some(found);
+            }
+            Step::Found => {
+                if let Some(found) = self.look.take() {
+                    self.event(Event::Discovered(Ok(found)));
+                }
+            }
+            Step::Register(i) if i < self.readers.len() && !self.readers[i].registered => {
+                let reader = &mut self.readers[i];
+                reader.registered = true;
+                let reported = match self.reports {
+                    true => std::mem::take(&mut reader.splits).into_values().collect(),
+                    false => Vec::new(),
+                };
+                self.event(Event::ReaderRegistered {
+                    subtask: i as u32,
+                    reported,
+                });
+            }
+            Step::Read(i) if i < self.readers.len() && self.readers[i].registered => {
+                for split in self.readers[i].splits.values_mut() {
+                    let read: u64 = split.continuation.as_deref().map_or(0, |p| p.parse().unwrap());
+                    split.continuation = Some((read + 1).to_string());
+                }
+            }
+            Step::Fail(mask) => {
+                self.pending = None;
+                let failed: Vec<_> = (0..self.readers.len()).filter(|i| mask >> i & 1 == 1).collect();
+                for i in &failed {
+                    self.readers[*i].registered = false;
+                }
+                for i in failed {
+                    let completed = self.completed.as_ref();
+                    let id = completed.map_or(0, |c| c.id);
+                    self.readers[i].splits = completed.map(|c| c.readers[i].clone()).unwrap_or_default();
+                    let subtask = i as u32;
+                    let (back, rest) = std::mem::take(&mut self.tracked)
+                        .into_iter()
+                        .partition(|(first, owner, _)| *owner == subtask && *first > id);
+                    self.tracked = rest;
+                    let splits = Vec::into_iter(back).map(|(_, _, split)| split).collect();
+                    self.event(Event::SplitsBack { subtask, splits });
+                }
+            }
+            Step::TakeCheckpoint if self.pending.is_none() && self.readers.iter().all(|r| r.registered) => {
+                self.event(Event::CheckpointTaken {
+                    id: self.next_checkpoint,
+                });
+                self.check_checkpoint();
+            }
+            Step::EndCheckpoint { complete } => {
+                let Some(checkpoint) = self.pending.take() else {
+                    return;
+                };
+                let id = checkpoint.id;
+                if complete {
+                    self.tracked.retain(|(first, _, _)| *first > id);
+                    self.completed = Some(checkpoint);
+                    self.event(Event::CheckpointCompleted { id });
+                } else {
+                    self.event(Event::CheckpointAborted { id });
+                }
+            }
+            Step::Restore { parallelism } => {
+                let (state, before) = match &self.completed {
+                    Some(c) => (c.state.clone(), c.readers.clone()),
+                    None => (Vec::new(), Vec::new()),
+                };
+                self.coordinator.on(&Readers::default(), Event::Closed);
+                self.coordinator = Coordinator::new(settings(), &state, false).unwrap();
+                self.readers = vec![Reader::default(); parallelism];
+                if before.len() == parallelism {
+                    for (reader, splits) in self.readers.iter_mut().zip(before) {
+                        reader.splits = splits;
+                    }
+                } else {
+                    for (n, (id, split)) in before.into_iter().flatten().enumerate() {
+                        self.readers[n % parallelism].splits.insert(id, split);
+                    }
+                }
+                if let Some(c) = &mut self.completed {
+                    c.readers = self.readers.iter().map(|r| r.splits.clone()).collect();
+                    self.restored = true;
+                }
+                self.tracked.clear();
+                self.pending = None;
+                self.look = None;
+                self.event(Event::Started);
+            }
+            Step::Again => match self.last.clone() {
+                Some(event @ Event::ReaderRegistered { .. }) => self.event(event),
+                Some(Event::SplitsBack { subtask, splits }) if !self.readers[subtask as usize].registered => {
+                    self.event(Event::SplitsBack { subtask, splits });
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        self.check();
+    }
+
+    /// No range is in two places, and none that is known is in none.
+    fn check(&self) {
+        let known = self.coordinator.known();
+        for (n, a) in known.iter().enumerate() {
+            for b in &known[n + 1..] {
+                assert!(!overlap(&a.split, &b.split), "{a:?} {b:?}");
+            }
+            let id = a.split.id();
+            let has = |r: &&Reader| r.splits.contains_key(&id);
+            let there = self.readers.iter().filter(|r| r.registered).filter(has).count();
+            let restoring = self.readers.iter().filter(|r| !r.registered).filter(has).count();
+            match (a.assigned, self.reports) {
+                (false, _) => assert_eq!(there, 0, "{id} waits, and a reader has it"),
+                // Where they are reported, a reader may be restored with what another has by now.
+                (true, true) => assert!(
+                    there == 1 || (there == 0 && restoring > 0),
+                    "{id} {there} {restoring}"
+                ),
+                (true, false) => assert_eq!(there + restoring, 1, "{id}"),
+            }
+        }
+        let waiting = known.iter().filter(|e| !e.assigned).count();
+        assert_eq!(self.coordinator.unassigned(), waiting);
+        let most = known.len().div_ceil(self.readers.len());
+        if self.readers.iter().all(|r| r.registered) {
+            assert_eq!(waiting, 0, "all are there, and some wait");
+        }
+        if self.reports || !self.restored {
+            for reader in self.readers.iter().filter(|r| r.registered) {
+                assert!(
+                    reader.splits.len() <= most,
+                    "{} of at most {most}",
+                    reader.splits.len()
+                );
+            }
+        }
+    }
+
+    /// The checkpoint that was just taken holds each range once.
+    fn check_checkpoint(&self) {
+        let checkpoint = self.pending.as_ref().unwrap();
+        let entries = split::decode_state(&checkpoint.state).unwrap();
+        for entry in &entries {
+            let id = entry.split.id();
+            let readers = checkpoint.readers.iter().filter(|r| r.contains_key(&id)).count();
+            assert_eq!(readers, usize::from(entry.assigned), "{id}");
+        }
+        let in_readers: usize = checkpoint.readers.iter().map(BTreeMap::len).sum();
+        assert_eq!(in_readers, entries.iter().filter(|e| e.assigned).count());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn each_range_is_in_one_place_whatever_happens(
+        reports: bool,
+        parallelism in 1..5usize,
+        steps in proptest::collection::vec(step(), 0..60),
+    ) {
+        let mut job = Job::new(reports, parallelism);
+        job.event(Event::Started);
+        for step in steps {
+            job.step(step);
+        }
+        for i in 0..job.readers.len() {
+            job.step(Step::Register(i));
+        }
+        job.step(Step::TakeCheckpoint);
+    }
+}

@@ -1,8 +1,8 @@
 //! The source: reads several splits at once, ahead of the job, and hands pages over one at a time.
 //!
-//! Each split has a task that fetches its pages in order ([`fetcher`]), when and how large is for [`pace`] and [`sizes`] to say. Pages wait
-//! in a queue per split and are handed out round robin; which, and who may fetch, the [`buffer`] decides. What is here is the shell around
-//! it: the lock, the wake-ups and the calls.
+//! Each split has a task that fetches its pages in order (`fetcher.rs`); when, and how large, `pace.rs` and `sizes.rs` say. Pages wait in
+//! a queue per split and are handed out round robin; whose is next, and who may fetch, `buffer.rs` decides. What is here is the shell
+//! around it: the lock, the wake-ups and the calls.
 
 mod buffer;
 mod fetcher;

@@ -102,7 +102,14 @@ impl Variant {
         match self {
             Variant::Java => {
                 println!("building the jars");
-                run(&mut maven(&["-q", "package", "-DskipTests"]))?;
+                run(&mut maven(&[
+                    "-q",
+                    "-pl",
+                    "jobs,testcontainers",
+                    "-am",
+                    "package",
+                    "-DskipTests",
+                ]))?;
             }
             Variant::Scala => {
                 println!("building the Scala job jar");

@@ -5,6 +5,7 @@ import static org.objectweb.asm.Opcodes.ACC_FINAL;
 import static org.objectweb.asm.Opcodes.ACC_INTERFACE;
 import static org.objectweb.asm.Opcodes.ACC_PRIVATE;
 import static org.objectweb.asm.Opcodes.ACC_STATIC;
+import static org.objectweb.asm.Opcodes.INVOKESPECIAL;
 
 import java.util.HashSet;
 import java.util.List;
@@ -66,10 +67,24 @@ final class Linkage {
             type(node, Type.getMethodType(method.desc));
             method.exceptions.forEach(name -> type(node, Type.getObjectType(name)));
             for (AbstractInsnNode instruction : method.instructions) {
-                instruction(node, instruction);
+                if (!isForwarder(method, instruction)) {
+                    instruction(node, instruction);
+                }
             }
         }
         inheritance(node);
+    }
+
+    /**
+     * Whether a method calls the default method that it overrides. Scala's compiler makes such methods for all that it inherits; where
+     * Flink has no such method, nobody calls the one that was made.
+     */
+    private static boolean isForwarder(MethodNode method, AbstractInsnNode instruction) {
+        return instruction instanceof MethodInsnNode call
+                && call.getOpcode() == INVOKESPECIAL
+                && call.itf
+                && call.name.equals(method.name)
+                && call.desc.equals(method.desc);
     }
 
     private void instruction(ClassNode node, AbstractInsnNode instruction) {

@@ -170,7 +170,7 @@ public interface Core {
         int nextPage(byte[] into, long timeoutMillis);
     }
 
-    /** Writes. One thread submits, one polls; {@link Submissions} is both. */
+    /** Writes. One thread submits, one polls; {@link Submissions} does both. */
     interface SinkHandle extends Handle {
         /**
          * Takes all operations of the batch, which can be used again afterwards.

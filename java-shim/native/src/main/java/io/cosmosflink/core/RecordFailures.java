@@ -92,6 +92,11 @@ public final class RecordFailures {
         }
     }
 
+    /** A failure in words: its message, or what it is. */
+    public static String reason(Throwable failure) {
+        return failure.getMessage() == null ? failure.getClass().getName() : failure.getMessage();
+    }
+
     /** The text, or its beginning. */
     public static String shortened(String text) {
         if (text.length() <= MAX_TEXT) {

@@ -40,6 +40,7 @@ public final class Submissions implements AutoCloseable {
     private final FlushWatch flushes = new FlushWatch();
     private final OperationBatch frame = new OperationBatch();
     private final Map<Long, Submission> underWay = new ConcurrentHashMap<>();
+    private final LiveMetrics metrics;
     private final CoreMetric held;
     private final Thread completion;
     private long submissions;
@@ -49,23 +50,52 @@ public final class Submissions implements AutoCloseable {
 
     private record Submission(int operations, Listener listener) {}
 
-    /**
-     * @param sink open
-     * @param container name of the container, for messages
-     * @param subtask number of the writer, for the name of the thread
-     */
-    public Submissions(Core core, Core.SinkHandle sink, String container, int subtask) {
+    private Submissions(Core core, Core.SinkHandle sink, String container, int subtask) {
         this.core = core;
         this.sink = sink;
         this.container = container;
-        this.held = CoreMetric.named(core.metricTable(), "heldMillis");
+        this.metrics = new LiveMetrics(core, Core.Role.SINK);
+        this.held = CoreMetric.named(metrics.gauges(), "heldMillis");
         this.completion = new Thread(this::complete, "cosmosdb-sink-completion-" + container + "-" + subtask);
         this.completion.setDaemon(true);
+        metrics.follow(sink);
     }
 
-    /** Begins to listen. Where it throws, such as when no thread can be made, the handle must still be closed. */
-    public void start() {
-        completion.start();
+    /**
+     * Opens the core, waits for it however long it takes, and begins to listen.
+     *
+     * @param options validated
+     * @param subtask number of the writer, for the name of the thread
+     * @throws CosmosException what the opening failed of
+     * @throws InterruptedException when the task ends meanwhile; then nothing is open
+     */
+    public static Submissions open(Core core, Map<String, String> options, int subtask) throws InterruptedException {
+        try {
+            Core.SinkHandle opening = core.openSink(options);
+            opening.awaitOpen();
+            Submissions submissions =
+                    new Submissions(core, opening, options.getOrDefault("cosmos.container", "?"), subtask);
+            submissions.start();
+            return submissions;
+        } catch (CosmosException e) {
+            core.drainLog(true);
+            throw e;
+        }
+    }
+
+    private void start() {
+        try {
+            completion.start();
+        } catch (Throwable e) {
+            // No thread can be made: nobody else knows the handle.
+            close();
+            throw e;
+        }
+    }
+
+    /** What the sink's gauges show. */
+    public LiveMetrics metrics() {
+        return metrics;
     }
 
     /**
@@ -155,7 +185,7 @@ public final class Submissions implements AutoCloseable {
                             + " partition for {} ms",
                     container,
                     seconds,
-                    sink.metrics().get(held));
+                    metrics.value(held));
         }
     }
 
@@ -179,6 +209,7 @@ public final class Submissions implements AutoCloseable {
     @Override
     public void close() {
         closed = true;
+        metrics.forget(sink);
         try {
             sink.wakeUp();
         } catch (CosmosException e) {

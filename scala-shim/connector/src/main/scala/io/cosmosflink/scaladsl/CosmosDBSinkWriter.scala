@@ -5,7 +5,6 @@ import io.cosmosflink.core.{
   Core,
   CosmosException,
   Finality,
-  LiveMetrics,
   RecordFailures,
   Submissions,
   UnwritableRecordException,
@@ -51,14 +50,10 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
 
   private val maxBatchBytes = CosmosDBSinkWriter.maxBatchBytes(options)
 
-  private val handle =
-    try
-      val opening = core.openSink(options.toJava)
-      opening.awaitOpen()
-      opening
+  private val submissions =
+    try Submissions.open(core, options.toJava, context.getTaskInfo.getIndexOfThisSubtask)
     catch
       case e: CosmosException =>
-        core.drainLog(true)
         throw Failures.open(
           s"cannot open the sink to container $container",
           e,
@@ -72,12 +67,8 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
         throw FlinkRuntimeException(s"the task ended while its sink to container $container was opened", e)
 
   private val sendErrors = context.metricGroup.getNumRecordsSendErrorsCounter
-  private val metrics = LiveMetrics(core, Core.Role.SINK)
-  metrics.follow(handle)
-  CoreGauges.register(context.metricGroup, metrics)
-
   private val finality = Finality.of(options.toJava, false)
-  private val submissions = Submissions(core, handle, container, context.getTaskInfo.getIndexOfThisSubtask)
+  CoreGauges.register(context.metricGroup, submissions.metrics)
 
   /** What is larger than a batch goes alone: the base class would wait for ever for a batch that it fits into. */
   override protected def getSizeInBytes(entry: CosmosDBRequestEntry): Long =
@@ -114,7 +105,6 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     else FlinkRuntimeException(cause.getMessage, cause)
 
   override def close(): Unit =
-    metrics.forget(handle)
     submissions.close()
     super.close()
 
@@ -125,7 +115,6 @@ private[scaladsl] object CosmosDBSinkWriter:
     */
   private val neverMillis = 36_500.days.toMillis
 
-  /** A writer whose completion thread runs. */
   def open[T](
       converter: ElementConverter[T, CosmosDBRequestEntry],
       context: WriterInitContext,
@@ -135,14 +124,7 @@ private[scaladsl] object CosmosDBSinkWriter:
   ): CosmosDBSinkWriter[T] =
     val limit = options.checked("sink.max-record-bytes")
     val refusing = RefusingConverter(converter, limit)
-    val writer = new CosmosDBSinkWriter(refusing, context, core, options, within(limit, options, states))
-    try writer.submissions.start()
-    catch
-      case e: Throwable =>
-        // No thread can be made: nobody else knows the handle.
-        writer.close()
-        throw e
-    writer
+    new CosmosDBSinkWriter(refusing, context, core, options, within(limit, options, states))
 
   private def configuration(options: CosmosDBOptions): AsyncSinkWriterConfiguration =
     val batch = options.checked("sink.max-batch-size").toInt

@@ -10,7 +10,7 @@ import io.cosmosflink.core.{
   ReaderMetrics,
   RecordFailures,
   RecordView,
-  Seldom
+  UndecodableRecords
 }
 import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
@@ -19,9 +19,7 @@ import org.apache.flink.connector.base.source.reader.{
   RecordsWithSplitIds,
   SingleThreadMultiplexSourceReaderBase
 }
-import org.slf4j.LoggerFactory
 
-import java.io.IOException
 import java.util.{Collection, Map as JavaMap, Set as JavaSet}
 
 import scala.jdk.CollectionConverters.*
@@ -124,7 +122,7 @@ final private[scaladsl] class PageEmitter[T](
 ) extends RecordEmitter[Page, T, SplitProgress]:
   import PageEmitter.*
 
-  private val skipped = Seldom()
+  private val undecodable = UndecodableRecords(policy)
 
   /** What an operator behind the source has thrown: not the document's fault, whatever a reader makes of it. */
   private var downstream: Option[Throwable] = None
@@ -150,7 +148,7 @@ final private[scaladsl] class PageEmitter[T](
     while i < page.count do
       record.at(i)
       val refused = if record.undecodable then flagged else attempt(reader.read(record, emit))
-      if refused != null then undecodable(record.unreadable(progress.split.toString), record, refused, emit)
+      if refused != null then settle(record, progress.split, refused, emit)
       i += 1
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
@@ -167,37 +165,21 @@ final private[scaladsl] class PageEmitter[T](
     downstream.foreach(throw _)
     if refused == null then untimed.fold(null)(refusal) else refused
 
-  private def undecodable(where: => String, record: RecordView, why: Refused, emit: T => Unit): Unit =
-    if !why.ofRecord then throw everybodys(where, why)
+  private def settle(record: RecordView, split: CosmosDBSplit, why: Refused, emit: T => Unit): Unit =
+    if !why.ofRecord then throw failure(record, split, why)
     // What is flagged the core has counted already.
     metrics.undecodable(record.undecodable)
-    policy match
-      case DecodePolicy.SKIP =>
-        val since = skipped.happened()
-        if since > 0 then
-          log.warn(s"left out $since documents that cannot be read, the last of them: $where: ${why.message}")
-        else if log.isDebugEnabled then log.debug("left out: {}: {}", where, why.message)
-      case DecodePolicy.RAW =>
-        val again = attempt(reader.readRaw(record, why.error, emit))
-        if again != null then throw everybodys(where, again)
-      case DecodePolicy.FAIL =>
-        throw IOException(
-          s"$where: ${why.message}; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
-          RecordFailures.small(why.cause)
-        )
+    if undecodable.settle(record, split, why.error.message, why.cause) then
+      val again = attempt(reader.readRaw(record, why.error, emit))
+      if again != null then throw failure(record, split, again)
 
-  private def everybodys(where: String, why: Refused): Throwable = why.cause match
-    case e: StackOverflowError => IOException(s"$where: ${why.message}", RecordFailures.small(e))
-    case e: Error => e
-    case cause => IOException(s"$where: ${why.message}", RecordFailures.small(cause))
+  private def failure(record: RecordView, split: CosmosDBSplit, why: Refused) =
+    UndecodableRecords.failure(record, split, why.error.message, why.cause)
 
 private object PageEmitter:
-  private val log = LoggerFactory.getLogger(classOf[PageEmitter[?]])
-
   final private case class Refused(error: DecodeError, cause: Throwable | Null):
     def ofRecord: Boolean = cause == null || RecordFailures.isOfRecord(cause)
-    def message: String = RecordFailures.shortened(error.message)
 
-  private def refusal(e: Throwable) = Refused(DecodeError(Option(e.getMessage).getOrElse(e.getClass.getName)), e)
+  private def refusal(e: Throwable) = Refused(DecodeError(RecordFailures.reason(e)), e)
 
   private val flagged = Refused(DecodeError("its id or partition key is no JSON in UTF-8"), null)

@@ -4,7 +4,6 @@ import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
-import io.cosmosflink.core.LiveMetrics;
 import io.cosmosflink.core.Submissions;
 import io.cosmosflink.core.WriteFailure;
 import java.time.Duration;
@@ -32,12 +31,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
      */
     private static final long NEVER_MILLIS = Duration.ofDays(36_500).toMillis();
 
-    private final Core core;
-    private final Core.SinkHandle handle;
     private final String container;
     private final long maxBatchBytes;
     private final Finality finality;
-    private final LiveMetrics metrics;
     private final Counter sendErrors;
     private final Submissions submissions;
 
@@ -49,16 +45,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         long limit = options.number("sink.max-record-bytes");
         ConverterOpening.open(converter, context);
-        CosmosDBSinkWriter<IN> writer = new CosmosDBSinkWriter<>(
+        return new CosmosDBSinkWriter<>(
                 new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
-        try {
-            writer.submissions.start();
-        } catch (Throwable e) {
-            // No thread can be made: nobody else knows the handle.
-            writer.close();
-            throw e;
-        }
-        return writer;
     }
 
     // The only constructor that every supported Flink has.
@@ -70,26 +58,18 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         super(converter, context, configuration(options), states);
-        this.core = core;
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
         this.finality = Finality.of(options.toMap(), false);
-        this.handle = opened(context, options);
+        this.submissions = opened(context, core, options);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
-        this.metrics = new LiveMetrics(core, Core.Role.SINK);
-        metrics.follow(handle);
-        CoreGauges.register(context.metricGroup(), metrics);
-        this.submissions =
-                new Submissions(core, handle, container, context.getTaskInfo().getIndexOfThisSubtask());
+        CoreGauges.register(context.metricGroup(), submissions.metrics());
     }
 
-    private Core.SinkHandle opened(WriterInitContext context, CosmosDBOptions options) {
+    private Submissions opened(WriterInitContext context, Core core, CosmosDBOptions options) {
         try {
-            Core.SinkHandle opening = core.openSink(options.toMap());
-            opening.awaitOpen();
-            return opening;
+            return Submissions.open(core, options.toMap(), context.getTaskInfo().getIndexOfThisSubtask());
         } catch (CosmosException e) {
-            core.drainLog(true);
             throw Failures.open(
                     "cannot open the sink to container " + container,
                     e,
@@ -189,7 +169,6 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
 
     @Override
     public void close() {
-        metrics.forget(handle);
         submissions.close();
         super.close();
     }

@@ -4,27 +4,22 @@ import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.RecordView;
-import io.cosmosflink.core.Seldom;
+import io.cosmosflink.core.UndecodableRecords;
 import java.io.IOException;
 import org.apache.flink.api.connector.source.SourceOutput;
 import org.apache.flink.connector.base.source.reader.RecordEmitter;
 import org.apache.flink.util.Collector;
 import org.apache.flink.util.ExceptionUtils;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 
 /**
  * Emits a page in one go and only then moves the split: a checkpoint never falls inside a page, which may read differently the next
  * time.
  */
 final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState> {
-    private static final Logger LOG = LoggerFactory.getLogger(PageEmitter.class);
-
     private final CosmosDBDeserializationSchema<T> schema;
-    private final DecodePolicy policy;
+    private final UndecodableRecords undecodable;
     private final SourceMetrics metrics;
     private final Target<T> target;
-    private final Seldom skipped = new Seldom();
 
     PageEmitter(
             CosmosDBDeserializationSchema<T> schema,
@@ -32,7 +27,7 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
             DecodePolicy policy,
             SourceMetrics metrics) {
         this.schema = schema;
-        this.policy = policy;
+        this.undecodable = new UndecodableRecords(policy);
         this.metrics = metrics;
         this.target = new Target<>(timestamps);
     }
@@ -46,7 +41,7 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
             record.at(i);
             Throwable refusal = attempt(record, null);
             if (refusal != null) {
-                undecodable(record, state.split(), refusal);
+                refused(record, state.split(), refusal);
             }
         }
         metrics.emitted(page);
@@ -79,49 +74,22 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         return thrown == null ? target.refusal : thrown;
     }
 
-    private void undecodable(RecordView record, CosmosDBSplit split, Throwable why) throws IOException {
+    private void refused(RecordView record, CosmosDBSplit split, Throwable why) throws IOException {
         if (!RecordFailures.isOfRecord(why)) {
-            throw everybodys(record, split, why);
+            throw failure(record, split, why);
         }
         // What is flagged the core has counted already.
         metrics.undecodable(record.undecodable());
-        switch (policy) {
-            case SKIP -> {
-                long since = skipped.happened();
-                if (since > 0) {
-                    LOG.warn(
-                            "left out {} documents that cannot be read, the last of them: {}",
-                            since,
-                            message(record, split, why));
-                } else if (LOG.isDebugEnabled()) {
-                    LOG.debug("left out: {}", message(record, split, why));
-                }
+        if (undecodable.settle(record, split, RecordFailures.reason(why), why)) {
+            Throwable again = attempt(record, why);
+            if (again != null) {
+                throw failure(record, split, again);
             }
-            case RAW -> {
-                Throwable again = attempt(record, why);
-                if (again != null) {
-                    throw everybodys(record, split, again);
-                }
-            }
-            case FAIL ->
-                throw new IOException(
-                        message(record, split, why)
-                                + "; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
-                        RecordFailures.small(why));
         }
     }
 
-    private static IOException everybodys(RecordView record, CosmosDBSplit split, Throwable why) {
-        if (why instanceof Error error && !(why instanceof StackOverflowError)) {
-            throw error;
-        }
-        return new IOException(message(record, split, why), RecordFailures.small(why));
-    }
-
-    private static String message(RecordView record, CosmosDBSplit split, Throwable why) {
-        return record.unreadable(split.toString()) + ": "
-                + RecordFailures.shortened(
-                        why.getMessage() == null ? why.getClass().getName() : why.getMessage());
+    private static IOException failure(RecordView record, CosmosDBSplit split, Throwable why) {
+        return UndecodableRecords.failure(record, split, RecordFailures.reason(why), why);
     }
 
     private static final class Target<T> implements Collector<T> {

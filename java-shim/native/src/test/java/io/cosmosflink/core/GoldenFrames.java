@@ -52,7 +52,7 @@ public final class GoldenFrames {
             case "completions" ->
                 Frames.completions(frame).stream().map(GoldenFrames::completion).toList();
             case "event" -> event(FrameReader.open(frame, FrameKind.EVENT));
-            case "actions" -> actions(FrameReader.open(frame, FrameKind.ACTIONS));
+            case "actions" -> actions(EnumeratorFrames.actions(frame));
             case "discovery" -> discovery(FrameReader.open(frame, FrameKind.DISCOVERY));
             case "metrics" -> {
                 CoreMetrics metrics = CoreMetrics.decode(frame);
@@ -214,53 +214,39 @@ public final class GoldenFrames {
                 blobs(in));
     }
 
-    private static Map<String, Object> actions(FrameReader in) {
-        int unassigned = in.u32();
-        List<Map<String, Object>> actions = new ArrayList<>();
-        for (int left = in.u32(); left > 0; left--) {
-            actions.add(action(in));
-        }
-        return object("unassigned", unassigned, "actions", actions);
+    private static Map<String, Object> actions(EnumeratorActions actions) {
+        return object(
+                "unassigned", actions.unassigned(),
+                "actions", actions.actions().stream().map(GoldenFrames::action).toList());
     }
 
-    private static Map<String, Object> action(FrameReader in) {
-        int action = in.u8();
-        return switch (action) {
-            case 1 -> object("action", "DISCOVER", "periodMillis", in.u64());
-            case 2 -> {
-                List<Map<String, Object>> assignment = new ArrayList<>();
-                for (int left = in.u32(); left > 0; left--) {
-                    int subtask = in.u32();
-                    List<Map<String, Object>> splits = new ArrayList<>();
-                    for (int more = in.u32(); more > 0; more--) {
-                        String id = in.str();
-                        int ordinal = in.u32();
-                        boolean assigned = in.u8() != 0;
-                        splits.add(split(new SplitEntry(id, ordinal, assigned, in.str(), in.blob())));
-                    }
-                    assignment.add(object("subtask", subtask, "splits", splits));
-                }
-                yield object("action", "ASSIGN", "assignment", assignment);
-            }
-            case 3 ->
-                object(
-                        "action",
-                        "FAIL",
-                        "kind",
-                        CosmosException.Kind.of(in.u8()).name(),
-                        "ends",
-                        in.u8() != 0,
-                        "status",
-                        in.u16(),
-                        "subStatus",
-                        in.u32(),
-                        "activityId",
-                        in.str(),
-                        "message",
-                        in.str());
-            case 4 -> object("action", "STATE", "state", HexFormat.of().formatHex(in.blob()));
-            default -> throw new IllegalArgumentException("action " + action + " is not known to this test");
-        };
+    private static Map<String, Object> action(EnumeratorActions.Action action) {
+        if (action instanceof EnumeratorActions.Discover discover) {
+            return object("action", "DISCOVER", "periodMillis", discover.periodMillis());
+        }
+        if (action instanceof EnumeratorActions.Assign assign) {
+            List<Map<String, Object>> assignment = new ArrayList<>();
+            assign.splits()
+                    .forEach((subtask, splits) -> assignment.add(object(
+                            "subtask",
+                            subtask,
+                            "splits",
+                            splits.stream().map(GoldenFrames::split).toList())));
+            return object("action", "ASSIGN", "assignment", assignment);
+        }
+        if (action instanceof EnumeratorActions.Fail fail) {
+            CosmosException failure = fail.failure();
+            return object(
+                    "action", "FAIL",
+                    "kind", failure.kind().name(),
+                    "ends", fail.ends(),
+                    "status", failure.status(),
+                    "subStatus", failure.subStatus(),
+                    "activityId", failure.activityId(),
+                    "message", failure.getMessage());
+        }
+        byte[] state = ((EnumeratorActions.State) action).bytes();
+        return object("action", "STATE", "state", HexFormat.of().formatHex(state));
     }
 
     /** Java hands it on without looking into it. */

@@ -89,6 +89,19 @@ class GoldenFramesTest {
         OperationBatch batch = new OperationBatch();
         list(frames.get("operations")).forEach(o -> batch.add(operation(o).encode()));
         isWritten("operations", Arrays.copyOf(batch.array(), batch.length()));
+        JsonNode event = frames.get("event");
+        List<SplitEntry> reported = list(event.get("splits")).stream()
+                .map(s -> new SplitEntry("", 0, false, "", HexFormat.of().parseHex(s.textValue())))
+                .toList();
+        Core.Readers readers = new Core.Readers(
+                event.get("parallelism").intValue(),
+                list(event.get("registered")).stream().map(JsonNode::intValue).toList());
+        isWritten(
+                "event",
+                EnumeratorFrames.event(
+                        readers,
+                        new EnumeratorEvent.ReaderRegistered(
+                                event.get("subtask").intValue(), reported)));
         isWritten(
                 "operation-state",
                 Operation.stateOf(operation(frames.get("operation-state")).encode()));

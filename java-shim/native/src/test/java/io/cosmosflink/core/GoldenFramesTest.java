@@ -89,19 +89,6 @@ class GoldenFramesTest {
         OperationBatch batch = new OperationBatch();
         list(frames.get("operations")).forEach(o -> batch.add(operation(o).encode()));
         isWritten("operations", Arrays.copyOf(batch.array(), batch.length()));
-        JsonNode event = frames.get("event");
-        List<SplitEntry> reported = list(event.get("splits")).stream()
-                .map(s -> new SplitEntry("", 0, false, "", HexFormat.of().parseHex(s.textValue())))
-                .toList();
-        Core.Readers readers = new Core.Readers(
-                event.get("parallelism").intValue(),
-                list(event.get("registered")).stream().map(JsonNode::intValue).toList());
-        isWritten(
-                "event",
-                EnumeratorFrames.event(
-                        readers,
-                        new EnumeratorEvent.ReaderRegistered(
-                                event.get("subtask").intValue(), reported)));
         isWritten(
                 "operation-state",
                 Operation.stateOf(operation(frames.get("operation-state")).encode()));
@@ -114,48 +101,5 @@ class GoldenFramesTest {
                 list(event.get("registered")).stream().map(JsonNode::intValue).toList());
         int subtask = event.get("subtask").intValue();
         isWritten("event", EnumeratorFrames.event(readers, new EnumeratorEvent.ReaderRegistered(subtask, reported)));
-    }
-
-    @Test
-    void everyActionIsRead() throws IOException {
-        JsonNode expected = expected().get("frames").get("actions");
-        EnumeratorActions found = EnumeratorFrames.actions(GoldenFrames.bytes("actions"));
-        assertThat(found.unassigned()).isEqualTo(expected.get("unassigned").intValue());
-        List<JsonNode> wanted = list(expected.get("actions"));
-        assertThat(found.actions()).hasSize(wanted.size());
-        for (int i = 0; i < wanted.size(); i++) {
-            JsonNode action = wanted.get(i);
-            switch (action.get("action").textValue()) {
-                case "DISCOVER" ->
-                    assertThat(found.actions().get(i))
-                            .isEqualTo(new EnumeratorActions.Discover(
-                                    action.get("periodMillis").longValue()));
-                case "ASSIGN" -> {
-                    JsonNode reader = action.get("assignment").get(0);
-                    JsonNode split = reader.get("splits").get(0);
-                    var assign = (EnumeratorActions.Assign) found.actions().get(i);
-                    assertThat(assign.splits())
-                            .containsOnlyKeys(reader.get("subtask").intValue());
-                    SplitEntry entry = assign.splits()
-                            .get(reader.get("subtask").intValue())
-                            .get(0);
-                    assertThat(entry.id()).isEqualTo(split.get("id").textValue());
-                    assertThat(HexFormat.of().formatHex(entry.split()))
-                            .isEqualTo(split.get("split").textValue());
-                }
-                case "STATE" ->
-                    assertThat(HexFormat.of().formatHex(found.state().orElseThrow()))
-                            .isEqualTo(action.get("state").textValue());
-                default -> {
-                    var fail = (EnumeratorActions.Fail) found.actions().get(i);
-                    assertThat(fail.ends()).isEqualTo(action.get("ends").booleanValue());
-                    assertThat(fail.failure().kind().name())
-                            .isEqualTo(action.get("kind").textValue());
-                    assertThat(fail.failure().status())
-                            .isEqualTo(action.get("status").intValue());
-                    assertThat(fail.failure()).hasMessage(action.get("message").textValue());
-                }
-            }
-        }
     }
 }

@@ -7,13 +7,9 @@ import static org.objectweb.asm.Opcodes.ACC_PRIVATE;
 import static org.objectweb.asm.Opcodes.ACC_STATIC;
 import static org.objectweb.asm.Opcodes.INVOKESPECIAL;
 
-import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
-import java.util.TreeMap;
 import java.util.TreeSet;
-import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.objectweb.asm.Handle;
 import org.objectweb.asm.Type;
@@ -34,29 +30,17 @@ final class Linkage {
     private static final String FLINK = "org/apache/flink/";
 
     private final Classes classes;
-    /** By class. */
-    private final Map<String, Set<String>> problems = new TreeMap<>();
-    /** Classes that another class names, and so may load. */
-    private final Set<String> named = new HashSet<>();
+    private final Set<String> problems = new TreeSet<>();
 
     private Linkage(Classes classes) {
         this.classes = classes;
     }
 
-    /**
-     * The problems of some classes, each one line that begins with the class; empty when there are none. A class that implements an
-     * interface which is not there has none when no other class names it: it is loaded by its name, where Flink has the interface.
-     */
+    /** The problems of some classes, each one line that begins with the class; empty when there are none. */
     static Set<String> problems(Classes classes, List<String> names) {
         Linkage linkage = new Linkage(classes);
         names.forEach(name -> linkage.check(classes.require(name)));
-        linkage.problems.keySet().removeIf(name -> !linkage.named.contains(name) && linkage.lacksAnInterface(name));
-        return linkage.problems.values().stream().flatMap(Set::stream).collect(Collectors.toCollection(TreeSet::new));
-    }
-
-    private boolean lacksAnInterface(String name) {
-        return classes.require(name).interfaces.stream()
-                .anyMatch(type -> classes.find(type).isEmpty());
+        return linkage.problems;
     }
 
     private void check(ClassNode node) {
@@ -124,7 +108,6 @@ final class Linkage {
             }
             case Type.ARRAY -> type(node, type.getElementType());
             case Type.OBJECT -> {
-                names(node, type.getInternalName());
                 if (type.getInternalName().startsWith(FLINK)
                         && classes.find(type.getInternalName()).isEmpty()) {
                     problem(node, type.getInternalName() + " is not there");
@@ -136,7 +119,6 @@ final class Linkage {
 
     private void method(ClassNode node, String owner, String name, String descriptor, boolean ofInterface) {
         String what = owner + "." + name + descriptor;
-        names(node, owner);
         resolve(node, owner, what, () -> {
             type(node, Type.getMethodType(descriptor));
             MethodNode found =
@@ -152,7 +134,6 @@ final class Linkage {
 
     private void field(ClassNode node, String owner, String name, String descriptor) {
         String what = owner + "." + name + " " + descriptor;
-        names(node, owner);
         resolve(node, owner, what, () -> {
             type(node, Type.getType(descriptor));
             if (classes.fields(owner, name, descriptor).findFirst().isEmpty()) {
@@ -218,13 +199,7 @@ final class Linkage {
         return classes.methods(node.name, method.name, method.desc).anyMatch(m -> (m.access & ACC_ABSTRACT) == 0);
     }
 
-    private void names(ClassNode node, String other) {
-        if (!other.equals(node.name)) {
-            named.add(other);
-        }
-    }
-
     private void problem(ClassNode node, String what) {
-        problems.computeIfAbsent(node.name, name -> new TreeSet<>()).add(node.name + ": " + what);
+        problems.add(node.name + ": " + what);
     }
 }

@@ -351,6 +351,23 @@ mod tests {
         }
     }
 
+    /// It changes tokio for whatever is built together with it.
+    #[test]
+    fn only_the_simulation_is_built_with_tokios_test_util() {
+        let manifest = read("Cargo.toml");
+        let (_, members) = manifest.split_once("members = [").unwrap();
+        let members = members.split_once(']').unwrap().0;
+        for member in members.split(',').map(|m| m.trim().trim_matches('"')) {
+            let manifest = read(&format!("{member}/Cargo.toml"));
+            let shipped = manifest.split("[dev-dependencies]").next().unwrap();
+            assert_eq!(
+                shipped.contains("test-util\"]"),
+                member == "tests/sim",
+                "{member}"
+            );
+        }
+    }
+
     #[test]
     fn the_jobs_of_the_readme_are_the_ones_that_are_compiled() {
         for (language, indent) in [("java", "    "), ("scala", "  ")] {

@@ -161,14 +161,15 @@ fn mutants(only: Option<&str>) -> Result<()> {
             .stdin(Stdio::null())
             .output()?;
         let told = String::from_utf8_lossy(&out.stdout);
-        let fell = told.lines().find_map(fell);
+        let fell = match told.lines().find_map(fell) {
+            Some((seeds, invariant)) => Some((seeds.to_string(), invariant)),
+            // What takes more seeds has a plan that is kept for it.
+            None => falls_by_a_kept_plan(&home.join("target/release/cosmosflink-sim"))?,
+        };
         let took = began.elapsed().as_secs();
         match fell {
             Some((seeds, invariant)) => {
-                println!(
-                    "{}: falls after {seeds} seeds ({invariant}), {took} s",
-                    mutant.name
-                );
+                println!("{}: falls, seeds: {seeds} ({invariant}), {took} s", mutant.name);
                 rows.push(format!(
                     "| {} | {} | {invariant} | {seeds} |",
                     mutant.name, mutant.breaks
@@ -204,6 +205,23 @@ fn mutants(only: Option<&str>) -> Result<()> {
         rows.len()
     );
     Ok(())
+}
+
+/// The invariant that a kept plan finds broken.
+fn falls_by_a_kept_plan(binary: &Path) -> Result<Option<(String, String)>> {
+    let out = Command::new(binary)
+        .args(["--plan", "tests/sim/plans"])
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()?;
+    let told = String::from_utf8_lossy(&out.stderr);
+    // error: PATH: INVARIANT: DETAILS
+    let invariant = told
+        .strip_prefix("error: ")
+        .and_then(|rest| rest.split(": ").nth(1));
+    Ok(invariant
+        .filter(|_| !out.status.success())
+        .map(|invariant| ("a kept plan".to_owned(), invariant.to_owned())))
 }
 
 /// How many seeds a mutant lived for and the invariant that it broke, from the simulation's own line about it.

@@ -16,6 +16,9 @@ use tokio::time::{sleep, Instant};
 use crate::plan::{Request, What};
 use crate::world::{failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Shared, World};
 
+/// The service ends a page behind so many bytes.
+const MOST_BYTES: usize = 3 * 1024 * 1024;
+
 /// What all readers of a job share.
 pub struct ModelFeed {
     pub world: Shared,
@@ -283,7 +286,7 @@ impl ModelPages {
                 (doc, version.n, lsn, version.ts)
             }));
             read = lsn;
-            if documents.len() >= self.limit {
+            if documents.len() >= self.limit || documents.len() * self.padding >= MOST_BYTES {
                 ended = false;
                 break;
             }

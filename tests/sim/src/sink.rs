@@ -202,7 +202,29 @@ pub fn generate(seed: u64) -> Plan {
     steps.sort_by_key(|step| step.at_ms);
     let mut faults = Vec::new();
     for id in 0..pick(random, &[0, 2, 5, 9]) {
-        faults.push(fault(id, span, random));
+        let fault = fault(id, span, random);
+        // Such an answer makes the sink look whether the container is there.
+        if matches!(
+            fault.what,
+            What::Refused {
+                status: 404,
+                sub: 0,
+                ..
+            }
+        ) {
+            faults.push(Fault {
+                id: id + 100,
+                on: Request::Check,
+                per_mille: 500,
+                what: What::Refused {
+                    status: 500,
+                    sub: 0,
+                    retry_after_ms: None,
+                },
+                ..fault.clone()
+            });
+        }
+        faults.push(fault);
     }
     let chosen = |random: &mut Random, most: u32| -> Vec<Doc> {
         let count = random.u32(0..=most);
@@ -283,8 +305,8 @@ fn fault(id: u32, span: u64, random: &mut Random) -> Fault {
         },
         (Request::Ranges, 1..=3) => What::Stale,
         // The form, or the credential.
-        (Request::Bulk, 1) => What::Refused {
-            status: pick(random, &[404, 405, 400, 413]),
+        (Request::Bulk, 1 | 11) => What::Refused {
+            status: pick(random, &[404, 404, 405, 400, 413]),
             sub: 0,
             retry_after_ms: None,
         },

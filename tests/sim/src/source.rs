@@ -117,6 +117,9 @@ pub enum Act {
 /// A plan from a seed.
 pub fn generate(seed: u64) -> Plan {
     let random = &mut Random::with_seed(seed ^ 0x0050_5243);
+    if random.u32(0..5) == 0 {
+        return squeezed(seed, random);
+    }
     let span = pick(random, &[3_000, 10_000, 30_000]);
     let partitions = pick(random, &[1, 2, 3, 5]);
     let documents = pick(random, &[3, 10, 40, 200]);
@@ -229,6 +232,82 @@ pub fn generate(seed: u64) -> Plan {
             before: random.u32(0..=documents),
             steps,
             faults,
+        }),
+    }
+}
+
+/// A plan in which pages are large, the room for them is short, and splits that hold most of it are held back: pages are given back and
+/// read again, also while one is under way behind them.
+fn squeezed(seed: u64, random: &mut Random) -> Plan {
+    let options = [
+        ("source.page-size", pick(random, &["3", "4"])),
+        (
+            "source.prefetch-bytes",
+            pick(random, &["6291456", "16777216", "16777216"]),
+        ),
+        ("source.poll-interval-ms", "50"),
+        ("cosmos.retry.deadline-ms", "86400000"),
+        ("cosmos.retry.max-attempts", "10000"),
+    ];
+    let mut steps = vec![Step {
+        at_ms: 0,
+        act: Act::Checkpoint {
+            declined: false,
+            late_ms: 0,
+        },
+    }];
+    for round in 0..random.u64(1..3) {
+        let from = round * 10_000;
+        steps.push(Step {
+            at_ms: from + random.u64(0..400),
+            act: Act::Backpressure {
+                subtask: 0,
+                ms: random.u64(6000..9000),
+            },
+        });
+        for _ in 0..random.u32(2..5) {
+            steps.push(Step {
+                at_ms: from + random.u64(2500..7500),
+                act: Act::Pause {
+                    nth: random.u32(0..2),
+                    ms: random.u64(300..1500),
+                },
+            });
+        }
+        let changes: Vec<_> = (0..150).map(|_| format!("w{}", random.u32(0..200))).collect();
+        steps.push(Step {
+            at_ms: from + random.u64(0..9000),
+            act: Act::Change(changes.join(" ")),
+        });
+    }
+    steps.sort_by_key(|step| step.at_ms);
+    let slow = Fault {
+        id: 0,
+        on: Request::Page,
+        from_ms: 0,
+        to_ms: 27_000,
+        per_mille: 1000,
+        partition: None,
+        what: What::Slow {
+            ms: pick(random, &[20, 100, 200, 200]),
+        },
+    };
+    Plan {
+        seed,
+        about: String::new(),
+        side: Side::Source(SourcePlan {
+            options: options
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            partitions: 2,
+            // All documents in one partition.
+            keys: 1,
+            padding: 120_000,
+            parallelism: 1,
+            reports: random.bool(),
+            before: random.u32(120..200),
+            steps,
+            faults: vec![slow],
         }),
     }
 }

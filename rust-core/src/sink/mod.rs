@@ -235,9 +235,12 @@ impl Sink {
         self.check_open()?;
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
         let operations = Checked::of(submission, decode_operations(frame)?);
-        Inner::event(&self.inner, |engine, now| {
-            engine.accept(now, submission, operations)
-        })
+        let mut refused = Ok(());
+        // Where it panics the submission has begun, and completes with all others.
+        Inner::tell(&self.inner, |engine, now| {
+            refused = engine.accept(now, submission, operations);
+        });
+        refused
     }
 
     /// The submissions that have completed, in the order in which they did; waits up to `timeout` for the first. Empty when none came in
@@ -295,30 +298,18 @@ impl Inner {
 
     /// Tells the engine of an event, and has done what it wants done. When it panics, what it held and what it left behind is unknown:
     /// every submission that has not completed then fails.
-    fn event(this: &Arc<Self>, what: impl FnOnce(&mut Engine, Instant) -> Result<()>) -> Result<()> {
+    fn tell(this: &Arc<Self>, what: impl FnOnce(&mut Engine, Instant)) {
         let mut engine = this.lock();
         let now = Instant::now();
         let told = std::panic::catch_unwind(AssertUnwindSafe(|| what(&mut engine, now)));
-        let told = told.unwrap_or_else(|panic| {
+        if let Err(panic) = told {
             let why = format!("panic in the sink: {}; restart the job", panic_text(&*panic));
-            let error = CoreError::internal(why);
-            engine.fail(&error);
-            Err(error)
-        });
+            engine.fail(&CoreError::internal(why));
+        }
         // Under the lock, so that the completions of two events keep their order.
         for act in engine.acts() {
             Self::carry_out(this, act);
         }
-        told
-    }
-
-    /// An event that cannot be refused.
-    fn tell(this: &Arc<Self>, what: impl FnOnce(&mut Engine, Instant)) {
-        // A panic is dealt with by then.
-        let _ = Self::event(this, |engine, now| {
-            what(engine, now);
-            Ok(())
-        });
     }
 
     fn carry_out(this: &Arc<Self>, act: Act) {

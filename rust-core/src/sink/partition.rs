@@ -132,8 +132,8 @@ impl Partition {
                 true
             }
             Form::OneByOne { .. } => {
-                // What only a bulk request can carry waits for the form to come back.
-                let at = self.queue.iter().position(|op| !op.needs_bulk)?;
+                // What only a bulk request can carry waits for the form to come back, unless it has turned out that it must go alone.
+                let at = self.queue.iter().position(|op| op.alone || !op.needs_bulk)?;
                 let op = self.queue.remove(at)?;
                 return Some(self.request(vec![op], false));
             }
@@ -234,6 +234,19 @@ mod tests {
             let sizes: Vec<_> = halves(operations(count)).iter().map(Vec::len).collect();
             assert_eq!(sizes, expected, "{count} operations");
         }
+    }
+
+    #[test]
+    fn what_must_go_alone_does_not_wait_for_the_form() {
+        let config = config(&[]);
+        let mut first = operations(2);
+        // Refused in bulk, where others were taken; then its partition was split, and the heir's form was refused.
+        (first[0].alone, first[0].needs_bulk) = (true, true);
+        let mut partition = partition(first);
+        let now = Instant::now();
+        partition.form.is_refused("0", 100, Duration::from_secs(1), now);
+        let taken = next(&mut partition, now, &config).unwrap();
+        assert_eq!((taken.operations[0].turn, taken.bulk_range.is_none()), (0, true));
     }
 
     fn partition(operations: Vec<Operation>) -> Partition {

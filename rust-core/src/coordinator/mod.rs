@@ -194,7 +194,7 @@ impl Coordinator {
         let result = match event {
             Event::Started => {
                 let period_ms = self.settings.discovery_interval_ms;
-                if period_ms > 0 || self.splits.is_empty() {
+                if period_ms > 0 || !uncovered(&self.known()).is_empty() {
                     actions.push(Action::Discover { period_ms });
                 }
                 return actions;
@@ -266,8 +266,10 @@ impl Coordinator {
         for split in found {
             let (free, rest) = cut(&gaps, &split);
             gaps = rest;
+            let ordinal = self.splits.keys().next_back().map_or(0, |last| last + 1);
             if free == [(split.min.clone(), split.max.clone())] {
-                self.insert(split, Owner::None)?;
+                // The number that it was found with may be taken by now.
+                self.insert(Split { ordinal, ..split }, Owner::None)?;
                 continue;
             }
             if split.continuation.is_some() && !free.is_empty() {
@@ -277,8 +279,7 @@ impl Coordinator {
                 }
                 continue;
             }
-            for (min, max) in free {
-                let ordinal = self.splits.keys().next_back().map_or(0, |last| last + 1);
+            for (ordinal, (min, max)) in (ordinal..).zip(free) {
                 let part = Split {
                     ordinal,
                     min,

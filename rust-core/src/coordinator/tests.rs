@@ -368,6 +368,35 @@ fn a_late_result_adds_only_what_is_not_covered_by_now() {
 }
 
 #[test]
+fn what_a_late_result_adds_is_numbered_by_what_is_known_by_now() {
+    let mut c = fresh();
+    let none = readers(1, &[]);
+    c.on(&none, Event::Discovered(Ok(vec![at(0, "", "20", "")])));
+    let late = vec![at(0, "", "40", ""), at(1, "40", "FF", "")];
+    assert_eq!(c.on(&none, Event::Discovered(Ok(late))), []);
+    let known = c.known().into_iter().map(|e| (e.split.ordinal, e.split.min));
+    let expected = [(0, ""), (1, "20"), (2, "40")].map(|(ordinal, min)| (ordinal, min.to_owned()));
+    assert_eq!(known.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_start_looks_for_what_no_split_covers() {
+    let settings = Settings {
+        discovery_interval_ms: 0,
+        ..settings()
+    };
+    for (max, expected) in [("FF", vec![]), ("40", vec![Action::Discover { period_ms: 0 }])] {
+        let known = [SplitEntry {
+            split: at(0, "", max, "7"),
+            assigned: true,
+        }];
+        let state = crate::split::encode_state(&known);
+        let mut c = Coordinator::new(settings.clone(), &state, false).unwrap();
+        assert_eq!(c.on(&readers(1, &[]), Event::Started), expected, "{max}");
+    }
+}
+
+#[test]
 fn a_part_of_a_range_does_not_get_the_position_of_the_whole() {
     for (interval, expected) in [(0, vec![Action::Discover { period_ms: 0 }]), (1000, vec![])] {
         let settings = Settings {

@@ -30,14 +30,22 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     reported: ReaderInfo => Seq[CosmosDBSplit],
     gauge: UnassignedSplits
 ) extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
-  private val handle = restored("the enumerator"):
-    core.openEnumerator(options.toJava, state.fold(Array.emptyByteArray)(_.bytes), gauge.begin())
+  // Flink closes none that it has not started, and need not start one that it restores: nothing stays open here.
+  restored("the enumerator")(opened(firstStart = false)).close()
+
+  @volatile private var running: Option[Core.EnumeratorHandle] = None
 
   @volatile private var unassigned = 0L
   @volatile private var closed = false
   private val unassignedHere: () => Long = () => unassigned
 
+  private def opened(firstStart: Boolean) =
+    core.openEnumerator(options.toJava, state.fold(Array.emptyByteArray)(_.bytes), firstStart)
+
+  private def handle = running.getOrElse(throw IllegalStateException("the enumerator has not been started"))
+
   override def start(): Unit =
+    running = Some(opened(gauge.begin()))
     gauge.follow(unassignedHere)
     context.metricGroup.setUnassignedSplitsGauge(gauge)
     coordinate(EnumeratorEvent.Started())
@@ -66,9 +74,11 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   override def close(): Unit =
     closed = true
     gauge.forget(unassignedHere)
-    coordinate(EnumeratorEvent.Closed())
-    handle.close()
-    core.drainLog(true)
+    running.foreach: open =>
+      try coordinate(EnumeratorEvent.Closed())
+      finally
+        open.close()
+        core.drainLog(true)
 
   private def coordinate(event: EnumeratorEvent): EnumeratorActions =
     val actions = handle.coordinate(Core.Readers(context.currentParallelism, context.registeredReaders.keySet), event)

@@ -28,10 +28,14 @@ import org.apache.flink.util.FlinkRuntimeException;
 final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> {
     private final SplitEnumeratorContext<CosmosDBSplit> context;
     private final Core core;
-    private final Core.EnumeratorHandle handle;
+    private final CosmosDBOptions options;
+    private final byte[] state;
     private final Function<ReaderInfo, List<CosmosDBSplit>> reported;
     private final UnassignedSplits gauge;
     private final LongSupplier unassignedHere = () -> this.unassigned;
+    /** Null before the start. */
+    private volatile Core.EnumeratorHandle handle;
+
     private volatile long unassigned;
     private volatile boolean closed;
 
@@ -54,9 +58,11 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         this.core = core;
         this.reported = reported;
         this.gauge = gauge;
-        byte[] state = restored == null ? new byte[0] : restored.bytes();
+        this.options = options;
+        this.state = restored == null ? new byte[0] : restored.bytes();
+        // Flink closes none that it has not started, and need not start one that it restores: nothing stays open here.
         try {
-            this.handle = core.openEnumerator(options.toMap(), state, gauge.begin());
+            core.openEnumerator(options.toMap(), state, false).close();
         } catch (CosmosException e) {
             throw Failures.restore("cannot restore the enumerator: " + e.getMessage(), e);
         }
@@ -64,6 +70,7 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
 
     @Override
     public void start() {
+        handle = core.openEnumerator(options.toMap(), state, gauge.begin());
         gauge.follow(unassignedHere);
         context.metricGroup().setUnassignedSplitsGauge(gauge);
         coordinate(new EnumeratorEvent.Started());
@@ -109,9 +116,15 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     public void close() {
         closed = true;
         gauge.forget(unassignedHere);
-        coordinate(new EnumeratorEvent.Closed());
-        handle.close();
-        core.drainLog(true);
+        if (handle == null) {
+            return;
+        }
+        try {
+            coordinate(new EnumeratorEvent.Closed());
+        } finally {
+            handle.close();
+            core.drainLog(true);
+        }
     }
 
     private EnumeratorActions coordinate(EnumeratorEvent event) {

@@ -127,7 +127,7 @@ impl Partition {
         let first = self.queue.front()?;
         let probe = match &mut self.form {
             Form::Bulk { .. } => false,
-            Form::OneByOne { until, probing, .. } if *until <= now && !*probing && !first.alone => {
+            Form::OneByOne { until, probing, .. } if free && *until <= now && !*probing && !first.alone => {
                 *probing = true;
                 true
             }
@@ -325,12 +325,27 @@ mod tests {
             );
             let beside = next(&mut partition, now, &config).unwrap();
             assert!(beside.bulk_range.is_none(), "one try at a time");
+            partition.in_flight = 0;
             partition.form.is_refused("0", PROBE, first, now);
             expected = (expected * 2).min(first * super::super::form::MAX_PROBE_STEPS);
         }
         partition.form.is_taken("0");
         partition.in_flight = 0;
         assert_eq!(next(&mut partition, now, &config).unwrap().operations.len(), 100);
+    }
+
+    #[test]
+    fn the_form_is_not_tried_beside_as_many_bulk_requests_as_the_option_allows() {
+        let config = config(&[("sink.partition-concurrency", "1")]);
+        let (mut partition, now) = (partition(operations(3)), Instant::now());
+        partition
+            .form
+            .is_refused("0", 100, config.bulk_probe_interval, now);
+        partition.in_flight = 1;
+        let due = now + config.bulk_probe_interval;
+        assert!(next(&mut partition, due, &config).unwrap().bulk_range.is_none());
+        partition.in_flight = 0;
+        assert!(next(&mut partition, due, &config).unwrap().bulk_range.is_some());
     }
 
     #[test]

@@ -136,6 +136,8 @@ enum Owner {
 struct Entry {
     split: Split,
     owner: Owner,
+    /// Who had it last, while nobody has it.
+    before: Option<u32>,
 }
 
 /// The decisions of one split enumerator.
@@ -256,7 +258,8 @@ impl Coordinator {
                 split.id()
             )));
         }
-        self.splits.insert(split.ordinal, Entry { split, owner });
+        let before = None;
+        self.splits.insert(split.ordinal, Entry { split, owner, before });
         Ok(())
     }
 
@@ -335,7 +338,7 @@ impl Coordinator {
         }
         self.reports |= !reported.is_empty();
         for split in reported {
-            self.release(split, |owner| match owner {
+            self.release(subtask, split, |owner| match owner {
                 Owner::Subtask(other) => other == subtask,
                 Owner::Unknown => true,
                 Owner::None => false,
@@ -348,7 +351,7 @@ impl Coordinator {
     fn take_back(&mut self, subtask: u32, splits: Vec<Split>) -> Result<()> {
         self.registered.remove(&subtask);
         for split in splits {
-            self.release(split, |owner| match owner {
+            self.release(subtask, split, |owner| match owner {
                 Owner::Subtask(other) => other == subtask,
                 Owner::Unknown | Owner::None => true,
             })?;
@@ -356,14 +359,15 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes the split from its owner, if it is `from` that one.
-    fn release(&mut self, split: Split, from: impl Fn(Owner) -> bool) -> Result<()> {
+    /// Takes the split, which `subtask` had, from its owner, if it is `from` that one.
+    fn release(&mut self, subtask: u32, split: Split, from: impl Fn(Owner) -> bool) -> Result<()> {
         match self.splits.get_mut(&split.ordinal) {
             Some(entry) if entry.split.min == split.min && entry.split.max == split.max => {
                 if from(entry.owner) {
                     *entry = Entry {
                         split,
                         owner: Owner::None,
+                        before: Some(subtask),
                     };
                 }
                 Ok(())
@@ -372,8 +376,10 @@ impl Coordinator {
         }
     }
 
-    /// Gives waiting splits to registered readers, each to the one that has fewest, the lowest of those. With all `S` splits on `p` readers,
-    /// `S mod p` of them have one more than the others: what goes beyond waits for readers that are not there yet.
+    /// Gives waiting splits to registered readers. With all `S` splits on `p` readers, `S mod p` of them have one more than the others: what
+    /// goes beyond waits for readers that are not there yet. Within that a split goes back to the reader that had it last: another one, which
+    /// did not fail, may have passed the split's records by, and its watermark never goes back. Each of the others goes to the reader that has
+    /// fewest, the lowest of those.
     fn assign(&mut self, readers: &Readers) -> Option<Action> {
         let parallelism = readers.parallelism as usize;
         if parallelism == 0 {
@@ -382,26 +388,35 @@ impl Coordinator {
         let mut load = self.load(parallelism, &readers.registered);
         let (share, rest) = (self.splits.len() / parallelism, self.splits.len() % parallelism);
         let mut above = load.iter().filter(|n| **n > share).count();
-        let mut idle: BTreeSet<(usize, usize)> = readers
-            .registered
-            .iter()
-            .filter_map(|r| usize::try_from(*r).ok())
-            .filter_map(|r| Some((*load.get(r)?, r)))
-            .collect();
         let mut assignment: BTreeMap<u32, Vec<Split>> = BTreeMap::new();
-        for entry in self.splits.values_mut().filter(|e| e.owner == Owner::None) {
-            let Some((has, reader)) = idle.pop_first() else {
+        // Whether the reader takes it.
+        let mut offer = |entry: &mut Entry, reader: u32, load: &mut [usize]| {
+            let has = &mut load[reader as usize];
+            if *has > share || (*has == share && above >= rest) {
+                return false;
+            }
+            above += usize::from(*has == share);
+            *has += 1;
+            (entry.owner, entry.before) = (Owner::Subtask(reader), None);
+            assignment.entry(reader).or_default().push(entry.split.clone());
+            true
+        };
+        let there: Vec<u32> = readers.registered.range(..readers.parallelism).copied().collect();
+        let waiting = |entry: &&mut Entry| entry.owner == Owner::None;
+        for entry in self.splits.values_mut().filter(waiting) {
+            if let Some(before) = entry.before.filter(|before| there.contains(before)) {
+                offer(entry, before, &mut load);
+            }
+        }
+        let mut idle: BTreeSet<(usize, u32)> = there.iter().map(|r| (load[*r as usize], *r)).collect();
+        for entry in self.splits.values_mut().filter(waiting) {
+            let Some((_, reader)) = idle.pop_first() else {
                 break;
             };
-            if has > share || (has == share && above >= rest) {
+            if !offer(entry, reader, &mut load) {
                 break;
             }
-            above += usize::from(has == share);
-            load[reader] += 1;
-            idle.insert((load[reader], reader));
-            let subtask = reader as u32;
-            entry.owner = Owner::Subtask(subtask);
-            assignment.entry(subtask).or_default().push(entry.split.clone());
+            idle.insert((load[reader as usize], reader));
         }
         (!assignment.is_empty()).then_some(Action::Assign(assignment))
     }

@@ -437,6 +437,46 @@ fn an_ordinal_that_is_given_twice_is_a_bug() {
 }
 
 #[test]
+fn a_split_goes_back_to_the_reader_that_had_it_where_that_is_as_even() {
+    let mut c = fresh();
+    let both = readers(2, &[0, 1]);
+    c.on(&readers(2, &[1]), register(1));
+    c.on(&readers(2, &[1]), found([0, 1, 2, 3, 4]));
+    c.on(&both, register(0));
+    let of = |c: &Coordinator, subtask| {
+        let owned = c.splits.values().filter(|e| e.owner == Owner::Subtask(subtask));
+        owned.map(|e| e.split.ordinal).collect::<Vec<_>>()
+    };
+    let had = of(&c, 1);
+    assert_eq!(had.len(), 3);
+    // It alone fails: the other one's watermark has gone on.
+    let back = Event::SplitsBack {
+        subtask: 1,
+        splits: Vec::new(),
+    };
+    c.on(&readers(2, &[0]), back);
+    let reported = had.iter().map(|n| range(*n)).collect();
+    let event = Event::ReaderRegistered { subtask: 1, reported };
+    c.on(&both, event);
+    assert_eq!(of(&c, 1), had);
+}
+
+#[test]
+fn the_bytes_of_an_entry_are_those_of_the_first_version() {
+    let split = range(3).encode();
+    let mut bytes = b"CFE\x01".to_vec();
+    bytes.extend(2u32.to_le_bytes());
+    for (assigned, split) in [(1u8, &split), (0, &range(4).encode())] {
+        bytes.push(assigned);
+        bytes.extend(u32::try_from(split.len()).unwrap().to_le_bytes());
+        bytes.extend(split);
+    }
+    let mut c = Coordinator::new(settings(), &bytes, false).unwrap();
+    let state = c.on(&readers(1, &[]), Event::CheckpointTaken { id: 1 });
+    assert_eq!(state, [Action::State(bytes)]);
+}
+
+#[test]
 fn nothing_acts_after_close() {
     let mut c = restored(&[(0, false)]);
     assert_eq!(c.on(&readers(1, &[0]), Event::Closed), []);

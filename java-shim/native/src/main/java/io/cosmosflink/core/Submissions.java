@@ -174,7 +174,15 @@ public final class Submissions implements AutoCloseable {
         if (completion.fatal().isPresent()) {
             core.drainLog(true);
         }
-        submission.listener.completed(completion);
+        try {
+            submission.listener.completed(completion);
+        } catch (RejectedExecutionException e) {
+            throw e;
+        } catch (Throwable e) {
+            // It is not among those that are lost any more: without this its flush would wait for ever.
+            submission.listener.lost(silence(e), e);
+            throw e;
+        }
     }
 
     private void warnOfLongFlush() {
@@ -194,15 +202,19 @@ public final class Submissions implements AutoCloseable {
         for (Long number : underWay.keySet()) {
             try {
                 lose(number, silence(), why);
-            } catch (RuntimeException e) {
-                // A task that is ending takes no more; the others must hear of it all the same.
+            } catch (Throwable e) {
+                // A task that is ending takes no more, or there is no memory; the others must hear of it all the same.
                 LOG.debug("a submission could not be ended", e);
             }
         }
     }
 
     private String silence() {
-        return "the sink to container " + container + " hears of no more writes: " + ended.getMessage();
+        return silence(ended);
+    }
+
+    private String silence(Throwable why) {
+        return "the sink to container " + container + " hears of no more writes: " + why.getMessage();
     }
 
     /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */

@@ -8,6 +8,8 @@ import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 
 import java.io.IOException
 
+import scala.util.Try
+
 final class SerializersSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChecks:
   private val core = FakeCore()
   private val splits = CosmosDBSplitSerializer(() => core)
@@ -25,6 +27,11 @@ final class SerializersSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
       val state = CosmosDBSourceState(head +: tail)
       states.serialize(state) shouldBe head +: tail
       states.deserialize(1, states.serialize(state)) shouldBe state
+
+  test("restored splits are spread anew where Flink does that"):
+    val marker = "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery"
+    // Flink before 2.2 has none.
+    CosmosDBSource.reassigns shouldBe Try(Class.forName(marker)).isSuccess
 
   test("state of a newer connector, and foreign state, are errors that say so"):
     (the[IOException] thrownBy splits.deserialize(2, Array.empty)).getMessage should include("splits in version 2")

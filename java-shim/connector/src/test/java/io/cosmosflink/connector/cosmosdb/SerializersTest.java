@@ -6,7 +6,9 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
+import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.apache.flink.api.common.serialization.SerializerConfigImpl;
 import org.apache.flink.api.common.typeutils.TypeSerializer;
 import org.apache.flink.core.memory.DataInputDeserializer;
@@ -80,6 +82,29 @@ class SerializersTest {
         assertThat(InstantiationUtil.clone(sink).toString())
                 .contains("sink.max-batch-size=7")
                 .doesNotContain("c2VjcmV0");
+    }
+
+    @Test
+    void restoredSplitsAreSpreadAnewWhereFlinkDoesThat() throws Exception {
+        String marker = "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery";
+        boolean there;
+        try {
+            Class.forName(marker);
+            there = true;
+        } catch (ClassNotFoundException e) {
+            // Flink before 2.2.
+            there = false;
+        }
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .endpoint("https://a.example/")
+                .deserializer(CosmosDBDeserializationSchema.string())
+                .core(FakeCore::new)
+                .build();
+        for (CosmosDBSource<String> each : List.of(source, InstantiationUtil.clone(source))) {
+            boolean marked = Stream.of(each.getClass().getInterfaces())
+                    .anyMatch(type -> type.getName().equals(marker));
+            assertThat(marked).isEqualTo(there);
+        }
     }
 
     @Test

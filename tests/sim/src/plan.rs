@@ -15,7 +15,6 @@ pub struct Plan {
     /// What the plan is there for, when it was kept.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    #[serde(flatten)]
     pub side: Side,
 }
 

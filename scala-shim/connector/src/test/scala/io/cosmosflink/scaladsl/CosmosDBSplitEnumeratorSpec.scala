@@ -86,6 +86,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("what a reader reports comes with its registration"):
     val f = Fixture(reader => if reader.getSubtaskId == 1 then Seq(split(3, 9)) else Nil)
+    f.enumerator.start()
     f.context.registerReader(1, "host")
     f.enumerator.addReader(1)
     f.last match
@@ -97,6 +98,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("splits are assigned to their readers"):
     val f = Fixture()
+    f.enumerator.start()
     Seq(0, 1).foreach(f.context.registerReader(_, "host"))
     val splits = Map(0 -> List(split(0, 1), split(2, 3)), 1 -> List(split(1, 2)))
     f.answer[ReaderRegistered](0, Assign(splits.map((to, all) => Int.box(to) -> all.map(_.entry).asJava).asJava))
@@ -122,6 +124,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("a failure ends the job for good, or not"):
     val f = Fixture()
+    f.enumerator.start()
     for ends <- Seq(true, false) do
       val cause = failure(Kind.NOT_FOUND, "no such container orders")
       f.answer[ReaderRegistered](0, Fail(cause, ends))
@@ -131,6 +134,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("the state is the core's own bytes, and comes back"):
     val f = Fixture()
+    f.enumerator.start()
     f.answer[CheckpointTaken](0, State(Array[Byte](7, 8)))
     val state = f.enumerator.snapshotState(5)
     f.last shouldBe CheckpointTaken(5)
@@ -148,9 +152,19 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("only the first enumerator of a source is at its first start"):
     val f = Fixture()
+    f.enumerator.start()
     f.core.enumerator.firstStart shouldBe true
-    f.open(None).close()
+    val next = f.open(None)
+    next.start()
     f.core.enumerator.firstStart shouldBe false
+    next.close()
+
+  test("what is never started holds nothing"):
+    val f = Fixture()
+    // Flink closes only what it has started.
+    val restored = f.open(Some(CosmosDBSourceState(Array(1))))
+    f.core.enumerator.closed shouldBe true
+    (the[IllegalStateException] thrownBy restored.addReader(0)).getMessage should include("started")
 
   test("a look after an interrupted one is heard"):
     val f = Fixture()
@@ -182,6 +196,7 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
 
   test("nothing is done once it is closed"):
     val f = Fixture()
+    f.enumerator.start()
     f.enumerator.close()
     f.enumerator.close()
     f.core.enumerator.closed shouldBe true

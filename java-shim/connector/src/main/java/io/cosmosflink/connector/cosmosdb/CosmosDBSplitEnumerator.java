@@ -128,6 +128,9 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     }
 
     private EnumeratorActions coordinate(EnumeratorEvent event) {
+        if (handle == null) {
+            throw new IllegalStateException("the enumerator has not been started");
+        }
         var readers = new Core.Readers(
                 context.currentParallelism(), context.registeredReaders().keySet());
         EnumeratorActions actions = handle.coordinate(readers, event);

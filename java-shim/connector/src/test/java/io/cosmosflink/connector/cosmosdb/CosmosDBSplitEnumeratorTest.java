@@ -94,6 +94,7 @@ class CosmosDBSplitEnumeratorTest {
         var split = split(3, 9);
         enumerator =
                 enumerator(null, reader -> reader.getSubtaskId() == 1 ? List.of(new CosmosDBSplit(split)) : List.of());
+        enumerator.start();
         context.registerReader(1, "host");
         enumerator.addReader(1);
         assertThat(last()).isEqualTo(new ReaderRegistered(1, List.of(split)));
@@ -104,6 +105,7 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void splitsAreAssignedToTheirReaders() {
+        enumerator.start();
         context.registerReader(0, "host");
         context.registerReader(1, "host");
         answer(
@@ -150,12 +152,14 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void aFailureEndsTheJobForGoodOrNot() {
+        enumerator.start();
         assertThat(failing(true)).isInstanceOf(CosmosDBUnrecoverableException.class);
         assertThat(failing(false)).isNotInstanceOf(CosmosDBUnrecoverableException.class);
     }
 
     @Test
     void theStateIsTheCoresOwnBytesAndComesBack() throws IOException {
+        enumerator.start();
         answer(CheckpointTaken.class, 0, new State(new byte[] {7, 8}));
         CosmosDBSourceState state = enumerator.snapshotState(5);
         assertThat(last()).isEqualTo(new CheckpointTaken(5));
@@ -176,9 +180,20 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void onlyTheFirstEnumeratorOfASourceIsAtItsFirstStart() throws IOException {
+        enumerator.start();
         assertThat(core.enumerator.firstStart).isTrue();
-        enumerator(null, reader -> List.of()).close();
+        CosmosDBSplitEnumerator next = enumerator(null, reader -> List.of());
+        next.start();
         assertThat(core.enumerator.firstStart).isFalse();
+        next.close();
+    }
+
+    @Test
+    void whatIsNeverStartedHoldsNothing() throws IOException {
+        // Flink closes only what it has started.
+        CosmosDBSplitEnumerator restored = enumerator(new CosmosDBSourceState(new byte[] {1}), reader -> List.of());
+        assertThat(core.enumerator.closed).isTrue();
+        assertThatThrownBy(() -> restored.addReader(0)).hasMessageContaining("started");
     }
 
     private Thread looking() throws Exception {
@@ -231,6 +246,7 @@ class CosmosDBSplitEnumeratorTest {
 
     @Test
     void nothingIsDoneOnceItIsClosed() {
+        enumerator.start();
         enumerator.close();
         enumerator.close();
         assertThat(core.enumerator.closed).isTrue();

@@ -19,7 +19,9 @@ public final class ReaderMetrics extends LiveMetrics {
     @Override
     public Number value(CoreMetric metric) {
         Number value = super.value(metric);
-        if (metric.equals(undecodable)) {
+        // Not equals: a record's own is made by the JDK, which keeps the last class that it was made for, and so a
+        // job's class loader.
+        if (metric.place() == undecodable.place()) {
             return value.longValue() + notUsed;
         }
         return value;

@@ -11,10 +11,10 @@ use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::split::Split;
 use cosmosflink_core::status::{Asked, Fate};
-use tokio::time::{sleep, Instant};
+use tokio::time::sleep;
 
 use crate::plan::{Request, What};
-use crate::world::{failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Shared, World};
+use crate::world::{ask, failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Shared, World};
 
 /// The service ends a page behind so many bytes.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
@@ -46,58 +46,13 @@ impl ModelFeed {
 
     /// Asks for something that is no page.
     async fn ask<T>(&self, on: Request, answer: impl FnOnce(&World, &Call) -> Result<T>) -> Result<T> {
-        let call = lock(&self.world).call(on, 0);
-        sleep(call.there).await;
-        let answer = {
-            let world = lock(&self.world);
-            match refusal(&world, &call, &self.rid, Asked::Metadata) {
-                Some(error) => Err(error),
-                None => answer(&world, &call),
-            }
-        };
-        sleep(call.back).await;
-        lock(&self.world).note(|| match &answer {
-            Ok(_) => format!("{on:?}: well"),
-            Err(e) => format!("{on:?}: {e}"),
-        });
-        answer
+        ask(&self.world, on, |world| rid(world.generation) == self.rid, answer).await
     }
 }
 
 /// The resource id of a container that was created so many times.
 fn rid(generation: u32) -> String {
     format!("rid{generation}")
-}
-
-/// What a request is answered with in place of what it asks for.
-fn refusal(world: &World, call: &Call, opened: &str, asked: Asked) -> Option<CoreError> {
-    if rid(world.generation) != opened {
-        let status = if call.nth.is_multiple_of(2) {
-            (400, 1024)
-        } else {
-            (410, 1000)
-        };
-        return Some(failure(status, asked, Fate::NotCarriedOut, None));
-    }
-    if call.on == Request::Page {
-        let locked = |at: usize| world.partitions[at].locked_until > Instant::now();
-        if world.partition(call.partition).is_some_and(locked) {
-            return Some(failure((410, 1007), asked, Fate::NotCarriedOut, None));
-        }
-    }
-    call.fault(|(_, what)| match what {
-        What::Refused {
-            status,
-            sub,
-            retry_after_ms,
-        } => Some(failure(
-            (*status, *sub),
-            asked,
-            Fate::NotCarriedOut,
-            *retry_after_ms,
-        )),
-        _ => None,
-    })
 }
 
 /// A part of a split's range, and up to which write it is read.
@@ -345,7 +300,7 @@ impl Pages for ModelPages {
             let mut world = lock(&world);
             // It may have been split on the way.
             self.part(&world);
-            match refusal(&world, &call, &self.rid, Asked::Feed) {
+            match world.refusal(&call, rid(world.generation) == self.rid, Asked::Feed) {
                 Some(error) => Err(error),
                 None => {
                     let served = self.serve(&world, &call);

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{sleep, Instant};
 
 use crate::plan::{Request, What};
-use crate::world::{bound, definition, failure, lock, Call, Doc, Epk, Shared, World};
+use crate::world::{ask, bound, definition, failure, lock, Call, Doc, Epk, Shared, World};
 
 /// What every operation of the model says of itself in its body, also a delete.
 #[derive(Deserialize)]
@@ -205,36 +205,7 @@ impl Account {
 
     /// What a request to a partition is answered with before anything is done.
     fn refusal(&self, world: &World, call: &Call, asked: Asked) -> Option<CoreError> {
-        let refused = |status| Some(failure(status, asked, Fate::NotCarriedOut, None));
-        if world.generation != self.generation {
-            return refused(if call.nth.is_multiple_of(2) {
-                (400, 1024)
-            } else {
-                (410, 1000)
-            });
-        }
-        if call.on == Request::Bulk {
-            match world.partition(call.partition) {
-                None => return refused((410, 1002)),
-                Some(at) if world.partitions[at].locked_until > Instant::now() => {
-                    return refused((410, 1007))
-                }
-                Some(_) => {}
-            }
-        }
-        call.fault(|(_, what)| match what {
-            What::Refused {
-                status,
-                sub,
-                retry_after_ms,
-            } => Some(failure(
-                (*status, *sub),
-                asked,
-                Fate::NotCarriedOut,
-                *retry_after_ms,
-            )),
-            _ => None,
-        })
+        world.refusal(call, world.generation == self.generation, asked)
     }
 
     /// Carries an operation out, and says with which status.
@@ -464,21 +435,13 @@ impl Account {
 
     /// Asks for something that is no write.
     async fn ask<T>(&self, on: Request, answer: impl FnOnce(&World, &Call) -> Result<T>) -> Result<T> {
-        let call = lock(&self.world).call(on, 0);
-        sleep(call.there).await;
-        let answer = {
-            let world = lock(&self.world);
-            match self.refusal(&world, &call, Asked::Metadata) {
-                Some(error) => Err(error),
-                None => answer(&world, &call),
-            }
-        };
-        sleep(call.back).await;
-        lock(&self.world).note(|| match &answer {
-            Ok(_) => format!("{on:?}: well"),
-            Err(e) => format!("{on:?}: {e}"),
-        });
-        answer
+        ask(
+            &self.world,
+            on,
+            |world| world.generation == self.generation,
+            answer,
+        )
+        .await
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition};
-use cosmosflink_core::error::CoreError;
+use cosmosflink_core::error::{CoreError, Result};
 use cosmosflink_core::status::{Asked, Fate};
-use tokio::time::Instant;
+use tokio::time::{sleep, Instant};
 
 use crate::plan::{mix, Fault, Request, What};
 
@@ -97,6 +97,30 @@ pub struct World {
 
 /// A world that several parts share.
 pub type Shared = Arc<Mutex<World>>;
+
+/// Asks for metadata. `opened`: whether the container is the one that was opened.
+pub async fn ask<T>(
+    world: &Shared,
+    on: Request,
+    opened: impl Fn(&World) -> bool,
+    answer: impl FnOnce(&World, &Call) -> Result<T>,
+) -> Result<T> {
+    let call = lock(world).call(on, 0);
+    sleep(call.there).await;
+    let answer = {
+        let world = lock(world);
+        match world.refusal(&call, opened(&world), Asked::Metadata) {
+            Some(error) => Err(error),
+            None => answer(&world, &call),
+        }
+    };
+    sleep(call.back).await;
+    lock(world).note(|| match &answer {
+        Ok(_) => format!("{on:?}: well"),
+        Err(e) => format!("{on:?}: {e}"),
+    });
+    answer
+}
 
 pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(|e| e.into_inner())
@@ -333,6 +357,40 @@ impl World {
             }
         }
         true
+    }
+
+    /// What a request is answered with in place of what it asks for. `opened`: the container is the one that was opened.
+    pub fn refusal(&self, call: &Call, opened: bool, asked: Asked) -> Option<CoreError> {
+        let refused = |status| Some(failure(status, asked, Fate::NotCarriedOut, None));
+        if !opened {
+            return refused(if call.nth.is_multiple_of(2) {
+                (400, 1024)
+            } else {
+                (410, 1000)
+            });
+        }
+        if matches!(call.on, Request::Bulk | Request::Page) {
+            match self.partition(call.partition) {
+                None if call.on == Request::Bulk => return refused((410, 1002)),
+                Some(at) if self.partitions[at].locked_until > Instant::now() => {
+                    return refused((410, 1007));
+                }
+                _ => {}
+            }
+        }
+        call.fault(|(_, what)| match what {
+            What::Refused {
+                status,
+                sub,
+                retry_after_ms,
+            } => Some(failure(
+                (*status, *sub),
+                asked,
+                Fate::NotCarriedOut,
+                *retry_after_ms,
+            )),
+            _ => None,
+        })
     }
 
     /// A request is on its way.

@@ -25,7 +25,7 @@ use crate::config::{AccountConfig, Auth, Config, Proxy, RetryConfig, Secret, Sec
 use crate::credentials::{self, Tokens};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
-use crate::retry::until_answered;
+use crate::retry::{until_answered, Attempts};
 use crate::status::{hides_its_cause, is_credential_refused, Asked, Fate, Next};
 use crate::transport::{self, tls_advice, Clients};
 
@@ -479,7 +479,7 @@ async fn patiently<T, F: Future<Output = Result<T>>>(config: &Config, look_up: i
             _ => CoreError { next: Next::End, ..e },
         })
     };
-    until_answered(&retry, &Metrics::default(), "opening", attempt).await
+    until_answered(Attempts::new(&retry), &Metrics::default(), "opening", attempt).await
 }
 
 /// `future`, ended as Transient after `limit`.

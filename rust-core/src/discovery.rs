@@ -13,7 +13,7 @@ use crate::error::{CoreError, Kind, Result};
 use crate::feed::{recreated, DriverFeed, Feed};
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
-use crate::retry::{ask_until_answered, Attempts};
+use crate::retry::{until_answered, Attempts};
 use crate::split::{uncovered, Split, SplitEntry};
 
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
@@ -39,11 +39,11 @@ pub async fn discover(
     }
     // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
     // gone would never show. This request does not pass through a cache.
-    ask_until_answered(attempts(), metrics, "looking at the container", || feed.check()).await?;
+    until_answered(attempts(), metrics, "looking at the container", || feed.check()).await?;
     let gaps = uncovered(known);
     let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
     let ranges = || within(config.request_timeout, feed.ranges(true));
-    let ranges = ask_until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
+    let ranges = until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
     let mut splits = Vec::new();
     for (min, max) in &ranges {
         for (low, high) in &gaps {
@@ -103,7 +103,7 @@ async fn fix_now(
                 }
             }
         };
-        split.continuation = ask_until_answered(attempts(), metrics, "asking where now is", ask).await?;
+        split.continuation = until_answered(attempts(), metrics, "asking where now is", ask).await?;
     }
     Ok(SplitEntry {
         split,

@@ -130,22 +130,6 @@ fn backoff(config: &RetryConfig, seed: u64) -> ExponentialBackoff {
 /// # Errors
 /// The last failure, when it is final, the attempts are used up or the deadline has passed.
 pub async fn until_answered<T, F>(
-    config: &RetryConfig,
-    metrics: &Metrics,
-    what: &str,
-    attempt: impl FnMut() -> F,
-) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    ask_until_answered(Attempts::new(config), metrics, what, attempt).await
-}
-
-/// [`until_answered`] with attempts of the caller's, who knows their seed.
-///
-/// # Errors
-/// As there.
-pub async fn ask_until_answered<T, F>(
     mut attempts: Attempts,
     metrics: &Metrics,
     what: &str,

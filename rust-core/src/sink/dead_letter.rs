@@ -14,7 +14,7 @@ use crate::clock::epoch_millis;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
-use crate::retry::{ask_until_answered, Attempts};
+use crate::retry::{until_answered, Attempts};
 use crate::status::Blame;
 
 use super::operation::Operation;
@@ -132,7 +132,7 @@ impl DeadLetters {
         };
         let write = decode_operations(encode_operations(&[new]))?.remove(0);
         let attempts = Attempts::seeded(&self.config.retry, seed);
-        ask_until_answered(attempts, &self.metrics, "storing a dead letter", || async {
+        until_answered(attempts, &self.metrics, "storing a dead letter", || async {
             match self.letters.point(&write).await.error {
                 Some(e) => Err(*e),
                 None => Ok(()),

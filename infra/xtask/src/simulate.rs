@@ -142,7 +142,9 @@ fn mutants(only: Option<&str>) -> Result<()> {
             Command::new("git")
                 .args(["apply", "--whitespace=nowarn"])
                 .arg(&mutant.patch)
-                .current_dir(&tree),
+                .current_dir(&tree)
+                // Within a repository git leaves out, without a word, what is not below the current folder.
+                .env("GIT_CEILING_DIRECTORIES", &home),
         );
         applied.with_context(|| {
             format!(

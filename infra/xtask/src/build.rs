@@ -43,13 +43,38 @@ impl Variant {
         }
     }
 
+    /// Where the fat jar with both jobs is made, and what its name begins with.
+    const fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Variant::Java => ("java-shim/jobs/target", "cosmosflink-jobs-"),
+            Variant::Scala => ("scala-shim/jobs/target", "cosmosflink-jobs-scala-"),
+        }
+    }
+
     /// The fat jar with both jobs.
     pub fn jar(self) -> PathBuf {
-        let (folder, name) = match self {
-            Variant::Java => ("java-shim/jobs/target", "cosmosflink-jobs"),
-            Variant::Scala => ("scala-shim/jobs/target", "cosmosflink-jobs-scala"),
-        };
-        root().join(folder).join(format!("{name}-{VERSION}.jar"))
+        let (folder, name) = self.place();
+        root().join(folder).join(format!("{name}{VERSION}.jar"))
+    }
+
+    /// The fat jar of another checkout, whatever its version.
+    pub fn jar_of(self, checkout: &Path) -> Result<PathBuf> {
+        let (folder, name) = self.place();
+        let folder = checkout.join(folder);
+        let found = std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot list {}: build that version first", folder.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                let version = file.strip_prefix(name).and_then(|rest| rest.strip_suffix(".jar"));
+                version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+            });
+        found.with_context(|| {
+            format!(
+                "no {name}VERSION.jar in {}: build that version first",
+                folder.display()
+            )
+        })
     }
 
     /// Everything that goes into the jar.

@@ -220,6 +220,7 @@ const ON_A_CLUSTER: &[Step] = &[
             from: Handover::Savepoint,
             orders: 1500,
             rate: 300,
+            earlier: None,
         })
     }),
     ("retained checkpoints from Java to Scala and back", || {
@@ -228,6 +229,7 @@ const ON_A_CLUSTER: &[Step] = &[
             from: Handover::Checkpoint,
             orders: 600,
             rate: 300,
+            earlier: None,
         })
     }),
     ("a TaskManager is killed under Java's jobs", || {

@@ -175,6 +175,7 @@ fn start_lanes(options: &Options, pipeline: &mut Pipeline, suffixes: &[String]) 
         let submit = |job: Job, more: &[String]| {
             let start = Submission {
                 variant,
+                jar: None,
                 job,
                 containers: &containers,
                 parallelism: options.parallelism,

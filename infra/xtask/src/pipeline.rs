@@ -247,6 +247,8 @@ impl Job {
 /// How a job is started.
 pub struct Submission<'a> {
     pub variant: Variant,
+    /// The jar of another version; `None`: the one that was just built.
+    pub jar: Option<&'a Path>,
     pub job: Job,
     pub containers: &'a Containers,
     pub parallelism: u32,
@@ -351,7 +353,7 @@ impl Pipeline {
         arguments.extend_from_slice(more);
         let class = format!("{}.{}", start.variant.package(), start.job.class());
         self.submit_jar_from(
-            &start.variant.jar(),
+            &start.jar.map_or_else(|| start.variant.jar(), Path::to_owned),
             &class,
             start.parallelism,
             start.savepoint,
@@ -405,6 +407,7 @@ impl Pipeline {
     pub fn submit_sink_job(&self, variant: Variant, more: &[String]) -> Result<String> {
         let start = Submission {
             variant,
+            jar: None,
             job: Job::Sink,
             containers: &Containers::ending(""),
             parallelism: 1,

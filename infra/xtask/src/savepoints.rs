@@ -1,7 +1,7 @@
 //! Jobs that go on from a savepoint of the other variant, in mid-run, without loss or repeat; and the proof that either would be seen.
 //! Or from the checkpoint that a cancelled job of the other variant retained: without loss, and what came after it is repeated.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
@@ -38,6 +38,9 @@ pub struct Options {
     /// Orders per second.
     #[arg(long, default_value_t = 300)]
     pub rate: u64,
+    /// Checkout of another version, built: the first of the route runs its jars, so that this one goes on from its state.
+    #[arg(long, value_name = "DIR")]
+    pub earlier: Option<PathBuf>,
 }
 
 /// How long something may make no progress.
@@ -81,6 +84,10 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("a retained checkpoint is for a job that goes on from it: name two variants or more");
     }
     let containers = Containers::ending("");
+    let earlier = match (&options.earlier, options.route.first()) {
+        (Some(checkout), Some(first)) => Some(first.jar_of(checkout)?),
+        _ => None,
+    };
     let mut pipeline = Pipeline::launch(&Setup::new("savepoints", 4, &options.route))?;
     let consumer = Consumer::reserve("consumer")?;
     consumer.start(&mut pipeline)?;
@@ -88,12 +95,23 @@ pub fn run(options: &Options) -> Result<()> {
     let mut legs: Vec<Leg> = Vec::new();
     let mut expected = 0;
     for (n, &variant) in options.route.iter().enumerate() {
-        println!("{} takes over", variant.name());
+        let jar = earlier.as_deref().filter(|_| n == 0);
+        match jar {
+            Some(jar) => println!("{} begins with {}", variant.name(), jar.display()),
+            None => println!("{} takes over", variant.name()),
+        }
         let from = legs.last().map(|leg| &leg.left);
         let last = n + 1 == options.route.len();
         let retains = options.from == Handover::Checkpoint && !last;
         let interval = if retains { NO_OTHER_CHECKPOINT_MS } else { 1000 };
-        let jobs = start(&mut pipeline, &consumer, &containers, variant, from, interval)?;
+        let jobs = start(
+            &mut pipeline,
+            &consumer,
+            &containers,
+            (variant, jar),
+            from,
+            interval,
+        )?;
         if n == 0 {
             let rate = options.rate.to_string();
             let mut command = pipeline.producer(&containers, &["--rate", &rate], &summary);
@@ -145,13 +163,14 @@ fn start(
     pipeline: &mut Pipeline,
     consumer: &Consumer,
     containers: &Containers,
-    variant: Variant,
+    (variant, jar): (Variant, Option<&Path>),
     left: Option<&[String; 2]>,
     checkpoint_interval_ms: u64,
 ) -> Result<[String; 2]> {
     let submit = |job: Job, savepoint: Option<&str>, more: &[String]| {
         let start = Submission {
             variant,
+            jar,
             job,
             containers,
             parallelism: 2,
@@ -436,6 +455,7 @@ fn replay(
     pipeline.create(&apart)?;
     let before = duplicates(consumer)?;
     let start = Submission {
+        jar: None,
         variant,
         job: Job::Source,
         containers: &apart,

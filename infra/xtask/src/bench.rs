@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::build::{self, Variant};
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
-use crate::root;
+use crate::{root, sdks};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,9 +33,21 @@ pub struct Options {
     /// What TLS costs: the plain loops over http and over https in turns, without Flink. Only prints.
     #[arg(long, conflicts_with = "only")]
     pub tls: bool,
+    /// The source beside the vendor's SDK for Java: as a plain loop, and as the least that could be written for Flink. Only prints.
+    #[arg(long, conflicts_with = "tls")]
+    pub peers: bool,
+    /// About how many bytes each document has.
+    #[arg(long, default_value_t = Options::DOCUMENT)]
+    pub bytes: usize,
+    /// With --peers: over https.
+    #[arg(long, requires = "peers")]
+    pub https: bool,
 }
 
 impl Options {
+    /// Bytes of a document as `docs/speed.md` has it.
+    const DOCUMENT: usize = 430;
+
     fn wants(&self, what: &str) -> bool {
         self.only.as_deref().is_none_or(|only| only == what)
     }
@@ -73,6 +85,9 @@ pub fn run(options: &Options) -> Result<()> {
     if options.tls {
         return tls(options);
     }
+    if options.peers {
+        return peers(options);
+    }
     let mut pipeline = Pipeline::launch(&Setup {
         // As users have it: heartbeats cost the TaskManager.
         quick_heartbeats: false,
@@ -89,9 +104,9 @@ pub fn run(options: &Options) -> Result<()> {
                 &pipeline.built.bin,
                 &pipeline.environment,
                 "write",
-                (written, DISTINCT),
+                (written, DISTINCT, options.bytes),
             )?);
-            flink.push(flink_write(&mut pipeline, &jar, written)?);
+            flink.push(flink_write(&mut pipeline, &jar, (written, options.bytes))?);
         }
         results.push(("sink", "plain Rust bulk loop", plain));
         results.push(("sink", "Flink TaskManager", flink));
@@ -103,7 +118,7 @@ pub fn run(options: &Options) -> Result<()> {
             &pipeline.built.bin,
             &pipeline.environment,
             "write",
-            (written, written),
+            (written, written, options.bytes),
         )?;
         let (mut plain, mut flink) = (Vec::new(), Vec::new());
         flink_read(&mut pipeline, &jar, written)?;
@@ -112,7 +127,7 @@ pub fn run(options: &Options) -> Result<()> {
                 &pipeline.built.bin,
                 &pipeline.environment,
                 "read",
-                (written, written),
+                (written, written, options.bytes),
             )?);
             flink.push(flink_read(&mut pipeline, &jar, written)?);
         }
@@ -155,7 +170,8 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     println!("{table}");
-    if !options.no_docs && options.only.is_none() {
+    let as_in_docs = options.only.is_none() && options.bytes == Options::DOCUMENT;
+    if !options.no_docs && as_in_docs {
         std::fs::write(root().join("docs/speed.md"), document(options, &markdown))?;
         std::fs::write(root().join("docs/speed.svg"), plot(&medians))?;
         println!("written to docs/speed.md and docs/speed.svg");
@@ -166,29 +182,139 @@ pub fn run(options: &Options) -> Result<()> {
 /// The job jar with the benchmark's job in it.
 fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
     let (classes, jar) = (pipeline.home().join("classes"), pipeline.home().join("bench.jar"));
-    std::fs::create_dir_all(&classes)?;
-    let classpath = format!(
-        "{}/*:{}",
-        pipeline.built.flink_lib.display(),
-        pipeline.built.job_jar.display()
-    );
-    let source = root().join("tests/bench/flink/BenchJob.java");
-    output(
-        Command::new("javac")
-            .args(["--release", "17", "-cp", &classpath, "-d"])
-            .arg(&classes)
-            .arg(source),
-    )?;
+    compile(pipeline, "BenchJob", &pipeline.built.job_jar, &classes)?;
     std::fs::copy(&pipeline.built.job_jar, &jar)?;
-    output(
-        Command::new("jar")
-            .arg("uf")
-            .arg(&jar)
-            .arg("-C")
-            .arg(&classes)
-            .arg("."),
-    )?;
+    add(&jar, "uf", &classes)?;
     Ok(jar)
+}
+
+/// A jar with the peer's job and all that the vendor's SDK needs.
+fn peer_jar(pipeline: &Pipeline, sdk: &Path) -> Result<PathBuf> {
+    let in_home = |name: &str| pipeline.home().join(name);
+    let (unpacked, classes, jar) = (in_home("sdk"), in_home("peer"), in_home("peer.jar"));
+    std::fs::create_dir_all(&unpacked)?;
+    let mut jars: Vec<_> = std::fs::read_dir(sdk)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    jars.sort();
+    for part in &jars {
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        // Flink has its own.
+        if !name.starts_with("slf4j") {
+            output(Command::new("jar").arg("xf").arg(part).current_dir(&unpacked))?;
+        }
+    }
+    // What the parts say of themselves is not so of the whole: where each class is to be found, and who signed it.
+    for entry in std::fs::read_dir(unpacked.join("META-INF"))? {
+        let path = entry?.path();
+        let says = path
+            .extension()
+            .is_some_and(|e| ["SF", "RSA", "DSA", "LIST"].iter().any(|x| e == *x));
+        if says {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    compile(pipeline, "PeerJob", &sdk.join("*"), &classes)?;
+    add(&jar, "cf", &unpacked)?;
+    add(&jar, "uf", &classes)?;
+    Ok(jar)
+}
+
+fn compile(pipeline: &Pipeline, class: &str, with: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    let classpath = format!("{}/*:{}", pipeline.built.flink_lib.display(), with.display());
+    let source = root().join(format!("tests/bench/flink/{class}.java"));
+    let mut javac = Command::new("javac");
+    javac.args(["-nowarn", "--release", "17", "-cp", &classpath, "-d"]);
+    output(javac.arg(to).arg(source)).map(drop)
+}
+
+/// Makes a jar of a folder, or puts it into one that is there: `cf` or `uf`.
+fn add(jar: &Path, how: &str, classes: &Path) -> Result<()> {
+    let mut command = Command::new("jar");
+    output(command.arg(how).arg(jar).arg("-C").arg(classes).arg(".")).map(drop)
+}
+
+/// The source beside what a team would write with the vendor's SDK for Java, which is warmed up like ours, in turns on one cluster.
+fn peers(options: &Options) -> Result<()> {
+    let mut pipeline = Pipeline::launch(&Setup {
+        quick_heartbeats: false,
+        tls: options.https,
+        ..Setup::new("bench-peers", 2, &[Variant::Java])
+    })?;
+    let home = root().join("target/sdks");
+    std::fs::create_dir_all(&home)?;
+    let sdk = sdks::java_jars(&home)?;
+    let (jar, peer) = (bench_jar(&pipeline)?, peer_jar(&pipeline, &sdk)?);
+    let written = options.documents;
+    println!("{written} documents of {} bytes", options.bytes);
+    let all = (written, written, options.bytes);
+    plain_loop(&pipeline.built.bin, &pipeline.environment, "write", all)?;
+    let mut results: [(&str, Vec<Measured>); 4] = [
+        ("plain loop over the driver in Rust", Vec::new()),
+        ("cosmosflink in Flink", Vec::new()),
+        ("plain loop over the SDK for Java", Vec::new()),
+        ("SDK for Java in Flink", Vec::new()),
+    ];
+    for _ in 0..options.runs {
+        let run = [
+            plain_loop(&pipeline.built.bin, &pipeline.environment, "read", all)?,
+            flink_read(&mut pipeline, &jar, written)?,
+            java_loop(&pipeline, &sdk, written)?,
+            peer_read(&mut pipeline, &peer, written)?,
+        ];
+        for ((_, runs), measured) in results.iter_mut().zip(run) {
+            runs.push(measured);
+        }
+    }
+    pipeline.processes.stop();
+    let mut table = Table::new();
+    table.set_header([
+        "",
+        "us of CPU per document",
+        "documents per s",
+        "peak memory MiB",
+        "times ours",
+    ]);
+    let medians = results.map(|(who, mut runs)| {
+        runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
+        (who, runs[runs.len() / 2])
+    });
+    let ours = medians[1].1.per_cpu_second();
+    for (who, m) in medians {
+        table.add_row([
+            who.to_owned(),
+            format!("{:.2}", 1e6 / m.per_cpu_second()),
+            format!("{:.0}", m.documents / m.seconds),
+            format!("{:.0}", m.peak_mib),
+            format!("{:.1}", ours / m.per_cpu_second()),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+/// The vendor's SDK for Java without Flink.
+fn java_loop(pipeline: &Pipeline, sdk: &Path, count: u64) -> Result<Measured> {
+    let mut command = Command::new("java");
+    command
+        .arg("-cp")
+        .arg(sdk.join("*"))
+        .arg(root().join("tests/bench/java/FeedLoop.java"))
+        .args([CONTAINER, &(2 * count).to_string(), &count.to_string()])
+        .env("COSMOS_HTTP_CONNECTION_WITHOUT_TLS_ALLOWED", "true")
+        .envs(pipeline.environment.iter().map(|(name, value)| (name, value)));
+    measured("SDK for Java", &mut command)
+}
+
+/// The vendor's SDK for Java on the TaskManager, which reads without end.
+fn peer_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
+    let program = Program {
+        jar,
+        class: "PeerJob",
+    };
+    let arguments = ["read", CONTAINER];
+    flink(pipeline, program, (2 * count, count), &arguments, emitted_so_far)
 }
 
 /// What TLS costs a client: the same loops over the same driver against two local accounts, one over http and one over https.
@@ -211,7 +337,7 @@ fn tls(options: &Options) -> Result<()> {
         let mut runs = [Vec::new(), Vec::new()];
         for _ in 0..options.runs {
             for (environment, runs) in accounts.iter().zip(&mut runs) {
-                let counts = (options.documents, options.documents);
+                let counts = (options.documents, options.documents, options.bytes);
                 runs.push(plain_loop(&bin, environment, task, counts)?.per_cpu_second());
             }
         }
@@ -231,9 +357,9 @@ fn plain_loop(
     bin: &Path,
     environment: &[(String, String)],
     task: &str,
-    (count, distinct): (u64, u64),
+    (count, distinct, bytes): (u64, u64, usize),
 ) -> Result<Measured> {
-    let (count, distinct) = (count.to_string(), distinct.to_string());
+    let (count, distinct, bytes) = (count.to_string(), distinct.to_string(), bytes.to_string());
     let mut command = Command::new(bin.join("cosmosflink-bench"));
     command
         .args([
@@ -244,10 +370,19 @@ fn plain_loop(
             &count,
             "--distinct",
             &distinct,
+            "--bytes",
+            &bytes,
         ])
         .envs(environment.to_vec());
+    measured("plain loop", &mut command)
+}
+
+/// Runs a program that prints what it did and what it cost, as the last line and in JSON.
+fn measured(who: &str, command: &mut Command) -> Result<Measured> {
+    let printed = output(command)?;
+    let last = printed.lines().last().unwrap_or_default();
     let result: Value =
-        serde_json::from_str(&output(&mut command)?).context("the plain loop printed no JSON")?;
+        serde_json::from_str(last).with_context(|| format!("{who} printed no JSON but {last:?}"))?;
     let field = |name: &str| result[name].as_f64().unwrap_or(0.0);
     let measured = Measured {
         documents: field("documents"),
@@ -255,7 +390,7 @@ fn plain_loop(
         seconds: field("seconds"),
         peak_mib: field("peakMib"),
     };
-    told("plain loop", measured);
+    told(who, measured);
     Ok(measured)
 }
 
@@ -274,9 +409,24 @@ fn taskmanager(pipeline: &Pipeline) -> Result<(f64, f64)> {
         .context("the TaskManager is gone")
 }
 
-fn submit(pipeline: &Pipeline, jar: &Path, arguments: &[&str]) -> Result<String> {
+/// A jar with a job, whose class is called like the file that it was made of.
+#[derive(Clone, Copy)]
+struct Program<'a> {
+    jar: &'a Path,
+    class: &'a str,
+}
+
+fn submit(pipeline: &Pipeline, program: Program<'_>, arguments: &[&str]) -> Result<String> {
     let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
-    pipeline.submit_jar(jar, "BenchJob", 2, &arguments)
+    pipeline.submit_jar(program.jar, program.class, 2, &arguments)
+}
+
+/// The connector's benchmark.
+const fn ours(jar: &Path) -> Program<'_> {
+    Program {
+        jar,
+        class: "BenchJob",
+    }
 }
 
 /// Documents that a job has done so far.
@@ -286,6 +436,13 @@ type Progress = fn(&Pipeline, &str) -> f64;
 fn read_so_far(pipeline: &Pipeline, job: &str) -> f64 {
     pipeline.cluster.sum(job, |m| {
         m.starts_with("Source__documents") && m.ends_with(".numRecordsIn")
+    })
+}
+
+/// What the peer's source has emitted, as Flink counts it.
+fn emitted_so_far(pipeline: &Pipeline, job: &str) -> f64 {
+    pipeline.cluster.sum(job, |m| {
+        m.starts_with("Source__documents") && m.ends_with(".numRecordsOut")
     })
 }
 
@@ -307,13 +464,13 @@ fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
 /// runs for the first time in its class loader, do not count.
 fn flink(
     pipeline: &mut Pipeline,
-    jar: &Path,
+    program: Program<'_>,
     (warm_up, count): (u64, u64),
     arguments: &[&str],
     progress: Progress,
 ) -> Result<Measured> {
     let before = progress(pipeline, "");
-    let job = submit(pipeline, jar, arguments)?;
+    let job = submit(pipeline, program, arguments)?;
     let deadline = Instant::now() + Duration::from_secs(1200);
     let mut begin = None::<(Instant, f64, f64)>;
     loop {
@@ -348,9 +505,15 @@ fn flink(
 }
 
 /// The job writes without end; its first documents, twice as many as are measured, are the warm-up.
-fn flink_write(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measured> {
-    let arguments = ["write", CONTAINER, &DISTINCT.to_string()];
-    flink(pipeline, jar, (2 * count, count), &arguments, written_so_far)
+fn flink_write(pipeline: &mut Pipeline, jar: &Path, (count, bytes): (u64, usize)) -> Result<Measured> {
+    let arguments = ["write", CONTAINER, &DISTINCT.to_string(), &bytes.to_string()];
+    flink(
+        pipeline,
+        ours(jar),
+        (2 * count, count),
+        &arguments,
+        written_so_far,
+    )
 }
 
 /// The job reads the container several times at once, or it would be through before it has warmed up; its second half is measured.
@@ -358,7 +521,7 @@ fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measure
     const TIMES: u64 = 6;
     let half = count * TIMES / 2;
     let arguments = ["read", CONTAINER, &TIMES.to_string()];
-    flink(pipeline, jar, (half, half), &arguments, read_so_far)
+    flink(pipeline, ours(jar), (half, half), &arguments, read_so_far)
 }
 
 fn document(options: &Options, table: &str) -> String {

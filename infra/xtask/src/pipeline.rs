@@ -150,8 +150,32 @@ pub fn local_account(
     if tls {
         // Where the vendor's driver looks for authorities, used as it is.
         environment.push(set("SSL_CERT_FILE", &authority.display().to_string()));
+        let store = home.join("authority.p12");
+        trust_store(&authority, &store)?;
+        let option = format!("-Djavax.net.ssl.trustStore={}", store.display());
+        environment.push(set("JAVA_TOOL_OPTIONS", &option));
     }
     Ok((environment, endpoint))
+}
+
+/// Makes the store in which a JVM looks for the authorities that it trusts.
+fn trust_store(authority: &Path, store: &Path) -> Result<()> {
+    let mut keytool = Command::new("keytool");
+    keytool
+        .args([
+            "-importcert",
+            "-noprompt",
+            "-alias",
+            "local",
+            "-storetype",
+            "PKCS12",
+        ])
+        // A store wants a password, also where it holds nothing that is secret.
+        .args(["-storepass", "changeit", "-file"])
+        .arg(authority)
+        .arg("-keystore")
+        .arg(store);
+    output(&mut keytool).map(drop)
 }
 
 /// The environment of a real account: the user's own. A key is moved into a file of this run, so that it is never part of a job.
@@ -203,6 +227,8 @@ pub struct Setup<'a> {
     pub taskmanager: &'a str,
     /// With heartbeats that miss a killed TaskManager soon.
     pub quick_heartbeats: bool,
+    /// The local account is reached over https.
+    pub tls: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -217,6 +243,7 @@ impl<'a> Setup<'a> {
             flink: Flink::Newest,
             taskmanager: "taskmanager",
             quick_heartbeats: true,
+            tls: false,
         }
     }
 }
@@ -282,7 +309,7 @@ impl Pipeline {
             (account_environment(&home)?, None)
         } else {
             println!("starting the local account");
-            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, false)?;
+            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, setup.tls)?;
             (environment, Some(endpoint))
         };
         println!("creating what is missing of database and containers");

@@ -178,6 +178,17 @@ fn python(home: &Path) -> Result<Command> {
 }
 
 fn java(home: &Path) -> Result<Command> {
+    let jars = java_jars(home)?;
+    let mut command = Command::new("java");
+    command
+        .arg("-cp")
+        .arg(jars.join("*"))
+        .arg(sources("java").join("Steps.java"));
+    Ok(command)
+}
+
+/// The folder with the jars of the SDK for Java, which are fetched once.
+pub fn java_jars(home: &Path) -> Result<PathBuf> {
     let (from, to) = (sources("java"), home.join("java"));
     let (list, stamp, jars) = (from.join("pom.xml"), to.join("installed"), to.join("lib"));
     std::fs::create_dir_all(&to)?;
@@ -193,12 +204,7 @@ fn java(home: &Path) -> Result<Command> {
         )?;
         std::fs::copy(&list, &stamp)?;
     }
-    let mut command = Command::new("java");
-    command
-        .arg("-cp")
-        .arg(jars.join("*"))
-        .arg(from.join("Steps.java"));
-    Ok(command)
+    Ok(jars)
 }
 
 #[cfg(test)]

@@ -15,14 +15,15 @@ import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 
 /**
  * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER TIMES} reads a container into nothing, as often
- * at once, {@code write CONTAINER DISTINCT} upserts DISTINCT documents again and again, until it is cancelled. The account comes from
+ * at once, {@code write CONTAINER DISTINCT BYTES} upserts DISTINCT documents of about as many bytes again and again, until it is cancelled. The account comes from
  * the environment.
  */
 public final class BenchJob {
     /** As many partition keys as the plain loop has. */
     private static final int KEYS = 64;
 
-    private static final String PADDING = "n".repeat(255);
+    /** About the bytes of a document without its padding, as in the plain loop. */
+    private static final int BARE = 175;
 
     private BenchJob() {}
 
@@ -48,8 +49,9 @@ public final class BenchJob {
             }
         } else {
             long distinct = Long.parseLong(arguments[2]);
+            String padding = "n".repeat(Math.max(0, Integer.parseInt(arguments[3]) - BARE));
             env.fromSequence(0, Long.MAX_VALUE - 1)
-                    .map(i -> document(i % distinct))
+                    .map(i -> document(i % distinct, padding))
                     .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                     .sinkTo(CosmosDBSink.<byte[]>builder()
                             .options(options)
@@ -65,8 +67,8 @@ public final class BenchJob {
     }
 
     /** The same document that the plain loop makes. */
-    private static byte[] document(long i) {
-        StringBuilder out = new StringBuilder(480);
+    private static byte[] document(long i, String padding) {
+        StringBuilder out = new StringBuilder(BARE + padding.length());
         out.append("{\"id\":\"order-");
         padded(out, i, 12);
         out.append("\",\"customerId\":\"customer-");
@@ -74,7 +76,7 @@ public final class BenchJob {
         out.append("\",\"amount\":").append(i % 900).append('.');
         padded(out, i % 100, 2);
         out.append(",\"currency\":\"EUR\",\"createdAt\":\"2026-11-24T10:15:30.123Z\",\"source\":\"eu-west\",\"note\":\"")
-                .append(PADDING)
+                .append(padding)
                 .append("\"}");
         return out.toString().getBytes(StandardCharsets.ISO_8859_1);
     }

@@ -33,6 +33,9 @@ struct Args {
     /// Different documents among those to write; all of them where it is not given.
     #[arg(long, global = true)]
     distinct: Option<u64>,
+    /// About how many bytes each document to write has.
+    #[arg(long, global = true, default_value_t = 430)]
+    bytes: usize,
 }
 
 #[derive(Subcommand, Clone, Copy)]
@@ -43,13 +46,14 @@ enum Task {
     Read,
 }
 
-/// The same document that the Flink job of the benchmark makes, about 430 bytes.
-pub fn document(i: u64) -> (String, String) {
+/// The same document that the Flink job of the benchmark makes, of about so many bytes.
+pub fn document(i: u64, bytes: usize) -> (String, String) {
     let key = format!("customer-{:05}", i % KEYS);
     let document = format!(
-        r#"{{"id":"order-{i:012}","customerId":"{key}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","note":"{PADDING}"}}"#,
+        r#"{{"id":"order-{i:012}","customerId":"{key}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","note":"{}"}}"#,
         i % 900,
         i % 100,
+        "n".repeat(bytes.saturating_sub(BARE)),
     );
     (key, document)
 }
@@ -57,7 +61,8 @@ pub fn document(i: u64) -> (String, String) {
 /// Partition keys; enough for all physical partitions.
 const KEYS: u64 = 64;
 
-const PADDING: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+/// About the bytes of a document without its padding, the commas and the service's own fields in a page left out.
+const BARE: usize = 175;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Error> {
@@ -77,7 +82,7 @@ async fn main() -> Result<(), Error> {
         .await?;
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     let documents = match args.task {
-        Task::Write => write(driver, container, args.count, args.distinct.unwrap_or(args.count)).await?,
+        Task::Write => write(driver, container, &args).await?,
         Task::Read => read(driver, container, args.count).await?,
     };
     let result = serde_json::json!({
@@ -149,17 +154,13 @@ async fn read(driver: Arc<CosmosDriver>, container: ContainerReference, count: u
     Ok(total)
 }
 
-async fn write(
-    driver: Arc<CosmosDriver>,
-    container: ContainerReference,
-    count: u64,
-    distinct: u64,
-) -> Result<u64, Error> {
+async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, args: &Args) -> Result<u64, Error> {
+    let (count, distinct) = (args.count, args.distinct.unwrap_or(args.count));
     let mut owners = HashMap::new();
     let mut lanes: HashMap<String, tokio::sync::mpsc::Sender<Vec<u8>>> = HashMap::new();
     let mut tasks = Vec::new();
     for i in 0..KEYS {
-        let (key, _) = document(i);
+        let (key, _) = document(i, args.bytes);
         let ranges = driver
             .resolve_partition_key_ranges_for_key(&container, &PartitionKey::from(key.clone()), false)
             .await?;
@@ -186,7 +187,7 @@ async fn write(
     }
     let mut batches: BTreeMap<&str, (Vec<u8>, usize)> = BTreeMap::new();
     for i in 0..count {
-        let (key, document) = document(i % distinct);
+        let (key, document) = document(i % distinct, args.bytes);
         let range = owners[&key].as_str();
         let (body, size) = batches
             .entry(range)

@@ -152,11 +152,17 @@ pub fn local_account(
         environment.push(set("SSL_CERT_FILE", &authority.display().to_string()));
         let store = home.join("authority.p12");
         trust_store(&authority, &store)?;
-        let option = format!("-Djavax.net.ssl.trustStore={}", store.display());
+        let option = format!(
+            "-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}",
+            store.display()
+        );
         environment.push(set("JAVA_TOOL_OPTIONS", &option));
     }
     Ok((environment, endpoint))
 }
+
+/// A store wants a password, also where it holds nothing that is secret.
+const STORE_PASSWORD: &str = "changeit";
 
 /// Makes the store in which a JVM looks for the authorities that it trusts.
 fn trust_store(authority: &Path, store: &Path) -> Result<()> {
@@ -170,8 +176,7 @@ fn trust_store(authority: &Path, store: &Path) -> Result<()> {
             "-storetype",
             "PKCS12",
         ])
-        // A store wants a password, also where it holds nothing that is secret.
-        .args(["-storepass", "changeit", "-file"])
+        .args(["-storepass", STORE_PASSWORD, "-file"])
         .arg(authority)
         .arg("-keystore")
         .arg(store);

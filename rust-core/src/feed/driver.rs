@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use azure_core::base64;
 use azure_data_cosmos_driver::models::{
-    ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, MaxItemCountHint,
-    ResponseBody,
+    ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse,
+    MaxItemCountHint, ResponseBody,
 };
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
@@ -127,11 +127,7 @@ impl Feed for DriverFeed {
     }
 
     async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>> {
-        let ranges = partition_ranges(&self.account, &self.container, refresh).await?;
-        Ok(ranges
-            .into_iter()
-            .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()))
-            .collect())
+        bounds(&self.account, &self.container, refresh).await
     }
 
     async fn check(&self) -> Result<()> {
@@ -139,7 +135,7 @@ impl Feed for DriverFeed {
     }
 
     async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
-        let (account, container, config) = (&self.account, &self.container, &*self.config);
+        let container = &self.container;
         let start = match split.start {
             Start::Beginning => ChangeFeedStartFrom::Beginning,
             Start::Now => ChangeFeedStartFrom::Now,
@@ -169,6 +165,40 @@ impl Feed for DriverFeed {
         let operation = CosmosOperation::change_feed(container.clone(), Some(split.feed_range()?))
             .with_change_feed_start(start)
             .with_max_item_count(MaxItemCountHint::Limit(limit));
+        let plan = Plan::new(self, operation, split).await?;
+        Ok(Box::new(DriverPages {
+            plan,
+            min: split.min.clone(),
+            max: split.max.clone(),
+            continuation: split.continuation.clone(),
+            spent: false,
+        }))
+    }
+
+    async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {
+        if !self.account.is_outdated(&self.config).await? {
+            return Ok(None);
+        }
+        tracing::info!(target: "cosmosflink::source", "the secret of the account was refused and has changed: connecting with the new one");
+        Ok(Some(Arc::new(Self::connect((*self.config).clone()).await?)))
+    }
+}
+
+/// What the driver is to do for an operation, page by page.
+pub(super) struct Plan {
+    account: Arc<Account>,
+    pub container: ContainerReference,
+    options: OperationOptions,
+    plan: OperationPlan,
+}
+
+impl Plan {
+    /// Plans an operation from the position of its split on.
+    ///
+    /// # Errors
+    /// State when the position does not fit.
+    pub async fn new(feed: &DriverFeed, operation: CosmosOperation, split: &Split) -> Result<Plan> {
+        let (account, container, config) = (&feed.account, &feed.container, &*feed.config);
         let options = read_options(config);
         let token = split.continuation.clone().map(ContinuationToken::from_string);
         let mend = MendRanges::unless_ended(account, container);
@@ -190,33 +220,90 @@ impl Feed for DriverFeed {
                 }
                 error
             })?;
-        Ok(Box::new(DriverPages {
+        Ok(Plan {
             account: account.clone(),
             container: container.clone(),
             options,
             plan,
-            min: split.min.clone(),
-            max: split.max.clone(),
-            continuation: split.continuation.clone(),
-            spent: false,
-        }))
+        })
     }
 
-    async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {
-        if !self.account.is_outdated(&self.config).await? {
-            return Ok(None);
+    /// The next page; `None` behind the last one. The request is counted.
+    pub async fn next(&mut self, metrics: &Metrics) -> Result<Option<CosmosResponse>> {
+        let started = Instant::now();
+        let result = {
+            let _in_flight = InFlight::new(metrics);
+            let mend = MendRanges::unless_ended(&self.account, &self.container);
+            let result = self
+                .account
+                .driver
+                .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
+                .await
+                .map_err(failed);
+            mend.ended(&result);
+            result
+        };
+        match result {
+            Ok(Some(response)) => {
+                metrics.request(
+                    started.elapsed(),
+                    // With what the driver's own attempts before it cost.
+                    response.diagnostics_ref().total_request_charge().value(),
+                );
+                Ok(Some(response))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                let error = self.account.judged(error, started);
+                metrics.request(started.elapsed(), error.request_charge);
+                Err(error)
+            }
         }
-        tracing::info!(target: "cosmosflink::source", "the secret of the account was refused and has changed: connecting with the new one");
-        Ok(Some(Arc::new(Self::connect((*self.config).clone()).await?)))
     }
+
+    /// The position behind the last page.
+    pub fn position(&self) -> Result<String> {
+        Ok(self
+            .plan
+            .to_continuation_token()
+            .map_err(failed)?
+            .as_str()
+            .to_owned())
+    }
+}
+
+async fn bounds(
+    account: &Account,
+    container: &ContainerReference,
+    refresh: bool,
+) -> Result<Vec<(String, String)>> {
+    let ranges = partition_ranges(account, container, refresh).await?;
+    Ok(ranges
+        .into_iter()
+        .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()))
+        .collect())
+}
+
+/// The items of a page and their bytes, which are counted.
+pub(super) fn items(response: CosmosResponse, metrics: &Metrics) -> (Items, u64) {
+    let (items, bytes) = match response.into_body() {
+        ResponseBody::NoPayload => (Items::None, 0),
+        ResponseBody::Items(items) => {
+            let bytes = items.iter().map(|i| i.len() as u64).sum();
+            (Items::Apart(items), bytes)
+        }
+        ResponseBody::Bytes(body) => {
+            let bytes = body.len() as u64;
+            (Items::Envelope(body), bytes)
+        }
+    };
+    metrics.bytes_received.fetch_add(bytes, Relaxed);
+    (items, bytes)
 }
 
 /// Reads one feed range over a plan of the driver, which asks the ranges of a partition that was split in turn.
 struct DriverPages {
-    account: Arc<Account>,
-    container: ContainerReference,
-    options: OperationOptions,
-    plan: OperationPlan,
+    plan: Plan,
     min: String,
     max: String,
     /// The last position that is known.
@@ -237,61 +324,27 @@ impl Pages for DriverPages {
                 "the feed was asked to go on behind a page that was lost",
             ));
         }
-        let started = Instant::now();
-        let result = {
-            let _in_flight = InFlight::new(metrics);
-            let mend = MendRanges::unless_ended(&self.account, &self.container);
-            let result = self
-                .account
-                .driver
-                .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
-                .await
-                .map_err(failed);
-            mend.ended(&result);
-            result
-        };
-        let response = match result {
-            Ok(Some(response)) => response,
-            Ok(None) => return Err(CoreError::internal("the change feed ended, which it never does")),
-            Err(error) => {
-                let error = self.account.judged(error, started);
-                metrics.request(started.elapsed(), error.request_charge);
-                return Err(error);
-            }
-        };
-        metrics.request(
-            started.elapsed(),
-            // With what the driver's own attempts before it cost.
-            response.diagnostics_ref().total_request_charge().value(),
-        );
+        let response = self
+            .plan
+            .next(metrics)
+            .await?
+            .ok_or_else(|| CoreError::internal("the change feed ended, which it never does"))?;
         // The plan has moved on: until the position behind the page is known, a failure loses it.
         self.spent = true;
         let mut unchanged = nothing_new(u16::from(response.status().status_code()));
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         let etag = response.headers().etag.as_ref().map(ToString::to_string);
         let position = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
-        let (items, bytes) = match response.into_body() {
-            ResponseBody::NoPayload => (Items::None, 0),
-            ResponseBody::Items(items) => {
-                let bytes = items.iter().map(|i| i.len() as u64).sum();
-                (Items::Apart(items), bytes)
-            }
-            ResponseBody::Bytes(body) => {
-                let bytes = body.len() as u64;
-                (Items::Envelope(body), bytes)
-            }
-        };
-        metrics.bytes_received.fetch_add(bytes, Relaxed);
-        let continuation = self
-            .plan
-            .to_continuation_token()
-            .map_err(failed)?
-            .as_str()
-            .to_owned();
+        let (items, bytes) = items(response, metrics);
+        let continuation = self.plan.position()?;
         let token = Token::read(&continuation);
-        if let Some(token) = token.as_ref().filter(|t| t.rid != self.container.rid()) {
+        if let Some(token) = token.as_ref().filter(|t| t.rid != self.plan.container.rid()) {
             // A plan that has no position yet is carried over to the new container by the driver.
-            return Err(recreated(self.container.name(), self.container.rid(), &token.rid));
+            return Err(recreated(
+                self.plan.container.name(),
+                self.plan.container.rid(),
+                &token.rid,
+            ));
         }
         // A page that leaves the position where it was is another way to say that there is nothing new.
         unchanged |= self.continuation.as_deref() == Some(&continuation);

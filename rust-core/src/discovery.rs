@@ -14,7 +14,7 @@ use crate::feed::{recreated, DriverFeed, Feed};
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
 use crate::retry::{until_answered, Attempts};
-use crate::split::{uncovered, Split, SplitEntry};
+use crate::split::{uncovered, Mode, Split, SplitEntry, Stop};
 
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
 /// split or merged nothing is new: the splits that cover it read on across the change.
@@ -56,6 +56,9 @@ pub async fn discover(
                     max: max.clone(),
                     start: config.start,
                     continuation: None,
+                    mode: Mode::LatestVersion,
+                    stop: Stop::Never,
+                    then: None,
                 });
             }
         }
@@ -80,6 +83,7 @@ async fn fix_now(
     let head = PageHead {
         split_id: "",
         split: &[],
+        children: &[],
         arrived_epoch_millis: 0,
     };
     while split.start == Start::Now && split.continuation.is_none() {

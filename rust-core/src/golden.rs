@@ -163,15 +163,23 @@ fn page(page: &Value) -> Vec<u8> {
         .iter()
         .map(|p| p.as_str().unwrap())
         .collect();
+    let children = list(get(page, "children")).iter();
+    let children: Vec<_> = children
+        .map(|child| Split::decode(&unhex(text(child, "split"))).unwrap())
+        .collect();
     let head = PageHead {
         split_id: text(page, "splitId"),
         split: &unhex(text(page, "split")),
+        children: &children,
         arrived_epoch_millis: number(page, "arrivedMillis"),
     };
     let envelope = Items::Envelope(text(page, "envelope").to_owned().into());
     let mut built = page::build(&head, &envelope, &KeyPaths::new(&paths), OnDecodeError::Raw).unwrap();
     if flag(page, "caughtUp") {
         built.caught_up();
+    }
+    if flag(page, "finished") {
+        built.finished();
     }
     built.frame
 }

@@ -1,8 +1,9 @@
 //! Splits and the enumerator's state: encoded here and nowhere else, so that both shims restore the same bytes.
 //!
 //! Split bytes: magic `CFS`, `u8` version, then `u32` ordinal, `str` container rid, `str` min EPK, `str` max EPK, `u8` mode,
-//! `u8` start, `i64` start millis, `str` continuation token (empty: none yet). Enumerator state: magic `CFE`, `u8`
-//! version, `u32` count, then per split `u8` assigned and `blob` split bytes. Strings and blobs are those of the frames.
+//! `u8` start, `i64` start millis, `str` continuation token (empty: none yet), and since version 2 `u8` stop, `i64` stop millis, `str` stop
+//! position, `str` token that it goes on with (empty: none). Enumerator state: magic `CFE`, `u8` version, `u32` count, then per split
+//! `u8` assigned and `blob` split bytes. Strings and blobs are those of the frames.
 
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::FeedRange;
@@ -13,14 +14,39 @@ use crate::frame::{FrameKind, FrameReader, FrameWriter};
 
 const SPLIT_MAGIC: &[u8; 3] = b"CFS";
 const STATE_MAGIC: &[u8; 3] = b"CFE";
-const VERSION: u8 = 1;
-/// The only mode so far: the latest version of each changed document.
-const MODE_LATEST_VERSION: u8 = 0;
+const SPLIT_VERSION: u8 = 2;
+const STATE_VERSION: u8 = 1;
+
+/// What is read of a feed range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The change feed, with the latest version of each changed document.
+    #[default]
+    LatestVersion,
+    /// The change feed, with every version of each document, and deletes.
+    AllVersionsAndDeletes,
+    /// The answer to a query.
+    Query,
+    /// Documents by their ids and partition keys.
+    ReadMany,
+}
+
+/// Where the reading of a split ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Nowhere: changes are waited for.
+    #[default]
+    Never,
+    /// At a position: the driver's continuation token of that moment.
+    At(String),
+    /// Behind the last change up to a time, in milliseconds since the epoch.
+    Time(i64),
+}
 
 /// A feed range and how far it has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Number of the split in the order of discovery.
+    /// Number of the split in the order of discovery. Splits that go on in place of another one have its number.
     pub ordinal: u32,
     /// Resource id of the container, so that a savepoint is not read on against a container that was recreated.
     pub container_rid: String,
@@ -28,10 +54,17 @@ pub struct Split {
     pub min: String,
     /// Exclusive upper bound; `FF` is the highest.
     pub max: String,
+    /// What is read of the range.
+    pub mode: Mode,
     /// Where it begins while there is no continuation.
     pub start: Start,
     /// The driver's continuation token after the last page; `None` before the first.
     pub continuation: Option<String>,
+    /// Where it ends.
+    pub stop: Stop,
+    /// The token with which the split goes on in [`Mode::AllVersionsAndDeletes`] once it has been read as [`Mode::LatestVersion`] up to
+    /// [`Split::stop`].
+    pub then: Option<String>,
 }
 
 impl Split {
@@ -62,30 +95,59 @@ impl Split {
             (None, Start::Now) => "from now".to_owned(),
             (None, Start::PointInTime(ms)) => format!("from {ms} ms"),
         };
+        let what = match self.mode {
+            Mode::LatestVersion => "",
+            Mode::AllVersionsAndDeletes => ", all versions and deletes",
+            Mode::Query => ", a query",
+            Mode::ReadMany => ", documents by id",
+        };
+        let stop = match &self.stop {
+            Stop::Never => String::new(),
+            Stop::At(_) => ", up to a position".to_owned(),
+            Stop::Time(ms) => format!(", up to {ms} ms"),
+        };
         format!(
-            "feed range [{}, {}) of {}, {position}",
+            "feed range [{}, {}) of {}{what}, {position}{stop}",
             self.min, self.max, self.container_rid
         )
     }
 
     /// The split bytes, which a checkpoint stores.
     pub fn encode(&self) -> Vec<u8> {
+        let (stop, stop_millis, stop_at) = match &self.stop {
+            Stop::Never => (0, 0, ""),
+            Stop::At(position) => (1, 0, position.as_str()),
+            Stop::Time(ms) => (2, *ms, ""),
+        };
+        let (continuation, then) = (
+            self.continuation.as_deref().unwrap_or(""),
+            self.then.as_deref().unwrap_or(""),
+        );
         let mut w = FrameWriter(Vec::with_capacity(
-            64 + self.continuation.as_ref().map_or(0, String::len),
+            128 + continuation.len() + stop_at.len() + then.len(),
         ));
         self.encode_head(&mut w);
-        w.str(self.continuation.as_deref().unwrap_or(""));
+        w.str(continuation);
+        w.u8(stop);
+        w.i64(stop_millis);
+        w.str(stop_at);
+        w.str(then);
         w.0
     }
 
     fn encode_head(&self, w: &mut FrameWriter) {
         w.0.extend_from_slice(SPLIT_MAGIC);
-        w.u8(VERSION);
+        w.u8(SPLIT_VERSION);
         w.u32(self.ordinal);
         w.str(&self.container_rid);
         w.str(&self.min);
         w.str(&self.max);
-        w.u8(MODE_LATEST_VERSION);
+        w.u8(match self.mode {
+            Mode::LatestVersion => 0,
+            Mode::AllVersionsAndDeletes => 1,
+            Mode::Query => 2,
+            Mode::ReadMany => 3,
+        });
         let (start, millis) = match self.start {
             Start::Beginning => (0, 0),
             Start::Now => (1, 0),
@@ -98,13 +160,20 @@ impl Split {
     /// # Errors
     /// [`crate::error::Kind::State`] for foreign, damaged or newer bytes.
     pub fn decode(bytes: &[u8]) -> Result<Split> {
-        let mut r = open(bytes, SPLIT_MAGIC, "split")?;
+        let (version, mut r) = open(bytes, SPLIT_MAGIC, SPLIT_VERSION, "split")?;
         let ordinal = r.u32()?;
         let (container_rid, min, max) = (r.str()?.to_owned(), r.str()?.to_owned(), r.str()?.to_owned());
-        let mode = r.u8()?;
-        if mode != MODE_LATEST_VERSION {
-            return Err(CoreError::state(format!("change feed mode {mode} of a split is not known to this build; use the newer one that wrote it")));
-        }
+        let mode = match r.u8()? {
+            0 => Mode::LatestVersion,
+            1 => Mode::AllVersionsAndDeletes,
+            2 => Mode::Query,
+            3 => Mode::ReadMany,
+            other => {
+                return Err(CoreError::state(format!(
+                    "mode {other} of a split is not known to this build; use the newer one that wrote it"
+                )))
+            }
+        };
         let (start, millis) = (r.u8()?, r.i64()?);
         let start = match start {
             0 => Start::Beginning,
@@ -116,35 +185,59 @@ impl Split {
                 )))
             }
         };
-        let continuation = Some(r.str()?.to_owned()).filter(|t| !t.is_empty());
+        let continuation = token(&mut r)?;
+        let (mut stop, mut then) = (Stop::Never, None);
+        if version > 1 {
+            let (number, millis, position) = (r.u8()?, r.i64()?, r.str()?.to_owned());
+            stop = match number {
+                0 => Stop::Never,
+                1 => Stop::At(position),
+                2 => Stop::Time(millis),
+                other => {
+                    return Err(CoreError::state(format!(
+                        "stop {other} of a split is not known to this build; use the newer one that wrote it"
+                    )))
+                }
+            };
+            then = token(&mut r)?;
+        }
         r.finish()?;
         let split = Split {
             ordinal,
             container_rid,
             min,
             max,
+            mode,
             start,
             continuation,
+            stop,
+            then,
         };
         split.feed_range()?;
         Ok(split)
     }
 }
 
-fn open<'a>(bytes: &'a [u8], magic: &[u8; 3], what: &str) -> Result<FrameReader<'a>> {
+/// A token that need not be there.
+fn token(r: &mut FrameReader<'_>) -> Result<Option<String>> {
+    Ok(Some(r.str()?.to_owned()).filter(|t| !t.is_empty()))
+}
+
+/// The version of state, and what is behind it.
+fn open<'a>(bytes: &'a [u8], magic: &[u8; 3], newest: u8, what: &str) -> Result<(u8, FrameReader<'a>)> {
     if bytes.len() < 4 || &bytes[..3] != magic {
         return Err(CoreError::state(format!(
             "these {} bytes are not the state of a cosmosflink {what}; restore from a savepoint of this connector",
             bytes.len()
         )));
     }
-    if bytes[3] != VERSION {
+    let version = bytes[3];
+    if version == 0 || version > newest {
         return Err(CoreError::state(format!(
-            "{what} state has version {}, this build reads up to {VERSION}; restore with the newer version that wrote it",
-            bytes[3]
+            "{what} state has version {version}, this build reads up to {newest}; restore with the newer version that wrote it"
         )));
     }
-    Ok(FrameReader::raw(&bytes[4..]))
+    Ok((version, FrameReader::raw(&bytes[4..])))
 }
 
 /// A split as the enumerator keeps it.
@@ -154,6 +247,16 @@ pub struct SplitEntry {
     pub split: Split,
     /// Whether a reader has it.
     pub assigned: bool,
+}
+
+impl SplitEntry {
+    /// The entry of a split that a reader has.
+    pub fn assigned(split: Split) -> SplitEntry {
+        SplitEntry {
+            split,
+            assigned: true,
+        }
+    }
 }
 
 /// Encodes a SPLIT_LIST frame.
@@ -198,7 +301,7 @@ pub fn decode_list(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
 pub fn encode_state(entries: &[SplitEntry]) -> Vec<u8> {
     let mut w = FrameWriter(Vec::new());
     w.0.extend_from_slice(STATE_MAGIC);
-    w.u8(VERSION);
+    w.u8(STATE_VERSION);
     w.u32(entries.len() as u32);
     for entry in entries {
         w.u8(u8::from(entry.assigned));
@@ -210,7 +313,7 @@ pub fn encode_state(entries: &[SplitEntry]) -> Vec<u8> {
 /// # Errors
 /// [`crate::error::Kind::State`] for foreign, damaged or newer bytes.
 pub fn decode_state(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
-    let mut r = open(bytes, STATE_MAGIC, "enumerator")?;
+    let (_, mut r) = open(bytes, STATE_MAGIC, STATE_VERSION, "enumerator")?;
     let n = r.u32()?;
     let mut out = Vec::new();
     for _ in 0..n {
@@ -267,15 +370,34 @@ mod tests {
             "(FF|[4-9][0-9A-F]{31})",
             start,
             proptest::option::of("c1\\.[a-zA-Z0-9_-]{1,600}"),
+            (
+                prop_oneof![
+                    Just(Mode::LatestVersion),
+                    Just(Mode::AllVersionsAndDeletes),
+                    Just(Mode::Query),
+                    Just(Mode::ReadMany)
+                ],
+                prop_oneof![
+                    Just(Stop::Never),
+                    "c1\\.[a-z]{0,9}".prop_map(Stop::At),
+                    any::<i64>().prop_map(Stop::Time)
+                ],
+                proptest::option::of("c1\\.[a-z]{1,9}"),
+            ),
         )
-            .prop_map(|(ordinal, container_rid, min, max, start, continuation)| Split {
-                ordinal,
-                container_rid,
-                min,
-                max,
-                start,
-                continuation,
-            })
+            .prop_map(
+                |(ordinal, container_rid, min, max, start, continuation, (mode, stop, then))| Split {
+                    ordinal,
+                    container_rid,
+                    min,
+                    max,
+                    mode,
+                    start,
+                    continuation,
+                    stop,
+                    then,
+                },
+            )
     }
 
     proptest! {
@@ -292,9 +414,9 @@ mod tests {
         #[test]
         fn any_bytes_give_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = decode_list(&bytes);
-            for magic in [SPLIT_MAGIC, STATE_MAGIC] {
+            for (magic, version) in [(SPLIT_MAGIC, 1), (SPLIT_MAGIC, 2), (STATE_MAGIC, 1)] {
                 let mut with_magic = magic.to_vec();
-                with_magic.push(VERSION);
+                with_magic.push(version);
                 with_magic.extend_from_slice(&bytes);
                 let _ = Split::decode(&with_magic);
                 let _ = decode_state(&with_magic);
@@ -308,8 +430,11 @@ mod tests {
             container_rid: "r".into(),
             min: min.into(),
             max: max.into(),
+            mode: Mode::LatestVersion,
             start: Start::Beginning,
             continuation: None,
+            stop: Stop::Never,
+            then: None,
         }
     }
 
@@ -325,6 +450,24 @@ mod tests {
             ..split("", "FF")
         };
         assert_eq!(Split::decode(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn bytes_of_version_2_stay_readable() {
+        // Written once; a change that cannot read this breaks every savepoint.
+        let bytes =
+            b"CFS\x02\x07\0\0\0\x01\0\0\0r\0\0\0\0\x02\0\0\0FF\x01\x02\xe8\x03\0\0\0\0\0\0\x04\0\0\0c1.x\
+            \x01\0\0\0\0\0\0\0\0\x04\0\0\0c1.y\x04\0\0\0c1.z";
+        let expected = Split {
+            ordinal: 7,
+            mode: Mode::AllVersionsAndDeletes,
+            start: Start::PointInTime(1000),
+            continuation: Some("c1.x".into()),
+            stop: Stop::At("c1.y".into()),
+            then: Some("c1.z".into()),
+            ..split("", "FF")
+        };
+        assert_eq!(Split::decode(bytes).unwrap(), expected);
         assert_eq!(expected.encode(), bytes);
     }
 
@@ -334,8 +477,8 @@ mod tests {
         assert_eq!(error.kind, Kind::State);
         assert!(error.message.contains("not the state"), "{error}");
         let mut newer = split("", "FF").encode();
-        newer[3] = 2;
-        assert!(Split::decode(&newer).unwrap_err().message.contains("version 2"));
+        newer[3] = 3;
+        assert!(Split::decode(&newer).unwrap_err().message.contains("version 3"));
         assert!(decode_state(&split("", "FF").encode()).is_err());
     }
 

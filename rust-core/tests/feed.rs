@@ -13,7 +13,7 @@ use cosmosflink_core::feed::{Feed, Pages, RawPage};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::source::Source;
-use cosmosflink_core::split::{Split, SplitEntry};
+use cosmosflink_core::split::{Mode, Split, SplitEntry, Stop};
 use tokio::runtime::Handle;
 
 /// Two partitions with so many documents each; the position is the number of the next document.
@@ -121,6 +121,7 @@ impl Pages for Reading {
             lsn: None,
             position: None,
             ranges: 1,
+            ended: false,
         })
     }
 
@@ -158,6 +159,9 @@ fn splits() -> Vec<Split> {
             max: max.to_owned(),
             start: Start::Beginning,
             continuation: None,
+            mode: Mode::LatestVersion,
+            stop: Stop::Never,
+            then: None,
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Start;
+use crate::split::{Mode, Stop};
 
 fn settings() -> Settings {
     Settings {
@@ -21,6 +22,9 @@ fn at(ordinal: u32, min: &str, max: &str, position: &str) -> Split {
         max: max.into(),
         start: Start::Beginning,
         continuation: Some(position.to_owned()).filter(|p| !p.is_empty()),
+        mode: Mode::LatestVersion,
+        stop: Stop::Never,
+        then: None,
     }
 }
 

@@ -358,6 +358,7 @@ impl Pages for DriverPages {
             lsn,
             position,
             ranges: token.map_or(1, |t| t.ranges(&self.min, &self.max)),
+            ended: false,
         })
     }
 }

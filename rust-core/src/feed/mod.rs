@@ -86,6 +86,8 @@ pub struct RawPage {
     pub position: Option<i64>,
     /// Feed ranges that are asked in turn, one for each page: several after a partition was split.
     pub ranges: usize,
+    /// Nothing comes behind this page, ever.
+    pub ended: bool,
 }
 
 /// The error for state of a container that was deleted and created anew.

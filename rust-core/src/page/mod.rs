@@ -9,6 +9,7 @@ use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 use crate::json::{integer, lossy, Broken, Scanner};
+use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
 use self::item::{flaw, id_of, item, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
@@ -18,6 +19,9 @@ pub const RECORD_BYTES: usize = 56;
 
 /// Flag of a page that reached the end of the feed.
 pub const FLAG_CAUGHT_UP: u32 = 1;
+
+/// Flag of the last page of a split.
+pub const FLAG_FINISHED: u32 = 2;
 
 /// Flag of a record whose document could not be decoded.
 pub const RECORD_UNDECODABLE: u8 = 1;
@@ -42,6 +46,8 @@ pub struct PageHead<'a> {
     pub split_id: &'a str,
     /// Split bytes after the page.
     pub split: &'a [u8],
+    /// The splits that go on in its place, behind its last page.
+    pub children: &'a [Split],
     /// When the page arrived, in milliseconds since the epoch.
     pub arrived_epoch_millis: i64,
 }
@@ -65,7 +71,17 @@ pub struct Page {
 impl Page {
     /// Marks the page as the last one for now.
     pub fn caught_up(&mut self) {
-        self.frame[12..16].copy_from_slice(&FLAG_CAUGHT_UP.to_le_bytes());
+        self.flag(FLAG_CAUGHT_UP);
+    }
+
+    /// Marks the page as the last one of its split.
+    pub fn finished(&mut self) {
+        self.flag(FLAG_FINISHED);
+    }
+
+    fn flag(&mut self, flag: u32) {
+        // All of them are in the lowest byte.
+        self.frame[12] |= flag as u8;
     }
 }
 
@@ -111,6 +127,16 @@ pub fn build(
     out.i64(0);
     out.str(head.split_id);
     out.blob(head.split);
+    match head.children {
+        [] => out.blob(&[]),
+        children => out.blob(&encode_list(
+            &children
+                .iter()
+                .cloned()
+                .map(SplitEntry::assigned)
+                .collect::<Vec<_>>(),
+        )),
+    }
     let mut builder = Builder {
         out: out.0,
         table: Vec::with_capacity(size / 8),
@@ -360,13 +386,14 @@ pub(crate) mod tests {
         pub flags: u8,
     }
 
-    /// Reads a PAGE frame by the letter of `docs/boundary.md`: split id, split bytes, flags, records.
+    /// Reads a PAGE frame by the letter of `docs/boundary.md`: split id, split bytes, flags, records. Its children are left out.
     pub fn read(frame: &[u8]) -> (String, Vec<u8>, u32, Vec<Record>) {
         let mut r = FrameReader::open(frame, FrameKind::Page).unwrap();
         let (n, table, flags) = (r.u32().unwrap(), r.u32().unwrap() as usize, r.u32().unwrap());
         r.i64().unwrap();
         r.i64().unwrap();
         let (id, split) = (r.str().unwrap().to_owned(), r.blob().unwrap().to_vec());
+        r.blob().unwrap();
         assert!(r.position() <= table);
         let records = (0..n as usize)
             .map(|i| {
@@ -392,6 +419,7 @@ pub(crate) mod tests {
     const HEAD: PageHead<'_> = PageHead {
         split_id: "00-FF",
         split: b"bytes",
+        children: &[],
         arrived_epoch_millis: 1,
     };
 

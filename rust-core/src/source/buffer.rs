@@ -8,7 +8,7 @@
 //! and count; they are given back, newest first, when another split waits for room and they hold more than half of the budget, or all
 //! that is held. So no split can starve the others, and pages that were paid for are fetched again only where the budget is really short.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,6 +31,8 @@ pub struct Page {
     /// Up to when the split was read before this page, in milliseconds since the epoch; no later than the page's newest document.
     pub behind: i64,
     pub queued: Instant,
+    /// The split ends with this page, and these go on in its place, by id.
+    pub end: Option<Vec<String>>,
 }
 
 impl Page {
@@ -119,19 +121,22 @@ struct SplitState {
     at_rest_until: Option<Instant>,
     /// Since when its requests fail or are throttled.
     held_since: Option<Instant>,
+    /// Its last page was taken: what is left of it is its id.
+    gone: bool,
 }
 
 impl SplitState {
-    fn new(id: String, split: Split, now: Now) -> Self {
+    fn new(id: String, split: Split, reached: i64) -> Self {
         SplitState {
             id,
-            reached: start_millis(&split, now),
+            reached,
             delivered: split,
             queue: VecDeque::new(),
             paused: false,
             rewound: false,
             at_rest_until: None,
             held_since: None,
+            gone: false,
         }
     }
 
@@ -159,7 +164,8 @@ impl SplitState {
     }
 }
 
-/// The splits of a source and their pages. A split's number is its place in the order in which they were added.
+/// The splits of a source and their pages. A split's number is its place in the order in which they were added; that of one that has ended
+/// stays unused.
 pub struct Buffer {
     /// Bytes that pages and reserves may have.
     budget: u64,
@@ -167,8 +173,8 @@ pub struct Buffer {
     splits: Vec<SplitState>,
     /// Where the next round begins.
     turn: usize,
-    /// The page that comes next, until it is taken.
-    announced: Option<Page>,
+    /// The page that comes next, and the number of its split, until it is taken.
+    announced: Option<(usize, Page)>,
     woken: bool,
     closed: bool,
     /// What ended a split's reading, and which: no split is read on after it.
@@ -177,6 +183,8 @@ pub struct Buffer {
     held: u64,
     /// The splits that wait for room, in order.
     waiting: VecDeque<usize>,
+    /// Up to when splits are read that are to come in place of others, by id.
+    inherited: BTreeMap<String, i64>,
     effects: Effects,
 }
 
@@ -193,6 +201,7 @@ impl Buffer {
             failed: None,
             held: 0,
             waiting: VecDeque::new(),
+            inherited: BTreeMap::new(),
             effects: Effects::default(),
         }
     }
@@ -220,23 +229,38 @@ impl Buffer {
         let first = self.splits.len();
         for split in splits {
             let id = split.id();
-            if self.splits.iter().any(|s| s.id == id) {
+            if self.splits.iter().any(|s| s.id == id && !s.gone) {
                 self.splits.truncate(first);
                 return Err(CoreError::state(format!(
                     "split {id} is read by this reader already"
                 )));
             }
-            self.splits.push(SplitState::new(id, split.clone(), now));
+            let reached = self.inherited.get(&id).copied();
+            let reached = reached.unwrap_or_else(|| start_millis(split, now));
+            self.splits.push(SplitState::new(id, split.clone(), reached));
+        }
+        for split in &self.splits[first..] {
+            self.inherited.remove(&split.id);
         }
         Ok(first)
+    }
+
+    /// Up to when a split is read for all that is known, in milliseconds since the epoch.
+    pub fn reached(&self, number: usize) -> Option<i64> {
+        self.splits.get(number).map(|split| split.reached)
+    }
+
+    /// Whether the last page of a split was taken, or everything is dropped: it is not read on.
+    pub fn is_gone(&self, number: usize) -> bool {
+        self.splits.get(number).is_none_or(|split| split.gone)
     }
 
     /// Holds splits back, and lets others go on.
     ///
     /// # Errors
-    /// State for a split that is not here; the others are paused and resumed all the same.
+    /// State for a split that was never here; the others are paused and resumed all the same. One that has ended meanwhile is passed over.
     pub fn pause_or_resume(&mut self, pause: &[String], resume: &[String]) -> Result<()> {
-        for (number, split) in self.splits.iter_mut().enumerate() {
+        for (number, split) in self.splits.iter_mut().enumerate().filter(|(_, s)| !s.gone) {
             let paused = match (pause.contains(&split.id), resume.contains(&split.id)) {
                 (true, _) => true,
                 (false, true) => false,
@@ -266,7 +290,7 @@ impl Buffer {
     /// Closed; what ended a split's reading, behind the pages of that split that were read before, again at each call.
     pub fn next(&mut self) -> Result<Turn> {
         self.open()?;
-        if let Some(page) = &self.announced {
+        if let Some((_, page)) = &self.announced {
             return Ok(Turn::Page(page.frame.len()));
         }
         if std::mem::take(&mut self.woken) {
@@ -292,7 +316,7 @@ impl Buffer {
         let page = split.queue.pop_front()?;
         split.delivered = page.after.clone();
         let size = page.frame.len();
-        self.announced = Some(page);
+        self.announced = Some((number, page));
         Some(size)
     }
 
@@ -302,11 +326,19 @@ impl Buffer {
     /// Closed; BadRequest when there is none.
     pub fn take(&mut self) -> Result<Page> {
         self.open()?;
-        let page = self
+        let (number, page) = self
             .announced
             .take()
             .ok_or_else(|| CoreError::new(Kind::BadRequest, "no page is announced; call nextPage first"))?;
         self.release(page.bytes());
+        if let (Some(children), Some(split)) = (&page.end, self.splits.get_mut(number)) {
+            split.gone = true;
+            let reached = split.reached;
+            let children = children.iter().map(|id| (id.clone(), reached));
+            self.inherited.extend(children);
+            // Its fetcher ends.
+            self.effects.wake.push(number);
+        }
         Ok(page)
     }
 
@@ -321,7 +353,8 @@ impl Buffer {
         self.closed = true;
         let announced = self.announced.take();
         let queued = self.splits.drain(..).flat_map(|split| split.queue);
-        let freed: u64 = announced.into_iter().chain(queued).map(|page| page.bytes()).sum();
+        let announced = announced.into_iter().map(|(_, page)| page);
+        let freed: u64 = announced.chain(queued).map(|page| page.bytes()).sum();
         self.held -= freed;
         self.waiting.clear();
         self.effects.changed = true;
@@ -336,7 +369,10 @@ impl Buffer {
     /// Whether a split may fetch a page for which it sets `reserve` bytes aside. It gives them back in [`Buffer::fetched`] or
     /// [`Buffer::release`].
     pub fn admit(&mut self, number: usize, reserve: u64) -> Admission {
-        let reads = self.splits.get(number).is_some_and(|split| !split.paused);
+        let reads = self
+            .splits
+            .get(number)
+            .is_some_and(|split| !split.paused && !split.gone);
         if self.failed.is_some() || !reads {
             self.waiting.retain(|waiting| *waiting != number);
             self.wake_next();
@@ -441,15 +477,11 @@ impl Buffer {
     }
 
     pub fn gauges(&self, now: Now) -> Gauges {
-        let announced = self.announced.as_ref();
+        let announced = self.announced.as_ref().map(|(_, page)| page);
+        let splits = || self.splits.iter().filter(|split| !split.gone);
         let waiting = announced.and_then(|page| page.lag_millis(now));
-        let lag = self
-            .splits
-            .iter()
-            .map(|split| split.lag_millis(now))
-            .chain(waiting)
-            .max();
-        let held = self.splits.iter().filter_map(|split| split.held_since);
+        let lag = splits().map(|split| split.lag_millis(now)).chain(waiting).max();
+        let held = splits().filter_map(|split| split.held_since);
         let held = held
             .map(|since| now.instant.saturating_duration_since(since))
             .max();
@@ -458,8 +490,8 @@ impl Buffer {
             lag_millis: lag.unwrap_or(0),
             held_millis: held.unwrap_or_default().as_millis() as u64,
             bytes_buffered: announced.map_or(0, Page::bytes) + queued,
-            splits: self.splits.len() as u64,
-            splits_paused: self.splits.iter().filter(|split| split.paused).count() as u64,
+            splits: splits().count() as u64,
+            splits_paused: splits().filter(|split| split.paused).count() as u64,
         }
     }
 }
@@ -479,6 +511,7 @@ fn millis_since(then: i64, now: Now) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::split::{Mode, Stop};
     use proptest::prelude::*;
 
     const NOW: i64 = 1_800_000_000_000;
@@ -498,6 +531,9 @@ mod tests {
             max: "FF".to_owned(),
             start: Start::Beginning,
             continuation: None,
+            mode: Mode::LatestVersion,
+            stop: Stop::Never,
+            then: None,
         }
     }
 
@@ -513,6 +549,7 @@ mod tests {
             },
             behind: NOW,
             queued: Instant::now(),
+            end: None,
         }
     }
 

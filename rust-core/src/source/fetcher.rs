@@ -67,14 +67,27 @@ struct Reading {
     told: bool,
 }
 
+/// How the reading of a page ended.
+enum Read {
+    On,
+    /// It was the last one.
+    Ended,
+}
+
 impl Fetcher {
     pub async fn run(self, split: Split) {
-        let outcome = std::panic::AssertUnwindSafe(self.read_forever(split))
+        let outcome = std::panic::AssertUnwindSafe(self.read_to_its_end(split))
             .catch_unwind()
             .await;
-        let error = outcome.unwrap_or_else(|panic| {
-            CoreError::internal(format!("panic while reading: {}", panic_text(&*panic)))
+        let outcome = outcome.unwrap_or_else(|panic| {
+            Err(CoreError::internal(format!(
+                "panic while reading: {}",
+                panic_text(&*panic)
+            )))
         });
+        let Err(error) = outcome else {
+            return;
+        };
         tracing::error!(target: "cosmosflink::source", "reading split {} failed: {error}", self.id);
         let error = error.while_doing(format!("reading split {}", self.id));
         self.shared.with(|buffer| buffer.fail(self.number, error));
@@ -84,8 +97,10 @@ impl Fetcher {
         Attempts::seeded(&self.config.retry, rng.u64(..))
     }
 
-    async fn read_forever(&self, split: Split) -> CoreError {
-        let start = start_millis(&split, Now::read());
+    /// Ends once the last page of the split was taken, or with what ended its reading before that.
+    async fn read_to_its_end(&self, split: Split) -> Result<()> {
+        let start = self.shared.with(|buffer| buffer.reached(self.number));
+        let start = start.unwrap_or_else(|| start_millis(&split, Now::read()));
         let mut rng = fastrand::Rng::with_seed(self.seed);
         let mut reading = Reading {
             split,
@@ -102,11 +117,32 @@ impl Fetcher {
             if let Some(at) = reading.next_look.take() {
                 self.rest(at).await;
             }
-            if let Err(error) = self.read_page(&mut reading).await {
-                if let Some(error) = self.wait_after(error, &mut reading).await {
-                    return error;
+            match self.read_page(&mut reading).await {
+                Ok(Read::On) => {}
+                Ok(Read::Ended) => {
+                    if self.is_gone().await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    if let Some(error) = self.wait_after(error, &mut reading).await {
+                        return Err(error);
+                    }
                 }
             }
+        }
+    }
+
+    /// Waits until the last page of the split was taken; false when it was given back, so that it must be read again.
+    async fn is_gone(&self) -> bool {
+        loop {
+            let (gone, rewound) = self
+                .shared
+                .with(|buffer| (buffer.is_gone(self.number), buffer.is_rewound(self.number)));
+            if gone || rewound {
+                return gone;
+            }
+            self.wake.notified().await;
         }
     }
 
@@ -164,7 +200,7 @@ impl Fetcher {
         }
     }
 
-    async fn read_page(&self, reading: &mut Reading) -> Result<()> {
+    async fn read_page(&self, reading: &mut Reading) -> Result<Read> {
         let waiting = Instant::now();
         let reserve = self.room(reading).await;
         let page = {
@@ -196,6 +232,7 @@ impl Fetcher {
         let head = PageHead {
             split_id: &self.id,
             split: &after.encode(),
+            children: &[],
             arrived_epoch_millis: epoch_millis(),
         };
         let built = page::build(
@@ -236,17 +273,22 @@ impl Fetcher {
         if pace.caught_up {
             built.caught_up();
         }
+        if page.ended {
+            built.finished();
+        }
         let unread = reading.split.continuation.is_none();
         let arrived = Instant::now();
-        // An empty page goes over where it says something: the first, so that the job's state holds a position from then on, and the one
-        // that says that the end is reached.
-        let ready = (built.documents > 0 || unread || (pace.caught_up && !reading.told)).then(|| Page {
+        // An empty page goes over where it says something: the first, so that the job's state holds a position from then on, the one
+        // that says that the end is reached, and the last one ever.
+        let tells = unread || page.ended || (pace.caught_up && !reading.told);
+        let ready = (built.documents > 0 || tells).then(|| Page {
             frame: built.frame,
             records: built.records as u64,
             undecodable: built.undecodable,
             after: after.clone(),
             behind: answer.newest.map_or(before, |newest| newest.min(before)),
             queued: arrived,
+            end: page.ended.then(Vec::new),
         });
         if ready.is_some() {
             reading.told = pace.caught_up;
@@ -266,7 +308,10 @@ impl Fetcher {
         if reading.sizes.took(answer.documents, page.bytes) {
             reading.pages = None;
         }
-        Ok(())
+        Ok(match page.ended {
+            true => Read::Ended,
+            false => Read::On,
+        })
     }
 
     /// Exchanges a reserve for what came.

@@ -15,7 +15,7 @@ use cosmosflink_core::sink::{
     bulk_body, bulk_results, encode_completions, encode_operations, NewOperation, Operation, OperationKind,
     OperationResult, Service, Sink,
 };
-use cosmosflink_core::split::Split;
+use cosmosflink_core::split::{Mode, Split, Stop};
 use cosmosflink_core::status::Fate;
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use futures::future::BoxFuture;
@@ -55,6 +55,7 @@ fn page(c: &mut Criterion) {
             let head = PageHead {
                 split_id: "00-FF",
                 split: &split,
+                children: &[],
                 arrived_epoch_millis: 1,
             };
             black_box(
@@ -76,6 +77,9 @@ fn split() -> Split {
         max: "20000000000000000000000000000000".into(),
         start: Start::Beginning,
         continuation: Some(format!("c1.{}", "A".repeat(400))),
+        mode: Mode::LatestVersion,
+        stop: Stop::Never,
+        then: None,
     }
 }
 

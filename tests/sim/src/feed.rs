@@ -366,6 +366,7 @@ impl Pages for ModelPages {
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
             position: served.part.read.map(|n| n as i64),
             ranges: self.parts.len(),
+            ended: false,
         })
     }
 

@@ -2,6 +2,7 @@ package io.cosmosflink.core;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.List;
 
 /**
  * One page of the change feed of one split, over a buffer that belongs to someone else: it is valid until that buffer is used
@@ -21,6 +22,7 @@ public final class Page {
     private final long newestSeconds;
     private final String splitId;
     private final int splitAt;
+    private final List<SplitEntry> children;
 
     /**
      * @param bytes the frame; only the first {@code length} bytes count
@@ -41,6 +43,8 @@ public final class Page {
         }
         this.splitId = in.str();
         this.splitAt = in.position();
+        in.skip(in.u32());
+        this.children = children(in.blob());
         if (table + (long) count * RECORD_BYTES > length) {
             throw FrameReader.state(
                     "the table of " + count + " records at " + table + " leaves a page of " + length + " bytes");
@@ -60,6 +64,20 @@ public final class Page {
     /** Whether the feed had nothing more when the page was read. */
     public boolean caughtUp() {
         return (flags & 1) != 0;
+    }
+
+    /** Whether the split ends with this page. Then {@link #children} go on in its place; without them it is done. */
+    public boolean finished() {
+        return (flags & 2) != 0;
+    }
+
+    /** The splits that go on in place of one that ends with this page; they cover its feed range. */
+    public List<SplitEntry> children() {
+        return children;
+    }
+
+    private static List<SplitEntry> children(byte[] frame) {
+        return frame.length == 0 ? List.of() : List.copyOf(Frames.splits(frame));
     }
 
     /** Epoch millis at which the page arrived. */

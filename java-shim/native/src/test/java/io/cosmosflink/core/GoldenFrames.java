@@ -159,6 +159,8 @@ public final class GoldenFrames {
                 "arrivedMillis", page.arrivedMillis(),
                 "newestSeconds", page.newestSeconds(),
                 "caughtUp", page.caughtUp(),
+                "finished", page.finished(),
+                "children", page.children().stream().map(GoldenFrames::split).toList(),
                 "records", records);
     }
 

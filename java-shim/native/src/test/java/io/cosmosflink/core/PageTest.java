@@ -43,6 +43,22 @@ class PageTest {
     }
 
     @Test
+    void theLastPageOfASplitNamesThoseThatGoOn() {
+        List<SplitEntry> children = List.of(
+                new SplitEntry("00-40", 3, true, "left", new byte[] {1}),
+                new SplitEntry("40-FF", 3, true, "right", new byte[] {2, 3}));
+        byte[] frame = TestPages.last("00-FF", AFTER, children);
+        Page page = new Page(inBuffer(frame), frame.length);
+        assertThat(page.finished()).isTrue();
+        assertThat(page.caughtUp()).isFalse();
+        assertThat(page.children()).usingRecursiveComparison().isEqualTo(children);
+        assertThat(page.split()).isEqualTo(AFTER);
+        byte[] done = TestPages.last("00-FF", AFTER, List.of());
+        assertThat(new Page(done, done.length).children()).isEmpty();
+        assertThat(new Page(FRAME, FRAME.length).finished()).isFalse();
+    }
+
+    @Test
     void aPageWithoutRecordsHasAPosition() {
         byte[] frame = TestPages.page("s", AFTER, 0, 0, List.of());
         Page page = new Page(frame, frame.length);

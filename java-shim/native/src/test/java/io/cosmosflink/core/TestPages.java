@@ -24,16 +24,28 @@ public final class TestPages {
     }
 
     public static byte[] page(String splitId, byte[] after, int flags, long arrivedMillis, List<Item> items) {
+        return page(splitId, after, List.of(), flags, arrivedMillis, items);
+    }
+
+    /** The last page of a split, without records; the children go on in its place. */
+    public static byte[] last(String splitId, byte[] after, List<SplitEntry> children) {
+        return page(splitId, after, children, 2, 0, List.of());
+    }
+
+    private static byte[] page(
+            String splitId, byte[] after, List<SplitEntry> children, int flags, long arrivedMillis, List<Item> items) {
+        byte[] goOn = children.isEmpty() ? new byte[0] : Frames.splits(children);
         FrameWriter head = FrameWriter.frame(FrameKind.PAGE);
         long newest = items.stream().mapToLong(Item::seconds).max().orElse(0);
-        int table = 32 + 4 + splitId.getBytes(StandardCharsets.UTF_8).length + 4 + after.length;
+        int table = 32 + 4 + splitId.getBytes(StandardCharsets.UTF_8).length + 4 + after.length + 4 + goOn.length;
         head.u32(items.size())
                 .u32(table)
                 .u32(flags)
                 .u64(arrivedMillis)
                 .u64(newest)
                 .str(splitId)
-                .blob(after);
+                .blob(after)
+                .blob(goOn);
         FrameWriter bytes = new FrameWriter(64);
         int at = table + 56 * items.size();
         for (Item item : items) {

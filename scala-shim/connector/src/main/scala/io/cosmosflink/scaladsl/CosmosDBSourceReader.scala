@@ -12,20 +12,23 @@ import io.cosmosflink.core.{
   RecordView,
   UndecodableRecords
 }
-import org.apache.flink.api.connector.source.{SourceOutput, SourceReaderContext}
+import org.apache.flink.api.connector.source.{ReaderOutput, SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
 import org.apache.flink.connector.base.source.reader.{
   RecordEmitter,
   RecordsWithSplitIds,
   SingleThreadMultiplexSourceReaderBase
 }
+import org.apache.flink.core.io.InputStatus
 
 import java.util.{Collection, Map as JavaMap, Set as JavaSet}
 
 import scala.jdk.CollectionConverters.*
 
-/** A split that a reader is reading; moved once every record of a page is emitted. Flink wants it mutable. */
-final private[scaladsl] class SplitProgress(var split: CosmosDBSplit)
+/** A split that a reader is reading, and, once it has ended, those that go on in its place; moved once every record of a page is emitted. Flink
+  * wants it mutable.
+  */
+final private[scaladsl] class SplitProgress(var split: CosmosDBSplit, var children: Seq[CosmosDBSplit] = Nil)
 
 /** Reads all its splits with one fetcher: the concurrency is inside the core.
   *
@@ -42,8 +45,20 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
       context.getConfiguration,
       context
     ):
-  /** A change feed has no end. */
-  override protected def onSplitFinished(finished: JavaMap[String, SplitProgress]): Unit = ()
+  /** Flink's, as of the last poll: whatever ends a split is within one. */
+  private var output: Option[ReaderOutput[T]] = None
+
+  override def pollNext(output: ReaderOutput[T]): InputStatus =
+    this.output = Some(output)
+    super.pollNext(output)
+
+  /** The children of a split go on at once. Each has an output of its own from now on, not from its first record on: until then the watermark
+    * of this reader would pass by what it has not read yet.
+    */
+  override protected def onSplitFinished(finished: JavaMap[String, SplitProgress]): Unit =
+    val children = finished.values.asScala.flatMap(_.children).toList
+    for output <- output; child <- children do output.createOutputForSplit(child.id)
+    if children.nonEmpty then addSplits(children.asJava)
 
   override protected def initializedState(split: CosmosDBSplit): SplitProgress = SplitProgress(split)
 
@@ -98,6 +113,7 @@ final private[scaladsl] class CosmosDBSplitReader(
 /** One fetch: one page as one element, or nothing. */
 final private class PageRecords(private var page: Option[Page], done: () => Unit) extends RecordsWithSplitIds[Page]:
   private var split = page.map(_.splitId)
+  private val ended = page.filter(_.finished).map(_.splitId).toSet.asJava
 
   override def nextSplit(): String | Null =
     val next = split
@@ -109,7 +125,7 @@ final private class PageRecords(private var page: Option[Page], done: () => Unit
     page = None
     next.orNull
 
-  override def finishedSplits(): JavaSet[String] = JavaSet.of()
+  override def finishedSplits(): JavaSet[String] = ended
 
   override def recycle(): Unit = done()
 
@@ -152,6 +168,7 @@ final private[scaladsl] class PageEmitter[T](
       i += 1
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
+    progress.children = page.children.asScala.map(CosmosDBSplit.of).toList
 
   /** Why a record cannot be used, or null. What is everybody's failure is thrown. */
   private inline def attempt(inline read: Either[DecodeError, Unit]): Refused | Null =

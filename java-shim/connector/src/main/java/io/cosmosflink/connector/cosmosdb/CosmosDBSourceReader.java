@@ -3,14 +3,19 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.Page;
+import java.util.List;
 import java.util.Map;
+import org.apache.flink.api.connector.source.ReaderOutput;
 import org.apache.flink.api.connector.source.SourceReaderContext;
 import org.apache.flink.connector.base.source.reader.SingleThreadMultiplexSourceReaderBase;
+import org.apache.flink.core.io.InputStatus;
 
 /** Reads all its splits with one fetcher: the concurrency is inside the core. */
 @SuppressWarnings("try") // close() of the base class may throw what it likes
 final class CosmosDBSourceReader<T>
         extends SingleThreadMultiplexSourceReaderBase<Page, T, CosmosDBSplit, CosmosDBSplitState> {
+    /** Flink's, as of the last poll: whatever ends a split is within one. */
+    private ReaderOutput<T> output;
 
     /** @param options validated */
     CosmosDBSourceReader(
@@ -37,8 +42,24 @@ final class CosmosDBSourceReader<T>
     }
 
     @Override
+    public InputStatus pollNext(ReaderOutput<T> output) throws Exception {
+        this.output = output;
+        return super.pollNext(output);
+    }
+
+    /**
+     * The children of a split go on at once. Each has an output of its own from now on, not from its first record on: until then the
+     * watermark of this reader would pass by what it has not read yet.
+     */
+    @Override
     protected void onSplitFinished(Map<String, CosmosDBSplitState> finished) {
-        // A change feed has no end.
+        List<CosmosDBSplit> children = finished.values().stream()
+                .flatMap(state -> state.children().stream())
+                .toList();
+        children.forEach(child -> output.createOutputForSplit(child.splitId()));
+        if (!children.isEmpty()) {
+            addSplits(children);
+        }
     }
 
     @Override

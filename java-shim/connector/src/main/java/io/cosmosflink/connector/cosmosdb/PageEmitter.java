@@ -46,6 +46,9 @@ final class PageEmitter<T> implements RecordEmitter<Page, T, CosmosDBSplitState>
         }
         metrics.emitted(page);
         state.moveTo(page.split());
+        if (page.finished()) {
+            state.endWith(page.children());
+        }
     }
 
     /**

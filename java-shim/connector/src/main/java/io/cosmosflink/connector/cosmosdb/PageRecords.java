@@ -44,7 +44,7 @@ final class PageRecords implements RecordsWithSplitIds<Page> {
 
     @Override
     public Set<String> finishedSplits() {
-        return Set.of();
+        return page != null && page.finished() ? Set.of(page.splitId()) : Set.of();
     }
 
     @Override

@@ -49,9 +49,17 @@ pub struct Found<'a> {
     pub lsn: i64,
     pub crts: i64,
     pub operation: u8,
+    /// The deletion is that of a document whose time to live ended.
+    pub expired: bool,
+    /// The document as it was before, where the service says.
+    pub previous: &'a [u8],
     pub deleted_id: &'a [u8],
+    /// The partition key in the metadata: an array of values, or an object of them by their paths.
     pub deleted_key: &'a [u8],
 }
+
+/// A change that says that there is no document any more.
+pub const DELETE: u8 = 3;
 
 fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
     scanner.peek()?;
@@ -88,8 +96,8 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
     Ok(())
 }
 
-/// An item is `{"current":{..},"metadata":{..}}`, for a delete without or with an empty `current`. The scanner stands before it
-/// and is left behind it.
+/// An item is `{"current":{..},"previous":{..},"metadata":{..}}`: `previous` where the service keeps what was before, and for a delete
+/// without or with an empty `current`. The scanner stands before it and is left behind it.
 pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
     let mut enveloped = false;
     let start = scanner.at;
@@ -102,6 +110,10 @@ pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
             enveloped = true;
             metadata(s, found)
         }
+        b"previous" if s.peek()? == b'{' => {
+            found.previous = s.value()?;
+            Ok(())
+        }
         _ => s.value().map(drop),
     })?;
     if !enveloped {
@@ -111,9 +123,33 @@ pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
         };
         document(&mut again, paths, found)?;
     }
-    if found.id.is_empty() && !found.deleted_id.is_empty() {
-        // A delete comes with an empty `current`: there is no document.
+    if !enveloped {
+        // A document may have a field of that name.
+        found.previous = b"";
+    }
+    deletion(paths, found)
+}
+
+/// What a delete is without: a document. It comes with an empty `current`, if at all; which document it was stands in the metadata, or
+/// else in what was before.
+fn deletion<'a>(paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+    if found.previous == b"{}" {
+        found.previous = b"";
+    }
+    if found.operation == DELETE || (found.id.is_empty() && !found.deleted_id.is_empty()) {
         found.document = b"";
+        if found.ts == 0 {
+            found.ts = found.crts.max(0);
+        }
+        if found.id.is_empty() && found.deleted_id.is_empty() && !found.previous.is_empty() {
+            let mut before = Found::default();
+            let mut scanner = Scanner {
+                bytes: found.previous,
+                at: 0,
+            };
+            document(&mut scanner, paths, &mut before)?;
+            (found.id, found.keys) = (before.id, before.keys);
+        }
     }
     Ok(())
 }
@@ -126,11 +162,12 @@ fn metadata<'a>(scanner: &mut Scanner<'a>, found: &mut Found<'a>) -> Scan<()> {
             b"crts" => found.crts = integer(value).unwrap_or(-1),
             b"id" => found.deleted_id = value,
             b"partitionKey" => found.deleted_key = value,
+            b"timeToLiveExpired" => found.expired = value == b"true",
             b"operationType" => {
                 found.operation = match value {
                     b"\"create\"" => 1,
                     b"\"replace\"" => 2,
-                    b"\"delete\"" => 3,
+                    b"\"delete\"" => DELETE,
                     _ => 0,
                 }
             }
@@ -169,13 +206,45 @@ pub fn salvage<'a>(raw: &'a [u8], paths: &KeyPaths) -> Found<'a> {
         paths,
         &mut found,
     );
-    found.document = current;
+    found.document = match found.operation {
+        DELETE => b"",
+        _ => current,
+    };
     found
+}
+
+/// The partition key that the metadata has as an object, as the text of each component in the order of the container's paths: by the path
+/// as a whole, or as nested as in a document. `None` where it names what is no path of the container, or is no object.
+pub fn key_by_path<'a>(object: &'a [u8], paths: &KeyPaths) -> Option<[&'a [u8]; MAX_KEY_PATHS]> {
+    let mut keys: [&[u8]; MAX_KEY_PATHS] = Default::default();
+    let mut scanner = Scanner { bytes: object, at: 0 };
+    let walked = scanner.object(|key, s| {
+        let value = s.value()?;
+        let mut known = false;
+        for (i, path) in paths.0.iter().enumerate() {
+            let whole = path.join("/");
+            if key.is(&whole) || key.is(&format!("/{whole}")) {
+                (keys[i], known) = (value, true);
+            } else if path.len() > 1 && key.is(&path[0]) {
+                (keys[i], known) = (nested(value, &path[1..])?, true);
+            }
+        }
+        match known {
+            true => Ok(()),
+            false => Err(Broken("the key names another path")),
+        }
+    });
+    walked.ok().map(|()| keys)
 }
 
 /// Why an item that was walked through cannot be decoded. `utf8` says that the whole page is known to be UTF-8.
 pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static str> {
-    let texts = [found.document, found.deleted_id, found.deleted_key];
+    let texts = [
+        found.document,
+        found.previous,
+        found.deleted_id,
+        found.deleted_key,
+    ];
     if !utf8 && texts.into_iter().any(|t| std::str::from_utf8(t).is_err()) {
         return Some("it is not UTF-8");
     }
@@ -191,6 +260,12 @@ pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static 
             && serde_json::from_slice::<serde_json::Value>(deleted_key).is_err())
     {
         return Some("its partition key is not text");
+    }
+    if found.document.is_empty()
+        && deleted_key.first() == Some(&b'{')
+        && key_by_path(deleted_key, paths).is_none()
+    {
+        return Some("its partition key has other paths than the container's");
     }
     None
 }

@@ -12,10 +12,10 @@ use crate::json::{integer, lossy, Broken, Scanner};
 use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
-use self::item::{flaw, id_of, item, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
+use self::item::{flaw, id_of, item, key_by_path, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
 
 /// Size of one row of the record table.
-pub const RECORD_BYTES: usize = 56;
+pub const RECORD_BYTES: usize = 64;
 
 /// Flag of a page that reached the end of the feed.
 pub const FLAG_CAUGHT_UP: u32 = 1;
@@ -25,6 +25,9 @@ pub const FLAG_FINISHED: u32 = 2;
 
 /// Flag of a record whose document could not be decoded.
 pub const RECORD_UNDECODABLE: u8 = 1;
+
+/// Flag of a deletion at the end of a document's time to live.
+pub const RECORD_EXPIRED: u8 = 2;
 
 /// A page whose own structure is broken. No document can do that, since the service puts the page together: it is an answer that was
 /// cut off or spoilt on its way, and the next one is whole.
@@ -300,12 +303,16 @@ impl Builder<'_> {
 
     /// Writes the partition key as a JSON array.
     fn key(&self, found: &Found<'_>, out: &mut Vec<u8>) {
-        if found.document.is_empty() && found.deleted_key.first() == Some(&b'[') {
-            out.extend_from_slice(found.deleted_key);
-            return;
+        let mut keys = found.keys;
+        if found.document.is_empty() {
+            match found.deleted_key.first() {
+                Some(b'[') => return out.extend_from_slice(found.deleted_key),
+                Some(b'{') => keys = key_by_path(found.deleted_key, self.paths).unwrap_or_default(),
+                _ => {}
+            }
         }
         out.push(b'[');
-        for (n, key) in found.keys[..self.paths.len()].iter().enumerate() {
+        for (n, key) in keys[..self.paths.len()].iter().enumerate() {
             if n > 0 {
                 out.push(b',');
             }
@@ -315,11 +322,12 @@ impl Builder<'_> {
     }
 
     fn record(&mut self, found: &Found<'_>, flags: u8) -> Result<()> {
+        let undecodable = flags & RECORD_UNDECODABLE != 0;
         let mut out = std::mem::take(&mut self.out);
         let doc_at = out.len();
         out.extend_from_slice(found.document);
         let (id_at, id_len) = match id_of(found) {
-            id if flags != 0 => append(&mut out, lossy(id).as_bytes()),
+            id if undecodable => append(&mut out, lossy(id).as_bytes()),
             [b'"', inner @ .., b'"'] if memchr(b'\\', inner).is_none() => {
                 // The id stands in the document: point at it. That of a delete without a document is copied.
                 let inside = (inner.as_ptr() as usize).wrapping_sub(found.document.as_ptr() as usize);
@@ -337,12 +345,14 @@ impl Builder<'_> {
         };
         let key_at = out.len();
         self.key(found, &mut out);
-        if flags != 0 {
+        if undecodable {
             let text = String::from_utf8_lossy(&out[key_at..]).into_owned();
             out.truncate(key_at);
             out.extend_from_slice(text.as_bytes());
         }
         let key_len = out.len() - key_at;
+        let previous_at = out.len();
+        out.extend_from_slice(found.previous);
         u32::try_from(out.len()).map_err(|_| too_large())?;
         self.out = out;
         self.newest_ts = self.newest_ts.max(found.ts);
@@ -356,7 +366,9 @@ impl Builder<'_> {
             row[24 + slot * 8..32 + slot * 8].copy_from_slice(&v.to_le_bytes());
         }
         row[48] = found.operation;
-        row[49] = flags;
+        row[49] = flags | if found.expired { RECORD_EXPIRED } else { 0 };
+        row[56..60].copy_from_slice(&(previous_at as u32).to_le_bytes());
+        row[60..].copy_from_slice(&(found.previous.len() as u32).to_le_bytes());
         self.table.extend_from_slice(&row);
         Ok(())
     }
@@ -384,6 +396,7 @@ pub(crate) mod tests {
         pub lsn: i64,
         pub operation: u8,
         pub flags: u8,
+        pub previous: String,
     }
 
     /// Reads a PAGE frame by the letter of `docs/boundary.md`: split id, split bytes, flags, records. Its children are left out.
@@ -410,6 +423,7 @@ pub(crate) mod tests {
                     lsn: long(1),
                     operation: row[48],
                     flags: row[49],
+                    previous: text(14),
                 }
             })
             .collect();
@@ -467,6 +481,7 @@ pub(crate) mod tests {
                 lsn: 42,
                 operation: 0,
                 flags: 0,
+                previous: String::new(),
             }]
         );
     }
@@ -497,6 +512,73 @@ pub(crate) mod tests {
             assert_eq!((record.id.as_str(), record.operation), ("gone", 3));
             assert_eq!((record.key.as_str(), record.document.as_str()), (r#"["eu"]"#, ""));
         }
+    }
+
+    /// An item of the mode with all versions and deletes.
+    fn change(current: &str, previous: &str, metadata: &str) -> String {
+        let previous = match previous {
+            "" => String::new(),
+            previous => format!(r#""previous":{previous},"#),
+        };
+        format!(r#"{{"current":{current},{previous}"metadata":{{"crts":1700000009,{metadata}}}}}"#)
+    }
+
+    #[test]
+    fn a_deletion_says_why_which_and_when() {
+        let item = |expired: bool, key: &str| {
+            let text = format!(
+                r#""operationType":"delete","lsn":9,"previousImageLSN":8,"timeToLiveExpired":{expired},"id":"gone","partitionKey":{key}"#
+            );
+            change("{}", "", &text)
+        };
+        let paths: &[&str] = &["/tenant", "/address/zip"];
+        for key in [
+            r#"["a",7]"#,
+            r#"{"tenant":"a","address/zip":7}"#,
+            r#"{"/address/zip":7,"/tenant":"a"}"#,
+            r#"{"tenant":"a","address":{"zip":7}}"#,
+        ] {
+            for expired in [false, true] {
+                let record = &page(&[&item(expired, key)], paths).unwrap()[0];
+                assert_eq!(
+                    (record.id.as_str(), record.key.as_str()),
+                    ("gone", r#"["a",7]"#),
+                    "{key}"
+                );
+                assert_eq!(
+                    (record.operation, record.flags),
+                    (3, if expired { RECORD_EXPIRED } else { 0 })
+                );
+                assert_eq!((record.ts, record.document.as_str()), (1_700_000_009, ""));
+            }
+        }
+        let record = &page(&[&item(false, r#"{"tenant":"a"}"#)], paths).unwrap()[0];
+        assert_eq!(record.key, r#"["a",{}]"#, "a component that the document had not");
+        let error = page(&[&item(false, r#"{"other":"a"}"#)], paths).unwrap_err();
+        assert!(error.message.contains("other paths"), "{error}");
+    }
+
+    #[test]
+    fn what_a_document_was_before_is_handed_over() {
+        let (old, new) = (
+            r#"{"id":"a","pk":"k","n":1.10,"_ts":5}"#,
+            r#"{"id":"a","pk":"k","n":2,"_ts":6}"#,
+        );
+        let replaced = change(new, old, r#""operationType":"replace","lsn":2"#);
+        let deleted = change("{}", old, r#""operationType":"delete","lsn":3"#);
+        let created = change(new, "{}", r#""operationType":"create","lsn":1"#);
+        let records = page(&[&created, &replaced, &deleted], &["/pk"]).unwrap();
+        let told: Vec<_> = records
+            .iter()
+            .map(|r| (r.operation, r.document.as_str(), r.previous.as_str()))
+            .collect();
+        assert_eq!(told, [(1, new, ""), (2, new, old), (3, "", old)]);
+        // Without an id in the metadata, it is that of what was before.
+        for record in &records {
+            assert_eq!((record.id.as_str(), record.key.as_str()), ("a", r#"["k"]"#));
+        }
+        let bare = &page(&[r#"{"id":"a","pk":"k","previous":{"id":"b"}}"#], &["/pk"]).unwrap()[0];
+        assert_eq!(bare.previous, "", "a field of the document's own");
     }
 
     #[test]

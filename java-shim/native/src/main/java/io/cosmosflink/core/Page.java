@@ -9,7 +9,7 @@ import java.util.List;
  * again. The position in it must be stored only when every record has been emitted. Not thread-safe.
  */
 public final class Page {
-    private static final int RECORD_BYTES = 56;
+    private static final int RECORD_BYTES = 64;
     private static final int SPLIT_AT = 32;
 
     private final byte[] bytes;

@@ -33,14 +33,24 @@ public final class RecordView {
     private static final int CRTS = 40;
     private static final int OPERATION = 48;
     private static final int FLAGS = 49;
+    private static final int PREVIOUS = 56;
     private static final int UNDECODABLE = 1;
+    private static final int EXPIRED = 2;
 
     private final Page page;
+    /** Where the record has its document: there, or where it has the one before. */
+    private final int document;
+    private RecordView previous;
     private int index;
     private int at;
 
     RecordView(Page page) {
+        this(page, DOC);
+    }
+
+    private RecordView(Page page, int document) {
         this.page = page;
+        this.document = document;
     }
 
     /** Moves to a record, counted from 0. */
@@ -61,7 +71,7 @@ public final class RecordView {
                 + " of its page, log sequence number " + lsn();
     }
 
-    /** The document, byte for byte as the service sent it. A copy. */
+    /** The document, byte for byte as the service sent it; empty for a {@link Change#DELETE}. A copy. */
     public byte[] document() {
         int from = documentOffset();
         return Arrays.copyOfRange(page.bytes(), from, from + documentLength());
@@ -73,16 +83,32 @@ public final class RecordView {
     }
 
     public int documentOffset() {
-        return offset(DOC);
+        return offset(document);
     }
 
     public int documentLength() {
-        return length(DOC);
+        return length(document);
     }
 
     /** The document as text. */
     public String text() {
-        return string(DOC);
+        return string(document);
+    }
+
+    /**
+     * The record as it was before the change: {@link #document} is the document before, {@link #change} {@link Change#UPSERT}; what else
+     * it says is of the change. Valid until this one moves on.
+     *
+     * @return null where the service does not say, as it does for no {@link Change#CREATE}; today it does for no change
+     */
+    public RecordView previous() {
+        if (document == PREVIOUS || length(PREVIOUS) == 0) {
+            return null;
+        }
+        if (previous == null) {
+            previous = new RecordView(page, PREVIOUS);
+        }
+        return previous.at(index);
     }
 
     public String id() {
@@ -94,7 +120,7 @@ public final class RecordView {
         return string(KEY);
     }
 
-    /** The service's {@code _ts}: epoch seconds. */
+    /** The service's {@code _ts}, of a {@link Change#DELETE} the time of the deletion: epoch seconds. */
     public long timestampSeconds() {
         return page.buffer().getLong(at + TS);
     }
@@ -110,7 +136,15 @@ public final class RecordView {
     }
 
     public Change change() {
+        if (document == PREVIOUS) {
+            return Change.UPSERT;
+        }
         return Change.NUMBERS.require(page.buffer().get(at + OPERATION), "change");
+    }
+
+    /** Whether it is a {@link Change#DELETE} because the document's time to live ended. */
+    public boolean expired() {
+        return document != PREVIOUS && (page.buffer().get(at + FLAGS) & EXPIRED) != 0;
     }
 
     /**

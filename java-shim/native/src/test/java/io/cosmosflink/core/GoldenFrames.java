@@ -151,6 +151,8 @@ public final class GoldenFrames {
                     "lsn", record.lsn(),
                     "changedSeconds", record.changedSeconds(),
                     "change", record.change().name(),
+                    "expired", record.expired(),
+                    "previous", record.previous() == null ? "" : record.previous().text(),
                     "undecodable", record.undecodable()));
         }
         return object(

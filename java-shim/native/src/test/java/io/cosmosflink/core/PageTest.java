@@ -59,6 +59,33 @@ class PageTest {
     }
 
     @Test
+    void whatWasBeforeIsARecordOfItsOwn() {
+        byte[] frame = TestPages.page(
+                "s",
+                AFTER,
+                0,
+                0,
+                List.of(
+                        new Item("a", "[\"k\"]", 5, 2, "{\"n\":2}", "{\"n\":1}", 0),
+                        Item.deleted("b", 6, "{\"n\":9}", true),
+                        Item.deleted("c", 7, "", false)));
+        RecordView record = new Page(inBuffer(frame), frame.length).records();
+        RecordView before = record.at(0).previous();
+        assertThat(before.text()).isEqualTo("{\"n\":1}");
+        assertThat(new String(before.document(), StandardCharsets.UTF_8)).isEqualTo("{\"n\":1}");
+        assertThat(before.change()).isEqualTo(RecordView.Change.UPSERT);
+        assertThat(before.id()).isEqualTo("a");
+        assertThat(before.previous()).isNull();
+        assertThat(record.text()).isEqualTo("{\"n\":2}");
+        assertThat(record.at(1).previous().text()).isEqualTo("{\"n\":9}");
+        assertThat(record.previous().expired()).isFalse();
+        assertThat(record.expired()).isTrue();
+        assertThat(record.document()).isEmpty();
+        assertThat(record.at(2).previous()).isNull();
+        assertThat(record.expired()).isFalse();
+    }
+
+    @Test
     void aPageWithoutRecordsHasAPosition() {
         byte[] frame = TestPages.page("s", AFTER, 0, 0, List.of());
         Page page = new Page(frame, frame.length);

@@ -8,14 +8,19 @@ public final class TestPages {
     private TestPages() {}
 
     /** A record of a page; the document is {@code {"id":..}}. */
-    public record Item(String id, String partitionKey, long seconds, int change, String document, boolean undecodable) {
+    public record Item(
+            String id, String partitionKey, long seconds, int change, String document, String previous, int flags) {
         public Item(String id, String partitionKey, long seconds, int change, String document) {
-            this(id, partitionKey, seconds, change, document, false);
+            this(id, partitionKey, seconds, change, document, "", 0);
         }
 
         /** A record of which the core knows no id. */
         public static Item undecodable(String document, long seconds) {
-            return new Item("", "[\"k\"]", seconds, 0, document, true);
+            return new Item("", "[\"k\"]", seconds, 0, document, "", 1);
+        }
+
+        public static Item deleted(String id, long seconds, String previous, boolean expired) {
+            return new Item(id, "[\"k\"]", seconds, 3, "", previous, expired ? 2 : 0);
         }
 
         public static Item of(String id, long seconds) {
@@ -47,7 +52,7 @@ public final class TestPages {
                 .blob(after)
                 .blob(goOn);
         FrameWriter bytes = new FrameWriter(64);
-        int at = table + 56 * items.size();
+        int at = table + 64 * items.size();
         for (Item item : items) {
             for (String text : List.of(item.document, item.id, item.partitionKey)) {
                 byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
@@ -58,8 +63,11 @@ public final class TestPages {
                     .u64(-1)
                     .u64(-1)
                     .u8(item.change)
-                    .u8(item.undecodable ? 1 : 0)
+                    .u8(item.flags)
                     .raw(new byte[6]);
+            byte[] previous = item.previous.getBytes(StandardCharsets.UTF_8);
+            head.u32(at + bytes.length()).u32(previous.length);
+            bytes.raw(previous);
         }
         return head.raw(bytes.toBytes()).toBytes();
     }

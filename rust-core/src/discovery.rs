@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{open_blocking, within};
 use crate::config::{Config, OnDecodeError, Start};
 use crate::error::{CoreError, Kind, Result};
-use crate::feed::{recreated, DriverFeed, Feed};
+use crate::feed::{belongs, DriverFeed, Feed};
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
 use crate::retry::{until_answered, Attempts};
@@ -19,7 +19,8 @@ use crate::split::{uncovered, Mode, Split, SplitEntry, Stop};
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
 /// split or merged nothing is new: the splits that cover it read on across the change.
 ///
-/// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it.
+/// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it. So is what an
+/// initial phase needs: first the position from which all versions and deletes are read, then the one up to which the container is read.
 /// `seed` decides what chance decides.
 ///
 /// # Errors
@@ -34,8 +35,8 @@ pub async fn discover(
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let rid = feed.rid();
-    if let Some(foreign) = known.iter().find(|e| e.split.container_rid != rid) {
-        return Err(recreated(feed.name(), &foreign.split.container_rid, rid));
+    for entry in known {
+        belongs(&entry.split, feed, config)?;
     }
     // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
     // gone would never show. This request does not pass through a cache.
@@ -54,9 +55,9 @@ pub async fn discover(
                     container_rid: rid.to_owned(),
                     min: min.clone(),
                     max: max.clone(),
+                    mode: config.mode,
                     start: config.start,
                     continuation: None,
-                    mode: Mode::LatestVersion,
                     stop: Stop::Never,
                     then: None,
                 });
@@ -65,19 +66,77 @@ pub async fn discover(
     }
     stream::iter(splits)
         .map(|split| (split, rng.u64(..)))
-        .map(|(split, seed)| fix_now(feed, config, metrics, split, seed))
+        .map(|(split, seed)| fix(feed, config, metrics, split, seed))
         .buffered(config.max_concurrency)
         .try_collect()
         .await
 }
 
-async fn fix_now(
+/// Where a split begins, as far as that is a matter of this moment.
+async fn fix(
     feed: &dyn Feed,
     config: &Config,
     metrics: &Metrics,
     mut split: Split,
     seed: u64,
 ) -> Result<SplitEntry> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut now = |mode: Mode| {
+        let at_now = Split {
+            mode,
+            start: Start::Now,
+            ..split.clone()
+        };
+        where_now_is(feed, config, metrics, at_now, rng.u64(..))
+    };
+    if config.initial {
+        (split.stop, split.then) = loop {
+            let versions = now(Mode::AllVersionsAndDeletes).await?;
+            let documents = now(Mode::LatestVersion).await?;
+            // A replica that is behind would end the reading of the container before that of its changes begins.
+            if documents.covers(&versions) {
+                break (Stop::At(documents.token), Some(versions.token));
+            }
+            tokio::time::sleep(config.retry.backoff).await;
+        };
+        split.mode = Mode::LatestVersion;
+    } else if split.start == Start::Now {
+        split.continuation = Some(now(split.mode).await?.token);
+    }
+    Ok(SplitEntry {
+        split,
+        assigned: false,
+    })
+}
+
+/// A position that is fixed.
+struct Position {
+    token: String,
+    /// Number of the last write before it, of each range that was asked.
+    writes: Vec<Option<i64>>,
+}
+
+impl Position {
+    /// Whether no write before `other` is behind this one, for all that their numbers say.
+    fn covers(&self, other: &Position) -> bool {
+        // A partition was split in between: which number is whose, nobody can say.
+        self.writes.len() == other.writes.len()
+            && self
+                .writes
+                .iter()
+                .zip(&other.writes)
+                .all(|(mine, its)| mine.zip(*its).is_none_or(|(mine, its)| mine >= its))
+    }
+}
+
+/// The position of a split that starts at [`Start::Now`] and has none.
+async fn where_now_is(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    split: Split,
+    seed: u64,
+) -> Result<Position> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let head = PageHead {
@@ -86,33 +145,36 @@ async fn fix_now(
         children: &[],
         arrived_epoch_millis: 0,
     };
-    while split.start == Start::Now && split.continuation.is_none() {
+    loop {
         // The partition may be split meanwhile. All of its ranges must have been asked by the same reading: one that its position does
         // not name would look for now again when the position is read from.
         let ask = || async {
             let mut pages = feed.open(&split, config.page_size).await?;
-            let mut fixed = 0;
+            let mut writes = Vec::new();
             loop {
                 let page = pages.next(metrics).await?;
                 // Changes of this very moment come with the page; they are after now, so that it is not skipped but all is asked for
-                // again: only an empty page fixes a position.
-                if !page.unchanged
+                // again: only an empty page fixes a position. In all versions and deletes the driver has asked where now is before it
+                // asks for a page, and a busy range has no empty ones: there now is where the page ends.
+                if split.mode == Mode::LatestVersion
+                    && !page.unchanged
                     && build(&head, &page.items, feed.key_paths(), OnDecodeError::Raw)?.documents > 0
                 {
                     return Ok(None);
                 }
-                fixed += 1;
-                if fixed >= page.ranges {
-                    return Ok(Some(page.continuation));
+                writes.push(page.position.or(page.lsn));
+                if writes.len() >= page.ranges {
+                    return Ok(Some(Position {
+                        token: page.continuation,
+                        writes,
+                    }));
                 }
             }
         };
-        split.continuation = until_answered(attempts(), metrics, "asking where now is", ask).await?;
+        if let Some(position) = until_answered(attempts(), metrics, "asking where now is", ask).await? {
+            return Ok(position);
+        }
     }
-    Ok(SplitEntry {
-        split,
-        assigned: false,
-    })
 }
 
 /// Finds the feed ranges of a container again and again, for as long as a job runs.

@@ -31,6 +31,18 @@ pub enum Mode {
     ReadMany,
 }
 
+impl Mode {
+    /// What `source.mode` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::LatestVersion => "latest-version",
+            Mode::AllVersionsAndDeletes => "all-versions-and-deletes",
+            Mode::Query => "query",
+            Mode::ReadMany => "read-many",
+        }
+    }
+}
+
 /// Where the reading of a split ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stop {
@@ -75,6 +87,18 @@ impl Split {
             if self.min.is_empty() { "00" } else { &self.min },
             self.max
         )
+    }
+
+    /// The same range as it is read on behind its stop: with all versions and deletes, where it was read as it is first.
+    pub fn behind_its_stop(&self) -> Option<Split> {
+        self.then.as_ref().map(|then| Split {
+            mode: Mode::AllVersionsAndDeletes,
+            start: Start::Now,
+            continuation: Some(then.clone()),
+            stop: Stop::Never,
+            then: None,
+            ..self.clone()
+        })
     }
 
     /// The driver's form of the range.

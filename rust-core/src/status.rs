@@ -10,6 +10,7 @@
 //! * `[forbidden]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-forbidden>
 //! * `[notfound]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-not-found>
 //! * `[conflict]` <https://learn.microsoft.com/azure/cosmos-db/troubleshoot-bad-request> and `troubleshoot-precondition-failed` beside it
+//! * `[modes]` <https://learn.microsoft.com/azure/cosmos-db/change-feed-modes>, all versions and deletes
 //! * `[sdk]` <https://learn.microsoft.com/azure/cosmos-db/conceptual-resilient-sdk-applications>, what the vendor's clients retry
 //! * `[driver]` `error/status_codes.rs` of `azure_data_cosmos_driver` 1.0.0: numbers from 20000 on are the driver's own
 
@@ -22,6 +23,10 @@ pub enum Asked {
     Metadata,
     /// A page of the change feed.
     Feed,
+    /// A page of all versions and deletes, from now on.
+    VersionsFromNow,
+    /// A page of all versions and deletes, behind a position.
+    VersionsBehind,
     /// A bulk request as a whole; its operations are judged by their own kinds.
     Bulk,
     /// A write, whether or not the document is there.
@@ -136,6 +141,8 @@ struct Row {
 }
 
 const RESTART_AFTER_RECREATION: &str = "the container was deleted and created anew since it was opened; restart the job (a source: without its state)";
+const NO_VERSIONS: &str = "source.mode all-versions-and-deletes needs an account with continuous backup, and without merges of partitions; turn continuous backup on, which cannot be undone, or read with source.mode latest-version";
+const VERSIONS_GONE: &str = "the position is older than the retention of the account's continuous backup (7 or 30 days), or backup was turned off, so that changes behind it are gone; start the job without its state, with source.start initial for the container as it is now";
 const CHECK_CREDENTIALS: &str = "check cosmos.auth.*, and the data-plane role of the identity";
 const CONTAINER_MISSING: &str =
     "the container or its database does not exist; create it or correct its name, then restart the job";
@@ -170,7 +177,7 @@ const fn after_unknown(mut row: Row) -> Row {
     row
 }
 
-use Asked::{Bulk, Create, Delete, Feed, Metadata, Replace, Upsert};
+use Asked::{Bulk, Create, Delete, Feed, Metadata, Replace, Upsert, VersionsBehind, VersionsFromNow};
 use Blame::{Everybody, Record};
 use Fate::{NotCarriedOut as Refused, Unknown};
 use Next::{Done, End, Halve, Reroute, Retry, Wait};
@@ -193,9 +200,9 @@ const TABLE: &[Row] = &[
         (Kind::Throttled, Wait, Everybody, Refused), "raise the throughput of the container, or lower the rate of the job", (429, 3200, Feed)),
 
     // -- recreated containers: [http], [driver] (`COLLECTION_RID_MISMATCH`, `NAME_CACHE_STALE`)
-    row(Status::Is(400), Sub::Is(1024), For::OneOf(&[Feed, Metadata]),
+    row(Status::Is(400), Sub::Is(1024), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata]),
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Feed)),
-    row(Status::Is(410), Sub::Is(1000), For::OneOf(&[Feed, Metadata]),
+    row(Status::Is(410), Sub::Is(1000), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata]),
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Metadata)),
     // A writer has no position in the old one: it ends, and opens the new one when it is started again.
     row(Status::Is(400), Sub::Is(1024), For::All,
@@ -204,7 +211,7 @@ const TABLE: &[Row] = &[
         (Kind::Transient, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Upsert)),
 
     // -- partitions that moved: [http]. 1002 split or merged away, 1007 being split or merged, 1008 being moved.
-    row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, Metadata]),
+    row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata]),
         (Kind::Transient, Retry, Everybody, Refused), "", (410, 1002, Feed)),
     row(Status::Is(410), Sub::Any, For::All,
         (Kind::Transient, Reroute, Everybody, Refused), "", (410, 1002, Bulk)),
@@ -244,8 +251,14 @@ const TABLE: &[Row] = &[
         (Kind::NotFound, End, Everybody, Refused), CONTAINER_MISSING, (404, 1003, Upsert)),
 
     // -- positions that do not fit: [driver]
-    row(Status::Is(400), Sub::OneOf(&[20007, 20117, 20203, 20204, 20205, 20213, 20214]), For::OneOf(&[Feed]),
+    row(Status::Is(400), Sub::OneOf(&[20007, 20117, 20203, 20204, 20205, 20213, 20214]), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind]),
         (Kind::State, End, Everybody, Refused), "the position does not fit this container; restore from another savepoint or start without state", (400, 20007, Feed)),
+
+    // -- versions and deletes that the service does not have: [modes]
+    row(Status::Is(400), Sub::Below(DRIVERS_OWN), For::OneOf(&[VersionsFromNow]),
+        (Kind::Config, End, Everybody, Refused), NO_VERSIONS, (400, 0, VersionsFromNow)),
+    row(Status::Is(400), Sub::Below(DRIVERS_OWN), For::OneOf(&[VersionsBehind]),
+        (Kind::State, End, Everybody, Refused), VERSIONS_GONE, (400, 0, VersionsBehind)),
 
     // -- too large: [http], [limits]. 3402 is an answer that is too large, not a request.
     // The operations may have been carried out.
@@ -253,7 +266,7 @@ const TABLE: &[Row] = &[
         (Kind::TooLarge, Halve, Everybody, Unknown), "", (413, 3402, Bulk)),
     row(Status::Is(413), Sub::Any, For::OneOf(&[Bulk]),
         (Kind::TooLarge, Halve, Everybody, Refused), "", (413, 0, Bulk)),
-    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed]),
+    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind]),
         (Kind::Transient, Halve, Everybody, Refused), "", (413, 3402, Feed)),
     row(Status::Is(413), Sub::Is(3402), For::All,
         (Kind::Transient, Retry, Everybody, Unknown), "", (413, 3402, Upsert)),
@@ -378,7 +391,17 @@ pub fn of_kind(kind: Kind) -> Verdict {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 7] = [Metadata, Feed, Bulk, Upsert, Create, Replace, Delete];
+    const ALL: [Asked; 9] = [
+        Metadata,
+        Feed,
+        VersionsFromNow,
+        VersionsBehind,
+        Bulk,
+        Upsert,
+        Create,
+        Replace,
+        Delete,
+    ];
 
     fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {
         let v = judge(status, sub, asked, Refused);
@@ -434,6 +457,27 @@ mod tests {
             (404, 1003, Bulk, (Kind::NotFound, End, Everybody, Refused)),
             (404, 0, Metadata, (Kind::NotFound, End, Everybody, Refused)),
             (400, 20203, Feed, (Kind::State, End, Everybody, Refused)),
+            (400, 0, VersionsFromNow, (Kind::Config, End, Everybody, Refused)),
+            (400, 0, VersionsBehind, (Kind::State, End, Everybody, Refused)),
+            (
+                400,
+                20153,
+                VersionsBehind,
+                (Kind::BadRequest, End, Everybody, Refused),
+            ),
+            (
+                410,
+                1002,
+                VersionsBehind,
+                (Kind::Transient, Retry, Everybody, Refused),
+            ),
+            (410, 1000, VersionsFromNow, (Kind::State, End, Everybody, Refused)),
+            (
+                413,
+                3402,
+                VersionsBehind,
+                (Kind::Transient, Halve, Everybody, Refused),
+            ),
             (413, 0, Bulk, (Kind::TooLarge, Halve, Everybody, Refused)),
             (413, 3402, Bulk, (Kind::TooLarge, Halve, Everybody, Unknown)),
             (413, 3402, Feed, (Kind::Transient, Halve, Everybody, Refused)),

@@ -14,8 +14,10 @@ use std::time::Duration;
 use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
 use url::Url;
 
-use self::validation::{authority_host, missing, parse_start};
+use self::options::ALL_VERSIONS;
+use self::validation::{authority_host, missing, parse_start, INITIAL};
 use crate::error::{CoreError, Result};
+use crate::split::Mode;
 
 pub use self::row::{Group, OptionSpec, Type};
 #[cfg(test)]
@@ -224,8 +226,12 @@ pub struct Config {
     pub max_concurrency: usize,
     /// How failures are tried again.
     pub retry: RetryConfig,
+    /// What is read of a container.
+    pub mode: Mode,
     /// Where a split without a state begins.
     pub start: Start,
+    /// With all versions and deletes: the container is read as it is, and every change of it from that moment on.
+    pub initial: bool,
     /// Most documents in one page.
     pub page_size: u32,
     /// Bytes of pages that one reader holds ahead of the job.
@@ -388,7 +394,12 @@ impl Config {
                 throttled_deadline: Some(millis("cosmos.retry.throttled-deadline-ms"))
                     .filter(|d| !d.is_zero()),
             },
+            mode: match text("source.mode").as_str() {
+                ALL_VERSIONS => Mode::AllVersionsAndDeletes,
+                _ => Mode::LatestVersion,
+            },
             start: parse_start(&text("source.start")).map_err(CoreError::config)?,
+            initial: text("source.start") == INITIAL,
             page_size: number("source.page-size") as u32,
             prefetch_bytes: number("source.prefetch-bytes"),
             poll_interval: millis("source.poll-interval-ms"),
@@ -559,6 +570,45 @@ mod tests {
             error.message.contains(min) && error.message.contains(poll),
             "{error}"
         );
+    }
+
+    #[test]
+    fn all_versions_and_deletes_start_where_the_service_has_them() {
+        let (mode, start) = ("source.mode", "source.start");
+        let all = (mode, "all-versions-and-deletes");
+        let refused = |extra: &[(&str, &str)], with_reasons: &[&str]| {
+            for role in [Role::Source, Role::Job] {
+                let error = Config::parse(role, &with(extra)).unwrap_err();
+                assert_eq!(error.kind, Kind::Config);
+                for part in with_reasons {
+                    assert!(error.message.contains(part), "{part} is missing: {error}");
+                }
+            }
+        };
+        // Also where it is nobody's choice.
+        refused(&[all], &["'beginning'", "retention", "now", "initial"]);
+        refused(&[all, (start, "beginning")], &["'beginning'", "retention"]);
+        refused(
+            &[all, (start, "2026-01-02T03:04:05Z")],
+            &["'2026-01-02T03:04:05Z'", "point in time"],
+        );
+        refused(
+            &[(start, "initial")],
+            &["latest-version", "all-versions-and-deletes"],
+        );
+        refused(&[(mode, "deletes")], &["'deletes'", "all-versions-and-deletes"]);
+        let now = Config::parse(Role::Source, &with(&[all, (start, "now")])).unwrap();
+        assert_eq!(
+            (now.mode, now.start, now.initial),
+            (Mode::AllVersionsAndDeletes, Start::Now, false)
+        );
+        let initial = Config::parse(Role::Source, &with(&[all, (start, "initial")])).unwrap();
+        assert_eq!(
+            (initial.mode, initial.start, initial.initial),
+            (Mode::AllVersionsAndDeletes, Start::Beginning, true)
+        );
+        // A sink, which reads nothing, is not asked.
+        Config::parse(Role::Sink, &with(&[all])).unwrap();
     }
 
     #[test]

@@ -20,6 +20,9 @@ const CONSISTENCY: &[&str] = &[
 ];
 const PRIORITY_LEVELS: &[&str] = &["default", "high", "low"];
 const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
+const MODES: &[&str] = &["latest-version", ALL_VERSIONS];
+/// The mode with deletes.
+pub(super) const ALL_VERSIONS: &str = "all-versions-and-deletes";
 const ON_DECODE_ERROR: &[&str] = &["fail", "skip", "raw"];
 /// Bytes.
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -59,7 +62,8 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(C, "cosmos.retry.max-backoff-ms", "COSMOS_MAX_BACKOFF_MS", Type::Int(1, 600_000), "5000", "Longest wait between two attempts, in milliseconds."),
     opt(C, "cosmos.retry.deadline-ms", "COSMOS_RETRY_DEADLINE_MS", Type::Int(100, 86_400_000), "120000", "Time after its first failure at which an operation that still cannot be carried out counts as failed, in milliseconds. Throttling does not count."),
     opt(C, "cosmos.retry.throttled-deadline-ms", "COSMOS_THROTTLED_DEADLINE_MS", Type::Int(0, 86_400_000), "0", "Time after which an operation or a feed range that is throttled all the while counts as failed, in milliseconds; 0 waits for as long as it takes."),
-    opt(S, "source.start", "COSMOS_SOURCE_START", Type::Start, "beginning", "Where a job without a savepoint begins to read the change feed."),
+    opt(S, "source.mode", "COSMOS_SOURCE_MODE", Type::Choice(MODES), "latest-version", "What is read: the latest version of each document that changed, or each version of each document and deletes. The latter needs an account with continuous backup, reads back no further than its retention, and takes source.start now or initial."),
+    opt(S, "source.start", "COSMOS_SOURCE_START", Type::Start, "beginning", "Where a job without a savepoint begins to read the change feed. initial, with all versions and deletes: the container as it is, then every change of it from that moment on."),
     opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
     opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes that one reader allocates for pages ahead of the job. A page that is larger than all of it is read all the same."),
     opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at a feed range that has been read to its end, in milliseconds. Where it is set, each pause is as long, unless source.min-poll-interval-ms is set too."),

@@ -15,7 +15,7 @@ pub enum Type {
     Int(u64, u64),
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// `beginning`, `now` or an RFC 3339 time.
+    /// `beginning`, `now`, `initial` or an RFC 3339 time.
     Start,
     /// Path of a file that the process can read when it opens its first handle.
     File,
@@ -32,7 +32,7 @@ impl fmt::Display for Type {
             Type::Int(min, u64::MAX) => write!(f, "integer, at least {min}"),
             Type::Int(min, max) => write!(f, "integer, {min} to {max}"),
             Type::Choice(words) => f.write_str(&words.join(", ")),
-            Type::Start => f.write_str("beginning, now or an RFC 3339 time"),
+            Type::Start => f.write_str("beginning, now, initial or an RFC 3339 time"),
             Type::File => f.write_str("file path"),
             Type::Proxy => f.write_str("none, environment or URL"),
         }

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
+use super::options::ALL_VERSIONS;
 use super::row::{OptionSpec, Type};
 use super::table::{nearest, spec, table};
 use super::{auth, Role, Start};
 use crate::error::{CoreError, Result};
+
+/// The start with the container as it is, and then with every change of it.
+pub(super) const INITIAL: &str = "initial";
 
 /// Shows a value in a message unless it is secret.
 fn shown(spec: &OptionSpec, value: &str) -> String {
@@ -86,7 +90,8 @@ pub(super) fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
 
 pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
     match value {
-        "beginning" => Ok(Start::Beginning),
+        // A container as it is, is its feed of latest versions from the beginning.
+        "beginning" | INITIAL => Ok(Start::Beginning),
         "now" => Ok(Start::Now),
         text => {
             let time = azure_core::time::parse_rfc3339(text).map_err(|e| e.to_string())?;
@@ -190,6 +195,9 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
     };
     at_most("cosmos.retry.backoff-ms", "cosmos.retry.max-backoff-ms")?;
     at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
+    if matches!(role, Role::Source | Role::Job) {
+        mode_and_start(&out["source.mode"], &out["source.start"])?;
+    }
     if role == Role::Sink {
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
         if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {
@@ -206,6 +214,23 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
     auth(&out)?;
     authority_host(&out)?;
     Ok(out)
+}
+
+/// All versions and deletes are not there from everywhere on, and only they have an initial phase.
+fn mode_and_start(mode: &str, start: &str) -> Result<()> {
+    let why = match (mode == ALL_VERSIONS, start) {
+        (false, INITIAL) => {
+            return Err(CoreError::config(format!(
+                "source.start is '{INITIAL}', the container as it is and then its versions and deletes, but source.mode is '{mode}'; set source.mode to {ALL_VERSIONS}, or source.start to beginning for the latest versions"
+            )))
+        }
+        (true, "beginning") => "the service keeps old versions and deletes for the retention of the account's continuous backup, and not from the beginning",
+        (true, start) if !matches!(start, INITIAL | "now") => "the service finds no point in time in them",
+        _ => return Ok(()),
+    };
+    Err(CoreError::config(format!(
+        "source.mode is '{mode}', which cannot start at '{start}': {why}; set source.start to now, or to {INITIAL} for the container as it is first"
+    )))
 }
 
 /// Secrets travel to this host, so that plain http is refused.

@@ -22,7 +22,7 @@ use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
 use crate::partitions::{partition_ranges, MendRanges};
-use crate::split::Split;
+use crate::split::{Mode, Split};
 use crate::status::{nothing_new, Asked, Fate};
 
 /// In front of a continuation token of the driver's first version.
@@ -162,7 +162,14 @@ impl Feed for DriverFeed {
         }
         let limit =
             NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
-        let operation = CosmosOperation::change_feed(container.clone(), Some(split.feed_range()?))
+        let range = Some(split.feed_range()?);
+        let operation = match split.mode {
+            Mode::AllVersionsAndDeletes => {
+                CosmosOperation::change_feed_all_versions_and_deletes(container.clone(), range)
+            }
+            _ => CosmosOperation::change_feed(container.clone(), range),
+        };
+        let operation = operation
             .with_change_feed_start(start)
             .with_max_item_count(MaxItemCountHint::Limit(limit));
         let plan = Plan::new(self, operation, split).await?;
@@ -190,6 +197,7 @@ pub(super) struct Plan {
     pub container: ContainerReference,
     options: OperationOptions,
     plan: OperationPlan,
+    asked: Asked,
 }
 
 impl Plan {
@@ -200,13 +208,14 @@ impl Plan {
     pub async fn new(feed: &DriverFeed, operation: CosmosOperation, split: &Split) -> Result<Plan> {
         let (account, container, config) = (&feed.account, &feed.container, &*feed.config);
         let options = read_options(config);
+        let asked = asked(split);
         let token = split.continuation.clone().map(ContinuationToken::from_string);
         let mend = MendRanges::unless_ended(account, container);
         let planned = account
             .driver
             .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
             .await
-            .map_err(failed);
+            .map_err(|e| failed(&e, asked));
         mend.ended(&planned);
         let plan = planned
             .map_err(|mut error| {
@@ -225,6 +234,7 @@ impl Plan {
             container: container.clone(),
             options,
             plan,
+            asked,
         })
     }
 
@@ -239,7 +249,7 @@ impl Plan {
                 .driver
                 .execute_plan(&mut self.plan, Some(self.container.clone()), self.options.clone())
                 .await
-                .map_err(failed);
+                .map_err(|e| failed(&e, self.asked));
             mend.ended(&result);
             result
         };
@@ -266,7 +276,7 @@ impl Plan {
         Ok(self
             .plan
             .to_continuation_token()
-            .map_err(failed)?
+            .map_err(|e| failed(&e, self.asked))?
             .as_str()
             .to_owned())
     }
@@ -363,9 +373,18 @@ impl Pages for DriverPages {
     }
 }
 
+/// What is asked for a split at its position.
+fn asked(split: &Split) -> Asked {
+    match (split.mode, &split.continuation) {
+        (Mode::AllVersionsAndDeletes, None) => Asked::VersionsFromNow,
+        (Mode::AllVersionsAndDeletes, Some(_)) => Asked::VersionsBehind,
+        _ => Asked::Feed,
+    }
+}
+
 /// A failure of a feed request. Reading again is always safe.
-fn failed(error: CosmosError) -> CoreError {
-    CoreError::from_driver(&error, Asked::Feed, Fate::NotCarriedOut)
+fn failed(error: &CosmosError, asked: Asked) -> CoreError {
+    CoreError::from_driver(error, asked, Fate::NotCarriedOut)
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use async_trait::async_trait;
 
 pub use self::driver::DriverFeed;
 
+use crate::config::Config;
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
-use crate::split::Split;
+use crate::split::{Mode, Split};
 
 /// A container, and what can be asked of it. Everything that waits may be given up at any point.
 #[async_trait]
@@ -95,4 +96,27 @@ pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
     CoreError::state(format!(
         "container '{container}' was recreated (resource id {now}, the state has {in_state}); start the job without that state"
     ))
+}
+
+/// Whether a split of a state is one of this source.
+///
+/// # Errors
+/// State when it is of another container, or of another mode.
+pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
+    if split.container_rid != feed.rid() {
+        return Err(recreated(feed.name(), &split.container_rid, feed.rid()));
+    }
+    let mode = match &split.then {
+        Some(_) => Mode::AllVersionsAndDeletes,
+        None => split.mode,
+    };
+    if mode != config.mode {
+        return Err(CoreError::state(format!(
+            "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
+            split.id(),
+            mode.name(),
+            config.mode.name()
+        )));
+    }
+    Ok(())
 }

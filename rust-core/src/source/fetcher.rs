@@ -15,7 +15,7 @@ use crate::clock::{epoch_millis, Now};
 use crate::config::Config;
 use crate::error::{panic_text, CoreError, Result};
 use crate::feed::{Feed, Pages};
-use crate::page::{self, PageHead};
+use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
 use crate::split::Split;
 use crate::status::Next;
@@ -270,17 +270,21 @@ impl Fetcher {
         };
         let before = reading.rounds.reached();
         let pace = reading.rounds.take(&answer);
-        if pace.caught_up {
+        // Behind the container as it is, its changes since then are still to be read.
+        let caught_up = pace.caught_up && after.then.is_none();
+        if caught_up {
             built.caught_up();
         }
-        if page.ended {
+        let goes_on = page.ended.then(|| after.behind_its_stop()).flatten();
+        let ended = page.ended && goes_on.is_none();
+        if ended {
             built.finished();
         }
         let unread = reading.split.continuation.is_none();
         let arrived = Instant::now();
         // An empty page goes over where it says something: the first, so that the job's state holds a position from then on, the one
         // that says that the end is reached, and the last one ever.
-        let tells = unread || page.ended || (pace.caught_up && !reading.told);
+        let tells = unread || ended || (caught_up && !reading.told);
         let ready = (built.documents > 0 || tells).then(|| Page {
             frame: built.frame,
             records: built.records as u64,
@@ -288,30 +292,70 @@ impl Fetcher {
             after: after.clone(),
             behind: answer.newest.map_or(before, |newest| newest.min(before)),
             queued: arrived,
-            end: page.ended.then(Vec::new),
+            end: ended.then(Vec::new),
         });
         if ready.is_some() {
-            reading.told = pace.caught_up;
+            reading.told = caught_up;
         }
         reading.split = after;
         reading.next_look = pace.pause.map(|pause| arrived + pause);
         let fetched = Fetched {
             page: ready,
             reached: reading.rounds.reached(),
-            at_rest_until: reading
-                .next_look
-                .filter(|_| pace.caught_up)
-                .map(|look| look + LATE),
+            at_rest_until: reading.next_look.filter(|_| caught_up).map(|look| look + LATE),
             held_since: reading.attempts.held_since(),
         };
         self.settle(reserve, fetched);
         if reading.sizes.took(answer.documents, page.bytes) {
             reading.pages = None;
         }
-        Ok(match page.ended {
+        if let Some(split) = goes_on {
+            self.go_on(reading, split)?;
+        }
+        Ok(match ended {
             true => Read::Ended,
             false => Read::On,
         })
+    }
+
+    /// Goes on in another mode: a page without records says so, behind the pages before it.
+    fn go_on(&self, reading: &mut Reading, split: Split) -> Result<()> {
+        tracing::info!(target: "cosmosflink::source", "split {} was read as it is: reading {}", self.id, split.describe());
+        let now = Now::read();
+        let head = PageHead {
+            split_id: &self.id,
+            split: &split.encode(),
+            children: &[],
+            arrived_epoch_millis: now.epoch_millis,
+        };
+        let built = page::build(
+            &head,
+            &Items::None,
+            self.feed.key_paths(),
+            self.config.on_decode_error,
+        )?;
+        let reached = reading.rounds.reached();
+        let fetched = Fetched {
+            page: Some(Page {
+                frame: built.frame,
+                records: 0,
+                undecodable: 0,
+                after: split.clone(),
+                behind: reached,
+                queued: now.instant,
+                end: None,
+            }),
+            reached,
+            at_rest_until: None,
+            held_since: reading.attempts.held_since(),
+        };
+        self.shared.with(|buffer| buffer.fetched(self.number, 0, fetched));
+        reading.split = split;
+        reading.pages = None;
+        reading.told = false;
+        reading.next_look = None;
+        reading.rounds = Rounds::new(self.config.min_poll_interval, self.config.poll_interval, reached);
+        Ok(())
     }
 
     /// Exchanges a reserve for what came.

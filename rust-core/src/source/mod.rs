@@ -25,7 +25,7 @@ use crate::account::open_blocking;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::error::Result;
-use crate::feed::{recreated, DriverFeed, Feed};
+use crate::feed::{belongs, DriverFeed, Feed};
 use crate::metrics::Metrics;
 use crate::split::Split;
 
@@ -148,11 +148,10 @@ impl Source {
     /// State when a split belongs to another container or is read already; then none of them is added.
     pub fn add_splits(&self, splits: Vec<Split>) -> Result<()> {
         let (feed, now) = (&self.feed, Now::read());
-        let added = self.shared.with_state(|state| {
+        let added = self.shared.with_state(|state| -> Result<_> {
             state.buffer.open()?;
-            let rid = feed.rid();
-            if let Some(foreign) = splits.iter().find(|split| split.container_rid != rid) {
-                return Err(recreated(feed.name(), &foreign.container_rid, rid));
+            for split in &splits {
+                belongs(split, &**feed, &self.config)?;
             }
             let first = state.buffer.add(&splits, now)?;
             state.wakes.resize_with(first + splits.len(), Arc::default);

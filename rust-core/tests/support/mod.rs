@@ -112,6 +112,22 @@ impl Local {
 }
 
 impl Local {
+    /// Lets the documents of a container with the key path `/pk` expire, those without a time to live of their own after so many seconds.
+    pub fn expire_after(&self, container: &str, seconds: i64) {
+        let definition = serde_json::json!({
+            "id": container, "defaultTtl": seconds,
+            "partitionKey": { "paths": ["/pk"], "kind": "Hash", "version": 2 },
+        });
+        let token = self
+            .account
+            .token(std::time::SystemTime::now() + Duration::from_secs(60));
+        ureq::put(format!("{}dbs/orders/colls/{container}", self.endpoint))
+            .header("authorization", format!("type%3Daad%26ver%3D1.0%26sig%3D{token}"))
+            .header("x-ms-date", "Tue, 24 Nov 2026 10:00:00 GMT")
+            .send(definition.to_string().as_bytes())
+            .unwrap();
+    }
+
     /// What the server counted.
     pub fn stats(&self) -> serde_json::Value {
         ureq::get(format!("{}_local/stats", self.endpoint))

@@ -1,0 +1,256 @@
+//! All versions and deletes, and the container as it is before them, over HTTP.
+
+mod support;
+
+use std::time::Duration;
+
+use cosmos_local::{AllVersions, MetadataKey};
+use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::discovery::Enumerator;
+use cosmosflink_core::error::Kind;
+use cosmosflink_core::page::{RECORD_BYTES, RECORD_EXPIRED};
+use cosmosflink_core::sink::OperationKind;
+use cosmosflink_core::source::Source;
+use cosmosflink_core::split::{Mode, Split, SplitEntry, Stop};
+use serde_json::json;
+use support::*;
+
+const ALL: (&str, &str) = ("source.mode", "all-versions-and-deletes");
+const NOW: [(&str, &str); 2] = [ALL, ("source.start", "now")];
+const INITIAL: [(&str, &str); 3] = [
+    ALL,
+    ("source.start", "initial"),
+    ("source.poll-interval-ms", "50"),
+];
+
+fn local(containers: &[&str], all_versions: AllVersions) -> Local {
+    Local::start_with(containers, |config| config.all_versions = Some(all_versions))
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq)]
+struct Change {
+    operation: u8,
+    expired: bool,
+    id: String,
+    key: String,
+    document: String,
+    previous: String,
+    ts: i64,
+}
+
+/// The changes of the next page, if one comes in time.
+fn taken(source: &Source, timeout: Duration) -> Option<Vec<Change>> {
+    if source.next_page(timeout).unwrap() == 0 {
+        return None;
+    }
+    let frame = source.take_page().unwrap();
+    let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+    let text = |at: usize| String::from_utf8(frame[word(at)..][..word(at + 4)].to_vec()).unwrap();
+    let changes = (0..word(4)).map(|i| {
+        let row = word(8) + i * RECORD_BYTES;
+        Change {
+            operation: frame[row + 48],
+            expired: frame[row + 49] & RECORD_EXPIRED != 0,
+            id: text(row + 8),
+            key: text(row + 16),
+            document: text(row),
+            previous: text(row + 56),
+            ts: i64::from_le_bytes(frame[row + 24..row + 32].try_into().unwrap()),
+        }
+    });
+    Some(changes.collect())
+}
+
+fn write(sink: &Writer, kind: OperationKind, id: &str, key: &str, n: usize) {
+    let document = match kind {
+        OperationKind::Delete => String::new(),
+        _ => format!(r#"{{"id":"{id}","pk":"{key}","n":{n}}}"#),
+    };
+    submit(sink, 0, kind, id, &format!("[\"{key}\"]"), &document);
+    assert!(outcomes(sink, 1)[0].error.is_none());
+}
+
+fn open(local: &Local, options: &[(&str, &str)], splits: &[Split]) -> Source {
+    let source = local.source("c", options);
+    source.add_splits(splits.to_vec()).unwrap();
+    source
+}
+
+fn found(local: &Local, options: &[(&str, &str)]) -> Vec<Split> {
+    let entries = local.enumerator("c", options).discover(&[]).unwrap();
+    entries.into_iter().map(|e| e.split).collect()
+}
+
+fn field(document: &str, name: &str) -> serde_json::Value {
+    serde_json::from_str::<serde_json::Value>(document).map_or(json!(null), |d| d[name].clone())
+}
+
+#[test]
+fn every_version_and_every_deletion_comes_in_order_with_its_kind() {
+    for metadata_key in [MetadataKey::Array, MetadataKey::Object] {
+        let local = local(
+            &["c:/pk:1"],
+            AllVersions {
+                metadata_key,
+                previous_images: metadata_key == MetadataKey::Object,
+                ..AllVersions::default()
+            },
+        );
+        local.expire_after("c", 1000);
+        let sink = local.sink("c", &[]);
+        write(&sink, OperationKind::Upsert, "before", "k", 0);
+        let splits = found(&local, &NOW);
+        write(&sink, OperationKind::Create, "a", "k", 1);
+        write(&sink, OperationKind::Upsert, "a", "k", 2);
+        write(&sink, OperationKind::Delete, "a", "k", 0);
+        write(&sink, OperationKind::Upsert, "a", "ä", 3);
+        local.admin("clock", json!({ "advanceMillis": 1_001_000 }));
+        let source = open(&local, &NOW, &splits);
+        let mut changes: Vec<Change> = Vec::new();
+        until("all changes are there", || {
+            changes.extend(taken(&source, Duration::from_millis(100)).into_iter().flatten());
+            changes.len() >= 6
+        });
+        let told = |c: &Change| {
+            (
+                c.operation,
+                c.expired,
+                c.id.clone(),
+                c.key.clone(),
+                field(&c.document, "n"),
+            )
+        };
+        let change = |operation, expired, id: &str, key: &str, n| {
+            (operation, expired, id.to_owned(), format!("[\"{key}\"]"), n)
+        };
+        assert_eq!(
+            changes[..4].iter().map(told).collect::<Vec<_>>(),
+            [
+                change(1, false, "a", "k", json!(1)),
+                change(2, false, "a", "k", json!(2)),
+                change(3, false, "a", "k", json!(null)),
+                change(1, false, "a", "ä", json!(3)),
+            ]
+        );
+        let mut ends: Vec<_> = changes[4..].iter().map(told).collect();
+        ends.sort_by_key(|end| end.2.clone());
+        assert_eq!(
+            ends,
+            [
+                change(3, true, "a", "ä", json!(null)),
+                change(3, true, "before", "k", json!(null)),
+            ]
+        );
+        assert!(changes.iter().all(|c| c.ts > 1_600_000_000), "{changes:?}");
+        let previous: Vec<_> = changes[..3].iter().map(|c| field(&c.previous, "n")).collect();
+        match metadata_key {
+            MetadataKey::Array => assert!(changes.iter().all(|c| c.previous.is_empty())),
+            MetadataKey::Object => assert_eq!(previous, [json!(null), json!(1), json!(2)]),
+        }
+    }
+}
+
+#[test]
+fn an_account_without_continuous_backup_is_told_what_to_do() {
+    let local = Local::start(&["c:/pk:1"]);
+    for options in [&NOW[..], &INITIAL[..]] {
+        let error = local.enumerator("c", options).discover(&[]).unwrap_err();
+        assert_eq!(error.kind, Kind::Config, "{error}");
+        assert!(error.outlives_restart());
+        for part in ["continuous backup", "latest-version"] {
+            assert!(error.message.contains(part), "{part} is missing: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_position_behind_the_retention_ends_the_job_and_leaves_nothing_out() {
+    let local = local(
+        &["c:/pk:1"],
+        AllVersions {
+            retention_bytes: 2000,
+            ..AllVersions::default()
+        },
+    );
+    let splits = found(&local, &NOW);
+    let sink = local.sink("c", &[]);
+    for n in 0..20 {
+        write(&sink, OperationKind::Upsert, &format!("d{n}"), "k", n);
+    }
+    let source = open(&local, &NOW, &splits);
+    let error = loop {
+        match source.next_page(WAIT) {
+            Err(error) => break error,
+            Ok(0) => panic!("it never ends"),
+            Ok(_) => assert!(taken(&source, WAIT).unwrap().is_empty()),
+        }
+    };
+    assert_eq!(error.kind, Kind::State, "{error}");
+    assert!(error.outlives_restart());
+    for part in ["retention", "source.start initial"] {
+        assert!(error.message.contains(part), "{part} is missing: {error}");
+    }
+}
+
+#[test]
+fn a_state_of_another_mode_is_refused() {
+    let local = local(&["c:/pk:1"], AllVersions::default());
+    let latest = found(&local, &[]);
+    let versions = found(&local, &NOW);
+    let initial = found(&local, &INITIAL);
+    let known = |splits: &[Split]| -> Vec<SplitEntry> {
+        let entry = |split: &Split| SplitEntry {
+            split: split.clone(),
+            assigned: true,
+        };
+        splits.iter().map(entry).collect()
+    };
+    type Case<'a> = (&'a [(&'static str, &'static str)], &'a [Split], bool);
+    let cases: [Case<'_>; 6] = [
+        (&[], &latest, true),
+        (&[], &versions, false),
+        (&[], &initial, false),
+        (&NOW, &latest, false),
+        (&NOW, &versions, true),
+        (&NOW, &initial, true),
+    ];
+    for (options, splits, fits) in cases {
+        let looked = local.enumerator("c", options).discover(&known(splits));
+        let read = local.source("c", options).add_splits(splits.to_vec());
+        for error in [looked.map(drop), read].map(std::result::Result::err) {
+            assert_eq!(error.is_none(), fits, "{error:?}");
+            if let Some(error) = error {
+                assert_eq!(error.kind, Kind::State);
+                assert!(error.message.contains("source.mode"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_initial_phase_has_both_positions_from_its_beginning_on() {
+    let local = local(&["c:/pk:2"], AllVersions::default());
+    let splits = found(&local, &INITIAL);
+    assert_eq!(splits.len(), 2);
+    for split in &splits {
+        assert_eq!(
+            (split.mode, split.continuation.as_deref()),
+            (Mode::LatestVersion, None)
+        );
+        assert!(
+            matches!(split.stop, Stop::At(_)) && split.then.is_some(),
+            "{split:?}"
+        );
+        assert_eq!(Split::decode(&split.encode()).unwrap(), *split);
+    }
+}
+
+#[test]
+fn an_initial_phase_is_of_all_versions_and_deletes_alone() {
+    let local = Local::start(&["c:/pk:1"]);
+    let options = local.options("c", &[("source.start", "initial")]);
+    let error = Config::parse(Role::Source, &options).unwrap_err();
+    assert!(error.message.contains("all-versions-and-deletes"), "{error}");
+    assert!(Enumerator::open(Config::parse(Role::Source, &local.options("c", &[])).unwrap()).is_ok());
+}

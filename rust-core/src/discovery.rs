@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{open_blocking, within};
-use crate::config::{Config, OnDecodeError, Start};
+use crate::config::{Config, OnDecodeError, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::metrics::Metrics;
@@ -19,8 +19,10 @@ use crate::split::{uncovered, Mode, Split, SplitEntry, Stop};
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
 /// split or merged nothing is new: the splits that cover it read on across the change.
 ///
-/// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it. So is what an
-/// initial phase needs: first the position from which all versions and deletes are read, then the one up to which the container is read.
+/// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it. So is a stop at
+/// the start, and what an initial phase needs: first the position from which all versions and deletes are read, then the one up to which the
+/// container is read. A query that is one whole is one split over all of it.
+///
 /// `seed` decides what chance decides.
 ///
 /// # Errors
@@ -45,6 +47,14 @@ pub async fn discover(
     let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
     let ranges = || within(config.request_timeout, feed.ranges(true));
     let ranges = until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
+    let whole = config.query.as_ref().and_then(|query| query.global);
+    let ranges = match whole {
+        Some(what) if !gaps.is_empty() => {
+            tracing::info!(target: "cosmosflink::source", "the query has {what}: one reader reads all of it");
+            gaps.clone()
+        }
+        _ => ranges,
+    };
     let mut splits = Vec::new();
     for (min, max) in &ranges {
         for (low, high) in &gaps {
@@ -58,7 +68,10 @@ pub async fn discover(
                     mode: config.mode,
                     start: config.start,
                     continuation: None,
-                    stop: Stop::Never,
+                    stop: match config.stop {
+                        StopAt::Time(ms) => Stop::Time(ms),
+                        StopAt::Never | StopAt::Start => Stop::Never,
+                    },
                     then: None,
                 });
             }
@@ -72,7 +85,7 @@ pub async fn discover(
         .await
 }
 
-/// Where a split begins, as far as that is a matter of this moment.
+/// Where a split begins and ends, as far as that is a matter of this moment.
 async fn fix(
     feed: &dyn Feed,
     config: &Config,
@@ -85,6 +98,7 @@ async fn fix(
         let at_now = Split {
             mode,
             start: Start::Now,
+            stop: Stop::Never,
             ..split.clone()
         };
         where_now_is(feed, config, metrics, at_now, rng.u64(..))
@@ -102,6 +116,9 @@ async fn fix(
         split.mode = Mode::LatestVersion;
     } else if split.start == Start::Now {
         split.continuation = Some(now(split.mode).await?.token);
+    }
+    if config.stop == StopAt::Start {
+        split.stop = Stop::At(now(Mode::LatestVersion).await?.token);
     }
     Ok(SplitEntry {
         split,

@@ -130,7 +130,10 @@ impl SplitEnumerator {
                         tracing::info!(target: "cosmosflink::source", "to reader {subtask}: {}", splits.join(", "));
                     }
                 }
-                Action::Discover { .. } | Action::Fail { .. } | Action::State(_) => {}
+                Action::Discover { .. }
+                | Action::Fail { .. }
+                | Action::State(_)
+                | Action::NoMoreSplits(_) => {}
             }
         }
         Ok(encode_actions(unassigned, &actions))

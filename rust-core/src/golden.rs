@@ -369,6 +369,10 @@ fn actions(actions: &Value) -> Vec<u8> {
             ends: flag(action, "ends"),
         },
         "STATE" => Action::State(unhex(text(action, "state"))),
+        "NO_MORE_SPLITS" => {
+            let subtasks = list(get(action, "subtasks")).iter();
+            Action::NoMoreSplits(subtasks.map(|s| s.as_u64().unwrap() as u32).collect())
+        }
         other => panic!("action {other}"),
     };
     let all: Vec<_> = list(get(actions, "actions")).iter().map(action).collect();

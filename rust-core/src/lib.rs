@@ -41,6 +41,7 @@ pub mod handles;
 )]
 mod jni;
 mod json;
+pub mod keys;
 pub mod log_ring;
 pub mod metrics;
 pub mod opening;
@@ -50,5 +51,6 @@ pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod split;
+pub mod sql;
 pub mod status;
 mod transport;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::{CoreError, Kind, Result};
-use cosmosflink_core::feed::{Feed, Pages, RawPage};
+use cosmosflink_core::feed::{Feed, Pages, RawPage, Reached};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::source::Source;
@@ -121,6 +121,7 @@ impl Pages for Reading {
             lsn: None,
             position: None,
             ranges: 1,
+            reached: Reached::NotYet,
             ended: false,
         })
     }

@@ -15,9 +15,10 @@ use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
 use url::Url;
 
 use self::options::ALL_VERSIONS;
-use self::validation::{authority_host, missing, parse_start, INITIAL};
+use self::validation::{authority_host, missing, parse_start, parse_stop, query, read_many, INITIAL};
 use crate::error::{CoreError, Result};
 use crate::split::Mode;
+use crate::sql::Query;
 
 pub use self::row::{Group, OptionSpec, Type};
 #[cfg(test)]
@@ -168,6 +169,26 @@ pub enum Start {
     PointInTime(i64),
 }
 
+/// Up to where the change feed is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopAt {
+    /// Without end.
+    Never,
+    /// Up to what is there when the splits are found.
+    Start,
+    /// Epoch milliseconds.
+    Time(i64),
+}
+
+/// Documents by id and partition key, as `keys.rs` reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadMany {
+    /// A JSON array.
+    List(String),
+    /// The path of a file with an object on each line.
+    File(String),
+}
+
 /// What becomes of a document that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDecodeError {
@@ -232,6 +253,12 @@ pub struct Config {
     pub start: Start,
     /// With all versions and deletes: the container is read as it is, and every change of it from that moment on.
     pub initial: bool,
+    /// Where a new split ends.
+    pub stop: StopAt,
+    /// What is read in place of the change feed.
+    pub query: Option<Query>,
+    /// Documents that are read by key in place of it.
+    pub read_many: Option<ReadMany>,
     /// Most documents in one page.
     pub page_size: u32,
     /// Bytes of pages that one reader holds ahead of the job.
@@ -330,6 +357,11 @@ fn auth(options: &BTreeMap<String, String>) -> Result<Auth> {
 }
 
 impl Config {
+    /// Whether the source ends by itself.
+    pub fn is_bounded(&self) -> bool {
+        self.stop != StopAt::Never || self.query.is_some() || self.read_many.is_some()
+    }
+
     /// Validates `given` for `role` and types it.
     ///
     /// # Errors
@@ -344,6 +376,7 @@ impl Config {
             let names = names.split(',').map(str::trim).filter(|r| !r.is_empty());
             names.map(str::to_owned).collect()
         };
+        let (query, read_many) = (query(&options)?, read_many(&options)?);
         let endpoint = Url::parse(&text("cosmos.endpoint"))
             .map_err(|e| CoreError::config(format!("cosmos.endpoint: {e}")))?;
         Ok(Config {
@@ -395,11 +428,16 @@ impl Config {
                     .filter(|d| !d.is_zero()),
             },
             mode: match text("source.mode").as_str() {
+                _ if query.is_some() => Mode::Query,
+                _ if read_many.is_some() => Mode::ReadMany,
                 ALL_VERSIONS => Mode::AllVersionsAndDeletes,
                 _ => Mode::LatestVersion,
             },
             start: parse_start(&text("source.start")).map_err(CoreError::config)?,
             initial: text("source.start") == INITIAL,
+            stop: parse_stop(&text("source.stop")).map_err(CoreError::config)?,
+            query,
+            read_many,
             page_size: number("source.page-size") as u32,
             prefetch_bytes: number("source.prefetch-bytes"),
             poll_interval: millis("source.poll-interval-ms"),
@@ -483,6 +521,9 @@ mod tests {
             (("source.page-size", "0"), "'0'"),
             (("source.start", "yesterday"), "'yesterday'"),
             (("sink.bulk", "yes"), "'yes'"),
+            (("source.stop", "tomorrow"), "'tomorrow'"),
+            (("source.query", "SELECT COUNT(1) FROM c"), "COUNT"),
+            (("source.query-parameters", "{}"), "source.query is not"),
             (("cosmos.pagesize", "1"), "cosmos.pagesize"),
             (("cosmos.auth.type", "password"), "'password'"),
             (("cosmos.auth.authority-host", "http://login.example"), "https"),
@@ -615,6 +656,43 @@ mod tests {
     fn a_point_in_time_is_read() {
         let config = Config::parse(Role::Source, &with(&[("source.start", "2026-01-02T03:04:05Z")])).unwrap();
         assert_eq!(config.start, Start::PointInTime(1_767_323_045_000));
+    }
+
+    #[test]
+    fn a_stop_makes_a_source_bounded() {
+        let of = |extra: &[(&str, &str)]| Config::parse(Role::Source, &with(extra));
+        let (start, stop, query) = ("source.start", "source.stop", "source.query");
+        let time = "2026-01-02T03:04:05Z";
+        assert!(!of(&[]).unwrap().is_bounded());
+        let config = of(&[(stop, "start")]).unwrap();
+        assert_eq!((config.stop, config.is_bounded()), (StopAt::Start, true));
+        let config = of(&[(stop, time)]).unwrap();
+        assert_eq!(config.stop, StopAt::Time(1_767_323_045_000));
+        let config = of(&[
+            (query, "SELECT * FROM c WHERE c.n = @n"),
+            ("source.query-parameters", r#"{"@n":1}"#),
+        ])
+        .unwrap();
+        assert!(config.is_bounded());
+        for (wrong, what) in [
+            (&[(start, "now"), (stop, "start")][..], "nothing to read"),
+            (&[(start, time), (stop, time)], "nothing to read"),
+            (&[(query, "SELECT * FROM c"), (stop, time)], "leave them out"),
+            (&[(query, "SELECT * FROM c"), (start, "now")], "leave them out"),
+            (&[(query, "SELECT * FROM c WHERE c.n = @n")], "@n has no value"),
+            (&[("source.read-many", "[7]")], "JSON array of objects"),
+            (
+                &[("source.read-many", "[]"), ("source.read-many-file", "f")],
+                "keep one",
+            ),
+            (&[("source.read-many", "[]"), (stop, "start")], "leave them out"),
+        ] {
+            let error = of(wrong).unwrap_err();
+            assert!(
+                error.kind == Kind::Config && error.message.contains(what),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum Type {
     Choice(&'static [&'static str]),
     /// `beginning`, `now`, `initial` or an RFC 3339 time.
     Start,
+    /// `never`, `start` or an RFC 3339 time.
+    Stop,
     /// Path of a file that the process can read when it opens its first handle.
     File,
     /// `none`, `environment` or the URL of a proxy.
@@ -33,6 +35,7 @@ impl fmt::Display for Type {
             Type::Int(min, max) => write!(f, "integer, {min} to {max}"),
             Type::Choice(words) => f.write_str(&words.join(", ")),
             Type::Start => f.write_str("beginning, now, initial or an RFC 3339 time"),
+            Type::Stop => f.write_str("never, start or an RFC 3339 time"),
             Type::File => f.write_str("file path"),
             Type::Proxy => f.write_str("none, environment or URL"),
         }

@@ -7,8 +7,10 @@ use url::Url;
 use super::options::ALL_VERSIONS;
 use super::row::{OptionSpec, Type};
 use super::table::{nearest, spec, table};
-use super::{auth, Role, Start};
+use super::{auth, ReadMany, Role, Start, StopAt};
 use crate::error::{CoreError, Result};
+use crate::keys;
+use crate::sql::Query;
 
 /// The start with the container as it is, and then with every change of it.
 pub(super) const INITIAL: &str = "initial";
@@ -76,16 +78,20 @@ pub(super) fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
                 return wrong("");
             }
         }
-        Type::Start => {
-            parse_start(value).map_err(|why| {
-                CoreError::config(format!(
-                    "{}: '{value}' is not valid ({why}); expected: {}",
-                    spec.name, spec.kind
-                ))
-            })?;
-        }
+        Type::Start => drop(parse_start(value).map_err(|why| wrong_time(spec, value, &why))?),
+        Type::Stop => drop(parse_stop(value).map_err(|why| wrong_time(spec, value, &why))?),
     }
     Ok(())
+}
+
+fn wrong_time(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
+    wrong(spec, value, &format!(" ({why})"))
+}
+
+/// Milliseconds since the epoch.
+fn parse_time(text: &str) -> std::result::Result<i64, String> {
+    let time = azure_core::time::parse_rfc3339(text).map_err(|e| e.to_string())?;
+    Ok((time.unix_timestamp_nanos() / 1_000_000) as i64)
 }
 
 pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
@@ -93,12 +99,84 @@ pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
         // A container as it is, is its feed of latest versions from the beginning.
         "beginning" | INITIAL => Ok(Start::Beginning),
         "now" => Ok(Start::Now),
-        text => {
-            let time = azure_core::time::parse_rfc3339(text).map_err(|e| e.to_string())?;
-            Ok(Start::PointInTime(
-                (time.unix_timestamp_nanos() / 1_000_000) as i64,
-            ))
-        }
+        text => parse_time(text).map(Start::PointInTime),
+    }
+}
+
+pub(super) fn parse_stop(value: &str) -> std::result::Result<StopAt, String> {
+    match value {
+        "never" => Ok(StopAt::Never),
+        "start" => Ok(StopAt::Start),
+        text => parse_time(text).map(StopAt::Time),
+    }
+}
+
+/// The query of a source, where it has one.
+pub(super) fn query(options: &BTreeMap<String, String>) -> Result<Option<Query>> {
+    let text = |name: &str| options.get(name).map_or("", String::as_str);
+    let parameters = text("source.query-parameters");
+    match (text("source.query"), parameters) {
+        ("", "") => Ok(None),
+        ("", _) => Err(CoreError::config(
+            "source.query-parameters is set but source.query is not; set the query, or leave its parameters out",
+        )),
+        (query, _) => Query::new(query, parameters).map(Some).map_err(CoreError::config),
+    }
+}
+
+/// The documents that a source reads by key, where it does.
+pub(super) fn read_many(options: &BTreeMap<String, String>) -> Result<Option<ReadMany>> {
+    match (
+        options.get("source.read-many"),
+        options.get("source.read-many-file"),
+    ) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(CoreError::config(
+            "source.read-many and source.read-many-file are both set; keep one",
+        )),
+        (None, Some(file)) => Ok(Some(ReadMany::File(file.clone()))),
+        (Some(list), None) => match keys::of_list(list) {
+            Ok(_) => Ok(Some(ReadMany::List(list.clone()))),
+            Err(why) => Err(CoreError::config(format!("source.read-many: {why}"))),
+        },
+    }
+}
+
+/// Options of a source that exclude each other.
+fn check_source(options: &BTreeMap<String, String>) -> Result<()> {
+    let text = |name: &str| options.get(name).map_or("", String::as_str);
+    let (mode, start, stop) = (text("source.mode"), text("source.start"), text("source.stop"));
+    if mode == ALL_VERSIONS && (query(options)?.is_some() || read_many(options)?.is_some()) {
+        return Err(CoreError::config(format!(
+            "source.mode is '{mode}', of the change feed, but source.query or source.read-many read documents as they are; leave one out"
+        )));
+    }
+    if start == INITIAL && stop != "never" {
+        return Err(CoreError::config(format!(
+            "source.start '{INITIAL}' reads the container and then its changes without end, but source.stop is '{stop}'; leave one out"
+        )));
+    }
+    if query(options)?.is_some() && (start != "beginning" || !matches!(stop, "never" | "start")) {
+        return Err(CoreError::config(format!(
+            "source.query reads the documents as they are, not the change feed: source.start ('{start}') and source.stop ('{stop}') do not apply; leave them out, or set source.stop to start where a change feed is to go on behind the query"
+        )));
+    }
+    if read_many(options)?.is_some() && (query(options)?.is_some() || start != "beginning" || stop != "never")
+    {
+        return Err(CoreError::config(format!(
+            "source.read-many reads documents by key: source.query, source.start ('{start}') and source.stop ('{stop}') do not apply; leave them out"
+        )));
+    }
+    let nothing = match (parse_start(start), parse_stop(stop)) {
+        (Ok(Start::Now), Ok(StopAt::Start)) => true,
+        (Ok(Start::PointInTime(start)), Ok(StopAt::Time(stop))) => stop <= start,
+        _ => false,
+    };
+    match nothing {
+        true => Err(CoreError::config(format!(
+            "source.stop ('{stop}') is not behind source.start ('{start}'): there is nothing to read; set an earlier start or a later stop"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -197,6 +275,7 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
     at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
     if matches!(role, Role::Source | Role::Job) {
         mode_and_start(&out["source.mode"], &out["source.start"])?;
+        check_source(&out)?;
     }
     if role == Role::Sink {
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery, encode_event};
 
-use crate::config::{Auth, Config, SecretSource};
+use crate::config::{Auth, Config, SecretSource, Start};
 use crate::error::{CoreError, Kind, Result};
-use crate::split::{self, uncovered, Split, SplitEntry};
+use crate::split::{self, uncovered, Mode, Split, SplitEntry, Stop};
 
 /// 401: the credential itself is refused.
 const UNAUTHORIZED: u16 = 401;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub container: String,
     /// Pause between two looks for feed ranges in milliseconds; 0 looks once, and not at all after a restore.
     pub discovery_interval_ms: u64,
+    /// Whether the readers end: then no feed range is looked for once all are known, and readers are told when no split comes any more.
+    pub bounded: bool,
     /// Whether the account key is among the options themselves, so that every restart brings the same one.
     pub key_in_graph: bool,
 }
@@ -36,7 +38,12 @@ impl Settings {
     pub fn of(config: &Config) -> Settings {
         Settings {
             container: config.container.clone(),
-            discovery_interval_ms: u64::try_from(config.discovery_interval.as_millis()).unwrap_or(u64::MAX),
+            discovery_interval_ms: match config.is_bounded() {
+                // What is read ends, and with it the look for more of it.
+                true => 0,
+                false => u64::try_from(config.discovery_interval.as_millis()).unwrap_or(u64::MAX),
+            },
+            bounded: config.is_bounded(),
             key_in_graph: matches!(config.account.auth, Auth::Key(SecretSource::Value(_))),
         }
     }
@@ -105,6 +112,8 @@ pub enum Event {
     CheckpointAborted { id: u64 },
     /// Nothing is done from now on.
     Closed,
+    /// Another source goes on behind this one: it asks for the state to begin with.
+    Followed,
 }
 
 /// What is to be done.
@@ -117,7 +126,9 @@ pub enum Action {
     Assign(BTreeMap<u32, Vec<Split>>),
     /// Fail the job; `ends` it for good when a restart does not help.
     Fail { failure: Failure, ends: bool },
-    /// The answer to [`Event::CheckpointTaken`]: durable bytes.
+    /// Tell these registered readers that no split comes any more, so that they end once they have read theirs. Never empty.
+    NoMoreSplits(BTreeSet<u32>),
+    /// The answer to [`Event::CheckpointTaken`] and [`Event::Followed`]: durable bytes.
     State(Vec<u8>),
     /// For the log only: the readers go on without what failed.
     Warn(Failure),
@@ -151,6 +162,10 @@ pub struct Coordinator {
     registered: BTreeSet<u32>,
     /// Whether a reader has reported splits, so that no registered one has any that it did not report.
     reports: bool,
+    /// Readers that were told since their last reset that no split comes any more: nothing may be given to them.
+    told: BTreeSet<u32>,
+    /// Whether there was state to go on from. Then a reader may have ended before, which never comes again, and nothing is kept for it.
+    restored: bool,
     closed: bool,
 }
 
@@ -167,6 +182,8 @@ impl Coordinator {
             bytes => split::decode_state(bytes)?,
         };
         let mut coordinator = Coordinator {
+            restored: !restored.is_empty(),
+            told: BTreeSet::new(),
             first_start: first_start && restored.is_empty(),
             settings,
             splits: BTreeMap::new(),
@@ -209,6 +226,10 @@ impl Coordinator {
             Event::ReaderRegistered { subtask, reported } => self.take_reported(subtask, reported),
             Event::SplitsBack { subtask, splits } => self.take_back(subtask, splits),
             Event::SplitRequested { .. } => Ok(()),
+            Event::Followed => match self.following() {
+                Ok(state) => return vec![Action::State(state)],
+                Err(error) => Err(error),
+            },
             Event::CheckpointTaken { .. } => return vec![Action::State(split::encode_state(&self.known()))],
             Event::CheckpointCompleted { .. } | Event::CheckpointAborted { .. } => return actions,
             Event::Closed => {
@@ -217,13 +238,46 @@ impl Coordinator {
             }
         };
         match result {
-            Ok(()) => actions.extend(self.assign(readers)),
+            Ok(()) => {
+                actions.extend(self.assign(readers));
+                actions.extend(self.tell(readers));
+            }
             Err(error) => actions.push(Action::Fail {
                 failure: Failure::from(&error),
                 ends: error.outlives_restart(),
             }),
         }
         actions
+    }
+
+    /// The state of a source that reads the change feed from where the splits of this one stop, without end.
+    fn following(&self) -> Result<Vec<u8>> {
+        if let Some((min, max)) = uncovered(&self.known()).first() {
+            return Err(CoreError::new(
+                Kind::Transient,
+                format!("nothing can go on behind this source yet: nobody has looked for the feed range [{min}, {max})"),
+            ));
+        }
+        let entries: Result<Vec<_>> = self.splits.values().map(|entry| {
+            let Stop::At(position) = &entry.split.stop else {
+                return Err(CoreError::config(format!(
+                    "nothing can go on behind split {}, which has no position to stop at; set source.stop of the first source to start",
+                    entry.split.id()
+                )));
+            };
+            Ok(SplitEntry {
+                split: Split {
+                    mode: Mode::LatestVersion,
+                    start: Start::Now,
+                    continuation: Some(position.clone()),
+                    stop: Stop::Never,
+                    then: None,
+                    ..entry.split.clone()
+                },
+                assigned: false,
+            })
+        });
+        Ok(split::encode_state(&entries.collect::<Result<Vec<_>>>()?))
     }
 
     /// Splits that no reader has.
@@ -295,11 +349,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A failure to find feed ranges fails the job while there are none; later the readers go on without, unless it is final.
+    /// A failure to find feed ranges fails the job while there are none; later the readers go on without, unless it is final, or no other look
+    /// follows.
     fn judge(&self, failure: Failure) -> Action {
         let begun = !self.splits.is_empty();
         let ends = self.is_final(&failure, self.first_start && !begun);
-        if begun && !ends {
+        if begun && !ends && !self.settings.bounded {
             return Action::Warn(Failure {
                 message: format!(
                     "cannot look for new feed ranges, will try again: {}",
@@ -332,6 +387,8 @@ impl Coordinator {
     /// What a reader was restored with is to be assigned anew, unless it is elsewhere by now: until the next completed checkpoint a split
     /// can be reported by a reader that had it, while it was given to another one or waits for one.
     fn take_reported(&mut self, subtask: u32, reported: Vec<Split>) -> Result<()> {
+        // It may have ended and begun anew, without a word in between where it had nothing to give back.
+        self.told.remove(&subtask);
         if !self.registered.insert(subtask) {
             // The same registration once more: it has its splits.
             return Ok(());
@@ -350,6 +407,7 @@ impl Coordinator {
     /// Splits wait for a reader again, at the position that they come with, unless another reader has them by now.
     fn take_back(&mut self, subtask: u32, splits: Vec<Split>) -> Result<()> {
         self.registered.remove(&subtask);
+        self.told.remove(&subtask);
         for split in splits {
             self.release(subtask, split, |owner| match owner {
                 Owner::Subtask(other) => other == subtask,
@@ -379,14 +437,18 @@ impl Coordinator {
     /// Gives waiting splits to registered readers. With all `S` splits on `p` readers, `S mod p` of them have one more than the others: what
     /// goes beyond waits for readers that are not there yet. Within that a split goes back to the reader that had it last: another one, which
     /// did not fail, may have passed the split's records by, and its watermark never goes back. Each of the others goes to the reader that has
-    /// fewest, the lowest of those.
+    /// fewest, the lowest of those. Where readers end nothing is kept for one of which it is not known that it comes: after a restore there
+    /// is no share.
     fn assign(&mut self, readers: &Readers) -> Option<Action> {
         let parallelism = readers.parallelism as usize;
         if parallelism == 0 {
             return None;
         }
         let mut load = self.load(parallelism, &readers.registered);
-        let (share, rest) = (self.splits.len() / parallelism, self.splits.len() % parallelism);
+        let (share, rest) = match self.settings.bounded && self.restored {
+            true => (usize::MAX, 0),
+            false => (self.splits.len() / parallelism, self.splits.len() % parallelism),
+        };
         let mut above = load.iter().filter(|n| **n > share).count();
         let mut assignment: BTreeMap<u32, Vec<Split>> = BTreeMap::new();
         // Whether the reader takes it.
@@ -401,7 +463,8 @@ impl Coordinator {
             assignment.entry(reader).or_default().push(entry.split.clone());
             true
         };
-        let there: Vec<u32> = readers.registered.range(..readers.parallelism).copied().collect();
+        let there = readers.registered.range(..readers.parallelism).copied();
+        let there: Vec<u32> = there.filter(|reader| !self.told.contains(reader)).collect();
         let waiting = |entry: &&mut Entry| entry.owner == Owner::None;
         for entry in self.splits.values_mut().filter(waiting) {
             if let Some(before) = entry.before.filter(|before| there.contains(before)) {
@@ -419,6 +482,17 @@ impl Coordinator {
             idle.insert((load[reader as usize], reader));
         }
         (!assignment.is_empty()).then_some(Action::Assign(assignment))
+    }
+
+    /// Readers that get no split any more, because all are known, and those that wait are kept for others. Each is told as soon as that is so:
+    /// a batch job may have fewer slots than readers, and begins one when another has ended.
+    fn tell(&mut self, readers: &Readers) -> Option<Action> {
+        if !self.settings.bounded || !uncovered(&self.known()).is_empty() {
+            return None;
+        }
+        let untold: BTreeSet<u32> = readers.registered.difference(&self.told).copied().collect();
+        self.told.extend(&untold);
+        (!untold.is_empty()).then_some(Action::NoMoreSplits(untold))
     }
 
     /// How many splits each reader has. Those of which it is not known who has them are counted evenly, as Flink spreads them: with all

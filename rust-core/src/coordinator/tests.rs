@@ -10,6 +10,7 @@ fn settings() -> Settings {
     Settings {
         container: "orders".into(),
         discovery_interval_ms: 1000,
+        bounded: false,
         key_in_graph: false,
     }
 }
@@ -701,6 +702,7 @@ impl Job {
                 }
                 Action::Discover { period_ms } => assert_eq!(period_ms, 1000),
                 Action::Fail { failure, .. } | Action::Warn(failure) => panic!("{failure:?}"),
+                Action::NoMoreSplits(_) => panic!("an endless source never says that it has no more"),
             }
         }
     }
@@ -895,4 +897,165 @@ proptest! {
         }
         job.step(Step::TakeCheckpoint);
     }
+}
+
+fn bounded() -> Settings {
+    Settings {
+        bounded: true,
+        discovery_interval_ms: 0,
+        ..settings()
+    }
+}
+
+/// Readers that are told that no split comes any more.
+fn told(actions: &[Action]) -> Vec<u32> {
+    let told = actions.iter().filter_map(|action| match action {
+        Action::NoMoreSplits(readers) => Some(readers.iter().copied()),
+        _ => None,
+    });
+    told.flatten().collect()
+}
+
+#[test]
+fn readers_of_what_ends_are_told_when_each_has_its_share() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    assert_eq!(
+        c.on(&readers(3, &[]), Event::Started),
+        [Action::Discover { period_ms: 0 }]
+    );
+    assert!(
+        told(&c.on(&readers(3, &[0]), register(0))).is_empty(),
+        "nothing is known yet"
+    );
+    // Reader 0 may end before there is room for the others.
+    let first = c.on(&readers(3, &[0]), found(0..12));
+    assert_eq!((assigned(&first)[&0].len(), told(&first)), (4, vec![0]));
+    let others = c.on(&readers(3, &[0, 1, 2]), register(1));
+    assert_eq!(
+        (assigned(&others).len(), told(&others)),
+        (2, vec![1, 2]),
+        "nobody is told twice"
+    );
+    assert_eq!(c.unassigned(), 0);
+}
+
+#[test]
+fn readers_without_splits_are_told_so_that_they_end() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    let all = readers(4, &[0, 1, 2, 3]);
+    for subtask in 0..4 {
+        c.on(&all, register(subtask));
+    }
+    let actions = c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "")])));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0])]));
+    assert_eq!(told(&actions), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_reader_that_failed_gets_its_splits_back_and_is_told_again_and_no_other_gets_them() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    let all = readers(2, &[0, 1]);
+    let given = assigned(&c.on(&all, found(0..12)))[&1].clone();
+    let back = Event::SplitsBack {
+        subtask: 1,
+        splits: given.clone().into_iter().map(range).collect(),
+    };
+    let while_away = c.on(&readers(2, &[0]), back);
+    assert_eq!(while_away, [], "reader 0 was told, and may have ended");
+    let again = c.on(&all, register(1));
+    assert_eq!(
+        (assigned(&again), told(&again)),
+        (BTreeMap::from([(1, given)]), vec![1])
+    );
+}
+
+#[test]
+fn after_a_restore_nothing_is_kept_for_readers_that_may_have_ended() {
+    let entries: Vec<_> = (0..12)
+        .map(|ordinal| SplitEntry {
+            split: range(ordinal),
+            assigned: ordinal < 10,
+        })
+        .collect();
+    let mut c = Coordinator::new(bounded(), &split::encode_state(&entries), false).unwrap();
+    assert_eq!(c.on(&readers(4, &[]), Event::Started), [], "all are known");
+    let one = c.on(&readers(4, &[2]), register(2));
+    assert_eq!(
+        (assigned(&one), told(&one)),
+        (BTreeMap::from([(2, vec![10, 11])]), vec![2])
+    );
+    let reported = Event::ReaderRegistered {
+        subtask: 0,
+        reported: vec![range(3)],
+    };
+    let other = c.on(&readers(4, &[0, 2]), reported);
+    assert_eq!(
+        (assigned(&other), told(&other)),
+        (BTreeMap::from([(0, vec![3])]), vec![0])
+    );
+}
+
+#[test]
+fn a_look_that_fails_is_not_followed_by_another_where_reading_ends() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    c.on(&readers(1, &[0]), found(0..3));
+    let failure = Failure::from(&CoreError::new(Kind::Transient, "no answer"));
+    let actions = c.on(&readers(1, &[0]), Event::Discovered(Err(failure)));
+    assert!(
+        matches!(actions.as_slice(), [Action::Fail { ends: false, .. }]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn another_source_goes_on_where_the_splits_of_this_one_stop() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    let nobody = readers(1, &[]);
+    assert!(matches!(
+        c.on(&nobody, Event::Followed).as_slice(),
+        [Action::Fail { failure, ends: false }] if failure.kind == Kind::Transient
+    ));
+    let found = Split {
+        mode: Mode::Query,
+        stop: Stop::At("c1.stop".into()),
+        ..at(0, "", "FF", "")
+    };
+    c.on(&nobody, Event::Discovered(Ok(vec![found.clone()])));
+    let actions = c.on(&nobody, Event::Followed);
+    let [Action::State(state)] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    let entries = split::decode_state(state).unwrap();
+    assert_eq!(
+        entries,
+        [SplitEntry {
+            split: Split {
+                mode: Mode::LatestVersion,
+                start: Start::Now,
+                stop: Stop::Never,
+                ..at(0, "", "FF", "c1.stop")
+            },
+            assigned: false,
+        }]
+    );
+    let mut feed = Coordinator::new(settings(), state, true).unwrap();
+    assert_eq!(
+        assigned(&feed.on(&readers(1, &[0]), register(0))),
+        BTreeMap::from([(0, vec![0])])
+    );
+}
+
+#[test]
+fn nothing_goes_on_behind_a_stop_that_is_no_position() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    let found = Split {
+        stop: Stop::Time(5),
+        ..at(0, "", "FF", "")
+    };
+    c.on(&readers(1, &[]), Event::Discovered(Ok(vec![found])));
+    let actions = c.on(&readers(1, &[]), Event::Followed);
+    assert!(
+        matches!(actions.as_slice(), [Action::Fail { failure, .. }] if failure.message.contains("source.stop")),
+        "{actions:?}"
+    );
 }

@@ -18,6 +18,7 @@ mod event {
     pub const CHECKPOINT_COMPLETED: u8 = 7;
     pub const CHECKPOINT_ABORTED: u8 = 8;
     pub const CLOSED: u8 = 9;
+    pub const FOLLOWED: u8 = 10;
 }
 
 /// Numbers of the actions; they cross the boundary.
@@ -26,6 +27,7 @@ mod action {
     pub const ASSIGN: u8 = 2;
     pub const FAIL: u8 = 3;
     pub const STATE: u8 = 4;
+    pub const NO_MORE_SPLITS: u8 = 5;
 }
 
 /// The kind of a number on the wire.
@@ -115,6 +117,7 @@ pub fn encode_event(readers: &Readers, event: &Event) -> Vec<u8> {
             w.u64(*id);
         }
         Event::Closed => w.u8(event::CLOSED),
+        Event::Followed => w.u8(event::FOLLOWED),
     }
     w.0
 }
@@ -147,6 +150,7 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Readers, Event)> {
         event::CHECKPOINT_COMPLETED => Event::CheckpointCompleted { id: r.u64()? },
         event::CHECKPOINT_ABORTED => Event::CheckpointAborted { id: r.u64()? },
         event::CLOSED => Event::Closed,
+        event::FOLLOWED => Event::Followed,
         other => {
             return Err(CoreError::state(format!(
                 "event {other} is not known to this build; use the same version of jar and library"
@@ -193,6 +197,11 @@ pub fn encode_actions(unassigned: usize, actions: &[Action]) -> Vec<u8> {
             Action::Fail { failure, ends } => {
                 w.u8(action::FAIL);
                 write_failure(&mut w, failure, *ends);
+            }
+            Action::NoMoreSplits(readers) => {
+                w.u8(action::NO_MORE_SPLITS);
+                w.u32(readers.len() as u32);
+                readers.iter().for_each(|subtask| w.u32(*subtask));
             }
             Action::State(bytes) => {
                 w.u8(action::STATE);

@@ -1,8 +1,10 @@
 //! The change feed over the driver.
 
+use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::base64;
@@ -15,14 +17,15 @@ use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{recreated, Feed, Pages, RawPage};
-use crate::account::{read_options, Account};
+use super::stop::{compare, merged, Reached, ReadTo};
+use super::{query, read_many, recreated, Feed, Pages, RawPage};
+use crate::account::{read_options, within, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
 use crate::partitions::{partition_ranges, MendRanges};
-use crate::split::{Mode, Split};
+use crate::split::{Mode, Split, Stop};
 use crate::status::{nothing_new, Asked, Fate};
 
 /// In front of a continuation token of the driver's first version.
@@ -48,12 +51,25 @@ struct TokenRoot {
 struct TokenRange {
     min_epk: String,
     max_epk: String,
+    /// An ETag: the number of a write in quotes.
+    #[serde(default)]
+    server_continuation: Option<String>,
 }
 
 impl Token {
     fn read(text: &str) -> Option<Token> {
         let json = base64::decode_url_safe(text.strip_prefix(TOKEN_PREFIX)?).ok()?;
         serde_json::from_slice(&json).ok()
+    }
+
+    /// Its feed ranges, each with the last write that is read.
+    fn read_to(&self) -> Vec<ReadTo> {
+        let read = |range: &TokenRange| ReadTo {
+            min: range.min_epk.clone(),
+            max: range.max_epk.clone(),
+            lsn: range.server_continuation.as_deref().and_then(write_number),
+        };
+        self.root.active_tokens.iter().map(read).collect()
     }
 
     /// How many ranges the feed range `[min, max)` is read in. A gap that was never asked is at least one.
@@ -65,6 +81,11 @@ impl Token {
         }
         count + usize::from(at < max)
     }
+}
+
+/// The number of the write in an ETag of the change feed.
+fn write_number(etag: &str) -> Option<i64> {
+    etag.trim_matches('"').parse().ok()
 }
 
 /// Counts a request as in flight as long as it is held, however the request ends.
@@ -84,10 +105,11 @@ impl Drop for InFlight<'_> {
 }
 
 /// The feed of a container, over the connections of its account.
+#[derive(Clone)]
 pub struct DriverFeed {
     account: Arc<Account>,
-    container: ContainerReference,
-    config: Arc<Config>,
+    pub(super) container: ContainerReference,
+    pub(super) config: Arc<Config>,
     paths: KeyPaths,
 }
 
@@ -110,6 +132,31 @@ impl DriverFeed {
     pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
+}
+
+/// # Errors
+/// State for a position that is damaged, or that of another container.
+pub(super) fn check_position(split: &Split, container: &ContainerReference) -> Result<()> {
+    let text = split.continuation.as_deref();
+    let Some(text) = text.filter(|text| text.starts_with(TOKEN_PREFIX)) else {
+        return Ok(());
+    };
+    let token = Token::read(text).ok_or_else(|| {
+        CoreError::state(format!(
+            "the position of split {} is damaged; restore from another savepoint or start without state",
+            split.id()
+        ))
+    })?;
+    match token.rid == container.rid() {
+        true => Ok(()),
+        false => Err(recreated(container.name(), &token.rid, container.rid())),
+    }
+}
+
+/// How many documents a page is to have at most.
+pub(super) fn at_most(limit: u32) -> Result<MaxItemCountHint> {
+    let limit = NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+    Ok(MaxItemCountHint::Limit(limit))
 }
 
 #[async_trait]
@@ -135,6 +182,11 @@ impl Feed for DriverFeed {
     }
 
     async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
+        match split.mode {
+            Mode::Query => return query::open(self, split, limit).await,
+            Mode::ReadMany => return read_many::open(self, split, limit).await,
+            Mode::LatestVersion | Mode::AllVersionsAndDeletes => {}
+        }
         let container = &self.container;
         let start = match split.start {
             Start::Beginning => ChangeFeedStartFrom::Beginning,
@@ -145,23 +197,7 @@ impl Feed for DriverFeed {
                 })?,
             ),
         };
-        if let Some(text) = split
-            .continuation
-            .as_deref()
-            .filter(|text| text.starts_with(TOKEN_PREFIX))
-        {
-            let token = Token::read(text).ok_or_else(|| {
-                CoreError::state(format!(
-                    "the position of split {} is damaged; restore from another savepoint or start without state",
-                    split.id()
-                ))
-            })?;
-            if token.rid != container.rid() {
-                return Err(recreated(container.name(), &token.rid, container.rid()));
-            }
-        }
-        let limit =
-            NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+        check_position(split, container)?;
         let range = Some(split.feed_range()?);
         let operation = match split.mode {
             Mode::AllVersionsAndDeletes => {
@@ -171,7 +207,7 @@ impl Feed for DriverFeed {
         };
         let operation = operation
             .with_change_feed_start(start)
-            .with_max_item_count(MaxItemCountHint::Limit(limit));
+            .with_max_item_count(at_most(limit)?);
         let plan = Plan::new(self, operation, split).await?;
         Ok(Box::new(DriverPages {
             plan,
@@ -179,6 +215,11 @@ impl Feed for DriverFeed {
             max: split.max.clone(),
             continuation: split.continuation.clone(),
             spent: false,
+            stop: match &split.stop {
+                Stop::At(text) => Some(Token::read(text).map(|t| t.read_to()).unwrap_or_default()),
+                Stop::Never | Stop::Time(_) => None,
+            },
+            merged: None,
         }))
     }
 
@@ -198,6 +239,8 @@ pub(super) struct Plan {
     options: OperationOptions,
     plan: OperationPlan,
     asked: Asked,
+    /// Bounds a request for something else than pages.
+    timeout: Duration,
 }
 
 impl Plan {
@@ -235,6 +278,7 @@ impl Plan {
             options,
             plan,
             asked,
+            timeout: config.request_timeout,
         })
     }
 
@@ -280,6 +324,12 @@ impl Plan {
             .as_str()
             .to_owned())
     }
+
+    /// The physical partitions as they are now.
+    pub fn partitions(&self) -> impl Future<Output = Result<Vec<(String, String)>>> + Send + 'static {
+        let (account, container, timeout) = (self.account.clone(), self.container.clone(), self.timeout);
+        async move { within(timeout, bounds(&account, &container, true)).await }
+    }
 }
 
 async fn bounds(
@@ -320,6 +370,10 @@ struct DriverPages {
     continuation: Option<String>,
     /// The plan stands behind a page that nobody got.
     spent: bool,
+    /// The ranges of the position at which the split ends.
+    stop: Option<Vec<ReadTo>>,
+    /// Whether partitions were merged since that position was taken, once it was asked for.
+    merged: Option<bool>,
 }
 
 #[async_trait]
@@ -344,7 +398,7 @@ impl Pages for DriverPages {
         let mut unchanged = nothing_new(u16::from(response.status().status_code()));
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         let etag = response.headers().etag.as_ref().map(ToString::to_string);
-        let position = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
+        let position = etag.as_deref().and_then(write_number);
         let (items, bytes) = items(response, metrics);
         let continuation = self.plan.position()?;
         let token = Token::read(&continuation);
@@ -359,6 +413,14 @@ impl Pages for DriverPages {
         // A page that leaves the position where it was is another way to say that there is nothing new.
         unchanged |= self.continuation.as_deref() == Some(&continuation);
         self.continuation = Some(continuation.clone());
+        let ranges = token.as_ref().map_or(1, |t| t.ranges(&self.min, &self.max));
+        let mut read = token.as_ref().map(Token::read_to).unwrap_or_default();
+        if let ([only], true) = (&mut read[..], unchanged) {
+            // What is behind the last write that this server knows is not among what it was asked for.
+            only.lsn = only.lsn.max(lsn);
+        }
+        let at_end = unchanged || matches!((position, lsn), (Some(read), Some(last)) if read >= last);
+        let reached = self.reached(&read, at_end).await;
         self.spent = false;
         Ok(RawPage {
             items,
@@ -367,7 +429,8 @@ impl Pages for DriverPages {
             unchanged,
             lsn,
             position,
-            ranges: token.map_or(1, |t| t.ranges(&self.min, &self.max)),
+            ranges,
+            reached,
             ended: false,
         })
     }
@@ -379,6 +442,41 @@ fn asked(split: &Split) -> Asked {
         (Mode::AllVersionsAndDeletes, None) => Asked::VersionsFromNow,
         (Mode::AllVersionsAndDeletes, Some(_)) => Asked::VersionsBehind,
         _ => Asked::Feed,
+    }
+}
+
+impl DriverPages {
+    /// Where the position stands to the stop. The partitions are looked up only where that decides something.
+    async fn reached(&mut self, read: &[ReadTo], at_end: bool) -> Reached {
+        let Some(stop) = &self.stop else {
+            return Reached::NotYet;
+        };
+        if self.merged == Some(true) {
+            return Reached::Unknown;
+        }
+        let reached = compare(&self.min, &self.max, read, stop);
+        let decides = match reached {
+            Reached::Yes => self.merged.is_none(),
+            // At the end of the feed and yet before the stop: numbers of another sequence, or a server that lags behind.
+            Reached::NotYet => at_end,
+            Reached::Unknown => false,
+        };
+        if !decides {
+            return reached;
+        }
+        match self.plan.partitions().await {
+            Ok(partitions) => {
+                let merged = merged(&self.min, &self.max, &partitions, stop);
+                self.merged = Some(merged);
+                if merged {
+                    Reached::Unknown
+                } else {
+                    reached
+                }
+            }
+            // Nothing is lost by another page.
+            Err(_) => Reached::NotYet,
+        }
     }
 }
 

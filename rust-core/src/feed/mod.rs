@@ -2,12 +2,16 @@
 //! range one after another. [`DriverFeed`] is the one of an account; a simulation brings its own.
 
 mod driver;
+mod query;
+mod read_many;
+mod stop;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use self::driver::DriverFeed;
+pub use self::stop::{compare, merged, Look, Reached, ReadTo, Stopping};
 
 use crate::config::Config;
 use crate::error::{CoreError, Result};
@@ -87,6 +91,8 @@ pub struct RawPage {
     pub position: Option<i64>,
     /// Feed ranges that are asked in turn, one for each page: several after a partition was split.
     pub ranges: usize,
+    /// Where the position behind it stands to [`Split::stop`], where that is a position.
+    pub reached: Reached,
     /// Nothing comes behind this page, ever.
     pub ended: bool,
 }

@@ -154,6 +154,19 @@ fn deletion<'a>(paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
     Ok(())
 }
 
+/// A row of a query is any JSON value. One that is an object may have an id and a key, as far as they were selected.
+pub fn row<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+    if scanner.peek()? != b'{' {
+        found.document = scanner.value()?;
+        return Ok(());
+    }
+    document(scanner, paths, found)?;
+    if found.id.first() != Some(&b'"') {
+        found.id = b"";
+    }
+    Ok(())
+}
+
 fn metadata<'a>(scanner: &mut Scanner<'a>, found: &mut Found<'a>) -> Scan<()> {
     scanner.object(|key, s| {
         let value = s.value()?;
@@ -237,8 +250,9 @@ pub fn key_by_path<'a>(object: &'a [u8], paths: &KeyPaths) -> Option<[&'a [u8]; 
     walked.ok().map(|()| keys)
 }
 
-/// Why an item that was walked through cannot be decoded. `utf8` says that the whole page is known to be UTF-8.
-pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static str> {
+/// Why an item that was walked through cannot be decoded. `utf8` says that the whole page is known to be UTF-8, `row` that it need not have
+/// an id.
+pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool, row: bool) -> Option<&'static str> {
     let texts = [
         found.document,
         found.previous,
@@ -249,6 +263,7 @@ pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool) -> Option<&'static 
         return Some("it is not UTF-8");
     }
     match id_of(found) {
+        b"" if row => {}
         b"" => return Some("it has no id"),
         id if !is_text(id) => return Some("its id is not text"),
         _ => {}

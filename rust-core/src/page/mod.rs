@@ -12,7 +12,7 @@ use crate::json::{integer, lossy, Broken, Scanner};
 use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
-use self::item::{flaw, id_of, item, key_by_path, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
+use self::item::{flaw, id_of, item, key_by_path, row, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
 
 /// Size of one row of the record table.
 pub const RECORD_BYTES: usize = 64;
@@ -96,6 +96,19 @@ pub enum Items {
     Envelope(Bytes),
     /// Cut apart already.
     Apart(Vec<Bytes>),
+    /// Rows of a query, which may be any JSON value, one body behind the other.
+    Rows(Vec<Items>),
+}
+
+impl Items {
+    fn size(&self) -> usize {
+        match self {
+            Items::None => 0,
+            Items::Envelope(body) => body.len(),
+            Items::Apart(items) => items.iter().map(Bytes::len).sum(),
+            Items::Rows(bodies) => bodies.iter().map(Items::size).sum(),
+        }
+    }
 }
 
 /// Builds the frame of a page from its items, in one pass.
@@ -115,11 +128,7 @@ pub fn build(
             paths.len()
         )));
     }
-    let size = match items {
-        Items::None => 0,
-        Items::Envelope(body) => body.len(),
-        Items::Apart(items) => items.iter().map(Bytes::len).sum(),
-    };
+    let size = items.size();
     // With the service's own fields an item has 300 bytes and more: what is added to it fits into a quarter.
     let capacity = 64 + head.split_id.len() + head.split.len() + size + size / 4;
     let mut out = FrameWriter::with_capacity(FrameKind::Page, capacity);
@@ -148,24 +157,13 @@ pub fn build(
         undecodable: 0,
         skipped: 0,
         salvaged: false,
+        rows: false,
+        before: 0,
         paths,
         split_id: head.split_id,
         on_decode_error,
     };
-    match items {
-        Items::None => {}
-        Items::Envelope(body) => builder.envelope(body)?,
-        Items::Apart(items) => {
-            for bytes in items {
-                let utf8 = std::str::from_utf8(bytes).is_ok();
-                let mut scanner = Scanner { bytes, at: 0 };
-                builder.item(&mut scanner, utf8)?;
-                if scanner.peek().is_ok() {
-                    return Err(Broken("there is something behind an item").into());
-                }
-            }
-        }
-    }
+    builder.items(items)?;
     let records = builder.table.len() / RECORD_BYTES;
     let mut out = FrameWriter(builder.out);
     let table = u32::try_from(out.0.len()).map_err(|_| too_large())?;
@@ -197,12 +195,47 @@ struct Builder<'p> {
     skipped: usize,
     /// The end of a document was found by its brackets alone.
     salvaged: bool,
+    /// The items are rows of a query.
+    rows: bool,
+    /// Items of the bodies before this one.
+    before: usize,
     paths: &'p KeyPaths,
     split_id: &'p str,
     on_decode_error: OnDecodeError,
 }
 
 impl Builder<'_> {
+    fn items(&mut self, items: &Items) -> Result<()> {
+        match items {
+            Items::None => Ok(()),
+            Items::Envelope(body) => self.envelope(body),
+            Items::Apart(items) => {
+                for bytes in items {
+                    let utf8 = std::str::from_utf8(bytes).is_ok();
+                    let mut scanner = Scanner { bytes, at: 0 };
+                    self.item(&mut scanner, utf8)?;
+                    if scanner.peek().is_ok() {
+                        return Err(Broken("there is something behind an item").into());
+                    }
+                }
+                Ok(())
+            }
+            Items::Rows(bodies) => {
+                self.rows = true;
+                for body in bodies {
+                    self.before = self.count();
+                    self.items(body)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Items so far.
+    fn count(&self) -> usize {
+        self.table.len() / RECORD_BYTES + self.skipped
+    }
+
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
         let utf8 = std::str::from_utf8(body).is_ok();
         let (mut seen, mut count) = (false, None);
@@ -236,7 +269,7 @@ impl Builder<'_> {
         if !seen {
             return Err(Broken("the page has no Documents array").into());
         }
-        let items = self.table.len() / RECORD_BYTES + self.skipped;
+        let items = self.count() - self.before;
         if self.salvaged && count.is_some_and(|count| count != items as i64) {
             // What was taken for one broken document was more than that.
             return Err(Broken("it has another number of documents than it says").into());
@@ -246,7 +279,7 @@ impl Builder<'_> {
 
     /// The item before which the scanner stands; it is left behind it.
     fn item(&mut self, scanner: &mut Scanner<'_>, utf8: bool) -> Result<()> {
-        if scanner.peek()? != b'{' {
+        if scanner.peek()? != b'{' && !self.rows {
             return Err(Broken("an item is not an object").into());
         }
         let start = scanner.at;
@@ -255,8 +288,9 @@ impl Builder<'_> {
             crts: -1,
             ..Found::default()
         };
-        match item(scanner, self.paths, &mut found) {
-            Ok(()) => match flaw(&found, self.paths, utf8) {
+        let walk = if self.rows { row } else { item };
+        match walk(scanner, self.paths, &mut found) {
+            Ok(()) => match flaw(&found, self.paths, utf8, self.rows) {
                 None => self.record(&found, 0),
                 Some(why) => self.undecodable(&found, why),
             },
@@ -327,6 +361,7 @@ impl Builder<'_> {
         let doc_at = out.len();
         out.extend_from_slice(found.document);
         let (id_at, id_len) = match id_of(found) {
+            b"" => (out.len(), 0),
             id if undecodable => append(&mut out, lossy(id).as_bytes()),
             [b'"', inner @ .., b'"'] if memchr(b'\\', inner).is_none() => {
                 // The id stands in the document: point at it. That of a delete without a document is copied.
@@ -713,6 +748,40 @@ pub(crate) mod tests {
             let outcome = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), policy);
             assert_eq!(outcome.err().map(|e| e.kind), Some(Kind::Transient));
         }
+    }
+
+    #[test]
+    fn rows_of_a_query_need_no_id_and_may_be_any_value() {
+        let bodies = vec![
+            Items::Envelope(
+                r#"{"_rid":"x","Documents":[{"id":"a","pk":"k","_ts":7},{"n":1.10},5,"t\u00e4",null,[1]],"_count":6}"#.into(),
+            ),
+            Items::None,
+            Items::Apart(vec![r#"{"id":8}"#.into(), " true ".into()]),
+        ];
+        let items = Items::Rows(bodies);
+        let page = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), OnDecodeError::Fail).unwrap();
+        let records = read(&page.frame).3;
+        let texts: Vec<_> = records.iter().map(|r| r.document.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"{"id":"a","pk":"k","_ts":7}"#,
+                r#"{"n":1.10}"#,
+                "5",
+                r#""t\u00e4""#,
+                "null",
+                "[1]",
+                r#"{"id":8}"#,
+                "true",
+            ]
+        );
+        assert_eq!(
+            (records[0].id.as_str(), records[0].key.as_str()),
+            ("a", r#"["k"]"#)
+        );
+        assert!(records[1..].iter().all(|r| r.id.is_empty() && r.key == "[{}]"));
+        assert_eq!((page.documents, page.newest_ts), (8, 7));
     }
 
     #[test]

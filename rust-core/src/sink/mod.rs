@@ -56,6 +56,7 @@ use letters::Letter;
 use partition::Request;
 use wire::ContainerService;
 
+pub(crate) use operation::canonical_key;
 pub use operation::{decode_operations, encode_operations, NewOperation, Operation, OperationKind};
 pub use submissions::{encode_completions, Completion, Failure, OutcomeResult};
 pub use wire::{bulk_body, bulk_results, OperationResult, Service};

@@ -14,7 +14,7 @@ use super::Shared;
 use crate::clock::{epoch_millis, Now};
 use crate::config::Config;
 use crate::error::{panic_text, CoreError, Result};
-use crate::feed::{Feed, Pages};
+use crate::feed::{Feed, Look, Pages, Stopping};
 use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
 use crate::split::Split;
@@ -62,6 +62,7 @@ struct Reading {
     whole_since_broken: Option<usize>,
     sizes: Sizes,
     rounds: Rounds,
+    stopping: Stopping,
     next_look: Option<Instant>,
     /// Whether the job has heard that the split was read to its end, and nothing came since.
     told: bool,
@@ -103,6 +104,7 @@ impl Fetcher {
         let start = start.unwrap_or_else(|| start_millis(&split, Now::read()));
         let mut rng = fastrand::Rng::with_seed(self.seed);
         let mut reading = Reading {
+            stopping: Stopping::new(&split),
             split,
             pages: None,
             attempts: self.attempts(&mut rng),
@@ -187,6 +189,7 @@ impl Fetcher {
                 Admission::Go(rewound) => {
                     if let Some(rewound) = rewound {
                         reading.split = rewound.split;
+                        reading.stopping = Stopping::new(&reading.split);
                         reading.pages = None;
                         reading.told = false;
                         reading.rounds.go_back_to(rewound.reached);
@@ -226,7 +229,8 @@ impl Fetcher {
             }
         };
         let after = Split {
-            continuation: Some(page.continuation),
+            // A query that has no row has no position.
+            continuation: Some(page.continuation).filter(|position| !position.is_empty()),
             ..reading.split.clone()
         };
         let head = PageHead {
@@ -268,6 +272,16 @@ impl Fetcher {
             position: page.position,
             ranges: page.ranges,
         };
+        let ended = page.ended
+            || reading.stopping.take(&Look {
+                reached: page.reached,
+                unchanged: answer.unchanged,
+                lsn: answer.lsn,
+                position: answer.position,
+                newest: answer.newest,
+                asked: reading.rounds.asked,
+                ranges: answer.ranges,
+            });
         let before = reading.rounds.reached();
         let pace = reading.rounds.take(&answer);
         // Behind the container as it is, its changes since then are still to be read.
@@ -275,8 +289,8 @@ impl Fetcher {
         if caught_up {
             built.caught_up();
         }
-        let goes_on = page.ended.then(|| after.behind_its_stop()).flatten();
-        let ended = page.ended && goes_on.is_none();
+        let goes_on = ended.then(|| after.behind_its_stop()).flatten();
+        let ended = ended && goes_on.is_none();
         if ended {
             built.finished();
         }
@@ -311,6 +325,7 @@ impl Fetcher {
         }
         if let Some(split) = goes_on {
             self.go_on(reading, split)?;
+            reading.stopping = Stopping::new(&reading.split);
         }
         Ok(match ended {
             true => Read::Ended,

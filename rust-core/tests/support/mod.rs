@@ -336,6 +336,8 @@ pub fn outcomes(sink: &Writer, count: usize) -> Vec<Outcome> {
 pub struct Taken {
     pub split: Split,
     pub caught_up: bool,
+    /// It is the last one of its split.
+    pub finished: bool,
     pub records: Vec<(String, String)>,
 }
 
@@ -359,10 +361,11 @@ pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
             )
         })
         .collect();
-    let caught_up = u32_at(12) & 1 == 1;
+    let flags = u32_at(12);
     Some(Taken {
         split,
-        caught_up,
+        caught_up: flags & 1 != 0,
+        finished: flags & 2 != 0,
         records,
     })
 }

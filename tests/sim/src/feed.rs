@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use azure_core::Bytes;
 use cosmosflink_core::config::Start;
 use cosmosflink_core::error::{CoreError, Result};
-use cosmosflink_core::feed::{recreated, Feed, Pages, RawPage};
+use cosmosflink_core::feed::{recreated, Feed, Pages, RawPage, Reached};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::split::Split;
@@ -366,6 +366,7 @@ impl Pages for ModelPages {
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
             position: served.part.read.map(|n| n as i64),
             ranges: self.parts.len(),
+            reached: Reached::NotYet,
             ended: false,
         })
     }

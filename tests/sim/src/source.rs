@@ -772,6 +772,9 @@ impl Job<'_> {
                     }
                     return;
                 }
+                Action::NoMoreSplits(_) => {
+                    self.violation("an endless source has more splits", "it has none".to_owned())
+                }
                 Action::State(_) => self.violation("state is given when asked for", "unasked".to_owned()),
                 Action::Warn(failure) => self.note(|| format!("the coordinator warns: {}", failure.message)),
             }

@@ -40,6 +40,13 @@ public record EnumeratorActions(int unassigned, List<Action> actions) {
     public record Fail(CosmosException failure, boolean ends) implements Action {}
 
     /**
+     * Tell readers that no split comes any more, so that they end once they have read theirs. All of them are registered.
+     *
+     * @param subtasks not empty
+     */
+    public record NoMoreSplits(List<Integer> subtasks) implements Action {}
+
+    /**
      * The state that a checkpoint asked for.
      *
      * @param bytes the core's own durable form

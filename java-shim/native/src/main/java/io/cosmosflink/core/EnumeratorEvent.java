@@ -45,4 +45,7 @@ public sealed interface EnumeratorEvent {
 
     /** Nothing is to be done from now on. */
     record Closed() implements EnumeratorEvent {}
+
+    /** Another source goes on behind this one: the actions hold the state that it begins with. */
+    record Followed() implements EnumeratorEvent {}
 }

@@ -30,8 +30,10 @@ final class EnumeratorFrames {
             out.u8(7).u64(completed.id());
         } else if (event instanceof EnumeratorEvent.CheckpointAborted aborted) {
             out.u8(8).u64(aborted.id());
-        } else {
+        } else if (event instanceof EnumeratorEvent.Closed) {
             out.u8(9);
+        } else {
+            out.u8(10);
         }
         return out.toBytes();
     }
@@ -59,8 +61,18 @@ final class EnumeratorFrames {
             case 2 -> new EnumeratorActions.Assign(assignment(in));
             case 3 -> fail(in);
             case 4 -> new EnumeratorActions.State(in.blob());
+            case 5 -> new EnumeratorActions.NoMoreSplits(subtasks(in));
             default -> throw FrameReader.state("action " + kind + " of an enumerator is not known to this jar");
         };
+    }
+
+    private static List<Integer> subtasks(FrameReader in) {
+        int n = in.count(4);
+        List<Integer> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            out.add(in.u32());
+        }
+        return List.copyOf(out);
     }
 
     private static Map<Integer, List<SplitEntry>> assignment(FrameReader in) {

@@ -249,6 +249,9 @@ public final class GoldenFrames {
                     "activityId", failure.activityId(),
                     "message", failure.getMessage());
         }
+        if (action instanceof EnumeratorActions.NoMoreSplits none) {
+            return object("action", "NO_MORE_SPLITS", "subtasks", none.subtasks());
+        }
         byte[] state = ((EnumeratorActions.State) action).bytes();
         return object("action", "STATE", "state", HexFormat.of().formatHex(state));
     }

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Core.Role
-import io.cosmosflink.core.{Core, NativeCore, RecordView}
+import io.cosmosflink.core.{Core, NativeCore, Reading, RecordView}
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
   Boundedness,
@@ -27,6 +27,22 @@ enum StartFrom:
   case Configured
   case Beginning
   case Now
+  case At(time: Instant)
+
+  /** Where another source of the same container stops, which [[StopAt.Start]] has given positions: for the change feed behind a query, or
+    * behind the feed up to a moment, in a `HybridSource`, whose context has the enumerator. It is null after a restore, when the state says
+    * where to go on. What was changed while the first source read may come twice, and nothing is missing.
+    */
+  case Behind(previous: SplitEnumerator[?, ?] | Null)
+
+/** Up to where the change feed is read. All that was written before is delivered, and the job ends although writers go on. */
+enum StopAt:
+  /** As the option `source.stop` says; without it nowhere. */
+  case Configured
+  case Never
+
+  /** What was written when the job looked for its feed ranges first. */
+  case Start
   case At(time: Instant)
 
 /** Event time of a record, epoch millis. The record is valid during the call only. */
@@ -58,8 +74,9 @@ trait RecordReader[T] extends Serializable:
   def readRaw(@unused record: RecordView, error: DecodeError, @unused emit: T => Unit): Either[DecodeError, Unit] =
     Left(DecodeError(s"its reader has no readRaw, which source.on-decode-error raw needs; it said: ${error.message}"))
 
-/** The change feed of a container, without end. Each document's latest version arrives at least once per checkpointed position and exactly
-  * once in Flink's state; documents of one feed range arrive in the order of their changes.
+/** The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
+  * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless [[StopAt]] gives it one, or a query
+  * is read in its place; then the source is bounded, and may also be run in batch mode.
   *
   * {{{
   * final case class Order(id: String, region: String) derives JsonDecoder, FlinkType
@@ -72,17 +89,19 @@ class CosmosDBSource[T] private[scaladsl] (
     reader: RecordReader[T],
     eventTime: EventTime[T],
     produced: TypeInformation[T],
-    core: Core.Provider
+    core: Core.Provider,
+    begin: Option[CosmosDBSourceState]
 ) extends Source[T, CosmosDBSplit, CosmosDBSourceState],
       ResultTypeQueryable[T]:
   /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
   @transient private lazy val unassigned = UnassignedSplits()
 
-  override def getBoundedness: Boundedness = Boundedness.CONTINUOUS_UNBOUNDED
+  override def getBoundedness: Boundedness =
+    if Reading.isBounded(options.toJava) then Boundedness.BOUNDED else Boundedness.CONTINUOUS_UNBOUNDED
 
   override def createEnumerator(
       context: SplitEnumeratorContext[CosmosDBSplit]
-  ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, None)
+  ): SplitEnumerator[CosmosDBSplit, CosmosDBSourceState] = enumerator(context, begin)
 
   override def restoreEnumerator(
       context: SplitEnumeratorContext[CosmosDBSplit],
@@ -119,8 +138,9 @@ final private[scaladsl] class ReassigningCosmosDBSource[T](
     reader: RecordReader[T],
     eventTime: EventTime[T],
     produced: TypeInformation[T],
-    core: Core.Provider
-) extends CosmosDBSource[T](options, reader, eventTime, produced, core),
+    core: Core.Provider,
+    begin: Option[CosmosDBSourceState]
+) extends CosmosDBSource[T](options, reader, eventTime, produced, core, begin),
       SupportsSplitReassignmentOnRecovery:
   override private[scaladsl] def reportedBy(reader: ReaderInfo): Seq[CosmosDBSplit] =
     reader.getReportedSplitsOnRegistration[CosmosDBSplit].asScala.toSeq
@@ -132,8 +152,9 @@ private object ReassigningCosmosDBSource:
       reader: RecordReader[T],
       eventTime: EventTime[T],
       produced: TypeInformation[T],
-      core: Core.Provider
-  ): CosmosDBSource[T] = new ReassigningCosmosDBSource(options, reader, eventTime, produced, core)
+      core: Core.Provider,
+      begin: Option[CosmosDBSourceState]
+  ): CosmosDBSource[T] = new ReassigningCosmosDBSource(options, reader, eventTime, produced, core, begin)
 
 /** Sources. All throw a `CosmosException` of kind CONFIG when an option is unknown, missing or wrong; `options.validated` says so as a
   * value.
@@ -149,16 +170,18 @@ object CosmosDBSource:
       options: CosmosDBOptions,
       container: String,
       start: StartFrom = StartFrom.Configured,
-      eventTime: EventTime[T] = EventTime.ofService[T]
-  ): CosmosDBSource[T] = of(options, container, documents, start, eventTime)
+      eventTime: EventTime[T] = EventTime.ofService[T],
+      stop: StopAt = StopAt.Configured
+  ): CosmosDBSource[T] = of(options, container, documents, start, eventTime, stop)
 
   /** Everything that the feed says about a change, deletes included. */
   def raw(
       options: CosmosDBOptions,
       container: String,
       start: StartFrom = StartFrom.Configured,
-      eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord]
-  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime)
+      eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord],
+      stop: StopAt = StopAt.Configured
+  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime, stop)
 
   /** What a reader of one's own makes of the records. */
   def of[T: FlinkType](
@@ -166,8 +189,9 @@ object CosmosDBSource:
       container: String,
       reader: RecordReader[T],
       start: StartFrom = StartFrom.Configured,
-      eventTime: EventTime[T] = EventTime.ofService[T]
-  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get())
+      eventTime: EventTime[T] = EventTime.ofService[T],
+      stop: StopAt = StopAt.Configured
+  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get(), stop)
 
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
@@ -175,19 +199,35 @@ object CosmosDBSource:
       reader: RecordReader[T],
       start: StartFrom,
       eventTime: EventTime[T],
-      core: Core.Provider
+      core: Core.Provider,
+      stop: StopAt = StopAt.Configured
   ): CosmosDBSource[T] =
     val begin = start match
-      case StartFrom.Configured => Nil
+      case StartFrom.Configured | StartFrom.Behind(_) => Nil
       case StartFrom.Beginning => List("source.start" -> "beginning")
       case StartFrom.Now => List("source.start" -> "now")
       case StartFrom.At(time) => List("source.start" -> time.toString)
-    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin*)
+    val behind = start match
+      case StartFrom.Behind(before: CosmosDBSplitEnumerator) => Some(before.following)
+      // After a restore, when the state says where to go on.
+      case StartFrom.Behind(null) => None
+      case StartFrom.Behind(other) =>
+        val name = other.getClass.getName
+        throw IllegalArgumentException(
+          s"a source of Cosmos DB cannot go on behind $name; give the enumerator of a CosmosDBSource"
+        )
+      case _ => None
+    val end = stop match
+      case StopAt.Configured => Nil
+      case StopAt.Never => List("source.stop" -> "never")
+      case StopAt.Start => List("source.stop" -> "start")
+      case StopAt.At(time) => List("source.stop" -> time.toString)
+    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin ++ end*)
     all.validatedIfPossible(core, Role.SOURCE) match
       case Right(checked) =>
         val info = FlinkType[T].info
-        if reassigns then ReassigningCosmosDBSource.of(checked, reader, eventTime, info, core)
-        else new CosmosDBSource(checked, reader, eventTime, info, core)
+        if reassigns then ReassigningCosmosDBSource.of(checked, reader, eventTime, info, core, behind)
+        else new CosmosDBSource(checked, reader, eventTime, info, core, behind)
       case Left(error) => throw error.toException
 
   /** Whether this version of Flink can give restored splits to other readers. */

@@ -37,7 +37,7 @@ object CosmosDBSplit:
     CosmosDBSplit(entry.id, entry.ordinal, entry.description, entry.split)
 
 /** What an enumerator knows, as the core's own durable bytes: every split ever found, each with whether a reader has it. */
-final class CosmosDBSourceState private[scaladsl] (private[scaladsl] val bytes: Array[Byte]):
+final class CosmosDBSourceState private[scaladsl] (private[scaladsl] val bytes: Array[Byte]) extends Serializable:
   override def equals(other: Any): Boolean = other match
     case that: CosmosDBSourceState => Arrays.equals(bytes, that.bytes)
     case _ => false

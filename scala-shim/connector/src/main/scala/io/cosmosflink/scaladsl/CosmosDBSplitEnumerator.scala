@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail}
+import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail, NoMoreSplits}
 import io.cosmosflink.core.{Core, EnumeratorActions, EnumeratorEvent, SplitEntry}
 import org.apache.flink.api.connector.source.{ReaderInfo, SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
 import org.apache.flink.metrics.Gauge
@@ -9,6 +9,7 @@ import org.apache.flink.util.FlinkRuntimeException
 import java.util.List as JavaList
 
 import scala.jdk.CollectionConverters.*
+import scala.jdk.OptionConverters.*
 
 /** Finds the feed ranges of a container and gives each to one reader. The core decides: what Flink calls becomes an event, and what is to be
   * done about it becomes calls of Flink.
@@ -37,6 +38,9 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   @volatile private var unassigned = 0L
   @volatile private var closed = false
+
+  /** What a source that goes on behind this one begins with, once all splits are known. */
+  private var positions: Option[Array[Byte]] = None
   private val unassignedHere: () => Long = () => unassigned
 
   private def opened(firstStart: Boolean) =
@@ -70,6 +74,11 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   override def notifyCheckpointAborted(checkpoint: Long): Unit =
     coordinate(EnumeratorEvent.CheckpointAborted(checkpoint))
 
+  /** The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed. */
+  private[scaladsl] def following: CosmosDBSourceState =
+    val message = "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start"
+    CosmosDBSourceState(positions.getOrElse(throw IllegalStateException(message)))
+
   /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
   override def close(): Unit =
     closed = true
@@ -94,6 +103,10 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     case assign: Assign =>
       val splits = assign.splits.asScala.view.mapValues(_.asScala.map(CosmosDBSplit.of).asJava).toMap
       context.assignSplits(SplitsAssignment(splits.asJava))
+    case none: NoMoreSplits =>
+      none.subtasks.forEach(context.signalNoMoreSplits(_))
+      if positions.isEmpty && options.get("source.stop").contains("start") then
+        positions = coordinate(EnumeratorEvent.Followed()).state.toScala
     case fail: Fail =>
       val message = fail.failure.getMessage
       throw if fail.ends then CosmosDBUnrecoverableException(message, fail.failure)

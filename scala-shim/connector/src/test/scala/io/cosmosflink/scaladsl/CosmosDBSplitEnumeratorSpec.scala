@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail, State}
+import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail, NoMoreSplits, State}
 import io.cosmosflink.core.EnumeratorEvent.{
   CheckpointAborted,
   CheckpointCompleted,
@@ -104,6 +104,14 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
     f.answer[ReaderRegistered](0, Assign(splits.map((to, all) => Int.box(to) -> all.map(_.entry).asJava).asJava))
     f.enumerator.addReader(0)
     (f.assignedTo(0), f.assignedTo(1)) shouldBe (splits(0), splits(1))
+
+  test("readers are told that no split comes any more"):
+    val f = Fixture()
+    f.enumerator.start()
+    Seq(0, 1).foreach(f.context.registerReader(_, "host"))
+    f.answer[ReaderRegistered](0, NoMoreSplits(JavaList.of(0, 1)))
+    f.enumerator.addReader(0)
+    Seq(0, 1).foreach(f.context.getSplitAssignments.get(_).hasReceivedNoMoreSplitsSignal shouldBe true)
 
   test("a look runs elsewhere, and its result comes back"):
     val f = Fixture()

@@ -46,7 +46,7 @@ final class ManyContainers extends TestResource:
     assert(number < containers, s"only $containers containers; declare more")
     s"c$number"
 
-/** Flink's own suite for sources: savepoints, rescaling, metrics, lost TaskManagers. Its bounded tests do not apply. */
+/** Flink's own suite for sources: savepoints, rescaling, metrics, lost TaskManagers; without an end, and up to the start. */
 final class SourceSuite extends SourceTestSuiteBase[String]:
   @TestSemantics
   val semantics: Array[CheckpointingMode] = Array(CheckpointingMode.EXACTLY_ONCE)
@@ -66,12 +66,11 @@ final class SourceContext(containers: ManyContainers) extends DataStreamSourceEx
   private val writers = AtomicInteger()
 
   override def createSource(settings: TestingSourceSettings): Source[String, ?, ?] =
-    if settings.getBoundedness == Boundedness.BOUNDED then
-      throw UnsupportedOperationException("a change feed has no end")
+    val stop = if settings.getBoundedness == Boundedness.BOUNDED then StopAt.Start else StopAt.Never
     val values: RecordReader[String] = (record, emit) =>
       JsonDecoder[Item].decode(record.document).map(item => emit(item.value))
     val options = containers.cosmos.options(container) + ("source.discovery-interval-ms" -> "200")
-    CosmosDBSource.of(options, container, values)
+    CosmosDBSource.of(options, container, values, stop = stop)
 
   override def createSourceSplitDataWriter(settings: TestingSourceSettings): ExternalSystemSplitDataWriter[String] =
     new ExternalSystemSplitDataWriter[String]:

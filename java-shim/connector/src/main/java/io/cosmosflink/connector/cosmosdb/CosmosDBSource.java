@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
+import io.cosmosflink.core.Reading;
 import java.io.IOException;
 import java.util.List;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
@@ -19,8 +20,9 @@ import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.util.UserCodeClassLoader;
 
 /**
- * The change feed of a container, without end. Each document's latest version arrives at least once per checkpointed position and
- * exactly once in Flink's state; documents of one feed range arrive in the order of their changes.
+ * The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
+ * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless {@link Builder#stop} gives it one,
+ * or a query is read in its place; then the source is bounded, and may also be run in batch mode.
  *
  * <pre>{@code
  * CosmosDBSource<String> source = CosmosDBSource.<String>builder()
@@ -40,6 +42,8 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
     private final Core.Provider core;
     private final CosmosDBDeserializationSchema<T> schema;
     private final CosmosDBTimestampExtractor<T> timestamps;
+    /** The state to begin with, where it goes on behind another source; else null. */
+    private final byte[] begin;
     /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
     private transient UnassignedSplits unassigned;
 
@@ -48,6 +52,7 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
         this.core = builder.core;
         this.schema = builder.schema;
         this.timestamps = builder.timestamps;
+        this.begin = builder.begin;
     }
 
     public static <T> Builder<T> builder() {
@@ -56,13 +61,13 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
 
     @Override
     public Boundedness getBoundedness() {
-        return Boundedness.CONTINUOUS_UNBOUNDED;
+        return Reading.isBounded(options.toMap()) ? Boundedness.BOUNDED : Boundedness.CONTINUOUS_UNBOUNDED;
     }
 
     @Override
     public SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> createEnumerator(
             SplitEnumeratorContext<CosmosDBSplit> context) throws IOException {
-        return restoreEnumerator(context, null);
+        return restoreEnumerator(context, begin == null ? null : new CosmosDBSourceState(begin));
     }
 
     @Override
@@ -137,6 +142,7 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
     public static final class Builder<T> extends OptionsBuilder<Builder<T>> {
         private CosmosDBDeserializationSchema<T> schema;
         private CosmosDBTimestampExtractor<T> timestamps = CosmosDBTimestampExtractor.serviceTime();
+        private byte[] begin;
 
         private Builder() {}
 
@@ -155,6 +161,54 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
         /** Where to begin without a savepoint: {@code beginning} (the default), {@code now} or an RFC 3339 time. */
         public Builder<T> start(String start) {
             return option("source.start", start);
+        }
+
+        /**
+         * Up to where to read: {@code never} (the default: without end), {@code start}, which is what was written when the job looked for
+         * its feed ranges first, or an RFC 3339 time. All that was written before is delivered, and the job ends although writers go on.
+         */
+        public Builder<T> stop(String stop) {
+            return option("source.stop", stop);
+        }
+
+        /**
+         * Begins where another source of the same container stops, which {@link #stop} {@code start} has given positions: for the change
+         * feed behind a query, or behind the feed up to a moment, in a {@code HybridSource}. What was changed while the first source read
+         * may come twice, and nothing is missing.
+         *
+         * <pre>{@code
+         * HybridSource.builder(CosmosDBSource.<Order>builder()....query("SELECT * FROM c").stop("start").build())
+         *     .addSource(
+         *         context -> CosmosDBSource.<Order>builder()....startBehind(context.getPreviousEnumerator()).build(),
+         *         Boundedness.CONTINUOUS_UNBOUNDED)
+         *     .build()
+         * }</pre>
+         *
+         * @param previous what the context of the switch has; null after a restore, when the state says where to go on
+         * @throws IllegalArgumentException when it is the enumerator of another kind of source
+         * @throws IllegalStateException when its splits have no positions to go on from
+         */
+        public Builder<T> startBehind(SplitEnumerator<?, ?> previous) {
+            if (previous instanceof CosmosDBSplitEnumerator before) {
+                begin = before.following().bytes();
+            } else if (previous != null) {
+                throw new IllegalArgumentException("a source of Cosmos DB cannot go on behind "
+                        + previous.getClass().getName() + "; give the enumerator of a CosmosDBSource");
+            }
+            return this;
+        }
+
+        /**
+         * Reads the rows of a SQL query in place of the change feed. Each feed range answers for itself; with {@code ORDER BY}, {@code
+         * DISTINCT}, {@code TOP} or {@code OFFSET LIMIT} one reader reads it all. Aggregates and {@code GROUP BY} are refused: they are Flink's.
+         */
+        public Builder<T> query(String sql) {
+            return option("source.query", sql);
+        }
+
+        /** Values of the query's parameters: a JSON object such as <code>{"@status":"open"}</code>. */
+        public Builder<T> queryParameters(String json) {
+            return option("source.query-parameters", json);
         }
 
         /**

@@ -7,6 +7,7 @@ import io.cosmosflink.core.EnumeratorActions.Action;
 import io.cosmosflink.core.EnumeratorActions.Assign;
 import io.cosmosflink.core.EnumeratorActions.Discover;
 import io.cosmosflink.core.EnumeratorActions.Fail;
+import io.cosmosflink.core.EnumeratorActions.NoMoreSplits;
 import io.cosmosflink.core.EnumeratorEvent;
 import io.cosmosflink.core.SplitEntry;
 import java.io.IOException;
@@ -38,6 +39,8 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
 
     private volatile long unassigned;
     private volatile boolean closed;
+    /** What a source that goes on behind this one begins with; null before all splits are known. */
+    private byte[] following;
 
     /**
      * @param options validated
@@ -111,6 +114,19 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         coordinate(new EnumeratorEvent.CheckpointAborted(checkpoint));
     }
 
+    /**
+     * The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed.
+     *
+     * @throws IllegalStateException when its readers did not get all splits
+     */
+    CosmosDBSourceState following() {
+        if (following == null) {
+            throw new IllegalStateException(
+                    "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start");
+        }
+        return new CosmosDBSourceState(following);
+    }
+
     /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
     @Override
     public void close() {
@@ -151,6 +167,11 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
                     .forEach((subtask, splits) -> assignment.put(
                             subtask, splits.stream().map(CosmosDBSplit::new).toList()));
             context.assignSplits(new SplitsAssignment<>(assignment));
+        } else if (action instanceof NoMoreSplits none) {
+            none.subtasks().forEach(context::signalNoMoreSplits);
+            if (following == null && options.require("source.stop").equals("start")) {
+                following = coordinate(new EnumeratorEvent.Followed()).state().orElse(null);
+            }
         } else if (action instanceof Fail fail) {
             String message = fail.failure().getMessage();
             throw fail.ends()

@@ -26,7 +26,7 @@ import org.apache.flink.connector.testframe.testsuites.SourceTestSuiteBase;
 import org.apache.flink.core.execution.CheckpointingMode;
 import org.apache.flink.util.Collector;
 
-/** Flink's own suite for sources: savepoints, rescaling, metrics, lost TaskManagers. Its bounded tests do not apply. */
+/** Flink's own suite for sources: savepoints, rescaling, metrics, lost TaskManagers; without an end, and up to the start. */
 class CosmosDBSourceSuiteITCase extends SourceTestSuiteBase<String> {
     @TestSemantics
     CheckpointingMode[] semantics = {CheckpointingMode.EXACTLY_ONCE};
@@ -53,12 +53,11 @@ class CosmosDBSourceSuiteITCase extends SourceTestSuiteBase<String> {
 
         @Override
         public Source<String, ?, ?> createSource(TestingSourceSettings settings) {
-            if (settings.getBoundedness() == Boundedness.BOUNDED) {
-                throw new UnsupportedOperationException("a change feed has no end");
-            }
+            boolean bounded = settings.getBoundedness() == Boundedness.BOUNDED;
             return CosmosDBSource.<String>builder()
                     .options(cosmos.options(container))
                     .option("source.discovery-interval-ms", "200")
+                    .stop(bounded ? "start" : "never")
                     .deserializer(new Value())
                     .build();
         }

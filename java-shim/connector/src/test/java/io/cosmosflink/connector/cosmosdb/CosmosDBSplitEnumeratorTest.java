@@ -11,6 +11,7 @@ import io.cosmosflink.core.EnumeratorActions.Action;
 import io.cosmosflink.core.EnumeratorActions.Assign;
 import io.cosmosflink.core.EnumeratorActions.Discover;
 import io.cosmosflink.core.EnumeratorActions.Fail;
+import io.cosmosflink.core.EnumeratorActions.NoMoreSplits;
 import io.cosmosflink.core.EnumeratorActions.State;
 import io.cosmosflink.core.EnumeratorEvent;
 import io.cosmosflink.core.EnumeratorEvent.CheckpointAborted;
@@ -117,6 +118,21 @@ class CosmosDBSplitEnumeratorTest {
                 .containsExactly(new CosmosDBSplit(split(0, 1)), new CosmosDBSplit(split(2, 3)));
         assertThat(context.getSplitAssignments().get(1).getAssignedSplits())
                 .containsExactly(new CosmosDBSplit(split(1, 2)));
+    }
+
+    @Test
+    void readersAreToldThatNoSplitComesAnyMore() {
+        enumerator.start();
+        context.registerReader(0, "host");
+        context.registerReader(1, "host");
+        answer(ReaderRegistered.class, 0, new Assign(Map.of(0, List.of(split(0, 1)))), new NoMoreSplits(List.of(0)));
+        enumerator.addReader(0);
+        assertThat(context.getSplitAssignments().get(0).hasReceivedNoMoreSplitsSignal())
+                .isTrue();
+        answer(ReaderRegistered.class, 0, new NoMoreSplits(List.of(1)));
+        enumerator.addReader(1);
+        assertThat(context.getSplitAssignments().get(1).hasReceivedNoMoreSplitsSignal())
+                .isTrue();
     }
 
     @Test

@@ -206,6 +206,16 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
             return option("source.query", sql);
         }
 
+        /**
+         * Reads documents by id and partition key in place of the change feed. One that is not there is passed over. A long list is better
+         * given as a file ({@code source.read-many-file}), since this one travels in the job graph.
+         *
+         * @param keys a JSON array of objects such as <code>{"id":"order-7","partitionKey":["eu"]}</code>
+         */
+        public Builder<T> readMany(String keys) {
+            return option("source.read-many", keys);
+        }
+
         /** Values of the query's parameters: a JSON object such as <code>{"@status":"open"}</code>. */
         public Builder<T> queryParameters(String json) {
             return option("source.query-parameters", json);

@@ -40,6 +40,7 @@ public final class RecordView {
     private final Page page;
     /** Where the record has its document: there, or where it has the one before. */
     private final int document;
+
     private RecordView previous;
     private int index;
     private int at;

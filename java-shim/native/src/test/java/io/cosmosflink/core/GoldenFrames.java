@@ -152,7 +152,8 @@ public final class GoldenFrames {
                     "changedSeconds", record.changedSeconds(),
                     "change", record.change().name(),
                     "expired", record.expired(),
-                    "previous", record.previous() == null ? "" : record.previous().text(),
+                    "previous",
+                            record.previous() == null ? "" : record.previous().text(),
                     "undecodable", record.undecodable()));
         }
         return object(

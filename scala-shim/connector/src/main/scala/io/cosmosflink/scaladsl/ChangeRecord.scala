@@ -27,9 +27,13 @@ object ChangeKind:
   * @param document
   *   as the service sent it, UTF-8; empty for a delete. Read only: operators share it
   * @param timestamp
-  *   the service's `_ts`, epoch seconds
+  *   the service's `_ts`, of a delete the time of the deletion: epoch seconds
   * @param lsn
   *   log sequence number, if the service gave it
+  * @param previous
+  *   the document before the change, where the service says, which today it does not. Read only, too
+  * @param expired
+  *   whether it is a delete because the document's time to live ended
   */
 final case class ChangeRecord(
     document: Array[Byte],
@@ -37,7 +41,9 @@ final case class ChangeRecord(
     partitionKey: PartitionKey,
     timestamp: Long,
     lsn: Option[Long],
-    change: ChangeKind
+    change: ChangeKind,
+    previous: Option[Array[Byte]] = None,
+    expired: Boolean = false
 ):
   /** Whether the document is gone. */
   def deleted: Boolean = change == ChangeKind.Delete
@@ -60,5 +66,7 @@ object ChangeRecord:
     PartitionKey.ofJson(record.partitionKey),
     record.timestampSeconds,
     Option.when(record.lsn >= 0)(record.lsn),
-    ChangeKind.of(record.change)
+    ChangeKind.of(record.change),
+    Option(record.previous).map(_.document),
+    record.expired
   )

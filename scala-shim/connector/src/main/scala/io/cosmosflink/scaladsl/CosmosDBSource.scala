@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Core.Role
+import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, NativeCore, Reading, RecordView}
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
@@ -29,6 +30,10 @@ enum StartFrom:
   case Now
   case At(time: Instant)
 
+  /** With the container as it is, then with every change of it. Of [[FeedMode.AllVersionsAndDeletes]] alone. */
+  case Initial
+
+
   /** Where another source of the same container stops, which [[StopAt.Start]] has given positions: for the change feed behind a query, or
     * behind the feed up to a moment, in a `HybridSource`, whose context has the enumerator. It is null after a restore, when the state says
     * where to go on. What was changed while the first source read may come twice, and nothing is missing.
@@ -44,6 +49,17 @@ enum StopAt:
   /** What was written when the job looked for its feed ranges first. */
   case Start
   case At(time: Instant)
+
+/** What is read of a container. */
+enum FeedMode:
+  /** As the option `source.mode` says; without it the latest versions. */
+  case Configured
+
+  /** The latest version of each document that changed. */
+  case LatestVersion
+
+  /** Every version of each document, and deletes. The account needs continuous backup. */
+  case AllVersionsAndDeletes
 
 /** Event time of a record, epoch millis. The record is valid during the call only. */
 trait EventTime[T] extends Serializable:
@@ -74,9 +90,13 @@ trait RecordReader[T] extends Serializable:
   def readRaw(@unused record: RecordView, error: DecodeError, @unused emit: T => Unit): Either[DecodeError, Unit] =
     Left(DecodeError(s"its reader has no readRaw, which source.on-decode-error raw needs; it said: ${error.message}"))
 
+  /** Whether it makes something of a delete. One that does not is refused with all versions and deletes, where deletes would go unseen. */
+  def readsDeletes: Boolean = true
+
 /** The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
   * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless [[StopAt]] gives it one, or a query
-  * is read in its place; then the source is bounded, and may also be run in batch mode.
+  * is read in its place; then the source is bounded, and may also be run in batch mode. With [[CosmosDBSource.changes]] it
+  * is every version of each document, and deletes.
   *
   * {{{
   * final case class Order(id: String, region: String) derives JsonDecoder, FlinkType
@@ -160,7 +180,7 @@ private object ReassigningCosmosDBSource:
   * value.
   */
 object CosmosDBSource:
-  /** The documents as models; deletes are left out. What becomes of a document that the decoder refuses is the option
+  /** The documents as models; deletes are left out, so that all versions and deletes are read with [[changes]]. What becomes of a document that the decoder refuses is the option
     * `source.on-decode-error`, which fails the job unless set; [[raw]] reads what others refuse.
     *
     * @param container
@@ -174,14 +194,29 @@ object CosmosDBSource:
       stop: StopAt = StopAt.Configured
   ): CosmosDBSource[T] = of(options, container, documents, start, eventTime, stop)
 
+  /** Each change with its kind, the document as a model, and deletes without one.
+    *
+    * @param start
+    *   with all versions and deletes [[StartFrom.Now]] or [[StartFrom.Initial]]
+    */
+  def changes[T: JsonDecoder: FlinkType](
+      options: CosmosDBOptions,
+      container: String,
+      start: StartFrom = StartFrom.Configured,
+      eventTime: EventTime[Change[T]] = EventTime.ofService[Change[T]],
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.AllVersionsAndDeletes
+  ): CosmosDBSource[Change[T]] = of(options, container, typed[T], start, eventTime, stop, mode)
+
   /** Everything that the feed says about a change, deletes included. */
   def raw(
       options: CosmosDBOptions,
       container: String,
       start: StartFrom = StartFrom.Configured,
       eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord],
-      stop: StopAt = StopAt.Configured
-  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime, stop)
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
+  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime, stop, mode)
 
   /** What a reader of one's own makes of the records. */
   def of[T: FlinkType](
@@ -190,8 +225,9 @@ object CosmosDBSource:
       reader: RecordReader[T],
       start: StartFrom = StartFrom.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T],
-      stop: StopAt = StopAt.Configured
-  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get(), stop)
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
+  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get(), stop, mode)
 
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
@@ -200,13 +236,15 @@ object CosmosDBSource:
       start: StartFrom,
       eventTime: EventTime[T],
       core: Core.Provider,
-      stop: StopAt = StopAt.Configured
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[T] =
     val begin = start match
       case StartFrom.Configured | StartFrom.Behind(_) => Nil
       case StartFrom.Beginning => List("source.start" -> "beginning")
       case StartFrom.Now => List("source.start" -> "now")
       case StartFrom.At(time) => List("source.start" -> time.toString)
+      case StartFrom.Initial => List("source.start" -> "initial")
     val behind = start match
       case StartFrom.Behind(before: CosmosDBSplitEnumerator) => Some(before.following)
       // After a restore, when the state says where to go on.
@@ -222,7 +260,12 @@ object CosmosDBSource:
       case StopAt.Never => List("source.stop" -> "never")
       case StopAt.Start => List("source.stop" -> "start")
       case StopAt.At(time) => List("source.stop" -> time.toString)
-    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions(begin ++ end*)
+    val read = mode match
+      case FeedMode.Configured => Nil
+      case FeedMode.LatestVersion => List("source.mode" -> "latest-version")
+      case FeedMode.AllVersionsAndDeletes => List("source.mode" -> allVersions)
+    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions((begin ++ end ++ read)*)
+    if !reader.readsDeletes && all.get("source.mode").contains(allVersions) then throw unseenDeletes.toException
     all.validatedIfPossible(core, Role.SOURCE) match
       case Right(checked) =>
         val info = FlinkType[T].info
@@ -239,9 +282,22 @@ object CosmosDBSource:
 
   private val reassignment = "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery"
 
-  private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = (record, emit) =>
-    if record.change == RecordView.Change.DELETE then done
-    else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
+  private val allVersions = "all-versions-and-deletes"
+
+  private val unseenDeletes = CosmosError(
+    Kind.CONFIG,
+    "source.mode is all-versions-and-deletes, and this reader makes nothing of a delete, which has no document; read with" +
+      " CosmosDBSource.changes or CosmosDBSource.raw"
+  )
+
+  private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = new RecordReader:
+    def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+      if record.change == RecordView.Change.DELETE then done
+      else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
+
+    override def readsDeletes: Boolean = false
+
+  private[scaladsl] def typed[T: JsonDecoder]: RecordReader[Change[T]] = (record, emit) => Change.of(record).map(emit)
 
   private[scaladsl] val changes: RecordReader[ChangeRecord] = new RecordReader:
     def read(record: RecordView, emit: ChangeRecord => Unit): Either[DecodeError, Unit] =

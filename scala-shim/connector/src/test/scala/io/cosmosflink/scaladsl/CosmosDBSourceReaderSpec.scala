@@ -109,6 +109,37 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         List(("gone", ChangeKind.Delete, "[\"k\"]", None), ("here", ChangeKind.Upsert, "[\"k\"]", None))
       f.emitted.map(_.as[Named]).last shouldBe Right(Named("here"))
 
+  test("changes are typed, and deletes have no document"):
+    val (now, old) = ("""{"id":"now"}""", """{"id":"old"}""")
+    val items = Seq(
+      Item("a", "[\"k\"]", 1, 0, now),
+      Item("b", "[\"k\"]", 2, 1, now),
+      Item("c", "[\"k\"]", 3, 2, now, old, 0),
+      Item("c", "[\"k\"]", 3, 2, now),
+      Item.deleted("d", 4, old, false),
+      Item.deleted("e", 5, "", true)
+    )
+    def of(id: String, seconds: Long) = Changed(id, PartitionKey("k"), seconds, None)
+    reading(CosmosDBSource.typed[Named]): f =>
+      f.core.source.page(page(0, 1, items*))
+      f.add(split(0, 0))
+      f.poll(6)
+      f.emitted shouldBe List(
+        Change.Upserted(of("a", 1), Named("now")),
+        Change.Created(of("b", 2), Named("now")),
+        Change.Replaced(of("c", 3), Named("now"), Some(Named("old"))),
+        Change.Replaced(of("c", 3), Named("now"), None),
+        Change.Deleted(of("d", 4), false, Some(Named("old"))),
+        Change.Deleted(of("e", 5), true, None)
+      )
+      f.emitted.map(_.current.isEmpty) shouldBe List(false, false, false, false, true, true)
+    reading(CosmosDBSource.changes): f =>
+      f.core.source.page(page(0, 1, items*))
+      f.add(split(0, 0))
+      f.poll(6)
+      f.emitted.map(r => (r.id, r.previous.map(String(_)), r.expired)).drop(3) shouldBe
+        List(("c", None, false), ("d", Some(old), false), ("e", None, true))
+
   test("a document that cannot be read is named, counted, and does not move its split"):
     val throwing: RecordReader[Named] = (_, _) => throw IllegalStateException("no good")
     Seq(typed -> "expected", throwing -> "no good").foreach: (read, why) =>

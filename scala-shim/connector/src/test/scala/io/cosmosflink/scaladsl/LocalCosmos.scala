@@ -144,14 +144,18 @@ object LocalCosmos:
       case List(assign: EnumeratorActions.Assign) => assign.splits.get(0)
       case other => throw AssertionError(other.toString)
 
-  /** @param containers as the server's `--container` takes them, such as `events-source:/customerId:4` */
+  /** @param containers
+    *   as the server's `--container` takes them, such as `events-source:/customerId:4`; what begins with `--` is an option of the server's,
+    *   such as `--all-versions`
+    */
   def start(containers: String*): LocalCosmos =
     val binary = Path.of(sys.props("cosmosflink.cosmos-local"))
     assert(Files.isExecutable(binary), s"$binary is missing; build it: cargo build --release -p cosmos-local")
     val folder = Files.createTempDirectory("local-cosmos")
     val (ready, keyFile, log) = (folder.resolve("ready.json"), folder.resolve("key"), folder.resolve("log"))
     val command = Seq(binary.toString, "--listen", "127.0.0.1:0", "--database", database) ++
-      Seq("--key-file", keyFile.toString, "--ready-file", ready.toString) ++ containers.flatMap(Seq("--container", _))
+      Seq("--key-file", keyFile.toString, "--ready-file", ready.toString) ++ containers.flatMap: container =>
+        if container.startsWith("--") then Seq(container) else Seq("--container", container)
     val process = ProcessBuilder(command.asJava).redirectErrorStream(true).redirectOutput(log.toFile).start()
     try
       await("the local Cosmos to listen", 20.seconds):

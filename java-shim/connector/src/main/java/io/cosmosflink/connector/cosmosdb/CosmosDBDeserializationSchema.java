@@ -43,6 +43,15 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
                 error);
     }
 
+    /**
+     * Whether it makes something of a {@link RecordView.Change#DELETE}. One that does not is refused with {@code source.mode}
+     * {@code all-versions-and-deletes}, where deletes would go unseen: {@link #changes} hands them on, {@link #withoutDeletes} leaves them
+     * out knowingly.
+     */
+    default boolean readsDeletes() {
+        return true;
+    }
+
     /** The document as text, a replacement character for what is no UTF-8. Deletes are left out. */
     static CosmosDBDeserializationSchema<String> string() {
         return new Schemas.Text();
@@ -68,6 +77,21 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
      */
     static <T> CosmosDBDeserializationSchema<T> pojo(Class<T> type, SerializableSupplier<ObjectMapper> mapper) {
         return new Schemas.Pojo<>(type, Objects.requireNonNull(mapper, "mapper"));
+    }
+
+    /**
+     * Each change with its kind, the document as this schema reads it, and deletes without one: the form for
+     * {@code source.mode} {@code all-versions-and-deletes}.
+     *
+     * @param documents emits one element for a document, or none to have its change left out
+     */
+    static <T> CosmosDBDeserializationSchema<CosmosDBChange<T>> changes(CosmosDBDeserializationSchema<T> documents) {
+        return new Schemas.Changes<>(Objects.requireNonNull(documents, "documents"));
+    }
+
+    /** Only the documents, with {@code source.mode} {@code all-versions-and-deletes} each version of them: deletes are left out. */
+    static <T> CosmosDBDeserializationSchema<T> withoutDeletes(CosmosDBDeserializationSchema<T> documents) {
+        return new Schemas.WithoutDeletes<>(Objects.requireNonNull(documents, "documents"));
     }
 
     /** Everything that the feed says about a change, deletes included. */

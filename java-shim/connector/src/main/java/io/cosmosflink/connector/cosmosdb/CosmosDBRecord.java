@@ -11,12 +11,16 @@ public class CosmosDBRecord {
     public String id = "";
     /** JSON array of the partition key's components. */
     public String partitionKey = "[]";
-    /** The service's {@code _ts}, epoch seconds. */
+    /** The service's {@code _ts}, of a delete the time of the deletion: epoch seconds. */
     public long timestampSeconds;
     /** Log sequence number, -1 if not given. */
     public long lsn = -1;
     /** Name of a {@link RecordView.Change}. */
     public String change = RecordView.Change.UPSERT.name();
+    /** The document before the change, UTF-8; empty where the service does not say, which today is always. */
+    public byte[] previous = {};
+    /** Whether it is a delete because the document's time to live ended. */
+    public boolean expired;
 
     static CosmosDBRecord of(RecordView view) {
         CosmosDBRecord record = new CosmosDBRecord();
@@ -26,6 +30,11 @@ public class CosmosDBRecord {
         record.timestampSeconds = view.timestampSeconds();
         record.lsn = view.lsn();
         record.change = view.change().name();
+        RecordView before = view.previous();
+        if (before != null) {
+            record.previous = before.document();
+        }
+        record.expired = view.expired();
         return record;
     }
 

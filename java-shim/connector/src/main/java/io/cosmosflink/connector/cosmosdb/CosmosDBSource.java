@@ -22,7 +22,8 @@ import org.apache.flink.util.UserCodeClassLoader;
 /**
  * The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
  * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless {@link Builder#stop} gives it one,
- * or a query is read in its place; then the source is bounded, and may also be run in batch mode.
+ * or a query is read in its place; then the source is bounded, and may also be run in batch mode. With {@link Builder#mode} it is
+ * every version of each document, and deletes.
  *
  * <pre>{@code
  * CosmosDBSource<String> source = CosmosDBSource.<String>builder()
@@ -158,7 +159,18 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
             return this;
         }
 
-        /** Where to begin without a savepoint: {@code beginning} (the default), {@code now} or an RFC 3339 time. */
+        /**
+         * What is read: {@code latest-version} (the default), or {@code all-versions-and-deletes}, which needs an account with continuous
+         * backup and a {@link #start} at {@code now} or {@code initial}.
+         */
+        public Builder<T> mode(String mode) {
+            return option("source.mode", mode);
+        }
+
+        /**
+         * Where to begin without a savepoint: {@code beginning} (the default), {@code now}, an RFC 3339 time, or, with all versions and
+         * deletes, {@code initial}: with the container as it is, then with every change of it.
+         */
         public Builder<T> start(String start) {
             return option("source.start", start);
         }
@@ -223,12 +235,20 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
 
         /**
          * @throws io.cosmosflink.core.CosmosException of kind CONFIG when an option is unknown, missing or wrong
-         * @throws IllegalStateException when there is no deserializer
+         * @throws IllegalStateException when there is no deserializer, or one that makes nothing of deletes for a source that has them
          */
         public CosmosDBSource<T> build() {
             if (schema == null) {
                 throw new IllegalStateException(
                         "a source needs a deserializer; CosmosDBDeserializationSchema has ready ones");
+            }
+            boolean deletes = options.get("source.mode")
+                    .filter("all-versions-and-deletes"::equals)
+                    .isPresent();
+            if (deletes && !schema.readsDeletes()) {
+                throw new IllegalStateException(
+                        "source.mode is all-versions-and-deletes, and the deserializer makes nothing of a delete, which has no document;"
+                                + " wrap it: CosmosDBDeserializationSchema.changes(..) has deletes too, withoutDeletes(..) leaves them out");
             }
             return reassigns() ? ReassigningCosmosDBSource.of(this) : new CosmosDBSource<>(this);
         }

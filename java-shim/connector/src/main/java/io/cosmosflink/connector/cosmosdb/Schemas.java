@@ -60,7 +60,123 @@ final class Schemas {
             }
         }
 
+        @Override
+        public final boolean readsDeletes() {
+            return false;
+        }
+
         abstract T read(RecordView record) throws IOException;
+    }
+
+    /** Changes, whose documents another schema reads. */
+    static final class Changes<T> implements CosmosDBDeserializationSchema<CosmosDBChange<T>> {
+        private static final long serialVersionUID = 1L;
+        private final CosmosDBDeserializationSchema<T> documents;
+
+        Changes(CosmosDBDeserializationSchema<T> documents) {
+            this.documents = documents;
+        }
+
+        @Override
+        public void open(DeserializationSchema.InitializationContext context) throws Exception {
+            documents.open(context);
+        }
+
+        @Override
+        public void deserialize(RecordView record, Collector<CosmosDBChange<T>> out) throws IOException {
+            emit(record, into -> documents.deserialize(record, into), out);
+        }
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<CosmosDBChange<T>> out)
+                throws IOException {
+            emit(record, into -> documents.deserializeRaw(record, error, into), out);
+        }
+
+        private void emit(RecordView record, Reading<T> reading, Collector<CosmosDBChange<T>> out) throws IOException {
+            CosmosDBChange<T> change = CosmosDBChange.of(record);
+            if (!change.deleted()) {
+                change.document = one(reading);
+                if (change.document == null) {
+                    return;
+                }
+            }
+            RecordView before = record.previous();
+            if (before != null) {
+                change.previous = one(into -> documents.deserialize(before, into));
+            }
+            out.collect(change);
+        }
+
+        /** What a schema emits, or null. */
+        private T one(Reading<T> reading) throws IOException {
+            One<T> one = new One<>();
+            reading.into(one);
+            if (one.count > 1) {
+                throw new NotOfRecordException(
+                        documents.getClass().getName()
+                                + " emits several elements for one document, and a change has one; give changes() a schema that emits one",
+                        null);
+            }
+            return one.value;
+        }
+
+        private interface Reading<T> {
+            void into(Collector<T> out) throws IOException;
+        }
+
+        private static final class One<T> implements Collector<T> {
+            private T value;
+            private int count;
+
+            @Override
+            public void collect(T element) {
+                value = element;
+                count++;
+            }
+
+            @Override
+            public void close() {}
+        }
+
+        @Override
+        public TypeInformation<CosmosDBChange<T>> getProducedType() {
+            return CosmosDBChange.type(documents.getProducedType());
+        }
+    }
+
+    /** What another schema makes of the documents. */
+    static final class WithoutDeletes<T> implements CosmosDBDeserializationSchema<T> {
+        private static final long serialVersionUID = 1L;
+        private final CosmosDBDeserializationSchema<T> documents;
+
+        WithoutDeletes(CosmosDBDeserializationSchema<T> documents) {
+            this.documents = documents;
+        }
+
+        @Override
+        public void open(DeserializationSchema.InitializationContext context) throws Exception {
+            documents.open(context);
+        }
+
+        @Override
+        public void deserialize(RecordView record, Collector<T> out) throws IOException {
+            if (record.change() != RecordView.Change.DELETE) {
+                documents.deserialize(record, out);
+            }
+        }
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<T> out) throws IOException {
+            if (record.change() != RecordView.Change.DELETE) {
+                documents.deserializeRaw(record, error, out);
+            }
+        }
+
+        @Override
+        public TypeInformation<T> getProducedType() {
+            return documents.getProducedType();
+        }
     }
 
     static final class Text extends OfDocument<String> {

@@ -118,6 +118,79 @@ class CosmosDBSourceReaderTest {
                 .isEqualTo(3);
     }
 
+    private static List<CosmosDBChange<String>> changes(Item... items) throws IOException {
+        CosmosDBDeserializationSchema<CosmosDBChange<String>> schema =
+                CosmosDBDeserializationSchema.changes(CosmosDBDeserializationSchema.string());
+        byte[] frame = page(0, 1, items);
+        RecordView record = new Page(frame, frame.length).records();
+        List<CosmosDBChange<String>> changes = new ArrayList<>();
+        for (int i = 0; i < items.length; i++) {
+            schema.deserialize(record.at(i), new ListCollector<>(changes));
+        }
+        return changes;
+    }
+
+    @Test
+    void changesAreTypedAndDeletesHaveNoDocument() throws Exception {
+        List<CosmosDBChange<String>> changes = changes(
+                new Item("a", "[\"k\"]", 1, 0, "new"),
+                new Item("b", "[\"k\"]", 2, 1, "new"),
+                new Item("c", "[\"k\"]", 3, 2, "new", "old", 0),
+                Item.deleted("d", 4, "old", false),
+                Item.deleted("e", 5, "", true));
+        assertThat(changes)
+                .extracting(c -> c.kind + " " + c.id + " " + c.document + " " + c.previous + " " + c.expired)
+                .containsExactly(
+                        "UPSERT a new null false",
+                        "CREATE b new null false",
+                        "REPLACE c new old false",
+                        "DELETE d null old false",
+                        "DELETE e null null true");
+        assertThat(changes).extracting(c -> c.timestampSeconds).containsExactly(1L, 2L, 3L, 4L, 5L);
+        assertThat(changes.get(3).deleted()).isTrue();
+        assertThat(changes.get(3).partitionKey).isEqualTo("[\"k\"]");
+    }
+
+    @Test
+    void aChangeHasOneDocument() {
+        CosmosDBDeserializationSchema<String> twice = new CosmosDBDeserializationSchema<>() {
+            private static final long serialVersionUID = 1L;
+
+            @Override
+            public void deserialize(RecordView record, Collector<String> out) {
+                out.collect(record.text());
+                out.collect(record.text());
+            }
+
+            @Override
+            public TypeInformation<String> getProducedType() {
+                return Types.STRING;
+            }
+        };
+        byte[] frame = page(0, 1, Item.of("a", 1));
+        RecordView record = new Page(frame, frame.length).records().at(0);
+        assertThatThrownBy(() -> CosmosDBDeserializationSchema.changes(twice)
+                        .deserialize(record, new ListCollector<>(new ArrayList<>())))
+                .isInstanceOf(NotOfRecordException.class)
+                .hasMessageContaining("several elements");
+    }
+
+    @Test
+    void deletesAreLeftOutOnlyKnowingly() throws Exception {
+        byte[] frame = page(0, 1, Item.deleted("gone", 1, "", false), Item.of("here", 1));
+        RecordView record = new Page(frame, frame.length).records();
+        CosmosDBDeserializationSchema<String> text =
+                CosmosDBDeserializationSchema.withoutDeletes(CosmosDBDeserializationSchema.string());
+        List<String> read = new ArrayList<>();
+        for (int i = 0; i < 2; i++) {
+            text.deserialize(record.at(i), new ListCollector<>(read));
+        }
+        assertThat(read).containsExactly("{\"id\":\"here\"}");
+        assertThat(text.readsDeletes()).isTrue();
+        assertThat(CosmosDBDeserializationSchema.string().readsDeletes()).isFalse();
+        assertThat(CosmosDBDeserializationSchema.raw().readsDeletes()).isTrue();
+    }
+
     @Test
     void aPageWithoutRecordsMovesItsSplitToo() throws Exception {
         core.source.page(page(0, 5));

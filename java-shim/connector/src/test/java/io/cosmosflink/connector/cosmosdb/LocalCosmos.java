@@ -48,7 +48,10 @@ public final class LocalCosmos implements AutoCloseable {
     private final String endpoint;
     private final HttpClient http = HttpClient.newHttpClient();
 
-    /** @param containers as the server's {@code --container} takes them, such as {@code events-source:/customerId:4} */
+    /**
+     * @param containers as the server's {@code --container} takes them, such as {@code events-source:/customerId:4}; what begins with
+     *     {@code --} is an option of the server's, such as {@code --all-versions}
+     */
     public static LocalCosmos start(String... containers) throws IOException, InterruptedException {
         Path folder = Files.createTempDirectory("local-cosmos");
         Path binary = Path.of(System.getProperty("cosmosflink.cosmos-local", "../../target/release/cosmos-local"));
@@ -62,7 +65,7 @@ public final class LocalCosmos implements AutoCloseable {
                 new ArrayList<>(List.of(binary.toString(), "--listen", "127.0.0.1:0", "--database", DATABASE));
         command.addAll(List.of("--key-file", keyFile.toString(), "--ready-file", ready.toString()));
         for (String container : containers) {
-            command.addAll(List.of("--container", container));
+            command.addAll(container.startsWith("--") ? List.of(container) : List.of("--container", container));
         }
         Process process = new ProcessBuilder(command)
                 .redirectErrorStream(true)

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
@@ -53,6 +54,22 @@ class SerializersTest {
         serializer.serialize(node, out);
         assertThat(serializer.deserialize(new DataInputDeserializer(out.getCopyOfBuffer())))
                 .isEqualTo(node);
+    }
+
+    @Test
+    void aChangeCrossesAnEdgeWithAndWithoutItsDocument() throws IOException {
+        TypeSerializer<CosmosDBChange<JsonNode>> serializer =
+                CosmosDBChange.type(JsonNodeTypeInfo.INSTANCE).createSerializer(new SerializerConfigImpl());
+        CosmosDBChange<JsonNode> change = new CosmosDBChange<>();
+        change.kind = RecordView.Change.DELETE;
+        change.id = "a";
+        change.expired = true;
+        change.previous = Schemas.Json.MAPPER.readTree("{\"a\":1.10}");
+        DataOutputSerializer out = new DataOutputSerializer(16);
+        serializer.serialize(change, out);
+        assertThat(serializer.deserialize(new DataInputDeserializer(out.getCopyOfBuffer())))
+                .usingRecursiveComparison()
+                .isEqualTo(change);
     }
 
     @Test

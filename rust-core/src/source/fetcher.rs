@@ -190,6 +190,7 @@ impl Fetcher {
                     if let Some(rewound) = rewound {
                         reading.split = rewound.split;
                         reading.stopping = Stopping::new(&reading.split);
+                        reading.stopping = Stopping::new(&reading.split);
                         reading.pages = None;
                         reading.told = false;
                         reading.rounds.go_back_to(rewound.reached);

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use azure_core::Bytes;
 use cosmosflink_core::config::Start;
 use cosmosflink_core::error::{CoreError, Result};
-use cosmosflink_core::feed::{recreated, Feed, Pages, RawPage, Reached};
+use cosmosflink_core::feed::{compare, merged, recreated, Feed, Pages, RawPage, Reached, ReadTo};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
-use cosmosflink_core::split::Split;
+use cosmosflink_core::split::{Mode, Split, Stop};
 use cosmosflink_core::status::{Asked, Fate};
 use tokio::time::sleep;
 
 use crate::plan::{Request, What};
-use crate::world::{ask, failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Shared, World};
+use crate::world::{ask, failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Event, Shared, World};
 
 /// The service ends a page behind so many bytes.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
@@ -64,8 +64,9 @@ struct Part {
     read: Option<u64>,
 }
 
-fn encode(rid: &str, parts: &[Part]) -> String {
-    let mut text = format!("m1:{rid}");
+/// A position of one mode is none of the other.
+fn encode(rid: &str, parts: &[Part], mode: Mode) -> String {
+    let mut text = format!("{}:{rid}", prefix(mode));
     for part in parts {
         let read = part.read.map(|n| n.to_string()).unwrap_or_default();
         let _ = write!(text, ":{}-{}@{read}", hex(part.min), hex(part.max));
@@ -73,8 +74,15 @@ fn encode(rid: &str, parts: &[Part]) -> String {
     text
 }
 
-fn decode(text: &str) -> Option<(String, Vec<Part>)> {
-    let mut fields = text.strip_prefix("m1:")?.split(':');
+fn prefix(mode: Mode) -> &'static str {
+    match mode {
+        Mode::AllVersionsAndDeletes => "v1",
+        _ => "m1",
+    }
+}
+
+fn decode(text: &str, mode: Mode) -> Option<(String, Vec<Part>)> {
+    let mut fields = text.strip_prefix(prefix(mode))?.strip_prefix(':')?.split(':');
     let rid = fields.next()?.to_owned();
     let parts = fields.map(|field| {
         let (range, read) = field.split_once('@')?;
@@ -127,7 +135,8 @@ impl Feed for ModelFeed {
                 read: None,
             }],
             Some(text) => {
-                let (rid, parts) = decode(text).ok_or_else(|| CoreError::state("a damaged position"))?;
+                let (rid, parts) =
+                    decode(text, split.mode).ok_or_else(|| CoreError::state("a damaged position"))?;
                 if rid != self.rid {
                     return Err(recreated("c", &rid, &self.rid));
                 }
@@ -138,6 +147,13 @@ impl Feed for ModelFeed {
             world: self.world.clone(),
             rid: self.rid.clone(),
             start: split.start,
+            mode: split.mode,
+            min: split.min.clone(),
+            max: split.max.clone(),
+            stop: match &split.stop {
+                Stop::At(text) => decode(text, split.mode).map(|(_, parts)| read_to(&parts)),
+                Stop::Never | Stop::Time(_) => None,
+            },
             padding: self.padding,
             limit: limit as usize,
             position: split.continuation.clone(),
@@ -150,10 +166,27 @@ impl Feed for ModelFeed {
     }
 }
 
+/// The parts that were asked at least once, as the driver's position has them.
+fn read_to(parts: &[Part]) -> Vec<ReadTo> {
+    let asked = parts.iter().filter(|part| part.read.is_some());
+    asked
+        .map(|part| ReadTo {
+            min: hex(part.min),
+            max: hex(part.max),
+            lsn: part.read.map(|read| read as i64),
+        })
+        .collect()
+}
+
 struct ModelPages {
     world: Shared,
     rid: String,
     start: Start,
+    mode: Mode,
+    min: String,
+    max: String,
+    /// Where it ends.
+    stop: Option<Vec<ReadTo>>,
     padding: usize,
     limit: usize,
     position: Option<String>,
@@ -176,7 +209,7 @@ impl Drop for Counted {
 
 /// A page as the service made it.
 struct Served {
-    documents: Vec<(Doc, u64, u64, i64)>,
+    documents: Vec<(Event, u64)>,
     part: Part,
     unchanged: bool,
     lsn: u64,
@@ -216,14 +249,33 @@ impl ModelPages {
         });
         let _before = read;
         let mut documents = Vec::new();
-        let mine = |doc: &Doc| (part.min..part.max).contains(&world.epk(*doc));
-        let behind = partition
-            .feed
-            .range(read + 1..)
-            .take_while(|(lsn, _)| **lsn <= visible);
+        let mine = |event: &Event| (part.min..part.max).contains(&world.epk(event.doc));
+        let latest = |doc: &Doc| {
+            let version = &world.documents[doc];
+            Event {
+                doc: *doc,
+                n: Some(version.n),
+                replaces: false,
+                ts: version.ts,
+            }
+        };
+        let behind: Vec<(u64, Vec<Event>)> = match self.mode {
+            Mode::AllVersionsAndDeletes => {
+                let behind = partition.history.range(read + 1..);
+                behind.map(|(lsn, events)| (*lsn, events.clone())).collect()
+            }
+            _ => {
+                let behind = partition.feed.range(read + 1..);
+                behind
+                    .map(|(lsn, docs)| (*lsn, docs.iter().map(latest).collect()))
+                    .collect()
+            }
+        };
         let mut groups = behind
-            .map(|(lsn, docs)| (*lsn, docs.iter().copied().filter(mine).collect::<Vec<_>>()))
-            .filter(|(_, docs)| !docs.is_empty());
+            .into_iter()
+            .take_while(|(lsn, _)| *lsn <= visible)
+            .map(|(lsn, events)| (lsn, events.into_iter().filter(mine).collect::<Vec<_>>()))
+            .filter(|(_, events)| !events.is_empty());
         let empty = call
             .fault(|(_, what)| (*what == What::Empty).then_some(()))
             .is_some();
@@ -236,10 +288,7 @@ impl ModelPages {
                 break;
             }
             // What was written together comes together, also across the limit.
-            documents.extend(docs.into_iter().map(|doc| {
-                let version = &world.documents[&doc];
-                (doc, version.n, lsn, version.ts)
-            }));
+            documents.extend(docs.into_iter().map(|event| (event, lsn)));
             read = lsn;
             if documents.len() >= self.limit || documents.len() * self.padding >= MOST_BYTES {
                 ended = false;
@@ -261,14 +310,46 @@ impl ModelPages {
         }
     }
 
+    /// Where the position stands to the stop.
+    fn reached(&self) -> Reached {
+        let Some(stop) = &self.stop else {
+            return Reached::NotYet;
+        };
+        let partitions = lock(&self.world).map();
+        let partitions: Vec<_> = partitions
+            .into_iter()
+            .map(|(_, min, max)| (hex(min), hex(max)))
+            .collect();
+        match merged(&self.min, &self.max, &partitions, stop) {
+            true => Reached::Unknown,
+            false => compare(&self.min, &self.max, &read_to(&self.parts), stop),
+        }
+    }
+
     fn body(&self, served: &Served, keys: u32) -> Vec<u8> {
         let mut body = br#"{"_rid":"x","Documents":["#.to_vec();
-        for (i, (doc, n, lsn, ts)) in served.documents.iter().enumerate() {
+        for (i, (event, lsn)) in served.documents.iter().enumerate() {
+            let Event { doc, ts, .. } = event;
             let comma = if i == 0 { "" } else { "," };
             let (key, padding) = (key_name(doc % keys), "x".repeat(self.padding));
-            let text = format!(
-                r#"{comma}{{"id":"d{doc}","pk":"{key}","n":{n},"padding":"{padding}","_ts":{ts},"_lsn":{lsn}}}"#
-            );
+            let document = event.n.map(|n| {
+                format!(
+                    r#"{{"id":"d{doc}","pk":"{key}","n":{n},"padding":"{padding}","_ts":{ts},"_lsn":{lsn}}}"#
+                )
+            });
+            let text = match (self.mode, document) {
+                (Mode::AllVersionsAndDeletes, None) => format!(
+                    r#"{{"current":{{}},"metadata":{{"operationType":"delete","lsn":{lsn},"crts":{ts},"timeToLiveExpired":false,"id":"d{doc}","partitionKey":["{key}"]}}}}"#
+                ),
+                (Mode::AllVersionsAndDeletes, Some(document)) => {
+                    let operation = if event.replaces { "replace" } else { "create" };
+                    format!(
+                        r#"{{"current":{document},"metadata":{{"operationType":"{operation}","lsn":{lsn},"crts":{ts}}}}}"#
+                    )
+                }
+                (_, document) => document.unwrap_or_default(),
+            };
+            body.extend_from_slice(comma.as_bytes());
             body.extend_from_slice(text.as_bytes());
         }
         body.extend_from_slice(format!(r#"],"_count":{}}}"#, served.documents.len()).as_bytes());
@@ -309,7 +390,7 @@ impl Pages for ModelPages {
                         let docs: Vec<_> = served
                             .documents
                             .iter()
-                            .map(|d| format!("d{}={}", d.0, d.1))
+                            .map(|(e, _)| format!("d{}={:?}", e.doc, e.n))
                             .collect();
                         format!(
                             "Page {}/{} [{}, {}) to {:?}: {}{}",
@@ -342,7 +423,7 @@ impl Pages for ModelPages {
             lock(&self.world).note(|| format!("Page {}/{} is lost", call.partition, call.nth));
             return Err(failure(status, Asked::Feed, Fate::NotCarriedOut, None));
         }
-        let position = encode(&self.rid, &self.parts);
+        let position = encode(&self.rid, &self.parts, self.mode);
         let keys = lock(&self.world).key_count();
         let mut body = self.body(&served, keys);
         if call
@@ -366,7 +447,7 @@ impl Pages for ModelPages {
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
             position: served.part.read.map(|n| n as i64),
             ranges: self.parts.len(),
-            reached: Reached::NotYet,
+            reached: self.reached(),
             ended: false,
         })
     }

@@ -17,7 +17,7 @@ use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::RECORD_BYTES;
 use cosmosflink_core::source::Source;
-use cosmosflink_core::split::{decode_state, Split};
+use cosmosflink_core::split::{decode_state, Mode, Split};
 use cosmosflink_core::status::Next;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -219,20 +219,43 @@ pub fn generate(seed: u64) -> Plan {
     let faults = (0..pick(random, &[0, 2, 5, 9]))
         .map(|id| fault(id, span, random))
         .collect();
+    let mut plan = SourcePlan {
+        options,
+        partitions,
+        keys: pick(random, &[1, 4, 16]),
+        padding: pick(random, &[0, 100, 3000, 60_000]),
+        parallelism,
+        reports: random.bool(),
+        before: random.u32(0..=documents),
+        steps,
+        faults,
+    };
+    if let Some(start) = pick(random, &[None, None, None, Some("now"), Some("initial")]) {
+        with_deletes(&mut plan, start, random);
+    }
     Plan {
         seed,
         about: String::new(),
-        side: Side::Source(SourcePlan {
-            options,
-            partitions,
-            keys: pick(random, &[1, 4, 16]),
-            padding: pick(random, &[0, 100, 3000, 60_000]),
-            parallelism,
-            reports: random.bool(),
-            before: random.u32(0..=documents),
-            steps,
-            faults,
-        }),
+        side: Side::Source(plan),
+    }
+}
+
+/// All versions and deletes. The service has them in no account that merges partitions.
+fn with_deletes(plan: &mut SourcePlan, start: &str, random: &mut Random) {
+    let mode = [
+        ("source.mode", "all-versions-and-deletes"),
+        ("source.start", start),
+    ];
+    plan.options
+        .extend(mode.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan.steps.retain(|step| !matches!(step.act, Act::Merge { .. }));
+    for step in &mut plan.steps {
+        if let Act::Change(changes) = &mut step.act {
+            for _ in 0..random.u32(0..4) {
+                let doc = random.u32(0..plan.before.max(3));
+                changes.push_str(&format!(" d{doc}"));
+            }
+        }
     }
 }
 
@@ -396,8 +419,8 @@ struct Held {
 struct Page {
     split: Split,
     caught_up: bool,
-    /// Document and version.
-    records: Vec<(Doc, u64)>,
+    /// Document and version; none when it is deleted.
+    records: Vec<(Doc, Option<u64>)>,
 }
 
 fn decode(frame: &[u8]) -> Result<Page> {
@@ -408,13 +431,14 @@ fn decode(frame: &[u8]) -> Result<Page> {
     let split = Split::decode(&frame[split_at + 4..split_at + 4 + u32_at(split_at)])?;
     let records = (0..count).map(|i| {
         let row = table + i * RECORD_BYTES;
-        let document = &frame[u32_at(row)..u32_at(row) + u32_at(row + 4)];
-        let json: serde_json::Value = serde_json::from_slice(document).expect("a page holds JSON");
-        let doc = json["id"].as_str().and_then(|id| id[1..].parse().ok());
-        (
-            doc.expect("the model's ids"),
-            json["n"].as_u64().expect("the model's documents"),
-        )
+        let bytes = |at: usize| &frame[u32_at(at)..u32_at(at) + u32_at(at + 4)];
+        let id = std::str::from_utf8(bytes(row + 8)).ok();
+        let doc = id.and_then(|id| id[1..].parse().ok());
+        let n = (frame[row + 48] != 3).then(|| {
+            let json: serde_json::Value = serde_json::from_slice(bytes(row)).expect("a page holds JSON");
+            json["n"].as_u64().expect("the model's documents")
+        });
+        (doc.expect("the model's ids"), n)
     });
     Ok(Page {
         split,
@@ -619,8 +643,7 @@ impl Job<'_> {
                 for change in changes.split_whitespace() {
                     let doc = change[1..].parse().expect("a plan names documents by number");
                     if change.starts_with('d') {
-                        world.remove(doc);
-                        world.commit();
+                        world.delete(doc);
                     } else {
                         self.writes += 1;
                         world.write(doc, self.writes, change.starts_with('+'));
@@ -1292,6 +1315,17 @@ impl Job<'_> {
                 return Some(format!("d{doc} is at {}, delivered was {delivered:?}", version.n));
             }
         }
+        if self.config.mode == Mode::AllVersionsAndDeletes {
+            let delivered = held.iter().flat_map(|(min, max, delivered)| {
+                let mine = delivered.keys();
+                mine.filter(|doc| (*min..*max).contains(&world.epk(**doc)))
+            });
+            for doc in delivered {
+                if !world.documents.contains_key(doc) {
+                    return Some(format!("d{doc} is deleted, and that was not delivered"));
+                }
+            }
+        }
         None
     }
 }
@@ -1354,7 +1388,7 @@ fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64) -> Optio
             let records: Vec<_> = page
                 .records
                 .iter()
-                .map(|(doc, n)| format!("d{doc}={n}"))
+                .map(|(doc, n)| format!("d{doc}={n:?}"))
                 .collect();
             let end = if page.caught_up { ", the end" } else { "" };
             format!("reader {subtask} emits of {id}: {}{end}", records.join(" "))
@@ -1363,8 +1397,16 @@ fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64) -> Optio
             violation("a page is of a split that is read", id);
             continue;
         };
+        if held.split.mode != page.split.mode {
+            // Behind the container as it is, what was written while it was read comes again, version by version.
+            reader.session.retain(|(split, _), _| *split != id);
+        }
         let delivered = Rc::make_mut(&mut held.delivered);
         for (doc, n) in &page.records {
+            let Some(n) = n else {
+                delivered.remove(doc);
+                continue;
+            };
             let before = reader.session.insert((id.clone(), *doc), *n);
             if before.is_some_and(|before| before >= *n) {
                 violation(

@@ -53,8 +53,21 @@ pub struct Partition {
     pub lsn: u64,
     /// The last write of each document that is there.
     pub feed: BTreeMap<u64, BTreeSet<Doc>>,
+    /// Every write and every deletion, in order.
+    pub history: BTreeMap<u64, Vec<Event>>,
     /// It is being split: it takes no requests until then.
     pub locked_until: Instant,
+}
+
+/// What was done to a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub doc: Doc,
+    /// The write; `None`: the document was deleted.
+    pub n: Option<u64>,
+    /// The document was there before.
+    pub replaces: bool,
+    pub ts: i64,
 }
 
 /// A document that is there.
@@ -199,6 +212,7 @@ impl World {
                 max,
                 lsn,
                 feed: BTreeMap::new(),
+                history: BTreeMap::new(),
                 locked_until: self.began,
             },
         );
@@ -277,6 +291,13 @@ impl World {
                     self.partitions[at].feed.insert(*lsn, mine);
                 }
             }
+            for (lsn, events) in &old.history {
+                let mine = events.iter().copied();
+                let mine: Vec<_> = mine.filter(|e| (min..max).contains(&self.epk(e.doc))).collect();
+                if !mine.is_empty() {
+                    self.partitions[at].history.insert(*lsn, mine);
+                }
+            }
             self.partitions[at].id
         });
         self.note(|| format!("partition {} is split into {ids:?}", old.id));
@@ -295,6 +316,9 @@ impl World {
         let at = self.add_partition(left.min, right.max, left.lsn.max(right.lsn));
         for (lsn, docs) in left.feed.into_iter().chain(right.feed) {
             self.partitions[at].feed.entry(lsn).or_default().extend(docs);
+        }
+        for (lsn, events) in left.history.into_iter().chain(right.history) {
+            self.partitions[at].history.entry(lsn).or_default().extend(events);
         }
         let id = self.partitions[at].id;
         self.note(|| format!("partitions {} and {} are merged into {id}", left.id, right.id));
@@ -326,7 +350,7 @@ impl World {
     /// when they go to one partition.
     pub fn write(&mut self, doc: Doc, n: u64, with: bool) {
         let ts = (EPOCH + self.millis() as i64).div_euclid(1000);
-        self.remove(doc);
+        let replaces = self.remove(doc);
         let at = self.place(doc);
         let partition = &mut self.partitions[at];
         if !with || self.last_write != (partition.id, partition.lsn) {
@@ -335,12 +359,37 @@ impl World {
         self.last_write = (partition.id, partition.lsn);
         let lsn = partition.lsn;
         partition.feed.entry(lsn).or_default().insert(doc);
+        partition.history.entry(lsn).or_default().push(Event {
+            doc,
+            n: Some(n),
+            replaces,
+            ts,
+        });
         self.documents.insert(doc, Version { n, lsn, ts });
     }
 
     /// What is written from here on is another transaction.
     pub fn commit(&mut self) {
         self.last_write = (0, 0);
+    }
+
+    /// Deletes a document: a write of its own, of which only all versions and deletes tell.
+    pub fn delete(&mut self, doc: Doc) {
+        if !self.remove(doc) {
+            return;
+        }
+        let ts = (EPOCH + self.millis() as i64).div_euclid(1000);
+        let at = self.place(doc);
+        let partition = &mut self.partitions[at];
+        partition.lsn += 1;
+        let event = Event {
+            doc,
+            n: None,
+            replaces: true,
+            ts,
+        };
+        partition.history.insert(partition.lsn, vec![event]);
+        self.commit();
     }
 
     /// Takes a document away. The feed of latest versions does not tell.

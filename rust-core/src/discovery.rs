@@ -94,12 +94,13 @@ async fn fix(
     seed: u64,
 ) -> Result<SplitEntry> {
     let mut rng = fastrand::Rng::with_seed(seed);
+    let range = split.clone();
     let mut now = |mode: Mode| {
         let at_now = Split {
             mode,
             start: Start::Now,
             stop: Stop::Never,
-            ..split.clone()
+            ..range.clone()
         };
         where_now_is(feed, config, metrics, at_now, rng.u64(..))
     };

@@ -258,7 +258,7 @@ impl Coordinator {
                 format!("nothing can go on behind this source yet: nobody has looked for the feed range [{min}, {max})"),
             ));
         }
-        let entries: Result<Vec<_>> = self.splits.values().map(|entry| {
+        let entries = self.splits.values().map(|entry| {
             let Stop::At(position) = &entry.split.stop else {
                 return Err(CoreError::config(format!(
                     "nothing can go on behind split {}, which has no position to stop at; set source.stop of the first source to start",

@@ -184,7 +184,7 @@ impl Feed for DriverFeed {
     async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
         match split.mode {
             Mode::Query => return query::open(self, split, limit).await,
-            Mode::ReadMany => return read_many::open(self, split, limit).await,
+            Mode::ReadMany => return read_many::open(self, split, limit),
             Mode::LatestVersion | Mode::AllVersionsAndDeletes => {}
         }
         let container = &self.container;

@@ -25,7 +25,7 @@ const KEYS: usize = 100;
 const PREFIX: &str = "rm1";
 
 /// Begins with the keys of a split behind its position.
-pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
+pub(super) fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
     let keys = keys(feed.config.read_many.as_ref().ok_or_else(|| {
         CoreError::state(format!(
             "split {} is read by keys, but neither source.read-many nor source.read-many-file is set; set what the state was written with",
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn keys_are_asked_for_by_parameters() {
-        let definition = PartitionKeyDefinition::from(vec!["/a/\"b c\"".into(), "/d".into()]);
+        let definition = PartitionKeyDefinition::from(("/a/\"b c\"", "/d"));
         let body = query(&[key("x", r#"["k",{}]"#), key("y", "[null,1]")], &definition);
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(

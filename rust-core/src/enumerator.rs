@@ -130,6 +130,14 @@ impl SplitEnumerator {
                         tracing::info!(target: "cosmosflink::source", "to reader {subtask}: {}", splits.join(", "));
                     }
                 }
+                Action::Backlog(there) => {
+                    let change = if *there {
+                        "begins"
+                    } else {
+                        "is over, or none is known"
+                    };
+                    tracing::info!(target: "cosmosflink::source", "backlog {change}");
+                }
                 Action::Discover { .. }
                 | Action::Fail { .. }
                 | Action::State(_)

@@ -15,7 +15,7 @@ use crate::coordinator::{
 use crate::error::{CoreError, Kind};
 use crate::frame::{decode_map, decode_strings, encode_map, FrameKind, FrameWriter};
 use crate::log_ring;
-use crate::metrics::{self, Metric};
+use crate::metrics::{self, Metric, SplitLag};
 use crate::page::{self, Items, KeyPaths, PageHead};
 use crate::sink::{self, Completion, Failure, NewOperation, OperationKind, OutcomeResult};
 use crate::split::{decode_list, encode_list, Split, SplitEntry};
@@ -278,12 +278,19 @@ fn completions(all: &Value) -> Vec<u8> {
     sink::encode_completions(&list(all).iter().map(completion).collect::<Vec<_>>())
 }
 
-fn metrics(values: &Value) -> Vec<u8> {
+fn metrics(frame: &Value) -> Vec<u8> {
     let value = |v: &Value| match v.as_u64() {
         Some(whole) => metrics::Value::Whole(whole),
         None => metrics::Value::Decimal(v.as_f64().unwrap()),
     };
-    metrics::encode_values(&list(values).iter().map(value).collect::<Vec<_>>())
+    let split = |s: &Value| SplitLag {
+        id: text(s, "id").to_owned(),
+        lag_millis: number(s, "lagMillis") as u64,
+        records: number(s, "records") as u64,
+    };
+    let values: Vec<_> = list(get(frame, "values")).iter().map(value).collect();
+    let splits: Vec<_> = list(get(frame, "splits")).iter().map(split).collect();
+    metrics::encode_values(&values, &splits)
 }
 
 /// The rows are the core's own.
@@ -368,6 +375,7 @@ fn actions(actions: &Value) -> Vec<u8> {
             failure: coordinator::Failure::from(&core_error(action)),
             ends: flag(action, "ends"),
         },
+        "BACKLOG" => Action::Backlog(flag(action, "backlog")),
         "STATE" => Action::State(unhex(text(action, "state"))),
         "NO_MORE_SPLITS" => {
             let subtasks = list(get(action, "subtasks")).iter();

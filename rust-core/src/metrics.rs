@@ -4,6 +4,7 @@
 //! shims' gauges and `docs/metrics.md`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::{CoreError, Kind};
@@ -23,8 +24,11 @@ impl Roles {
     pub const SINK: Roles = Roles(2);
     /// Of both.
     pub const BOTH: Roles = Roles(Self::SOURCE.0 | Self::SINK.0);
+    /// Of sources, under a name that Flink itself has for it: not among the connector's gauges, where a reader of metrics that looks for
+    /// the end of a name would count it twice.
+    pub const FLINK_SOURCE: Roles = Roles(4);
 
-    /// The bits: 1 source, 2 sink.
+    /// The bits: 1 source, 2 sink, 4 Flink's own of a source.
     pub fn bits(self) -> u8 {
         self.0
     }
@@ -47,6 +51,17 @@ enum Read {
     Thousandths(fn(&Metrics) -> &AtomicU64),
     /// Upper bound, in milliseconds, of the latency that this part of all requests kept.
     Latency(f64),
+}
+
+/// How far one split is behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SplitLag {
+    /// The split's id.
+    pub id: String,
+    /// `lagSeconds` of this split alone, in milliseconds.
+    pub lag_millis: u64,
+    /// `pendingRecords` of this split alone.
+    pub records: u64,
 }
 
 /// A row of the table.
@@ -91,6 +106,8 @@ macro_rules! metrics {
             $(#[doc = $meaning] pub $counter: AtomicU64,)*
             /// Records delivered (source) or operations carried out (sink). Not a row: Flink counts them itself.
             pub records: AtomicU64,
+            /// What shows of each split of a source. Not rows: there are as many as there are splits.
+            pub splits_read: Mutex<Vec<SplitLag>>,
             latency: [AtomicU64; BUCKETS],
         }
 
@@ -135,6 +152,12 @@ metrics! {
         "How long the split or operation that has been throttled or failing longest has been held up; 0 when none is. Records that wait for their dead letters count from their refusal on.";
     lag_millis: Thousandths, "lagSeconds", "s", SOURCE,
         "How far the split that is furthest behind is behind the feed: now minus the time up to which it is known to be read. Pages that wait for the job are not read yet. Before the first page it counts from when the split was added, or from the point in time that it starts from. 0 while all have been read to their end, none is late for its next look and no page has waited for a second.";
+    pending_records: Whole, "pendingRecords", "records", FLINK_SOURCE,
+        "Estimate of the documents that the job has not got yet: the writes that the service has behind the reader's position, by the numbers (LSNs) of its last answers, and the documents that wait in the core. 0 while the feed is read to its end. A number stands for a transaction of the physical partition: changes that are replaced before they are read count, and where several splits read parts of one partition, as they do before and behind a merge, each counts all that is written to it.";
+    pending_bytes: Whole, "pendingBytes", "bytes", FLINK_SOURCE,
+        "Estimate of the bytes of those documents: the service's share by the mean size of the documents read so far, with what the core adds to each, as in `numBytesIn`; 0 of it before the first document.";
+    budget_millis: Whole, "budgetMillis", "ms", SOURCE,
+        "Time that fetches have waited for `source.request-units-per-second`, all together.";
     splits: Whole, "splits", "splits", SOURCE,
         "Splits that the reader has.";
     splits_paused: Whole, "splitsPaused", "splits", SOURCE,
@@ -206,12 +229,15 @@ impl Metrics {
     /// The values now, as a METRICS frame. Each counter is read once.
     pub fn encode(&self) -> Vec<u8> {
         let values: Vec<_> = METRICS.iter().map(|row| row.value(self)).collect();
-        encode_values(&values)
+        encode_values(
+            &values,
+            &self.splits_read.lock().unwrap_or_else(|e| e.into_inner()),
+        )
     }
 }
 
 /// A METRICS frame.
-pub fn encode_values(values: &[Value]) -> Vec<u8> {
+pub fn encode_values(values: &[Value], splits: &[SplitLag]) -> Vec<u8> {
     let mut w = FrameWriter::with_capacity(FrameKind::Metrics, 8 + 8 * values.len());
     w.u32(values.len() as u32);
     for value in values {
@@ -219,6 +245,12 @@ pub fn encode_values(values: &[Value]) -> Vec<u8> {
             Value::Whole(v) => w.u64(v),
             Value::Decimal(v) => w.f64(v),
         }
+    }
+    w.u32(splits.len() as u32);
+    for split in splits {
+        w.str(&split.id);
+        w.u64(split.lag_millis);
+        w.u64(split.records);
     }
     w.0
 }
@@ -244,6 +276,7 @@ pub fn markdown() -> String {
         ("Source and sink", Roles::BOTH),
         ("Source", Roles::SOURCE),
         ("Sink", Roles::SINK),
+        ("Source, among Flink's own metrics", Roles::FLINK_SOURCE),
     ];
     for (title, roles) in groups {
         out.push_str(&format!(

@@ -119,6 +119,8 @@ impl Pages for Reading {
             continuation: upto.to_string(),
             unchanged,
             lsn: None,
+            session_lsn: None,
+            charge: 1.0,
             position: None,
             ranges: 1,
             reached: Reached::NotYet,

@@ -263,6 +263,10 @@ pub struct Config {
     pub page_size: u32,
     /// Bytes of pages that one reader holds ahead of the job.
     pub prefetch_bytes: u64,
+    /// What all readers of a source may use for pages; none: as much as they can.
+    pub request_units_per_second: Option<u64>,
+    /// Lag from which on a backlog is reported; none: never.
+    pub backlog_threshold: Option<Duration>,
     /// Longest pause between two looks at a feed range that has been read to its end.
     pub poll_interval: Duration,
     /// Pause after a look that found changes.
@@ -440,6 +444,9 @@ impl Config {
             read_many,
             page_size: number("source.page-size") as u32,
             prefetch_bytes: number("source.prefetch-bytes"),
+            request_units_per_second: Some(number("source.request-units-per-second"))
+                .filter(|units| *units > 0),
+            backlog_threshold: Some(millis("source.backlog-threshold-ms")).filter(|lag| !lag.is_zero()),
             poll_interval: millis("source.poll-interval-ms"),
             min_poll_interval: millis("source.min-poll-interval-ms"),
             discovery_interval: millis("source.discovery-interval-ms"),

@@ -5,6 +5,7 @@
 //! After a regional failover this machine is not restored, only the readers are. It needs no restoring: splits given out since the last
 //! checkpoint come back, the others are in the readers' own state, or are reported when the reader registers again where Flink does that.
 
+mod backlog;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery, encode_event};
 
+use self::backlog::Backlog;
 use crate::config::{Auth, Config, SecretSource, Start};
 use crate::error::{CoreError, Kind, Result};
 use crate::split::{self, uncovered, Mode, Split, SplitEntry, Stop};
@@ -29,6 +31,8 @@ pub struct Settings {
     pub discovery_interval_ms: u64,
     /// Whether the readers end: then no feed range is looked for once all are known, and readers are told when no split comes any more.
     pub bounded: bool,
+    /// Lag of a reader in milliseconds from which on there is a backlog; 0: nothing is said about it.
+    pub backlog_threshold_ms: u64,
     /// Whether the account key is among the options themselves, so that every restart brings the same one.
     pub key_in_graph: bool,
 }
@@ -44,6 +48,9 @@ impl Settings {
                 false => u64::try_from(config.discovery_interval.as_millis()).unwrap_or(u64::MAX),
             },
             bounded: config.is_bounded(),
+            backlog_threshold_ms: config
+                .backlog_threshold
+                .map_or(0, |lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             key_in_graph: matches!(config.account.auth, Auth::Key(SecretSource::Value(_))),
         }
     }
@@ -104,6 +111,8 @@ pub enum Event {
     SplitsBack { subtask: u32, splits: Vec<Split> },
     /// A reader asks for a split. Splits are pushed, so that it gets what waits for it anyway.
     SplitRequested { subtask: u32 },
+    /// A reader is so far behind now. It says so when it begins and whenever that may change something.
+    LagReported { subtask: u32, lag_millis: u64 },
     /// A checkpoint asks for the state.
     CheckpointTaken { id: u64 },
     /// Nothing depends on it.
@@ -130,6 +139,8 @@ pub enum Action {
     NoMoreSplits(BTreeSet<u32>),
     /// The answer to [`Event::CheckpointTaken`] and [`Event::Followed`]: durable bytes.
     State(Vec<u8>),
+    /// Say that the source processes a backlog from now on, or that it does not.
+    Backlog(bool),
     /// For the log only: the readers go on without what failed.
     Warn(Failure),
 }
@@ -166,6 +177,7 @@ pub struct Coordinator {
     told: BTreeSet<u32>,
     /// Whether there was state to go on from. Then a reader may have ended before, which never comes again, and nothing is kept for it.
     restored: bool,
+    backlog: Backlog,
     closed: bool,
 }
 
@@ -189,6 +201,7 @@ impl Coordinator {
             splits: BTreeMap::new(),
             registered: BTreeSet::new(),
             reports: false,
+            backlog: Backlog::default(),
             closed: false,
         };
         for entry in restored {
@@ -212,6 +225,10 @@ impl Coordinator {
         let mut actions = Vec::new();
         let result = match event {
             Event::Started => {
+                // What was said before a failover stays until something else is said.
+                if self.settings.backlog_threshold_ms > 0 {
+                    actions.push(Action::Backlog(false));
+                }
                 let period_ms = self.settings.discovery_interval_ms;
                 if period_ms > 0 || !uncovered(&self.known()).is_empty() {
                     actions.push(Action::Discover { period_ms });
@@ -230,6 +247,14 @@ impl Coordinator {
                 Ok(state) => return vec![Action::State(state)],
                 Err(error) => Err(error),
             },
+            Event::LagReported { subtask, lag_millis } => {
+                let threshold = self.settings.backlog_threshold_ms;
+                let change = self
+                    .backlog
+                    .reported(threshold, subtask, lag_millis, readers.parallelism);
+                actions.extend(change.map(Action::Backlog));
+                return actions;
+            }
             Event::CheckpointTaken { .. } => return vec![Action::State(split::encode_state(&self.known()))],
             Event::CheckpointCompleted { .. } | Event::CheckpointAborted { .. } => return actions,
             Event::Closed => {

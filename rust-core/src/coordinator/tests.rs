@@ -11,6 +11,7 @@ fn settings() -> Settings {
         container: "orders".into(),
         discovery_interval_ms: 1000,
         bounded: false,
+        backlog_threshold_ms: 0,
         key_in_graph: false,
     }
 }
@@ -93,6 +94,38 @@ fn assigned(actions: &[Action]) -> BTreeMap<u32, Vec<u32>> {
 
 fn flags(coordinator: &Coordinator) -> Vec<bool> {
     coordinator.known().iter().map(|e| e.assigned).collect()
+}
+
+#[test]
+fn a_backlog_is_told_of_once_and_anew_after_a_failover() {
+    let settings = Settings {
+        backlog_threshold_ms: 60_000,
+        ..settings()
+    };
+    let readers = Readers {
+        parallelism: 2,
+        registered: [0, 1].into(),
+    };
+    let report = |subtask, lag_millis| Event::LagReported { subtask, lag_millis };
+    let mut first = Coordinator::new(settings.clone(), &[], true).unwrap();
+    let started = first.on(&readers, Event::Started);
+    assert_eq!(started[0], Action::Backlog(false), "whatever was said before");
+    assert_eq!(first.on(&readers, report(1, 60_000)), [Action::Backlog(true)]);
+    assert_eq!(first.on(&readers, report(0, 90_000)), []);
+    assert_eq!(first.on(&readers, report(1, 0)), []);
+    // The job fails as a whole, in the middle of it.
+    let mut second = Coordinator::new(settings.clone(), &[], false).unwrap();
+    assert_eq!(second.on(&readers, Event::Started)[0], Action::Backlog(false));
+    assert_eq!(second.on(&readers, report(0, 90_000)), [Action::Backlog(true)]);
+    assert_eq!(second.on(&readers, report(0, 1000)), [Action::Backlog(false)]);
+    // One that is never told of is not mentioned at all.
+    let mut silent = Coordinator::new(super::tests::settings(), &[], true).unwrap();
+    let started = silent.on(&readers, Event::Started);
+    assert!(
+        !started.iter().any(|a| matches!(a, Action::Backlog(_))),
+        "{started:?}"
+    );
+    assert_eq!(silent.on(&readers, report(0, u64::MAX)), []);
 }
 
 #[test]
@@ -701,6 +734,7 @@ impl Job {
                     self.next_checkpoint += 1;
                 }
                 Action::Discover { period_ms } => assert_eq!(period_ms, 1000),
+                Action::Backlog(_) => panic!("without a threshold nothing is told"),
                 Action::Fail { failure, .. } | Action::Warn(failure) => panic!("{failure:?}"),
                 Action::NoMoreSplits(_) => panic!("an endless source never says that it has no more"),
             }

@@ -19,6 +19,7 @@ mod event {
     pub const CHECKPOINT_ABORTED: u8 = 8;
     pub const CLOSED: u8 = 9;
     pub const FOLLOWED: u8 = 10;
+    pub const LAG_REPORTED: u8 = 11;
 }
 
 /// Numbers of the actions; they cross the boundary.
@@ -28,6 +29,7 @@ mod action {
     pub const FAIL: u8 = 3;
     pub const STATE: u8 = 4;
     pub const NO_MORE_SPLITS: u8 = 5;
+    pub const BACKLOG: u8 = 6;
 }
 
 /// The kind of a number on the wire.
@@ -118,6 +120,11 @@ pub fn encode_event(readers: &Readers, event: &Event) -> Vec<u8> {
         }
         Event::Closed => w.u8(event::CLOSED),
         Event::Followed => w.u8(event::FOLLOWED),
+        Event::LagReported { subtask, lag_millis } => {
+            w.u8(event::LAG_REPORTED);
+            w.u32(*subtask);
+            w.u64(*lag_millis);
+        }
     }
     w.0
 }
@@ -151,6 +158,10 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Readers, Event)> {
         event::CHECKPOINT_ABORTED => Event::CheckpointAborted { id: r.u64()? },
         event::CLOSED => Event::Closed,
         event::FOLLOWED => Event::Followed,
+        event::LAG_REPORTED => Event::LagReported {
+            subtask: r.u32()?,
+            lag_millis: r.u64()?,
+        },
         other => {
             return Err(CoreError::state(format!(
                 "event {other} is not known to this build; use the same version of jar and library"
@@ -206,6 +217,10 @@ pub fn encode_actions(unassigned: usize, actions: &[Action]) -> Vec<u8> {
             Action::State(bytes) => {
                 w.u8(action::STATE);
                 w.blob(bytes);
+            }
+            Action::Backlog(there) => {
+                w.u8(action::BACKLOG);
+                w.u8(u8::from(*there));
             }
             Action::Warn(_) => {}
         }

@@ -17,6 +17,7 @@ use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::session::session_lsn;
 use super::stop::{compare, merged, Reached, ReadTo};
 use super::{query, read_many, recreated, Feed, Pages, RawPage};
 use crate::account::{read_options, within, Account};
@@ -344,6 +345,11 @@ async fn bounds(
         .collect())
 }
 
+/// What an answer cost in request units, with the driver's own attempts before it.
+pub(super) fn charge(response: &CosmosResponse) -> f64 {
+    response.diagnostics_ref().total_request_charge().value()
+}
+
 /// The items of a page and their bytes, which are counted.
 pub(super) fn items(response: CosmosResponse, metrics: &Metrics) -> (Items, u64) {
     let (items, bytes) = match response.into_body() {
@@ -397,6 +403,9 @@ impl Pages for DriverPages {
         self.spent = true;
         let mut unchanged = nothing_new(u16::from(response.status().status_code()));
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
+        let session = response.headers().session_token.as_ref();
+        let session_lsn = session.and_then(|token| session_lsn(token.as_str()));
+        let charge = charge(&response);
         let etag = response.headers().etag.as_ref().map(ToString::to_string);
         let position = etag.as_deref().and_then(write_number);
         let (items, bytes) = items(response, metrics);
@@ -428,6 +437,8 @@ impl Pages for DriverPages {
             continuation,
             unchanged,
             lsn,
+            session_lsn,
+            charge,
             position,
             ranges,
             reached,

@@ -5,6 +5,7 @@ mod driver;
 mod query;
 mod read_many;
 mod stop;
+mod session;
 
 use std::sync::Arc;
 
@@ -87,6 +88,10 @@ pub struct RawPage {
     pub unchanged: bool,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
+    /// The same out of the session token of the answer: what estimators of other clients count with.
+    pub session_lsn: Option<i64>,
+    /// Request units that it cost, with the attempts before it.
+    pub charge: f64,
     /// Up to which write the range that answered is read, where its ETag says so.
     pub position: Option<i64>,
     /// Feed ranges that are asked in turn, one for each page: several after a partition was split.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use azure_data_cosmos_driver::models::CosmosOperation;
 
-use super::driver::{at_most, check_position, items, DriverFeed, Plan};
+use super::driver::{at_most, charge, check_position, items, DriverFeed, Plan};
 use super::stop::Reached;
 use super::{Pages, RawPage};
 use crate::error::{CoreError, Result};
@@ -53,13 +53,14 @@ impl Pages for QueryPages {
                 "the query was asked to go on behind a page that was lost",
             ));
         }
-        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        let (mut bodies, mut bytes, mut cost) = (Vec::new(), 0, 0.0);
         loop {
             let response = self.plan.next(metrics).await?;
             // The plan has moved on: until the position behind the page is known, a failure loses it.
             self.spent = true;
             let ended = response.is_none();
             if let Some(response) = response {
+                cost += charge(&response);
                 let (body, size) = items(response, metrics);
                 bytes += size;
                 bodies.push(body);
@@ -79,6 +80,8 @@ impl Pages for QueryPages {
                 continuation: self.position.clone().unwrap_or_default(),
                 unchanged: false,
                 lsn: None,
+                session_lsn: None,
+                charge: cost,
                 position: None,
                 ranges: 1,
                 reached: Reached::NotYet,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use azure_data_cosmos_driver::models::{CosmosOperation, FeedRange, PartitionKeyDefinition};
 use serde_json::{json, Map, Value};
 
-use super::driver::{items, DriverFeed, Plan};
+use super::driver::{charge, items, DriverFeed, Plan};
 use super::stop::Reached;
 use super::{Pages, RawPage};
 use crate::config::ReadMany;
@@ -178,7 +178,7 @@ impl Pages for KeyPages {
     /// Moves on only once it has all documents of its keys.
     async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
         let to = self.keys.len().min(self.at + self.size);
-        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        let (mut bodies, mut bytes, mut cost) = (Vec::new(), 0, 0.0);
         if self.at < to {
             let definition = self.feed.container.partition_key_definition();
             let target = Some(self.split.feed_range()?);
@@ -186,6 +186,7 @@ impl Pages for KeyPages {
                 .with_body(query(&self.keys[self.at..to], definition));
             let mut plan = Plan::new(&self.feed, operation, &self.split).await?;
             while let Some(response) = plan.next(metrics).await? {
+                cost += charge(&response);
                 let (body, size) = items(response, metrics);
                 bytes += size;
                 bodies.push(body);
@@ -198,6 +199,8 @@ impl Pages for KeyPages {
             continuation: format!("{PREFIX}.{:016x}.{}", self.list, self.at),
             unchanged: false,
             lsn: None,
+                session_lsn: None,
+                charge: cost,
             position: None,
             ranges: 1,
             reached: Reached::NotYet,

@@ -12,7 +12,7 @@ use crate::config::Role;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame;
 use crate::opening::Opening;
-use crate::source::Source;
+use crate::source::{Readers, Source};
 use crate::split;
 
 /// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
@@ -32,8 +32,12 @@ fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeRe
 
 native!(
     Java_io_cosmosflink_core_Natives_openSource,
-    |env, options: JByteArray<'local>| -> jlong {
-        let opening = Source::connect(config(env, &options, Role::Source)?);
+    |env, options: JByteArray<'local>, count: jint, group: JByteArray<'local>| -> jlong {
+        let readers = Readers {
+            count: u32::try_from(count).unwrap_or_default().max(1),
+            group: String::from_utf8_lossy(&read(env, &group)?).into_owned(),
+        };
+        let opening = Source::connect_among(config(env, &options, Role::Source)?, readers);
         Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
     }
 );

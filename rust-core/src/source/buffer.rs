@@ -16,10 +16,14 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::config::Start;
 use crate::error::{CoreError, Kind, Result};
+use crate::metrics::SplitLag;
 use crate::split::Split;
 
 /// A look that is late by less does not show as lag.
 pub const LATE: Duration = Duration::from_secs(1);
+
+/// Behind so many records a mean size forgets half of what it knows.
+const RECORDS_OF_A_MEAN: u64 = 10_000;
 
 /// A page that was read and is to be handed over.
 pub struct Page {
@@ -59,6 +63,8 @@ pub struct Fetched {
     pub at_rest_until: Option<Instant>,
     /// Since when its requests fail or are throttled.
     pub held_since: Option<Instant>,
+    /// Records that the service still holds of it, as far as that is known.
+    pub pending: Option<u64>,
 }
 
 /// What comes next for whoever reads.
@@ -104,6 +110,11 @@ pub struct Gauges {
     pub bytes_buffered: u64,
     pub splits: u64,
     pub splits_paused: u64,
+    /// Records that the service still holds and those that wait here.
+    pub pending_records: u64,
+    /// The bytes of those, as far as the size of records is known.
+    pub pending_bytes: u64,
+    pub each: Vec<SplitLag>,
 }
 
 struct SplitState {
@@ -121,8 +132,35 @@ struct SplitState {
     at_rest_until: Option<Instant>,
     /// Since when its requests fail or are throttled.
     held_since: Option<Instant>,
+    /// Records that the service still holds, as far as that is known.
+    pending: u64,
+    size: MeanSize,
     /// Its last page was taken: what is left of it is its id.
     gone: bool,
+}
+
+/// How large the records of the last pages were, those of the newest count most.
+#[derive(Default)]
+struct MeanSize {
+    records: u64,
+    bytes: u64,
+}
+
+impl MeanSize {
+    fn take(&mut self, records: u64, bytes: u64) {
+        if self.records >= RECORDS_OF_A_MEAN {
+            self.records /= 2;
+            self.bytes /= 2;
+        }
+        self.records += records;
+        self.bytes += bytes;
+    }
+
+    /// Bytes of so many records; 0 before the first page.
+    fn of(&self, records: u64) -> u64 {
+        let bytes = u128::from(records) * u128::from(self.bytes) / u128::from(self.records.max(1));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 impl SplitState {
@@ -137,6 +175,8 @@ impl SplitState {
             at_rest_until: None,
             held_since: None,
             gone: false,
+            pending: 0,
+            size: MeanSize::default(),
         }
     }
 
@@ -146,11 +186,17 @@ impl SplitState {
             self.rewound = true;
             self.reached = self.reached.min(page.behind);
             self.at_rest_until = None;
+            self.pending += page.records;
         }
     }
 
     fn queued_bytes(&self) -> u64 {
         self.queue.iter().map(Page::bytes).sum()
+    }
+
+    /// Records that wait here.
+    fn queued_records(&self) -> u64 {
+        self.queue.iter().map(|page| page.records).sum()
     }
 
     fn lag_millis(&self, now: Now) -> u64 {
@@ -455,7 +501,12 @@ impl Buffer {
             if !split.rewound {
                 split.reached = fetched.reached;
                 split.at_rest_until = fetched.at_rest_until;
+                split.pending = fetched.pending.unwrap_or(split.pending);
                 if let Some(page) = fetched.page {
+                    if page.end.is_some() {
+                        split.pending = 0;
+                    }
+                    split.size.take(page.records, page.frame.len() as u64);
                     self.held += page.bytes();
                     split.queue.push_back(page);
                     self.effects.changed = true;
@@ -463,6 +514,13 @@ impl Buffer {
             }
         }
         self.release(reserved);
+    }
+
+    /// The service holds so many records behind the last page that was fetched of a split. Nothing came of the look but that.
+    pub fn holds_back(&mut self, number: usize, pending: u64) {
+        if let Some(split) = self.splits.get_mut(number).filter(|split| !split.rewound) {
+            split.pending = pending;
+        }
     }
 
     /// Bytes that are not held any more.
@@ -486,7 +544,21 @@ impl Buffer {
             .map(|since| now.instant.saturating_duration_since(since))
             .max();
         let queued: u64 = self.splits.iter().map(SplitState::queued_bytes).sum();
+        let each: Vec<_> = splits()
+            .map(|split| SplitLag {
+                id: split.id.clone(),
+                lag_millis: split.lag_millis(now),
+                records: split.pending + split.queued_records(),
+            })
+            .collect();
+        let frames = self.splits.iter().flat_map(|split| &split.queue).chain(announced);
+        let frames: u64 = frames.map(|page| page.frame.len() as u64).sum();
+        let unread: u64 = splits().map(|split| split.size.of(split.pending)).sum();
+        let waits = announced.map_or(0, |page| page.records);
         Gauges {
+            pending_records: each.iter().map(|split| split.records).sum::<u64>() + waits,
+            pending_bytes: unread.saturating_add(frames),
+            each,
             lag_millis: lag.unwrap_or(0),
             held_millis: held.unwrap_or_default().as_millis() as u64,
             bytes_buffered: announced.map_or(0, Page::bytes) + queued,
@@ -735,7 +807,7 @@ mod tests {
                         } else {
                             fetchers[number].at += 1;
                             let page = page(&ids[number][..2], fetchers[number].at, rng.usize(1..300));
-                            let fetched = Fetched { page: Some(page), reached: NOW, at_rest_until: None, held_since: None };
+                            let fetched = Fetched { page: Some(page), reached: NOW, at_rest_until: None, held_since: None, pending: None };
                             b.fetched(number, reserved, fetched);
                         }
                     },

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{Notify, Semaphore};
@@ -9,16 +10,21 @@ use tokio::time::Instant;
 
 use super::buffer::{start_millis, Admission, Fetched, Page, LATE};
 use super::pace::{Answer, Rounds};
+use super::pending::Pending;
+use super::share::{Booked, Share};
 use super::sizes::Sizes;
 use super::Shared;
 use crate::clock::{epoch_millis, Now};
-use crate::config::Config;
+use crate::config::{Config, Start};
 use crate::error::{panic_text, CoreError, Result};
-use crate::feed::{Feed, Look, Pages, Stopping};
+use crate::feed::{Feed, Look, Pages, RawPage, Stopping};
 use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
-use crate::split::Split;
+use crate::split::{Mode, Split, Stop};
 use crate::status::Next;
+
+/// While a split waits for room it is looked ahead so often: a request unit or so each time, for lags that are still true.
+const LOOK_AHEAD: Duration = Duration::from_secs(5);
 
 /// Room in the budget for a page that is being fetched.
 struct Reserve<'a> {
@@ -43,6 +49,7 @@ pub struct Fetcher {
     pub config: Arc<Config>,
     pub shared: Arc<Shared>,
     pub requests: Arc<Semaphore>,
+    pub share: Option<Arc<Share>>,
     /// Its split was paused, resumed or given back, or there may be room.
     pub wake: Arc<Notify>,
     /// Seed of its jitter.
@@ -63,6 +70,7 @@ struct Reading {
     sizes: Sizes,
     rounds: Rounds,
     stopping: Stopping,
+    pending: Pending,
     next_look: Option<Instant>,
     /// Whether the job has heard that the split was read to its end, and nothing came since.
     told: bool,
@@ -112,6 +120,7 @@ impl Fetcher {
             whole_since_broken: None,
             sizes: Sizes::new(self.config.page_size),
             rounds: Rounds::new(self.config.min_poll_interval, self.config.poll_interval, start),
+            pending: Pending::default(),
             next_look: None,
             told: false,
         };
@@ -185,7 +194,7 @@ impl Fetcher {
         let bytes = reading.sizes.reserve().min(self.config.prefetch_bytes);
         loop {
             match self.shared.with(|buffer| buffer.admit(self.number, bytes)) {
-                Admission::Wait => self.wake.notified().await,
+                Admission::Wait => self.wait_for_room(reading).await,
                 Admission::Go(rewound) => {
                     if let Some(rewound) = rewound {
                         reading.split = rewound.split;
@@ -204,12 +213,78 @@ impl Fetcher {
         }
     }
 
+    /// Waits until there may be room. Nothing is read meanwhile, while others write on: from time to time it asks how far behind the split is.
+    async fn wait_for_room(&self, reading: &mut Reading) {
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK_AHEAD).await;
+                match self.look_ahead(reading).await {
+                    Ok(Some(pending)) => self.shared.with(|buffer| buffer.holds_back(self.number, pending)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::debug!(target: "cosmosflink::source", "split {}: how far it is behind is not known: {error}", self.id);
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = looks => {}
+        }
+    }
+
+    /// How many records the service holds behind the last page that was fetched. No document is sent for that: the feed is asked what it
+    /// has from now on, once for each range.
+    async fn look_ahead(&self, reading: &mut Reading) -> Result<Option<u64>> {
+        if reading.pending.records().is_none() {
+            return Ok(None);
+        }
+        let now = Split {
+            mode: Mode::LatestVersion,
+            start: Start::Now,
+            continuation: None,
+            stop: Stop::Never,
+            then: None,
+            ..reading.split.clone()
+        };
+        let mut pages = self.feed.open(&now, 1).await?;
+        let mut newest = Vec::new();
+        for _ in 0..reading.pending.ranges() {
+            let booked = self.paid().await;
+            let _turn = self.requests.acquire().await.map_err(|_| CoreError::closed())?;
+            let page = self.ask(&mut *pages, booked).await?;
+            newest.extend(page.session_lsn.or(page.lsn));
+        }
+        Ok(reading.pending.records_with(&newest))
+    }
+
+    /// Waits until a request is paid for, where reading has a budget.
+    async fn paid(&self) -> Option<Booked<'_>> {
+        match &self.share {
+            Some(share) => Some(share.request(&self.shared.metrics).await),
+            None => None,
+        }
+    }
+
+    /// Asks for a page, which is paid for with what was booked.
+    async fn ask(&self, pages: &mut dyn Pages, booked: Option<Booked<'_>>) -> Result<RawPage> {
+        let answer = pages.next(&self.shared.metrics).await;
+        if let Some(booked) = booked {
+            booked.settle(match &answer {
+                Ok(page) => page.charge,
+                Err(error) => error.request_charge,
+            });
+        }
+        answer
+    }
+
     async fn read_page(&self, reading: &mut Reading) -> Result<Read> {
         let waiting = Instant::now();
         let reserve = self.room(reading).await;
         let page = {
+            let booked = self.paid().await;
             let _turn = self.requests.acquire().await.map_err(|_| CoreError::closed())?;
-            // No clock runs while the split is paused or waits for its turn.
+            // No clock runs while the split is paused, is paid for or waits for its turn.
             reading.attempts.leave_out(waiting.elapsed());
             if reading.pages.is_none() {
                 reading.rounds.begin_anew();
@@ -219,7 +294,7 @@ impl Fetcher {
                 none => none.insert(self.feed.open(&reading.split, reading.sizes.limit()).await?),
             };
             reading.rounds.asked = epoch_millis();
-            match pages.next(&self.shared.metrics).await {
+            match self.ask(&mut **pages, booked).await {
                 Ok(page) => page,
                 Err(error) => {
                     if pages.is_spent() {
@@ -285,10 +360,18 @@ impl Fetcher {
             });
         let before = reading.rounds.reached();
         let pace = reading.rounds.take(&answer);
+        let newest = page.session_lsn.or(page.lsn);
+        let read = match (page.unchanged, built.newest_lsn) {
+            // There is nothing behind it, whatever the numbers are.
+            (true, _) => newest,
+            (false, lsn) => page.position.or(Some(lsn).filter(|lsn| *lsn >= 0)),
+        };
+        reading.pending.answered(page.ranges, newest, read);
         // Behind the container as it is, its changes since then are still to be read.
         let caught_up = pace.caught_up && after.then.is_none();
         if caught_up {
             built.caught_up();
+            reading.pending.caught_up();
         }
         let goes_on = ended.then(|| after.behind_its_stop()).flatten();
         let ended = ended && goes_on.is_none();
@@ -319,6 +402,7 @@ impl Fetcher {
             reached: reading.rounds.reached(),
             at_rest_until: reading.next_look.filter(|_| caught_up).map(|look| look + LATE),
             held_since: reading.attempts.held_since(),
+            pending: reading.pending.records(),
         };
         self.settle(reserve, fetched);
         if reading.sizes.took(answer.documents, page.bytes) {
@@ -364,10 +448,12 @@ impl Fetcher {
             reached,
             at_rest_until: None,
             held_since: reading.attempts.held_since(),
+            pending: None,
         };
         self.shared.with(|buffer| buffer.fetched(self.number, 0, fetched));
         reading.split = split;
         reading.pages = None;
+        reading.pending = Pending::default();
         reading.told = false;
         reading.next_look = None;
         reading.rounds = Rounds::new(self.config.min_poll_interval, self.config.poll_interval, reached);

@@ -4,9 +4,12 @@
 //! a queue per split and are handed out round robin; whose is next, and who may fetch, `buffer.rs` decides. What is here is the shell
 //! around it: the lock, the wake-ups and the calls.
 
+mod budget;
 mod buffer;
 mod fetcher;
 mod pace;
+mod pending;
+mod share;
 mod sizes;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +24,8 @@ use tokio_util::task::TaskTracker;
 
 use self::buffer::{Buffer, Turn};
 use self::fetcher::Fetcher;
+pub use self::share::Readers;
+use self::share::Share;
 use crate::account::open_blocking;
 use crate::clock::Now;
 use crate::config::Config;
@@ -82,27 +87,33 @@ pub struct Source {
     config: Arc<Config>,
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
+    /// None without a limit of what reading may cost.
+    share: Option<Arc<Share>>,
     runtime: Handle,
     tasks: TaskTracker,
     stopped: CancellationToken,
 }
 
 impl Source {
-    /// [`Source::connect`] from a thread that may block.
+    /// [`Source::connect`] of a reader that is alone, from a thread that may block.
     pub fn open(config: Config) -> Result<Source> {
         open_blocking(Self::connect(config))
     }
 
-    /// Connects and looks the container up. Runs on the shared runtime.
+    /// [`Source::connect_among`] of a reader that is alone.
     pub async fn connect(config: Config) -> Result<Source> {
+        Self::connect_among(config, Readers::default()).await
+    }
+
+    /// Connects and looks the container up. Runs on the shared runtime. `readers` are those with which it shares
+    /// `source.request-units-per-second`.
+    pub async fn connect_among(config: Config, readers: Readers) -> Result<Source> {
+        let share = config.request_units_per_second.map(|units| readers.join(units));
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
-        Ok(Self::over(
-            Arc::new(feed),
-            config,
-            &Handle::current(),
-            fastrand::u64(..),
-        ))
+        let mut source = Self::over(Arc::new(feed), config, &Handle::current(), fastrand::u64(..));
+        source.share = share.map(Arc::new);
+        Ok(source)
     }
 
     /// The source of a feed, which needs no network of its own. Its tasks run on `runtime`, which may be one of a single thread in paused
@@ -111,6 +122,9 @@ impl Source {
     pub fn over(feed: Arc<dyn Feed>, config: impl Into<Arc<Config>>, runtime: &Handle, seed: u64) -> Source {
         let config = config.into();
         Source {
+            share: config
+                .request_units_per_second
+                .map(|units| Arc::new(Readers::default().join(units))),
             requests: Arc::new(Semaphore::new(config.max_concurrency)),
             feed,
             shared: Arc::new(Shared {
@@ -139,6 +153,9 @@ impl Source {
         metrics.bytes_buffered.store(gauges.bytes_buffered, Relaxed);
         metrics.splits.store(gauges.splits, Relaxed);
         metrics.splits_paused.store(gauges.splits_paused, Relaxed);
+        metrics.pending_records.store(gauges.pending_records, Relaxed);
+        metrics.pending_bytes.store(gauges.pending_bytes, Relaxed);
+        *metrics.splits_read.lock().unwrap_or_else(|e| e.into_inner()) = gauges.each;
         metrics
     }
 
@@ -169,6 +186,7 @@ impl Source {
                 config: self.config.clone(),
                 shared: self.shared.clone(),
                 requests: self.requests.clone(),
+                share: self.share.clone(),
                 wake,
                 seed,
             };

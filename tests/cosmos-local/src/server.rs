@@ -1244,7 +1244,9 @@ impl Inner {
             .with("x-ms-item-count", page.count)
             .with("x-ms-request-charge", charge);
         match page.partition {
-            Some(id) => reply.with("x-ms-documentdb-partitionkeyrangeid", id),
+            Some(id) => reply
+                .with("x-ms-session-token", format!("{id}:-1#{}", page.last))
+                .with("x-ms-documentdb-partitionkeyrangeid", id),
             None => reply,
         }
     }

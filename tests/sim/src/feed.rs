@@ -445,6 +445,8 @@ impl Pages for ModelPages {
             unchanged,
             // Not every server gives the number.
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
+            session_lsn: None,
+            charge: 1.0,
             position: served.part.read.map(|n| n as i64),
             ranges: self.parts.len(),
             reached: self.reached(),

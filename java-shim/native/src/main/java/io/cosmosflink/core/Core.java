@@ -56,7 +56,12 @@ public interface Core {
     EnumeratorHandle openEnumerator(Map<String, String> options, byte[] state, boolean firstStart);
 
     /** Checks the options and begins to open; {@link Handle#awaitOpen} says when that has ended. Never waits for the network. */
-    SourceHandle openSource(Map<String, String> options);
+    SourceHandle openSource(Map<String, String> options, Peers peers);
+
+    /** The source of a reader that is alone. */
+    default SourceHandle openSource(Map<String, String> options) {
+        return openSource(options, Peers.NONE);
+    }
 
     /** Like {@link #openSource}. */
     SinkHandle openSink(Map<String, String> options);
@@ -110,6 +115,27 @@ public interface Core {
 
     /** How late an interrupt may be noticed while something opens; what has opened ends the wait at once. */
     long OPEN_STEP_MILLIS = 50;
+
+    /**
+     * The readers of one source, which share {@code source.request-units-per-second}.
+     *
+     * @param count how many there are in all processes; at least 1
+     * @param group what tells the source from others of this process; empty when there is no other reader of it here
+     */
+    record Peers(int count, String group) {
+        /** A reader that is alone. */
+        public static final Peers NONE = new Peers(1, "");
+
+        /**
+         * Those of a reader that runs in Flink.
+         *
+         * @param count the parallelism of the source
+         * @param variables those of the reader's metric group, which name its job and its operator
+         */
+        public static Peers of(int count, Map<String, String> variables) {
+            return new Peers(Math.max(1, count), PerOperator.name(variables));
+        }
+    }
 
     /**
      * The readers of a source as they are now.

@@ -8,7 +8,7 @@ import java.util.List;
  * @param place its place in the table, and so in a snapshot, from 0
  * @param name of the gauge, such as {@code bytesReceived}
  * @param unit such as {@code bytes}
- * @param roles bits, as in the frame: 1 source, 2 sink
+ * @param roles bits, as in the frame: 1 source, 2 sink, 4 a source's, under a name of Flink's own
  * @param decimal whether its values are doubles, else they are longs
  * @param meaning one or two sentences
  */

@@ -47,6 +47,13 @@ public record EnumeratorActions(int unassigned, List<Action> actions) {
     public record NoMoreSplits(List<Integer> subtasks) implements Action {}
 
     /**
+     * Say that the source processes a backlog, or that it does not.
+     *
+     * @param there whether it does
+     */
+    public record Backlog(boolean there) implements Action {}
+
+    /**
      * The state that a checkpoint asked for.
      *
      * @param bytes the core's own durable form

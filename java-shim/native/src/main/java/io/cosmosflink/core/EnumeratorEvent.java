@@ -34,6 +34,14 @@ public sealed interface EnumeratorEvent {
     /** A reader asks for a split. */
     record SplitRequested(int subtask) implements EnumeratorEvent {}
 
+    /**
+     * A reader is so far behind now; {@link LagReports} says when it says so.
+     *
+     * @param subtask its number
+     * @param lagMillis not negative
+     */
+    record LagReported(int subtask, long lagMillis) implements EnumeratorEvent {}
+
     /** A checkpoint asks for the state: the actions hold it. */
     record CheckpointTaken(long id) implements EnumeratorEvent {}
 

@@ -30,6 +30,8 @@ final class EnumeratorFrames {
             out.u8(7).u64(completed.id());
         } else if (event instanceof EnumeratorEvent.CheckpointAborted aborted) {
             out.u8(8).u64(aborted.id());
+        } else if (event instanceof EnumeratorEvent.LagReported lag) {
+            out.u8(11).u32(lag.subtask()).u64(lag.lagMillis());
         } else if (event instanceof EnumeratorEvent.Closed) {
             out.u8(9);
         } else {
@@ -62,6 +64,7 @@ final class EnumeratorFrames {
             case 3 -> fail(in);
             case 4 -> new EnumeratorActions.State(in.blob());
             case 5 -> new EnumeratorActions.NoMoreSplits(subtasks(in));
+            case 6 -> new EnumeratorActions.Backlog(in.u8() != 0);
             default -> throw FrameReader.state("action " + kind + " of an enumerator is not known to this jar");
         };
     }

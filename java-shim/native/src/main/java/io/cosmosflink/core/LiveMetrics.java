@@ -27,6 +27,11 @@ public class LiveMetrics {
         return current().get(metric);
     }
 
+    /** What is known of a split, by its id. */
+    public final CoreMetrics.SplitLag ofSplit(String splitId) {
+        return current().ofSplit(splitId);
+    }
+
     /** From now on the values are those of this handle. */
     public final void follow(Core.Handle open) {
         handle = open;

@@ -1,5 +1,6 @@
 package io.cosmosflink.core;
 
+import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
@@ -64,8 +65,9 @@ public final class NativeCore implements Core {
     }
 
     @Override
-    public SourceHandle openSource(Map<String, String> options) {
-        return new Source(Natives.openSource(Frames.map(options)));
+    public SourceHandle openSource(Map<String, String> options, Peers peers) {
+        byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
+        return new Source(Natives.openSource(Frames.map(options), peers.count(), group));
     }
 
     @Override

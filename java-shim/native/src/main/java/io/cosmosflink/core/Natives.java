@@ -30,7 +30,7 @@ final class Natives {
 
     static native int awaitOpen(long handle, long timeoutMillis);
 
-    static native long openSource(byte[] options);
+    static native long openSource(byte[] options, int readers, byte[] group);
 
     static native void addSplits(long handle, byte[] splitList);
 

@@ -20,6 +20,8 @@ public final class PageReader implements AutoCloseable {
     private final Core core;
     private final Map<String, String> options;
     private final ReaderMetrics metrics;
+    private final Core.Peers peers;
+    private final LagReports lag;
     private final boolean leavesOut;
     private final PageBuffers buffers = new PageBuffers();
     private volatile Core.SourceHandle handle;
@@ -30,8 +32,14 @@ public final class PageReader implements AutoCloseable {
 
     private final Set<String> paused = new TreeSet<>();
 
-    /** @param options validated */
-    public PageReader(Core core, Map<String, String> options, ReaderMetrics metrics) {
+    /**
+     * @param options validated
+     * @param peers the readers of the source
+     * @param lag whom to tell how far this one is behind
+     */
+    public PageReader(Core core, Map<String, String> options, ReaderMetrics metrics, Core.Peers peers, LagReports lag) {
+        this.peers = peers;
+        this.lag = lag;
         this.core = core;
         this.options = options;
         this.metrics = metrics;
@@ -46,7 +54,7 @@ public final class PageReader implements AutoCloseable {
     public void addSplits(Collection<SplitEntry> splits) {
         added.addAll(splits);
         if (handle == null) {
-            handle = core.openSource(options);
+            handle = core.openSource(options, peers);
         } else if (opened) {
             tell();
         }
@@ -76,6 +84,9 @@ public final class PageReader implements AutoCloseable {
         try {
             Page page = ready(open) ? buffers.next(open, WAIT_MILLIS) : null;
             core.drainLog(false);
+            if (opened) {
+                lag.look(metrics::lagMillis);
+            }
             if (page == null) {
                 woken = false;
             } else {

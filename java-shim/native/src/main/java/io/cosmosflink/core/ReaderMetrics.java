@@ -1,8 +1,13 @@
 package io.cosmosflink.core;
 
+import java.util.List;
+
 /** The metrics of a reader: those of its handle, and what is counted on this side of the boundary. */
 public final class ReaderMetrics extends LiveMetrics {
     private final CoreMetric undecodable;
+    private final CoreMetric pendingRecords;
+    private final CoreMetric pendingBytes;
+    private final CoreMetric lagSeconds;
     private volatile long fetchLagMillis;
     /** What the core left out so far, and how much of it is counted as errors. */
     private volatile long leftOut;
@@ -13,7 +18,11 @@ public final class ReaderMetrics extends LiveMetrics {
 
     public ReaderMetrics(Core core) {
         super(core, Core.Role.SOURCE);
-        undecodable = CoreMetric.named(core.metricTable(), "undecodable");
+        List<CoreMetric> table = core.metricTable();
+        undecodable = CoreMetric.named(table, "undecodable");
+        pendingRecords = CoreMetric.named(table, "pendingRecords");
+        pendingBytes = CoreMetric.named(table, "pendingBytes");
+        lagSeconds = CoreMetric.named(table, "lagSeconds");
     }
 
     @Override
@@ -25,6 +34,21 @@ public final class ReaderMetrics extends LiveMetrics {
             return value.longValue() + notUsed;
         }
         return value;
+    }
+
+    /** Flink's {@code pendingRecords}: an estimate of what the job has not got yet. Never negative. */
+    public long pendingRecords() {
+        return value(pendingRecords).longValue();
+    }
+
+    /** Flink's {@code pendingBytes}: an estimate of the bytes of those. Never negative. */
+    public long pendingBytes() {
+        return value(pendingBytes).longValue();
+    }
+
+    /** How far the split that is furthest behind is behind, in milliseconds. */
+    public long lagMillis() {
+        return Math.round(value(lagSeconds).doubleValue() * 1000);
     }
 
     /** From the newest document of the last page to the page's arrival. */

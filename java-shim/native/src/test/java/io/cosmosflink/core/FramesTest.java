@@ -111,7 +111,13 @@ class FramesTest {
                 .u32(2)
                 .u64(7)
                 .u64(Double.doubleToLongBits(1.25))
+                .u32(1)
+                .str("00-FF")
+                .u64(1500)
+                .u64(42)
                 .toBytes());
+        assertThat(metrics.ofSplit("00-FF")).isEqualTo(new CoreMetrics.SplitLag(1500, 42));
+        assertThat(metrics.ofSplit("00-7F")).isEqualTo(CoreMetrics.SplitLag.NONE);
         assertThat(rows).extracting(metrics::get).containsExactly(7L, 1.25);
         assertThat(rows).extracting(CoreMetrics.NONE::get).containsExactly(0L, 0.0);
     }

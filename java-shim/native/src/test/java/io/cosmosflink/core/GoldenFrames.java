@@ -56,9 +56,14 @@ public final class GoldenFrames {
             case "discovery" -> discovery(FrameReader.open(frame, FrameKind.DISCOVERY));
             case "metrics" -> {
                 CoreMetrics metrics = CoreMetrics.decode(frame);
-                yield Frames.metricTable(bytes("metric-table")).stream()
+                List<Number> values = Frames.metricTable(bytes("metric-table")).stream()
                         .map(metrics::get)
                         .toList();
+                List<Map<String, Object>> splits = new ArrayList<>();
+                metrics.splits()
+                        .forEach((id, lag) ->
+                                splits.add(object("id", id, "lagMillis", lag.lagMillis(), "records", lag.records())));
+                yield object("values", values, "splits", splits);
             }
             case "metric-table" ->
                 Frames.metricTable(frame).stream()
@@ -252,6 +257,9 @@ public final class GoldenFrames {
         }
         if (action instanceof EnumeratorActions.NoMoreSplits none) {
             return object("action", "NO_MORE_SPLITS", "subtasks", none.subtasks());
+        }
+        if (action instanceof EnumeratorActions.Backlog backlog) {
+            return object("action", "BACKLOG", "backlog", backlog.there());
         }
         byte[] state = ((EnumeratorActions.State) action).bytes();
         return object("action", "STATE", "state", HexFormat.of().formatHex(state));

@@ -25,6 +25,7 @@ class LiveMetricsTest {
             List<CoreMetric> table = CORE.metricTable();
             FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(table.size());
             table.forEach(row -> frame.u64(row.decimal() ? Double.doubleToLongBits(count) : count));
+            frame.u32(1).str("split").u64(1000 * count).u64(count);
             return CoreMetrics.decode(frame.toBytes());
         }
 
@@ -77,6 +78,7 @@ class LiveMetricsTest {
                         "requestLatencyP50Ms",
                         "requestLatencyP99Ms",
                         "lagSeconds",
+                        "budgetMillis",
                         "splits",
                         "splitsPaused",
                         "undecodable");

@@ -198,7 +198,7 @@ class NativeCoreTest {
                     "http://127.0.0.1:" + silent.getLocalPort() + "/",
                     "cosmos.request-timeout-ms",
                     "60000"));
-            long handle = Natives.openSource(options);
+            long handle = Natives.openSource(options, 1, new byte[0]);
             assertThat(Natives.awaitOpen(handle, 1)).isZero();
             CoreMetric requests = CoreMetric.named(Frames.metricTable(Natives.metricTable()), "requests");
             assertThat(CoreMetrics.decode(Natives.metrics(handle)).get(requests))

@@ -13,16 +13,33 @@ private[scaladsl] object CoreGauges:
     val group = operator.addGroup("cosmosdb")
     for metric <- metrics.gauges.asScala do group.gauge[Number, Gauge[Number]](metric.name, () => metrics.value(metric))
 
+  /** Registers what is known of one split in the group `cosmosdb.split.ID` of an operator. No name ends like one of Flink's own: what sums
+    * those up would count it twice.
+    */
+  def register(operator: MetricGroup, splitId: String, metrics: LiveMetrics): Unit =
+    val group = operator.addGroup("cosmosdb").addGroup("split", splitId)
+    group.gauge[Double, Gauge[Double]]("lagSeconds", () => metrics.ofSplit(splitId).lagMillis / 1000.0)
+    group.gauge[Long, Gauge[Long]]("lagRecords", () => metrics.ofSplit(splitId).records)
+
 /** The metrics of a reader: FLIP-33's and the core's. The task's thread calls the methods. */
 final private[scaladsl] class SourceMetrics(core: Core, group: SourceReaderMetricGroup):
   val ofCore: ReaderMetrics = ReaderMetrics(core)
   CoreGauges.register(group, ofCore)
-  // No pendingBytes and no pendingRecords: they mean what the service still holds, of which it says neither.
+  group.setPendingRecordsGauge(() => ofCore.pendingRecords)
+  group.setPendingBytesGauge(() => ofCore.pendingBytes)
   group.gauge[Long, Gauge[Long]]("currentFetchEventTimeLag", () => ofCore.fetchLagMillis)
 
   private val recordsIn = group.getIOMetricGroup.getNumRecordsInCounter
   private val bytesIn = group.getIOMetricGroup.getNumBytesInCounter
   private val errors = group.getNumRecordsInErrorsCounter
+
+  private var splits = Set.empty[String]
+
+  /** The reader has this split from now on. Its gauges stay when it ends, and show 0 then. */
+  def reads(splitId: String): Unit =
+    if !splits(splitId) then
+      splits += splitId
+      CoreGauges.register(group, splitId, ofCore)
 
   /** Flink has counted the page as one record already. */
   def emitted(page: Page): Unit =

@@ -5,6 +5,7 @@ import io.cosmosflink.core.{
   CosmosException,
   DecodePolicy,
   Finality,
+  LagReports,
   Page,
   PageReader,
   ReaderMetrics,
@@ -12,7 +13,7 @@ import io.cosmosflink.core.{
   RecordView,
   UndecodableRecords
 }
-import org.apache.flink.api.connector.source.{ReaderOutput, SourceOutput, SourceReaderContext}
+import org.apache.flink.api.connector.source.{ReaderOutput, SourceEvent, SourceOutput, SourceReaderContext}
 import org.apache.flink.connector.base.source.reader.splitreader.{SplitReader, SplitsAddition, SplitsChange}
 import org.apache.flink.connector.base.source.reader.{
   RecordEmitter,
@@ -38,7 +39,8 @@ final private[scaladsl] class SplitProgress(var split: CosmosDBSplit, var childr
 final private[scaladsl] class CosmosDBSourceReader[T] private (
     context: SourceReaderContext,
     splitReader: () => CosmosDBSplitReader,
-    emitter: PageEmitter[T]
+    emitter: PageEmitter[T],
+    metrics: SourceMetrics
 ) extends SingleThreadMultiplexSourceReaderBase[Page, T, CosmosDBSplit, SplitProgress](
       () => splitReader(),
       emitter,
@@ -60,7 +62,9 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
     for output <- output; child <- children do output.createOutputForSplit(child.id)
     if children.nonEmpty then addSplits(children.asJava)
 
-  override protected def initializedState(split: CosmosDBSplit): SplitProgress = SplitProgress(split)
+  override protected def initializedState(split: CosmosDBSplit): SplitProgress =
+    metrics.reads(split.id)
+    SplitProgress(split)
 
   override protected def toSplitType(splitId: String, progress: SplitProgress): CosmosDBSplit = progress.split
 
@@ -73,19 +77,29 @@ private[scaladsl] object CosmosDBSourceReader:
       eventTime: EventTime[T]
   ): CosmosDBSourceReader[T] =
     val metrics = SourceMetrics(core, context.metricGroup)
+    def splitReader() =
+      val peers = Core.Peers.of(context.currentParallelism, context.metricGroup.getAllVariables)
+      val lag = LagReports(options.toJava, lag => context.sendSourceEventToCoordinator(LagEvent(lag)))
+      CosmosDBSplitReader(core, options, metrics.ofCore, peers, lag)
     new CosmosDBSourceReader(
       context,
-      () => CosmosDBSplitReader(core, options, metrics.ofCore),
-      PageEmitter(reader, eventTime, DecodePolicy.of(options.toJava), metrics)
+      () => splitReader(),
+      PageEmitter(reader, eventTime, DecodePolicy.of(options.toJava), metrics),
+      metrics
     )
+
+/** A reader tells its enumerator how many milliseconds it is behind. */
+final private[scaladsl] case class LagEvent(lagMillis: Long) extends SourceEvent
 
 /** A [[io.cosmosflink.core.PageReader]] for all splits of one reader. */
 final private[scaladsl] class CosmosDBSplitReader(
     core: Core,
     options: CosmosDBOptions,
-    metrics: ReaderMetrics
+    metrics: ReaderMetrics,
+    peers: Core.Peers,
+    lag: LagReports
 ) extends SplitReader[Page, CosmosDBSplit]:
-  private val pages = PageReader(core, options.toJava, metrics)
+  private val pages = PageReader(core, options.toJava, metrics, peers, lag)
   private val finality = Finality.of(options.toJava, false)
   private val failure = s"cannot read the change feed of container ${options.container}"
 

@@ -1,9 +1,15 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail, NoMoreSplits}
-import io.cosmosflink.core.{Core, EnumeratorActions, EnumeratorEvent, SplitEntry}
-import org.apache.flink.api.connector.source.{ReaderInfo, SplitEnumerator, SplitEnumeratorContext, SplitsAssignment}
-import org.apache.flink.metrics.Gauge
+import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Backlog, Discover, Fail, NoMoreSplits}
+import io.cosmosflink.core.{Core, EnumeratorActions, EnumeratorEvent, PerOperator, SplitEntry}
+import org.apache.flink.api.connector.source.{
+  ReaderInfo,
+  SourceEvent,
+  SplitEnumerator,
+  SplitEnumeratorContext,
+  SplitsAssignment
+}
+import org.apache.flink.metrics.{Gauge, MetricGroup}
 import org.apache.flink.util.FlinkRuntimeException
 
 import java.util.List as JavaList
@@ -61,6 +67,10 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   override def handleSplitRequest(subtask: Int, host: String | Null): Unit =
     coordinate(EnumeratorEvent.SplitRequested(subtask))
 
+  override def handleSourceEvent(subtask: Int, event: SourceEvent): Unit = event match
+    case LagEvent(millis) => coordinate(EnumeratorEvent.LagReported(subtask, millis))
+    case _ => ()
+
   override def addSplitsBack(back: JavaList[CosmosDBSplit], subtask: Int): Unit =
     coordinate(EnumeratorEvent.SplitsBack(subtask, entries(back.asScala)))
 
@@ -107,6 +117,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
       none.subtasks.forEach(context.signalNoMoreSplits(_))
       if positions.isEmpty && options.get("source.stop").contains("start") then
         positions = coordinate(EnumeratorEvent.Followed()).state.toScala
+    case backlog: Backlog => context.setIsProcessingBacklog(backlog.there)
     case fail: Fail =>
       val message = fail.failure.getMessage
       throw if fail.ends then CosmosDBUnrecoverableException(message, fail.failure)
@@ -128,14 +139,14 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   private def entries(splits: Iterable[CosmosDBSplit]): JavaList[SplitEntry] = splits.map(_.entry).toList.asJava
 
-/** The gauge of splits that no reader has. After a global failover there is a new enumerator, but the job's metric group keeps the gauge that it
-  * has: so one gauge serves all enumerators of a source, and holds none that is closed.
+/** The gauge of splits that no reader has. After a global failover there is a new enumerator, and under the adaptive scheduler a new source too,
+  * but the job's metric group keeps the gauge that it has: so one gauge serves all enumerators of an operator, and holds none that is closed.
   */
 final private[scaladsl] class UnassignedSplits extends Gauge[java.lang.Long]:
   private var living: Option[() => Long] = None
   private var begun = false
 
-  /** Whether this is the first enumerator of the source to ask, so that the job has not been restarted here. */
+  /** Whether this is the first enumerator of the operator to ask, so that the job has not been restarted here. */
   def begin(): Boolean = synchronized:
     val first = !begun
     begun = true
@@ -148,3 +159,9 @@ final private[scaladsl] class UnassignedSplits extends Gauge[java.lang.Long]:
   def forget(number: () => Long): Unit = synchronized { living = living.filterNot(_ eq number) }
 
   override def getValue: java.lang.Long = synchronized(living.fold(0L)(_()))
+
+private[scaladsl] object UnassignedSplits:
+  private val all = PerOperator[UnassignedSplits]()
+
+  /** That of the operator whose enumerators have this group. */
+  def of(enumerator: MetricGroup): UnassignedSplits = all.of(enumerator.getAllVariables, () => new UnassignedSplits)

@@ -1,13 +1,14 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Discover, Fail, NoMoreSplits, State}
+import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Backlog, Discover, Fail, NoMoreSplits, State}
 import io.cosmosflink.core.EnumeratorEvent.{
   CheckpointAborted,
   CheckpointCompleted,
   CheckpointTaken,
   Closed,
   Discovered,
+  LagReported,
   ReaderRegistered,
   SplitRequested,
   SplitsBack,
@@ -15,8 +16,9 @@ import io.cosmosflink.core.EnumeratorEvent.{
 }
 import io.cosmosflink.core.{EnumeratorActions, EnumeratorEvent, SplitEntry}
 import io.cosmosflink.scaladsl.FakeCore.{failure, split}
-import org.apache.flink.api.connector.source.ReaderInfo
+import org.apache.flink.api.connector.source.{ReaderInfo, SourceEvent}
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext
+import org.apache.flink.metrics.groups.UnregisteredMetricsGroup
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 
@@ -31,7 +33,11 @@ import scala.reflect.ClassTag
 final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
   private class Fixture(reported: ReaderInfo => Seq[CosmosDBSplit] = _ => Nil):
     val core = FakeCore()
-    val context = TestingSplitEnumeratorContext[CosmosDBSplit](2)
+
+    /** What Flink was told of a backlog, the last first. */
+    var backlogs = List.empty[Boolean]
+    val context = new TestingSplitEnumeratorContext[CosmosDBSplit](2):
+      override def setIsProcessingBacklog(isProcessingBacklog: Boolean): Unit = backlogs ::= isProcessingBacklog
     val gauge = UnassignedSplits()
     val enumerator = open(None)
 
@@ -83,6 +89,27 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
     f.last shouldBe CheckpointAborted(4)
     f.enumerator.close()
     f.last shouldBe Closed()
+
+  test("a backlog is what the core makes of the readers' lags"):
+    val f = Fixture()
+    f.answer[Started](0, Backlog(false))
+    f.enumerator.start()
+    f.backlogs shouldBe List(false)
+    f.answer[LagReported](0, Backlog(true))
+    f.enumerator.handleSourceEvent(1, LagEvent(90000))
+    f.last shouldBe LagReported(1, 90000)
+    f.backlogs shouldBe List(true, false)
+    // Of another connector, such as of a source before this one.
+    f.enumerator.handleSourceEvent(1, new SourceEvent {})
+    f.core.enumerator.events.size shouldBe 2
+
+  test("an operator of a job has one gauge, however many sources are made of it"):
+    def gauge(job: String) = UnassignedSplits.of:
+      new UnregisteredMetricsGroup:
+        override def getAllVariables = java.util.Map.of("<job_id>", job, "<operator_id>", "source")
+    val first = gauge("job")
+    gauge("job") should be theSameInstanceAs first
+    gauge("another") should not be theSameInstanceAs(first)
 
   test("what a reader reports comes with its registration"):
     val f = Fixture(reader => if reader.getSubtaskId == 1 then Seq(split(3, 9)) else Nil)

@@ -73,7 +73,7 @@ final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
     enumerator.firstStart = firstStart
     enumerator.opening
 
-  override def openSource(options: JavaMap[String, String]): Core.SourceHandle = source.opening
+  override def openSource(options: JavaMap[String, String], peers: Core.Peers): Core.SourceHandle = source.opening
   override def openSink(options: JavaMap[String, String]): Core.SinkHandle = sink
   override def drainLog(now: Boolean): Unit = ()
 

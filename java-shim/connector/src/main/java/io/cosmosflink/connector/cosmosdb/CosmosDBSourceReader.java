@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.DecodePolicy;
+import io.cosmosflink.core.LagReports;
 import io.cosmosflink.core.Page;
 import java.util.List;
 import java.util.Map;
@@ -14,6 +15,7 @@ import org.apache.flink.core.io.InputStatus;
 @SuppressWarnings("try") // close() of the base class may throw what it likes
 final class CosmosDBSourceReader<T>
         extends SingleThreadMultiplexSourceReaderBase<Page, T, CosmosDBSplit, CosmosDBSplitState> {
+    private final SourceMetrics metrics;
     /** Flink's, as of the last poll: whatever ends a split is within one. */
     private ReaderOutput<T> output;
 
@@ -35,10 +37,19 @@ final class CosmosDBSourceReader<T>
             CosmosDBTimestampExtractor<T> timestamps,
             SourceMetrics metrics) {
         super(
-                () -> new CosmosDBSplitReader(core, options, metrics.ofCore()),
+                () -> new CosmosDBSplitReader(core, options, metrics.ofCore(), peers(context), lag(context, options)),
                 new PageEmitter<>(schema, timestamps, DecodePolicy.of(options.toMap()), metrics),
                 context.getConfiguration(),
                 context);
+        this.metrics = metrics;
+    }
+
+    private static Core.Peers peers(SourceReaderContext context) {
+        return Core.Peers.of(context.currentParallelism(), context.metricGroup().getAllVariables());
+    }
+
+    private static LagReports lag(SourceReaderContext context, CosmosDBOptions options) {
+        return new LagReports(options.toMap(), lag -> context.sendSourceEventToCoordinator(new LagEvent(lag)));
     }
 
     @Override
@@ -64,6 +75,7 @@ final class CosmosDBSourceReader<T>
 
     @Override
     protected CosmosDBSplitState initializedState(CosmosDBSplit split) {
+        metrics.reads(split.splitId());
         return new CosmosDBSplitState(split);
     }
 

@@ -5,6 +5,7 @@ import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.EnumeratorActions;
 import io.cosmosflink.core.EnumeratorActions.Action;
 import io.cosmosflink.core.EnumeratorActions.Assign;
+import io.cosmosflink.core.EnumeratorActions.Backlog;
 import io.cosmosflink.core.EnumeratorActions.Discover;
 import io.cosmosflink.core.EnumeratorActions.Fail;
 import io.cosmosflink.core.EnumeratorActions.NoMoreSplits;
@@ -17,6 +18,7 @@ import java.util.Map;
 import java.util.function.Function;
 import java.util.function.LongSupplier;
 import org.apache.flink.api.connector.source.ReaderInfo;
+import org.apache.flink.api.connector.source.SourceEvent;
 import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.api.connector.source.SplitsAssignment;
@@ -89,6 +91,13 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     @Override
     public void handleSplitRequest(int subtask, String host) {
         coordinate(new EnumeratorEvent.SplitRequested(subtask));
+    }
+
+    @Override
+    public void handleSourceEvent(int subtask, SourceEvent event) {
+        if (event instanceof LagEvent lag) {
+            coordinate(new EnumeratorEvent.LagReported(subtask, lag.lagMillis()));
+        }
     }
 
     @Override
@@ -172,6 +181,8 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
             if (following == null && options.require("source.stop").equals("start")) {
                 following = coordinate(new EnumeratorEvent.Followed()).state().orElse(null);
             }
+        } else if (action instanceof Backlog backlog) {
+            context.setIsProcessingBacklog(backlog.there());
         } else if (action instanceof Fail fail) {
             String message = fail.failure().getMessage();
             throw fail.ends()

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
+import io.cosmosflink.core.LagReports;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageReader;
 import io.cosmosflink.core.ReaderMetrics;
@@ -20,8 +21,8 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     private final String failure;
     private final Finality finality;
 
-    CosmosDBSplitReader(Core core, CosmosDBOptions options, ReaderMetrics metrics) {
-        pages = new PageReader(core, options.toMap(), metrics);
+    CosmosDBSplitReader(Core core, CosmosDBOptions options, ReaderMetrics metrics, Core.Peers peers, LagReports lag) {
+        pages = new PageReader(core, options.toMap(), metrics, peers, lag);
         failure = "cannot read the change feed of container "
                 + options.get("cosmos.container").orElse("?");
         finality = Finality.of(options.toMap(), false);

@@ -3,29 +3,43 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.ReaderMetrics;
+import java.util.HashSet;
+import java.util.Set;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.Gauge;
+import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.metrics.groups.SourceReaderMetricGroup;
 
 /** The metrics of a reader: FLIP-33's and the core's. The task's thread calls the methods. */
 final class SourceMetrics {
     private final ReaderMetrics metrics;
+    private final MetricGroup group;
+    private final Set<String> splits = new HashSet<>();
     private final Counter recordsIn;
     private final Counter bytesIn;
     private final Counter errors;
 
     SourceMetrics(Core core, SourceReaderMetricGroup group) {
         metrics = new ReaderMetrics(core);
+        this.group = group;
         CoreGauges.register(group, metrics);
         recordsIn = group.getIOMetricGroup().getNumRecordsInCounter();
         bytesIn = group.getIOMetricGroup().getNumBytesInCounter();
         errors = group.getNumRecordsInErrorsCounter();
-        // No pendingBytes and no pendingRecords: they mean what the service still holds, of which it says neither.
+        group.setPendingRecordsGauge(metrics::pendingRecords);
+        group.setPendingBytesGauge(metrics::pendingBytes);
         group.<Long, Gauge<Long>>gauge("currentFetchEventTimeLag", metrics::fetchLagMillis);
     }
 
     ReaderMetrics ofCore() {
         return metrics;
+    }
+
+    /** The reader has this split from now on. Its gauges stay when it ends, and show 0 then. */
+    void reads(String splitId) {
+        if (splits.add(splitId)) {
+            CoreGauges.register(group, splitId, metrics);
+        }
     }
 
     /** Flink has counted the page as one record already. */

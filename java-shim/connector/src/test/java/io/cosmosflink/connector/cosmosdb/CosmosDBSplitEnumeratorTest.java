@@ -9,6 +9,7 @@ import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.EnumeratorActions;
 import io.cosmosflink.core.EnumeratorActions.Action;
 import io.cosmosflink.core.EnumeratorActions.Assign;
+import io.cosmosflink.core.EnumeratorActions.Backlog;
 import io.cosmosflink.core.EnumeratorActions.Discover;
 import io.cosmosflink.core.EnumeratorActions.Fail;
 import io.cosmosflink.core.EnumeratorActions.NoMoreSplits;
@@ -19,17 +20,22 @@ import io.cosmosflink.core.EnumeratorEvent.CheckpointCompleted;
 import io.cosmosflink.core.EnumeratorEvent.CheckpointTaken;
 import io.cosmosflink.core.EnumeratorEvent.Closed;
 import io.cosmosflink.core.EnumeratorEvent.Discovered;
+import io.cosmosflink.core.EnumeratorEvent.LagReported;
 import io.cosmosflink.core.EnumeratorEvent.ReaderRegistered;
 import io.cosmosflink.core.EnumeratorEvent.SplitRequested;
 import io.cosmosflink.core.EnumeratorEvent.SplitsBack;
 import io.cosmosflink.core.EnumeratorEvent.Started;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
 import org.apache.flink.api.connector.source.ReaderInfo;
+import org.apache.flink.api.connector.source.SourceEvent;
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -37,7 +43,15 @@ import org.junit.jupiter.api.Test;
 /** What Flink calls becomes an event, and an action a call of Flink. What is decided in between is the core's, and tested there. */
 class CosmosDBSplitEnumeratorTest {
     private final FakeCore core = new FakeCore();
-    private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2);
+    /** What Flink was told of a backlog. */
+    private final List<Boolean> backlogs = new ArrayList<>();
+
+    private final TestingSplitEnumeratorContext<CosmosDBSplit> context = new TestingSplitEnumeratorContext<>(2) {
+        @Override
+        public void setIsProcessingBacklog(boolean isProcessingBacklog) {
+            backlogs.add(isProcessingBacklog);
+        }
+    };
     private final UnassignedSplits gauge = new UnassignedSplits();
     private CosmosDBSplitEnumerator enumerator;
 
@@ -88,6 +102,37 @@ class CosmosDBSplitEnumeratorTest {
         assertThat(last()).isEqualTo(new CheckpointAborted(4));
         enumerator.close();
         assertThat(last()).isEqualTo(new Closed());
+    }
+
+    @Test
+    void aBacklogIsWhatTheCoreMakesOfTheReadersLags() {
+        answer(Started.class, 0, new Backlog(false));
+        enumerator.start();
+        assertThat(backlogs).containsExactly(false);
+        answer(LagReported.class, 0, new Backlog(true));
+        enumerator.handleSourceEvent(1, new LagEvent(90_000));
+        assertThat(last()).isEqualTo(new LagReported(1, 90_000));
+        assertThat(backlogs).containsExactly(false, true);
+        // Of another connector, such as of a source before this one.
+        enumerator.handleSourceEvent(1, new SourceEvent() {});
+        assertThat(core.enumerator.events).hasSize(2);
+    }
+
+    @Test
+    void anOperatorOfAJobHasOneGaugeHoweverManySourcesAreMadeOfIt() {
+        var variables = Map.of("<job_id>", "job", "<operator_id>", "source");
+        assertThat(UnassignedSplits.of(group(variables))).isSameAs(UnassignedSplits.of(group(variables)));
+        var other = Map.of("<job_id>", "another", "<operator_id>", "source");
+        assertThat(UnassignedSplits.of(group(other))).isNotSameAs(UnassignedSplits.of(group(variables)));
+    }
+
+    private static MetricGroup group(Map<String, String> variables) {
+        return new UnregisteredMetricsGroup() {
+            @Override
+            public Map<String, String> getAllVariables() {
+                return variables;
+            }
+        };
     }
 
     @Test

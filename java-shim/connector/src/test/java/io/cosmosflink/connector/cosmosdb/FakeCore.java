@@ -107,7 +107,7 @@ final class FakeCore implements Core {
     }
 
     @Override
-    public SourceHandle openSource(Map<String, String> options) {
+    public SourceHandle openSource(Map<String, String> options, Peers peers) {
         return source.opening();
     }
 

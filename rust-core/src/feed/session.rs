@@ -1,0 +1,24 @@
+//! What a session token of the service tells.
+
+/// The number of the newest write in a session token, such as `0:-1#42#1=40` or `0:42`: the second part behind the colon, or the only one.
+pub fn session_lsn(token: &str) -> Option<i64> {
+    let (_, vector) = token.rsplit_once(':')?;
+    let mut parts = vector.split('#');
+    let first = parts.next();
+    parts.next().or(first)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_token_is_read_in_both_forms() {
+        assert_eq!(session_lsn("0:-1#42#1=40#2=-1"), Some(42));
+        assert_eq!(session_lsn("17:42"), Some(42));
+        assert_eq!(session_lsn("0:3#7"), Some(7));
+        for other in ["", "42", "0:", "0:x", "0:1#", "0:1#y#1=2"] {
+            assert_eq!(session_lsn(other), None, "{other}");
+        }
+    }
+}

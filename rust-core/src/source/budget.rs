@@ -1,0 +1,160 @@
+//! What reading may cost: a budget of request units per second, as a bucket of tokens that is given the time. Decides alone.
+//!
+//! Nobody knows what a page costs before it is there. So each request books what the last ones cost, waits until what was booked before it
+//! is paid, and settles the difference afterwards: whoever asks first goes first, and in the long run no more is used than there is.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What was saved up while nothing was read may be used at once, for so long a time.
+const BURST: Duration = Duration::from_secs(1);
+
+/// What a request is expected to cost before the first has been paid for, in request units.
+const FIRST_EXPECTED: f64 = 1.0;
+
+/// The budget of the readers that share it. Amounts are request units.
+#[derive(Debug)]
+pub struct Budget {
+    /// Units that come in a second.
+    rate: f64,
+    /// What is there; below zero: what is owed.
+    balance: f64,
+    /// When that was so.
+    at: Instant,
+    /// What a request is expected to cost.
+    expected: f64,
+}
+
+impl Budget {
+    /// A budget into which nothing comes yet.
+    pub fn new(now: Instant) -> Budget {
+        Budget {
+            rate: 0.0,
+            balance: 0.0,
+            at: now,
+            expected: FIRST_EXPECTED,
+        }
+    }
+
+    /// So many units more come in a second, or less. What was saved up stays within the burst of the new rate.
+    pub fn add_rate(&mut self, rate: f64, now: Instant) {
+        self.fill(now);
+        self.rate = (self.rate + rate).max(0.0);
+        self.balance = self.balance.min(self.most());
+    }
+
+    fn most(&self) -> f64 {
+        self.rate * BURST.as_secs_f64()
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.balance = (self.balance + passed * self.rate).min(self.most());
+        self.at = self.at.max(now);
+    }
+
+    /// Books a request: what it is expected to cost, and how long it waits until it may be sent.
+    pub fn book(&mut self, now: Instant) -> (f64, Duration) {
+        self.fill(now);
+        let owed = (-self.balance).max(0.0);
+        self.balance -= self.expected;
+        let wait = if owed > 0.0 { owed / self.rate } else { 0.0 };
+        // Nothing comes in once the last reader is gone, and then nobody waits.
+        (
+            self.expected,
+            Duration::try_from_secs_f64(wait).unwrap_or(Duration::ZERO),
+        )
+    }
+
+    /// A request that was booked with `booked` has cost `cost`.
+    pub fn settle(&mut self, booked: f64, cost: f64, now: Instant) {
+        self.fill(now);
+        self.balance = (self.balance + booked - cost).min(self.most());
+        self.expected += (cost - self.expected) / 8.0;
+    }
+
+    /// A request that was booked with `booked` is not sent.
+    pub fn give_back(&mut self, booked: f64, now: Instant) {
+        self.fill(now);
+        self.balance = (self.balance + booked).min(self.most());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn budget(rate: f64) -> (Budget, Instant) {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        budget.add_rate(rate, start);
+        (budget, start)
+    }
+
+    #[test]
+    fn who_asks_first_goes_first_and_pays_what_it_cost() {
+        let (mut b, start) = budget(10.0);
+        let second = Duration::from_secs(1);
+        // Nothing was saved up, and nothing is owed.
+        let (booked, wait) = b.book(start);
+        assert_eq!((booked, wait), (FIRST_EXPECTED, Duration::ZERO));
+        b.settle(booked, 21.0, start);
+        // Two seconds' worth is owed beyond this one's tenth.
+        let (_, first) = b.book(start);
+        let (booked, then) = b.book(start);
+        assert!((first.as_secs_f64() - 2.1).abs() < 1e-6, "{first:?}");
+        assert!(then > first, "behind the first");
+        b.give_back(booked, start);
+        let (booked, again) = b.book(start);
+        assert_eq!(again, then, "what is given back is nobody's");
+        b.settle(booked, booked, start);
+        // An idle hour saves up no more than a second's worth.
+        let later = start + 3600 * second;
+        let booked: f64 = (0..)
+            .map(|_| b.book(later))
+            .take_while(|(_, wait)| wait.is_zero())
+            .map(|(booked, _)| booked)
+            .sum();
+        assert!((10.0..20.0).contains(&booked), "{booked}");
+    }
+
+    #[test]
+    fn a_reader_that_leaves_takes_its_share_along() {
+        let (mut b, start) = budget(10.0);
+        b.add_rate(10.0, start);
+        let (booked, _) = b.book(start);
+        b.settle(booked, 20.0, start);
+        let (_, both) = b.book(start);
+        b.give_back(booked, start);
+        b.add_rate(-10.0, start);
+        let (_, alone) = b.book(start);
+        assert!(alone > both.mul_f64(1.5), "{alone:?} after {both:?}");
+        b.add_rate(-10.0, start);
+        assert_eq!(b.book(start).1, Duration::ZERO, "nobody is left to wait");
+    }
+
+    proptest! {
+        /// Whatever pages cost, what is used in a time is what comes in that time, the burst, and what was under way at once.
+        #[test]
+        fn no_more_is_used_than_there_is(
+            rate in 1.0f64..1000.0,
+            costs in proptest::collection::vec(0.0f64..50.0, 50..300),
+            readers in 1usize..8,
+        ) {
+            let (mut b, start) = budget(rate);
+            let (mut used, mut now) = (0.0, start);
+            for costs in costs.chunks(readers) {
+                let booked: Vec<_> = costs.iter().map(|_| b.book(now)).collect();
+                now += booked.iter().map(|(_, wait)| *wait).max().unwrap_or_default();
+                for (cost, (booked, _)) in costs.iter().zip(booked) {
+                    b.settle(booked, *cost, now);
+                    used += cost;
+                }
+            }
+            let passed = now.saturating_duration_since(start).as_secs_f64();
+            prop_assert!(used <= rate * (passed + 1.0) + 50.0 * readers as f64, "{} in {} s of {}", used, passed, rate);
+        }
+    }
+}

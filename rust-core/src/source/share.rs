@@ -1,0 +1,199 @@
+//! The share that a reader has of `source.request-units-per-second`.
+//!
+//! The readers of one source share its budget. Those in one process draw on one bucket, so that what one of them leaves another uses;
+//! between processes it is divided by the number of readers, so that nobody has to ask anybody before a request.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::time::Instant;
+
+use super::budget::Budget;
+use crate::metrics::Metrics;
+
+type Shared = Arc<Mutex<Budget>>;
+
+/// The budgets of this process that have readers, by [`Readers::group`].
+static BUDGETS: Mutex<BTreeMap<String, Weak<Mutex<Budget>>>> = Mutex::new(BTreeMap::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// The readers of one source, all of its subtasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readers {
+    /// How many there are in all processes; at least 1.
+    pub count: u32,
+    /// What tells the source from others of the process, such as the ids of its job and operator; empty: it has no other reader here.
+    pub group: String,
+}
+
+impl Default for Readers {
+    /// One reader alone.
+    fn default() -> Self {
+        Readers {
+            count: 1,
+            group: String::new(),
+        }
+    }
+}
+
+impl Readers {
+    /// The share of one more reader of these in a budget of so many request units per second.
+    pub(super) fn join(&self, units_per_second: u64) -> Share {
+        let now = Instant::now();
+        let budget = match self.group.as_str() {
+            "" => Arc::new(Mutex::new(Budget::new(now))),
+            group => {
+                let mut budgets = lock(&BUDGETS);
+                budgets.retain(|_, budget| budget.strong_count() > 0);
+                let there = budgets.get(group).and_then(Weak::upgrade);
+                there.unwrap_or_else(|| {
+                    let budget = Arc::new(Mutex::new(Budget::new(now)));
+                    budgets.insert(group.to_owned(), Arc::downgrade(&budget));
+                    budget
+                })
+            }
+        };
+        let rate = units_per_second as f64 / f64::from(self.count.max(1));
+        lock(&budget).add_rate(rate, now);
+        Share { budget, rate }
+    }
+}
+
+/// What one reader brings into the budget, for as long as it is there.
+pub struct Share {
+    budget: Shared,
+    rate: f64,
+}
+
+impl Share {
+    /// Waits until a request is paid for. What is not settled is given back.
+    pub async fn request(&self, metrics: &Metrics) -> Booked<'_> {
+        let (units, wait) = lock(&self.budget).book(Instant::now());
+        let booked = Booked {
+            share: self,
+            units: Some(units),
+        };
+        if !wait.is_zero() {
+            let waited = Waited {
+                since: Instant::now(),
+                metrics,
+            };
+            tokio::time::sleep(wait).await;
+            drop(waited);
+        }
+        booked
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        lock(&self.budget).add_rate(-self.rate, Instant::now());
+    }
+}
+
+/// Counts a wait, however it ends.
+struct Waited<'a> {
+    since: Instant,
+    metrics: &'a Metrics,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        let millis = self.since.elapsed().as_millis() as u64;
+        self.metrics.budget_millis.fetch_add(millis, Relaxed);
+    }
+}
+
+/// A request that may be sent.
+pub struct Booked<'a> {
+    share: &'a Share,
+    /// None once it is settled.
+    units: Option<f64>,
+}
+
+impl Booked<'_> {
+    /// The request has cost so many units, whether it went well or not.
+    pub fn settle(mut self, cost: f64) {
+        if let Some(units) = self.units.take() {
+            lock(&self.share.budget).settle(units, cost, Instant::now());
+        }
+    }
+}
+
+impl Drop for Booked<'_> {
+    fn drop(&mut self) {
+        if let Some(units) = self.units {
+            lock(&self.share.budget).give_back(units, Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn readers(group: &str, count: u32) -> Readers {
+        Readers {
+            count,
+            group: group.to_owned(),
+        }
+    }
+
+    /// How long a request of this reader waits behind one that has cost 100 units.
+    fn wait(share: &Share) -> Duration {
+        let now = Instant::now();
+        let mut budget = lock(&share.budget);
+        let (booked, _) = budget.book(now);
+        budget.settle(booked, 100.0, now);
+        let (booked, wait) = budget.book(now);
+        budget.give_back(booked, now);
+        // Both leave the budget as it was.
+        budget.settle(0.0, -100.0, now);
+        wait
+    }
+
+    #[test]
+    fn readers_of_one_process_use_what_the_others_leave() {
+        let alone = wait(&readers("alone", 4).join(40));
+        assert!(
+            (8.0..=10.0).contains(&alone.as_secs_f64()),
+            "{alone:?} at 10 units a second"
+        );
+        // Two of the four are here, and one of them has nothing to read.
+        let (reads, idle) = (readers("two", 4).join(40), readers("two", 4).join(40));
+        let with_another = wait(&reads);
+        assert!(
+            with_another < alone.mul_f64(0.6),
+            "{with_another:?} at 20 units a second"
+        );
+        drop(idle);
+        assert!(wait(&reads) > with_another.mul_f64(1.5));
+        // Another source has its own, and so has one whose job is not known.
+        for group in ["other", ""] {
+            assert!(wait(&readers(group, 4).join(40)) > with_another.mul_f64(1.5));
+        }
+        drop(reads);
+        assert!(!lock(&BUDGETS)
+            .get("two")
+            .is_some_and(|budget| budget.strong_count() > 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_costs_nothing() {
+        let metrics = Metrics::default();
+        let share = readers("", 1).join(1);
+        share.request(&metrics).await.settle(100.0);
+        let before = wait(&share);
+        let given_up = tokio::time::timeout(Duration::from_millis(20), share.request(&metrics)).await;
+        assert!(given_up.is_err());
+        assert!(wait(&share) <= before, "{:?} after {before:?}", wait(&share));
+        let waited = metrics.budget_millis.load(Relaxed);
+        assert!((20..100_000).contains(&waited), "{waited} ms");
+    }
+}

@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.StateVersions
+import org.apache.flink.annotation.Internal
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.common.typeutils.{TypeSerializer, TypeSerializerSchemaCompatibility, TypeSerializerSnapshot}
 import org.apache.flink.core.memory.{DataInputView, DataOutputView}
@@ -18,6 +19,7 @@ import scala.util.hashing.MurmurHash3
   * @param defaults
   *   of the fields, null where there is none
   */
+@Internal
 final class AdtCase(
     val name: String,
     val fields: Array[String],
@@ -27,6 +29,7 @@ final class AdtCase(
 )
 
 /** What the compiler knows of a type. */
+@Internal
 final class AdtShape(val cases: Array[AdtCase], val caseOf: Any => Int)
 
 object AdtShape:
@@ -46,6 +49,7 @@ object AdtShape:
     )
 
 /** A derived type. */
+@Internal
 final class AdtType[T](val clazz: Class[T], val shape: AdtShape) extends FlinkType[T]:
   /** Who makes [[made]]. A type that contains itself would wait there for itself. */
   @volatile private var maker: Thread | Null = null
@@ -71,6 +75,7 @@ final class AdtType[T](val clazz: Class[T], val shape: AdtShape) extends FlinkTy
     ScalaTypeInfo(clazz, serializer, key = shape.cases.forall(_.types().forall(_.info.isKeyType)))
 
 /** How one case is laid out in bytes: fields in this order. */
+@Internal
 final class AdtLayout(val name: String, val fields: Array[String], val serializers: Array[TypeSerializer[Any]])
     extends Serializable:
   def map(f: TypeSerializer[Any] => TypeSerializer[Any]): AdtLayout = AdtLayout(name, fields, serializers.map(f))
@@ -87,6 +92,7 @@ final class AdtLayout(val name: String, val fields: Array[String], val serialize
   * It is made of the layout that bytes have and of the shape that the class has now, which it finds in the companion object: the class is
   * all that a savepoint names. So it reads bytes of an older schema into values of the present one.
   */
+@Internal
 final class AdtSerializer[T](private[scaladsl] val clazz: Class[T], private[scaladsl] val layout: Array[AdtLayout])
     extends TypeSerializer[T]:
   @transient private lazy val shape = AdtSerializer.shapeOf(clazz)
@@ -260,6 +266,7 @@ object AdtSerializer:
       .getOrElse(throw lost)
 
 /** The names of cases and fields, and what the fields' serializers want to remember. */
+@Internal
 final class AdtSnapshot[T](private var clazz: Class[T], private var cases: Array[AdtSnapshot.Case])
     extends TypeSerializerSnapshot[T]:
   /** For Flink, which then calls `readSnapshot`. */

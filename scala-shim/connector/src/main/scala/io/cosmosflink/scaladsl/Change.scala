@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import io.cosmosflink.core.RecordView
 
 import java.time.Instant
@@ -11,6 +12,7 @@ import java.time.Instant
   * @param lsn
   *   log sequence number, if the service gave it
   */
+@PublicEvolving
 final case class Changed(id: String, partitionKey: PartitionKey, timestamp: Long, lsn: Option[Long]) derives FlinkType:
   def at: Instant = Instant.ofEpochSecond(timestamp)
 
@@ -27,6 +29,7 @@ final case class Changed(id: String, partitionKey: PartitionKey, timestamp: Long
   *
   * The document before a change is there where the service says, which today it does not.
   */
+@PublicEvolving
 enum Change[+T] derives FlinkType:
   /** Created or replaced; the latest-version feed cannot tell which. */
   case Upserted(of: Changed, document: T)

@@ -1,11 +1,13 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import io.cosmosflink.core.RecordView
 
 import java.nio.charset.StandardCharsets.UTF_8
 import java.time.Instant
 
 /** What happened to a document. */
+@PublicEvolving
 enum ChangeKind derives FlinkType:
   /** Created or replaced; the latest-version feed cannot tell which. */
   case Upsert
@@ -35,6 +37,7 @@ object ChangeKind:
   * @param expired
   *   whether it is a delete because the document's time to live ended
   */
+@PublicEvolving
 final case class ChangeRecord(
     document: Array[Byte],
     id: String,

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, Finality, NativeCore, OptionText}
@@ -12,6 +13,7 @@ import scala.jdk.CollectionConverters.*
   * @param values
   *   by name, secrets included
   */
+@PublicEvolving
 final case class CosmosDBOptions(values: Map[String, String]):
   /** The same with some options more, or other values for them. */
   def +(options: (String, String)*): CosmosDBOptions = CosmosDBOptions(values ++ options)

@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{Operation, UnwritableRecordException}
+import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.connector.base.sink.writer.AsyncSinkWriterStateSerializer
 
 import java.io.{DataInputStream, DataOutputStream, EOFException}
@@ -11,6 +12,7 @@ import java.util.Arrays
   * @param refusal
   *   why there is no write, for the stack trace of a job that fails; null for a write, and after a restore
   */
+@PublicEvolving
 final class CosmosDBRequestEntry private (
     val body: Array[Byte],
     @transient private[scaladsl] val refusal: UnwritableRecordException | Null

@@ -2,10 +2,12 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.{Core, NativeCore}
+import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.api.connector.sink2.{StatefulSinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.AsyncSinkBase
 import org.apache.flink.connector.base.sink.writer.{BufferedRequestState, ElementConverter}
 import org.apache.flink.core.io.SimpleVersionedSerializer
+import org.apache.flink.streaming.api.lineage.{LineageVertex, LineageVertexProvider}
 
 import java.util.{Collection, List as JavaList}
 
@@ -19,6 +21,7 @@ import java.util.{Collection, List as JavaList}
   * orders.sinkTo(CosmosDBSink[Order](options, container = "events-processed"))
   * }}}
   */
+@PublicEvolving
 final class CosmosDBSink[T] private (
     options: CosmosDBOptions,
     converter: ElementConverter[T, CosmosDBRequestEntry],
@@ -31,7 +34,8 @@ final class CosmosDBSink[T] private (
       CosmosDBSink.knob(options, "sink.max-batch-bytes"),
       CosmosDBSink.knob(options, "sink.max-time-in-buffer-ms"),
       CosmosDBSink.knob(options, "sink.max-record-bytes")
-    ):
+    ),
+      LineageVertexProvider:
   override def createWriter(
       context: WriterInitContext
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] = restoreWriter(context, JavaList.of())
@@ -41,10 +45,17 @@ final class CosmosDBSink[T] private (
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): StatefulSinkWriter[T, BufferedRequestState[CosmosDBRequestEntry]] =
     val core = Failures.core(this.core)
+    // Flink opens a converter with another class in 1.20 than since 2.0.
+    converter match
+      case writes: WritesOf[?, ?] => writes.started(context)
+      case _ => ()
     CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.SINK), states)
 
   override def getWriterStateSerializer: SimpleVersionedSerializer[BufferedRequestState[CosmosDBRequestEntry]] =
     CosmosDBWriterStateSerializer()
+
+  /** What is written, for tools that follow data from job to job: the container, by endpoint, database and name. */
+  override def getLineageVertex: LineageVertex = Lineage.ofSink(options)
 
   override def toString: String = s"CosmosDBSink{$options}"
 
@@ -69,14 +80,28 @@ object CosmosDBSink:
       write: T => Write[D]
   ): CosmosDBSink[T] = create(options, container, write, () => NativeCore.get())
 
+  /** Makes a write out of each element with a converter that is opened first. */
+  def converting[T, D: JsonEncoder: DocumentKey](
+      options: CosmosDBOptions,
+      container: String,
+      converter: WriteConverter[T, D]
+  ): CosmosDBSink[T] = from(options, container, WritesOf(converter), () => NativeCore.get())
+
   private[scaladsl] def create[T, D: JsonEncoder: DocumentKey](
       options: CosmosDBOptions,
       container: String,
       write: T => Write[D],
       core: Core.Provider
+  ): CosmosDBSink[T] = from(options, container, converter(write), core)
+
+  private[scaladsl] def from[T](
+      options: CosmosDBOptions,
+      container: String,
+      converter: ElementConverter[T, CosmosDBRequestEntry],
+      core: Core.Provider
   ): CosmosDBSink[T] =
     (options + ("cosmos.container" -> container)).validatedIfPossible(core, Role.SINK) match
-      case Right(checked) => new CosmosDBSink(checked, converter(write), core)
+      case Right(checked) => new CosmosDBSink(checked, converter, core)
       case Left(error) => throw error.toException
 
   private[scaladsl] def converter[T, D: JsonEncoder: DocumentKey](

@@ -3,6 +3,8 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, NativeCore, Reading, RecordView}
+import org.apache.flink.annotation.PublicEvolving
+import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
   Boundedness,
@@ -16,6 +18,9 @@ import org.apache.flink.api.connector.source.{
 }
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable
 import org.apache.flink.core.io.SimpleVersionedSerializer
+import org.apache.flink.metrics.MetricGroup
+import org.apache.flink.streaming.api.lineage.{LineageVertex, LineageVertexProvider}
+import org.apache.flink.util.{Collector, UserCodeClassLoader}
 
 import java.time.Instant
 
@@ -23,6 +28,7 @@ import scala.annotation.unused
 import scala.jdk.CollectionConverters.*
 
 /** Where a job begins that has no savepoint. */
+@PublicEvolving
 enum StartFrom:
   /** As the option `source.start` says; without it at the beginning. */
   case Configured
@@ -41,6 +47,7 @@ enum StartFrom:
   case Behind(previous: SplitEnumerator[?, ?] | Null)
 
 /** Up to where the change feed is read. All that was written before is delivered, and the job ends although writers go on. */
+@PublicEvolving
 enum StopAt:
   /** As the option `source.stop` says; without it nowhere. */
   case Configured
@@ -51,6 +58,7 @@ enum StopAt:
   case At(time: Instant)
 
 /** What is read of a container. */
+@PublicEvolving
 enum FeedMode:
   /** As the option `source.mode` says; without it the latest versions. */
   case Configured
@@ -62,6 +70,7 @@ enum FeedMode:
   case AllVersionsAndDeletes
 
 /** Event time of a record, epoch millis. The record is valid during the call only. */
+@PublicEvolving
 trait EventTime[T] extends Serializable:
   def apply(value: T, record: RecordView): Long
 
@@ -70,7 +79,11 @@ object EventTime:
   def ofService[T]: EventTime[T] = (_, record) => record.timestampSeconds * 1000
 
 /** Makes elements of a stream out of records of the feed. */
+@PublicEvolving
 trait RecordReader[T] extends Serializable:
+  /** Called once on each task before the first record, with a metric group of its own and the class loader of the job. */
+  def open(@unused context: DeserializationSchema.InitializationContext): Unit = ()
+
   /** Emits none, one or several elements. `Left` says that the record cannot be used, as an exception does; what becomes of it is the option
     * `source.on-decode-error`. What was emitted before stays emitted. A `NotOfRecordException` says that every record would fail alike; it
     * fails the job, as an `Error` does.
@@ -104,6 +117,7 @@ trait RecordReader[T] extends Serializable:
   * env.cosmos(CosmosDBSource[Order](options, container = "events-source", start = StartFrom.Beginning), "orders")
   * }}}
   */
+@PublicEvolving
 class CosmosDBSource[T] private[scaladsl] (
     options: CosmosDBOptions,
     reader: RecordReader[T],
@@ -112,9 +126,10 @@ class CosmosDBSource[T] private[scaladsl] (
     core: Core.Provider,
     begin: Option[CosmosDBSourceState]
 ) extends Source[T, CosmosDBSplit, CosmosDBSourceState],
-      ResultTypeQueryable[T]:
+      ResultTypeQueryable[T],
+      LineageVertexProvider:
   /** The JobManager makes all enumerators of a job out of one source, and its metric group keeps the first gauge. */
-  @transient private lazy val unassigned = UnassignedSplits()
+  @transient private var unassigned: UnassignedSplits | Null = null
 
   override def getBoundedness: Boundedness =
     if Reading.isBounded(options.toJava) then Boundedness.BOUNDED else Boundedness.CONTINUOUS_UNBOUNDED
@@ -130,13 +145,21 @@ class CosmosDBSource[T] private[scaladsl] (
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
     val core = Failures.core(this.core)
-    CosmosDBSplitEnumerator(context, core, validated(core), state, reportedBy, unassigned)
+    CosmosDBSplitEnumerator(context, core, validated(core), state, reportedBy, gauge(context))
+
+  private def gauge(context: SplitEnumeratorContext[CosmosDBSplit]): UnassignedSplits = synchronized:
+    if unassigned == null then unassigned = UnassignedSplits.of(context.metricGroup)
+    unassigned.nn
 
   /** The splits that a reader which registers was restored with: none before Flink 2.2, where it reads on by itself. */
   private[scaladsl] def reportedBy(@unused reader: ReaderInfo): Seq[CosmosDBSplit] = Nil
 
   override def createReader(context: SourceReaderContext): SourceReader[T, CosmosDBSplit] =
     val core = Failures.core(this.core)
+    reader.open:
+      new DeserializationSchema.InitializationContext:
+        override def getMetricGroup: MetricGroup = context.metricGroup.addGroup("deserializer")
+        override def getUserCodeClassLoader: UserCodeClassLoader = context.getUserCodeClassLoader
     CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
 
   private def validated(core: Core) = options.validatedOnCluster(core, Role.SOURCE)
@@ -147,6 +170,9 @@ class CosmosDBSource[T] private[scaladsl] (
     CosmosDBSourceStateSerializer
 
   override def getProducedType: TypeInformation[T] = produced
+
+  /** What is read, for tools that follow data from job to job: the container, by endpoint, database and name. */
+  override def getLineageVertex: LineageVertex = Lineage.ofSource(options, getBoundedness)
 
   override def toString: String = s"CosmosDBSource{$options}"
 
@@ -229,10 +255,35 @@ object CosmosDBSource:
       mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get(), stop, mode)
 
+  /** What another schema makes of the documents, which are JSON in UTF-8: Flink's own schemas for JSON, or for Avro in its JSON encoding, those
+    * of a format library, or one of the job. Deletes are left out. The end that its `isEndOfStream` may see is not asked for: where a
+    * source ends is a matter of its options.
+    */
+  def deserialized[T](
+      options: CosmosDBOptions,
+      container: String,
+      schema: DeserializationSchema[T],
+      start: StartFrom = StartFrom.Configured,
+      eventTime: EventTime[T] = EventTime.ofService[T]
+  ): CosmosDBSource[T] =
+    typed(options, container, SchemaReader(schema), schema.getProducedType, start, eventTime, () => NativeCore.get())
+
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
       container: String,
       reader: RecordReader[T],
+      start: StartFrom,
+      eventTime: EventTime[T],
+      core: Core.Provider,
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
+  ): CosmosDBSource[T] = typed(options, container, reader, FlinkType[T].info, start, eventTime, core, stop, mode)
+
+  private[scaladsl] def typed[T](
+      options: CosmosDBOptions,
+      container: String,
+      reader: RecordReader[T],
+      info: TypeInformation[T],
       start: StartFrom,
       eventTime: EventTime[T],
       core: Core.Provider,
@@ -268,7 +319,6 @@ object CosmosDBSource:
     if !reader.readsDeletes && all.get("source.mode").contains(allVersions) then throw unseenDeletes.toException
     all.validatedIfPossible(core, Role.SOURCE) match
       case Right(checked) =>
-        val info = FlinkType[T].info
         if reassigns then ReassigningCosmosDBSource.of(checked, reader, eventTime, info, core, behind)
         else new CosmosDBSource(checked, reader, eventTime, info, core, behind)
       case Left(error) => throw error.toException
@@ -310,4 +360,18 @@ object CosmosDBSource:
         emit: ChangeRecord => Unit
     ): Either[DecodeError, Unit] = read(record, emit)
 
-  private val done: Either[DecodeError, Unit] = Right(())
+  private[scaladsl] val done: Either[DecodeError, Unit] = Right(())
+
+/** Reads with a schema of Flink. */
+final private[scaladsl] class SchemaReader[T](schema: DeserializationSchema[T]) extends RecordReader[T]:
+  override def open(context: DeserializationSchema.InitializationContext): Unit = schema.open(context)
+
+  def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+    if record.change != RecordView.Change.DELETE then
+      schema.deserialize(
+        record.document,
+        new Collector[T]:
+          override def collect(value: T): Unit = emit(value)
+          override def close(): Unit = ()
+      )
+    CosmosDBSource.done

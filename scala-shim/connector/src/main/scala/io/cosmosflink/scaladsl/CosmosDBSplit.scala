@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{Core, CosmosException, SplitEntry}
+import org.apache.flink.annotation.Internal
 import org.apache.flink.api.connector.source.SourceSplit
 import org.apache.flink.core.io.SimpleVersionedSerializer
 
@@ -18,6 +19,7 @@ import java.util.Arrays
   * @param position
   *   the core's own bytes: feed range, start and continuation token
   */
+@Internal
 final case class CosmosDBSplit(id: String, ordinal: Int, description: String, position: Array[Byte])
     extends SourceSplit:
   override def splitId: String = id
@@ -37,6 +39,7 @@ object CosmosDBSplit:
     CosmosDBSplit(entry.id, entry.ordinal, entry.description, entry.split)
 
 /** What an enumerator knows, as the core's own durable bytes: every split ever found, each with whether a reader has it. */
+@Internal
 final class CosmosDBSourceState private[scaladsl] (private[scaladsl] val bytes: Array[Byte]) extends Serializable:
   override def equals(other: Any): Boolean = other match
     case that: CosmosDBSourceState => Arrays.equals(bytes, that.bytes)

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import io.cosmosflink.core.CosmosException
 import io.cosmosflink.core.CosmosException.Kind
 
@@ -21,6 +22,7 @@ import io.cosmosflink.core.CosmosException.Kind
   * @param activityId
   *   the service's name for the request, for a support case; empty for none
   */
+@PublicEvolving
 final case class CosmosError(
     kind: Kind,
     message: String,

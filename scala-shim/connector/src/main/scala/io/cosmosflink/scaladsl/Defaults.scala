@@ -1,8 +1,10 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.Internal
 import scala.quoted.*
 
 /** Default values of a case class's parameters. */
+@Internal
 object Defaults:
   /** In the order of the parameters: how to make each one's default, or null. */
   inline def of[T]: Array[(() => Any) | Null] = ${ read[T] }

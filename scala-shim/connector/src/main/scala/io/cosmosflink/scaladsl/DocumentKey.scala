@@ -1,12 +1,15 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import scala.annotation.{implicitNotFound, StaticAnnotation}
 import scala.quoted.*
 
 /** Marks the field that is the document's id, where it is not named `id`. The document gets a field `id` of this value besides. */
+@PublicEvolving
 final class documentId extends StaticAnnotation
 
 /** Marks the field that is the partition key, or several in the order of the container's paths. */
+@PublicEvolving
 final class partitionKey extends StaticAnnotation
 
 /** Says which document a value is: its id and its partition key.
@@ -17,6 +20,7 @@ final class partitionKey extends StaticAnnotation
   * given DocumentKey[Payment] = DocumentKey.of(_.number, p => PartitionKey(p.tenant, p.customer))
   * }}}
   */
+@PublicEvolving
 @implicitNotFound(
   "no DocumentKey for ${T}; write `case class ${T}(id: String, @partitionKey ..) derives DocumentKey`, or give one with DocumentKey.of(id, partitionKey)"
 )

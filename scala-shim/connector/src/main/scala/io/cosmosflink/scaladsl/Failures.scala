@@ -1,12 +1,14 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{Core, CosmosException, Finality, StateVersions}
+import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.runtime.throwable.{ThrowableAnnotation, ThrowableType}
 import org.apache.flink.util.FlinkRuntimeException
 
 import java.io.IOException
 
 /** A failure that a restart does not mend: wrong options, a missing container, a refused key at the start of a job. */
+@PublicEvolving
 @ThrowableAnnotation(ThrowableType.NonRecoverableError)
 final class CosmosDBUnrecoverableException private[scaladsl] (message: String, cause: Throwable)
     extends RuntimeException(message, cause)

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.api.common.serialization.SerializerConfigImpl
 import org.apache.flink.api.common.typeinfo.{TypeInformation, Types}
 import org.apache.flink.api.common.typeutils.TypeSerializer
@@ -38,6 +39,7 @@ import scala.reflect.ClassTag
   * Any other change is refused: a field of another type, a new field without a default, a case that is gone, another name of the class or its
   * package. A state that is given up goes one release before the field of its type does: until then Flink goes on writing it as it was.
   */
+@PublicEvolving
 @implicitNotFound(
   "no FlinkType for ${T}; write `case class ${T}(..) derives FlinkType`, or give one with FlinkType.of(typeInformation)"
 )

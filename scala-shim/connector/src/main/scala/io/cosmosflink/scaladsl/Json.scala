@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import com.github.plokhotnyuk.jsoniter_scala.core.{JsonReader, JsonValueCodec, JsonWriter}
 
 import java.util.LinkedHashMap
@@ -9,6 +10,7 @@ import scala.jdk.CollectionConverters.*
 /** A JSON document of which a program knows only a part: what it does not look at stays as it is. Fields keep their order, numbers their
   * text (`1.10` is not `1.1`). Of a field that is given twice the last one counts.
   */
+@PublicEvolving
 enum Json:
   case Null
   case Bool(value: Boolean)
@@ -115,6 +117,7 @@ object Json:
       out.writeObjectEnd()
 
 /** The fields of a JSON object, in order. Immutable. Equal when the same names have the same values, in whatever order. */
+@PublicEvolving
 final class JsonFields private (private val fields: LinkedHashMap[String, Json]):
   def get(name: String): Option[Json] = Option(fields.get(name))
 

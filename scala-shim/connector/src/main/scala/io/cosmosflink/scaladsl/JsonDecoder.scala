@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import com.github.plokhotnyuk.jsoniter_scala.core.{readFromSubArray, JsonValueCodec, ReaderConfig}
 import com.github.plokhotnyuk.jsoniter_scala.macros.{CodecMakerConfig, JsonCodecMaker}
 
@@ -7,6 +8,7 @@ import scala.annotation.implicitNotFound
 import scala.util.control.NonFatal
 
 /** Why bytes are not the value that was expected. Says where, never what the document holds. */
+@PublicEvolving
 final case class DecodeError(message: String) derives FlinkType
 
 /** Makes values out of JSON. Total: any bytes give a value or an error, never an exception.
@@ -18,6 +20,7 @@ final case class DecodeError(message: String) derives FlinkType
   * A derived decoder leaves out fields that the model lacks, and fills in the model's defaults. For a type inside of models that is read in
   * a way of its own, give jsoniter-scala's `JsonValueCodec`: a `JsonDecoder` of it is not looked for there.
   */
+@PublicEvolving
 @implicitNotFound(
   "no JsonDecoder for ${T}; write `case class ${T}(..) derives JsonDecoder`, or give one with JsonDecoder.of(codec)"
 )

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import com.github.plokhotnyuk.jsoniter_scala.core.{writeToArray, JsonValueCodec}
 import com.github.plokhotnyuk.jsoniter_scala.macros.{named, CodecMakerConfig, JsonCodecMaker}
 
@@ -9,6 +10,7 @@ import scala.quoted.*
 /** Makes JSON in UTF-8 out of values. A derived encoder writes every field, except `None`. A sink adds the field `id` to what an encoder derived for a
   * case class without such a field writes; any other encoder must write it.
   */
+@PublicEvolving
 @implicitNotFound(
   "no JsonEncoder for ${T}; write `case class ${T}(..) derives JsonEncoder`, or give one with JsonEncoder.of(codec)"
 )

@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.PartitionKeys
+import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.api.common.typeinfo.Types
 
 import scala.annotation.implicitNotFound
@@ -8,6 +9,7 @@ import scala.annotation.implicitNotFound
 /** A partition key: the JSON array of its components in the order of the container's paths, such as `["eu"]` or `["tenant",7,null]`. */
 opaque type PartitionKey = String
 
+@PublicEvolving
 object PartitionKey:
   /** A key of one component. */
   def apply[A: KeyPart](part: A): PartitionKey = PartitionKeys.json(KeyPart[A].of(part))
@@ -41,6 +43,7 @@ object PartitionKey:
 /** What can be a component of a partition key: strings, numbers, booleans, null, [[PartitionKey.undefined]], and `Option` of them. `None` is
   * undefined, because a derived encoder leaves its field out.
   */
+@PublicEvolving
 @implicitNotFound(
   "${T} cannot be a component of a partition key; it must be a String, a number, a Boolean, null, PartitionKey.undefined or an Option of one"
 )

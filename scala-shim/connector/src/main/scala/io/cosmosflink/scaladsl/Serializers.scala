@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.StateVersions
+import org.apache.flink.annotation.Internal
 import org.apache.flink.api.common.ExecutionConfig
 import org.apache.flink.api.common.serialization.SerializerConfig
 import org.apache.flink.api.common.typeinfo.TypeInformation
@@ -61,6 +62,7 @@ abstract private[scaladsl] class SimpleSerializer[T] extends TypeSerializerSingl
     in.readFully(bytes)
     bytes
 
+@Internal
 object BigDecimalSerializer extends SimpleSerializer[BigDecimal]:
   override def serialize(value: BigDecimal, out: DataOutputView): Unit =
     writeBytes(value.bigDecimal.unscaledValue.toByteArray, out)
@@ -69,15 +71,19 @@ object BigDecimalSerializer extends SimpleSerializer[BigDecimal]:
     BigDecimal(JavaDecimal(BigInteger(readBytes(in)), in.readInt()))
   override def snapshotConfiguration(): TypeSerializerSnapshot[BigDecimal] = BigDecimalSnapshot()
 
+@Internal
 final class BigDecimalSnapshot extends SimpleTypeSerializerSnapshot[BigDecimal](() => BigDecimalSerializer)
 
+@Internal
 object BigIntSerializer extends SimpleSerializer[BigInt]:
   override def serialize(value: BigInt, out: DataOutputView): Unit = writeBytes(value.toByteArray, out)
   override def deserialize(in: DataInputView): BigInt = BigInt(readBytes(in))
   override def snapshotConfiguration(): TypeSerializerSnapshot[BigInt] = BigIntSnapshot()
 
+@Internal
 final class BigIntSnapshot extends SimpleTypeSerializerSnapshot[BigInt](() => BigIntSerializer)
 
+@Internal
 object UuidSerializer extends SimpleSerializer[UUID]:
   override def getLength: Int = 16
   override def serialize(value: UUID, out: DataOutputView): Unit =
@@ -86,8 +92,10 @@ object UuidSerializer extends SimpleSerializer[UUID]:
   override def deserialize(in: DataInputView): UUID = UUID(in.readLong(), in.readLong())
   override def snapshotConfiguration(): TypeSerializerSnapshot[UUID] = UuidSnapshot()
 
+@Internal
 final class UuidSnapshot extends SimpleTypeSerializerSnapshot[UUID](() => UuidSerializer)
 
+@Internal
 object DurationSerializer extends SimpleSerializer[Duration]:
   override def getLength: Int = 12
   override def serialize(value: Duration, out: DataOutputView): Unit =
@@ -96,26 +104,32 @@ object DurationSerializer extends SimpleSerializer[Duration]:
   override def deserialize(in: DataInputView): Duration = Duration.ofSeconds(in.readLong(), in.readInt().toLong)
   override def snapshotConfiguration(): TypeSerializerSnapshot[Duration] = DurationSnapshot()
 
+@Internal
 final class DurationSnapshot extends SimpleTypeSerializerSnapshot[Duration](() => DurationSerializer)
 
 /** Bytes that nobody changes, so that Flink need not copy them from operator to operator. The format is Flink's own. */
+@Internal
 object SharedBytesSerializer extends SimpleSerializer[Array[Byte]]:
   override def serialize(value: Array[Byte], out: DataOutputView): Unit = writeBytes(value, out)
   override def deserialize(in: DataInputView): Array[Byte] = readBytes(in)
   override def snapshotConfiguration(): TypeSerializerSnapshot[Array[Byte]] = SharedBytesSnapshot()
 
+@Internal
 final class SharedBytesSnapshot extends SimpleTypeSerializerSnapshot[Array[Byte]](() => SharedBytesSerializer)
 
 /** The document's text. */
+@Internal
 object JsonSerializer extends SimpleSerializer[Json]:
   override def serialize(value: Json, out: DataOutputView): Unit = writeBytes(value.bytes, out)
   override def deserialize(in: DataInputView): Json =
     Json.parse(readBytes(in)).fold(e => throw IOException(s"a stored document is damaged: ${e.message}"), identity)
   override def snapshotConfiguration(): TypeSerializerSnapshot[Json] = JsonSnapshot()
 
+@Internal
 final class JsonSnapshot extends SimpleTypeSerializerSnapshot[Json](() => JsonSerializer)
 
 /** Types of the standard library that hold others. The names are in savepoints. */
+@Internal
 enum Container:
   case Optional, Linked, Indexed, Sequence, Distinct, Mapping, Pair, Choice
 
@@ -152,6 +166,7 @@ enum Container:
     case Choice => if head == 0 then Left(values.next()) else Right(values.next())
 
 /** A head (a size, or which side), where it can differ, and the values, each by its own serializer. */
+@Internal
 final class NestedSerializer[T](
     private[scaladsl] val container: Container,
     private[scaladsl] val parts: Array[TypeSerializer[Any]]
@@ -212,6 +227,7 @@ final class NestedSerializer[T](
   override def hashCode: Int = MurmurHash3.orderedHash(parts, container.ordinal)
 
 /** Which container, and what the serializers of its values want to remember. */
+@Internal
 final class NestedSnapshot[T](private var container: Container, private var parts: Array[TypeSerializerSnapshot[Any]])
     extends TypeSerializerSnapshot[T]:
   /** For Flink, which then calls `readSnapshot`. */

@@ -1,10 +1,12 @@
 package io.cosmosflink.scaladsl
 
+import org.apache.flink.annotation.PublicEvolving
 import io.cosmosflink.core.{Operation, OperationKind, UnwritableRecordException}
 
 import java.nio.charset.StandardCharsets
 
 /** What a sink does with a document. `ifMatch` is the ETag that the stored document must have, if any. */
+@PublicEvolving
 enum Write[+T] derives FlinkType:
   case Upsert(document: T, ifMatch: Option[String] = None)
 
@@ -70,6 +72,7 @@ object Write:
   * @param json
   *   a JSON object in UTF-8, id and partition key included. Read only: operators share it
   */
+@PublicEvolving
 final case class Document(id: String, partitionKey: PartitionKey, json: Array[Byte])
 
 object Document:

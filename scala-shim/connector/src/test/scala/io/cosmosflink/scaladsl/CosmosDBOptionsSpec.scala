@@ -59,7 +59,8 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
       CosmosDBOptions("cosmos.endpoint" -> "https://a.example/", "cosmos.auth.key" -> secret, "cosmos.database" -> "d")
     val source = CosmosDBSource[Models.Order](options, container = "orders", start = StartFrom.Now)
     val sink = CosmosDBSink[Models.Order](options, container = "orders")
-    Seq(source, sink, CosmosDBSource.raw(options, "orders"), CosmosDBSink.documents(options, "orders")).foreach: one =>
+    val (raw, documents) = (CosmosDBSource.raw(options, "orders"), CosmosDBSink.documents(options, "orders"))
+    Seq[java.io.Serializable](source, sink, raw, documents).foreach: one =>
       InstantiationUtil.clone(one).toString shouldBe one.toString
       one.toString should (include("[redacted]") and include("cosmos.container=orders") and not include secret)
     source.toString should include("source.start=now")

@@ -14,6 +14,7 @@ import io.cosmosflink.core.{
   WriteFailure
 }
 import io.cosmosflink.scaladsl.FakeCore.{conflict, failure, Submission}
+import org.apache.flink.api.common.serialization.SerializationSchema
 import org.apache.flink.api.common.{TaskInfo, TaskInfoImpl}
 import org.apache.flink.connector.base.sink.writer.{
   BufferedRequestState,
@@ -21,6 +22,7 @@ import org.apache.flink.connector.base.sink.writer.{
   RequestEntryWrapper,
   TestSinkInitContext
 }
+import org.apache.flink.metrics.Counter
 import org.apache.flink.runtime.throwable.{ThrowableClassifier, ThrowableType}
 import org.apache.flink.util.{InstantiationUtil, SerializedThrowable}
 import org.scalacheck.Gen
@@ -91,6 +93,25 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.flush()
       sink.submitted.take().operations.map(_.id) shouldBe List("e")
       f.buffered shouldBe Nil
+
+  test("a converter is opened before its first element"):
+    val counting = new WriteConverter[String, Document]:
+      @transient private var seen: Option[Counter] = None
+      override def open(context: SerializationSchema.InitializationContext): Unit =
+        seen = Some(context.getMetricGroup.counter("seen"))
+      def write(id: String): Write[Document] =
+        seen.get.inc()
+        Write.Upsert(Document(s"$id${seen.get.getCount}", PartitionKey("k"), "{}".getBytes(UTF_8)))
+    val sink = FakeCore.Sink()
+    sink.onSubmit = allOk
+    val core = FakeCore(sink)
+    val counted = CosmosDBSink.from(FakeCore.options, "orders", WritesOf(counting), () => core)
+    val writer = counted.createWriter(TestSinkInitContext())
+    try
+      Seq("a", "b").foreach(writer.write(_, null))
+      writer.flush(true)
+      submitted(sink).map(_.id) shouldBe List("a1", "b2")
+    finally writer.close()
 
   private def state(entries: CosmosDBRequestEntry*): State =
     val serializer = CosmosDBWriterStateSerializer()

@@ -1,17 +1,22 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{NotOfRecordException, ReaderMetrics, RecordView}
+import io.cosmosflink.core.{Core, LagReports, NotOfRecordException, ReaderMetrics, RecordView}
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeCore.{failure, page, split}
+import org.apache.flink.api.common.serialization.DeserializationSchema
+import org.apache.flink.api.common.typeinfo.Types
 import org.apache.flink.configuration.Configuration
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition
 import org.apache.flink.connector.testutils.source.reader.{TestingReaderContext, TestingReaderOutput}
+import org.apache.flink.metrics.Counter
 import org.apache.flink.runtime.metrics.groups.{InternalSourceReaderMetricGroup, UnregisteredMetricGroups}
 import org.apache.flink.runtime.throwable.{ThrowableClassifier, ThrowableType}
+import org.apache.flink.util.Collector
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 
+import java.nio.charset.StandardCharsets.UTF_8
 import java.util.concurrent.{CompletableFuture, TimeUnit}
 
 import scala.collection.mutable.ListBuffer
@@ -20,14 +25,34 @@ import scala.jdk.CollectionConverters.*
 import scala.jdk.OptionConverters.*
 
 object CosmosDBSourceReaderSpec:
+  /** Splits text at commas, and counts what it makes. */
+  final class Parts extends DeserializationSchema[String]:
+    @transient private var parts: Option[Counter] = None
+
+    override def open(context: DeserializationSchema.InitializationContext): Unit =
+      assert(context.getUserCodeClassLoader.asClassLoader != null)
+      parts = Some(context.getMetricGroup.counter("parts"))
+
+    override def deserialize(message: Array[Byte]): String = throw java.io.IOException("not asked for")
+
+    override def deserialize(message: Array[Byte], out: Collector[String]): Unit =
+      val text = String(message, UTF_8)
+      if text.contains("broken") then throw java.io.IOException("broken")
+      for part <- text.replaceAll("[{}]", "").split(",") do
+        parts.get.inc()
+        out.collect(part)
+
+    override def isEndOfStream(next: String): Boolean = true
+    override def getProducedType = Types.STRING
+
   final case class Named(id: String) derives JsonDecoder, FlinkType, CanEqual
 
 final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
-  import CosmosDBSourceReaderSpec.Named
+  import CosmosDBSourceReaderSpec.{Named, Parts}
 
   private val limit = 10.seconds
 
-  private class Fixture[T](read: RecordReader[T], onDecodeError: String = "fail"):
+  private class Fixture[T](read: RecordReader[T], onDecodeError: String = "fail", backlogMillis: Long = 0):
     val core = FakeCore()
     val context = TestingReaderContext(
       Configuration(),
@@ -40,7 +65,8 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         downstream(value)
         times += timestamp
         super.collect(value, timestamp)
-    val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError)
+    val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError) +
+      ("source.backlog-threshold-ms" -> backlogMillis.toString)
     val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
 
     def add(splits: CosmosDBSplit*): Unit = reader.addSplits(splits.asJava)
@@ -62,6 +88,44 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     finally fixture.reader.close()
 
   private val typed = CosmosDBSource.documents[Named]
+
+  test("the enumerator hears how far behind a reader is, where it asks for that"):
+    for (threshold, expected) <- Seq(0L -> Nil, 1000L -> List(LagEvent(0))) do
+      val f = Fixture(typed, backlogMillis = threshold)
+      f.core.source.page(page(0, 3, Item.of("a", 100)))
+      f.add(split(0, 0))
+      f.poll(1)
+      f.context.getSentEvents.asScala.toList shouldBe expected
+      f.reader.close()
+
+  test("another schema makes what it likes of a document"):
+    val core = FakeCore()
+    val context = TestingReaderContext(
+      Configuration(),
+      InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
+    )
+    val options = FakeCore.options + ("source.on-decode-error" -> "skip")
+    val schema = Parts()
+    val source = CosmosDBSource.typed(
+      options,
+      "orders",
+      SchemaReader(schema),
+      schema.getProducedType,
+      StartFrom.Configured,
+      EventTime.ofService,
+      () => core
+    )
+    source.getProducedType shouldBe Types.STRING
+    val reader = source.createReader(context)
+    try
+      core.source.page(page(0, 3, Item.of("a", 100), Item.of("broken", 101), Item.of("c", 102)))
+      reader.addSplits(List(split(0, 0)).asJava)
+      val output = TestingReaderOutput[String]()
+      LocalCosmos.await("the records", limit):
+        reader.pollNext(output)
+        output.getEmittedRecords.size == 2
+      output.getEmittedRecords.asScala shouldBe Seq("\"id\":\"a\"", "\"id\":\"c\"")
+    finally reader.close()
 
   test("a page is emitted in one go and then moves its split"):
     reading(typed): f =>
@@ -201,7 +265,13 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
   test("fetch returns when it is woken up"):
     val core = FakeCore()
     core.source.patienceMillis = 60_000
-    val splits = CosmosDBSplitReader(core, FakeCore.options, ReaderMetrics(core))
+    val splits = CosmosDBSplitReader(
+      core,
+      FakeCore.options,
+      ReaderMetrics(core),
+      Core.Peers.NONE,
+      LagReports(FakeCore.options.toJava, _ => ())
+    )
     splits.handleSplitsChanges(SplitsAddition(java.util.List.of(split(0, 0))))
     val fetched = CompletableFuture.supplyAsync(() => Option(splits.fetch().nextSplit()))
     LocalCosmos.await("the fetch to wait", limit)(core.source.waiting.get == 1)

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import org.apache.flink.annotation.PublicEvolving;
 import io.cosmosflink.core.RecordView;
 import java.util.Map;
 import java.util.TreeMap;
@@ -12,6 +13,7 @@ import org.apache.flink.api.common.typeinfo.Types;
  * <p>By id and partition key, the last change of a document says what has become of it: with a {@link #document} it is that one, without
  * one it is gone.
  */
+@PublicEvolving
 public class CosmosDBChange<T> {
     /** What happened. {@code UPSERT} where the feed cannot tell a create from a replace. */
     public RecordView.Change kind = RecordView.Change.UPSERT;

@@ -6,12 +6,14 @@ import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import java.io.Serializable;
 import java.util.Objects;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
 import org.apache.flink.util.Collector;
 import org.apache.flink.util.function.SerializableSupplier;
 
 /** Makes elements of a stream out of records of the change feed. */
+@PublicEvolving
 public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTypeQueryable<T> {
     /** Called once before the first record. */
     default void open(DeserializationSchema.InitializationContext context) throws Exception {}
@@ -92,6 +94,15 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
     /** Only the documents, with {@code source.mode} {@code all-versions-and-deletes} each version of them: deletes are left out. */
     static <T> CosmosDBDeserializationSchema<T> withoutDeletes(CosmosDBDeserializationSchema<T> documents) {
         return new Schemas.WithoutDeletes<>(Objects.requireNonNull(documents, "documents"));
+    }
+
+    /**
+     * What another schema makes of the document, which is JSON in UTF-8: Flink's own schemas for JSON, or for Avro in its JSON encoding, those
+     * of a format library, or one of the job. Deletes are left out. The end that {@link DeserializationSchema#isEndOfStream} may see is not
+     * asked for: where a source ends is a matter of its options.
+     */
+    static <T> CosmosDBDeserializationSchema<T> of(DeserializationSchema<T> schema) {
+        return new Schemas.Foreign<>(Objects.requireNonNull(schema, "schema"));
     }
 
     /** Everything that the feed says about a change, deletes included. */

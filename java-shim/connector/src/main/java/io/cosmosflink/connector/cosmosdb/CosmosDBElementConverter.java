@@ -8,15 +8,18 @@ import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Function;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.connector.sink2.SinkWriter;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
 
 /** Makes a write out of an element: which document, where, what, and how. */
+@PublicEvolving
 public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, CosmosDBRequestEntry> {
     private static final long serialVersionUID = 1L;
     private static final byte[] NOTHING = {};
 
     /** A function that travels in the job graph. */
+    @PublicEvolving
     @FunctionalInterface
     public interface Extractor<IN, R> extends Function<IN, R>, Serializable {}
 
@@ -80,6 +83,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     }
 
     /** Collects the extractors. */
+    @PublicEvolving
     public static final class Builder<IN> {
         private Extractor<IN, String> id;
         private final List<Extractor<IN, ?>> partitionKey = new ArrayList<>();

@@ -10,6 +10,7 @@ import java.io.Serializable;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
+import org.apache.flink.annotation.PublicEvolving;
 
 /**
  * Options of a source, a sink or a job: a flat map with the names of {@code docs/configuration.md}. Immutable. What is secret never
@@ -17,6 +18,7 @@ import java.util.TreeMap;
  *
  * <p>The core checks the values and knows the defaults; {@link #validated} is the only place that fills them in.
  */
+@PublicEvolving
 public final class CosmosDBOptions implements Serializable {
     private static final long serialVersionUID = 1L;
 

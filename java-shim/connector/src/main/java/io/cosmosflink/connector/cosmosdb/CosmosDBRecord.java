@@ -2,8 +2,10 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.RecordView;
 import java.nio.charset.StandardCharsets;
+import org.apache.flink.annotation.PublicEvolving;
 
 /** One change, with everything that the feed says about it. A POJO in Flink's sense. */
+@PublicEvolving
 public class CosmosDBRecord {
     /** The document as the service sent it, UTF-8; empty for a delete. */
     public byte[] document = {};

@@ -3,8 +3,10 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.UnwritableRecordException;
 import java.io.Serializable;
+import org.apache.flink.annotation.PublicEvolving;
 
 /** One write, encoded as the core takes it, or a record of which no write could be made. Immutable. */
+@PublicEvolving
 public final class CosmosDBRequestEntry implements Serializable {
     private static final long serialVersionUID = 1L;
 

@@ -4,18 +4,22 @@ import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
 import java.util.Collection;
 import java.util.List;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.AsyncSinkBase;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
+import org.apache.flink.streaming.api.lineage.LineageVertex;
+import org.apache.flink.streaming.api.lineage.LineageVertexProvider;
 
 /**
  * Writes documents in bulk, at least once: with upserts under deterministic ids each document is stored once. Writes of one document
  * keep their order. What a checkpoint covers is written.
  */
-public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEntry> {
+@PublicEvolving
+public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEntry> implements LineageVertexProvider {
     private static final long serialVersionUID = 1L;
 
     private final CosmosDBOptions options;
@@ -71,12 +75,19 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
         return new CosmosDBWriterStateSerializer();
     }
 
+    /** What is written, for tools that follow data from job to job: the container, by endpoint, database and name. */
+    @Override
+    public LineageVertex getLineageVertex() {
+        return Lineage.ofSink(options);
+    }
+
     @Override
     public String toString() {
         return "CosmosDBSink{" + options + "}";
     }
 
     /** Collects what a sink needs; {@link #build} checks it. */
+    @PublicEvolving
     public static final class Builder<IN> extends OptionsBuilder<Builder<IN>> {
         private ElementConverter<IN, CosmosDBRequestEntry> converter;
 

@@ -4,7 +4,9 @@ import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.Reading;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.connector.source.Boundedness;
@@ -17,6 +19,8 @@ import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.streaming.api.lineage.LineageVertex;
+import org.apache.flink.streaming.api.lineage.LineageVertexProvider;
 import org.apache.flink.util.UserCodeClassLoader;
 
 /**
@@ -33,7 +37,9 @@ import org.apache.flink.util.UserCodeClassLoader;
  *     .build();
  * }</pre>
  */
-public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourceState>, ResultTypeQueryable<T> {
+@PublicEvolving
+public class CosmosDBSource<T>
+        implements Source<T, CosmosDBSplit, CosmosDBSourceState>, ResultTypeQueryable<T>, LineageVertexProvider {
     private static final long serialVersionUID = 1L;
 
     private static final String REASSIGNMENT =
@@ -76,7 +82,12 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
             SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) throws IOException {
         Core core = Failures.core(this.core);
         return new CosmosDBSplitEnumerator(
-                context, core, options.validatedOnCluster(core, Role.SOURCE), state, this::reportedBy, unassigned());
+                context,
+                core,
+                options.validatedOnCluster(core, Role.SOURCE),
+                state,
+                this::reportedBy,
+                unassigned(context));
     }
 
     /** The splits that a reader which registers was restored with: none before Flink 2.2, where it reads on by itself. */
@@ -94,9 +105,9 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
         }
     }
 
-    private synchronized UnassignedSplits unassigned() {
+    private synchronized UnassignedSplits unassigned(SplitEnumeratorContext<?> context) {
         if (unassigned == null) {
-            unassigned = new UnassignedSplits();
+            unassigned = UnassignedSplits.of(context.metricGroup());
         }
         return unassigned;
     }
@@ -134,12 +145,19 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
         return schema.getProducedType();
     }
 
+    /** What is read, for tools that follow data from job to job: the container, by endpoint, database and name. */
+    @Override
+    public LineageVertex getLineageVertex() {
+        return Lineage.ofSource(options, getBoundedness());
+    }
+
     @Override
     public String toString() {
         return "CosmosDBSource{" + options + "}";
     }
 
     /** Collects what a source needs; {@link #build} checks it. */
+    @PublicEvolving
     public static final class Builder<T> extends OptionsBuilder<Builder<T>> {
         private CosmosDBDeserializationSchema<T> schema;
         private CosmosDBTimestampExtractor<T> timestamps = CosmosDBTimestampExtractor.serviceTime();
@@ -151,6 +169,26 @@ public class CosmosDBSource<T> implements Source<T, CosmosDBSplit, CosmosDBSourc
         public Builder<T> deserializer(CosmosDBDeserializationSchema<T> deserializer) {
             schema = deserializer;
             return this;
+        }
+
+        /**
+         * What another schema makes of a document's JSON, such as Flink's own for JSON, or for Avro in its JSON encoding. Deletes are left
+         * out. See {@link CosmosDBDeserializationSchema#of}.
+         */
+        public Builder<T> deserializer(DeserializationSchema<T> deserializer) {
+            return deserializer(CosmosDBDeserializationSchema.of(deserializer));
+        }
+
+        /**
+         * Request units per second that all readers of the source may use together for pages, in the long run; 0 does not limit them.
+         */
+        public Builder<T> requestUnitsPerSecond(long units) {
+            return option("source.request-units-per-second", Long.toString(units));
+        }
+
+        /** Lag of a reader from which on Flink is told that the source processes a backlog; zero never tells. */
+        public Builder<T> backlogThreshold(Duration lag) {
+            return option("source.backlog-threshold-ms", Long.toString(lag.toMillis()));
         }
 
         /** Event time of a record; the service's {@code _ts} unless set. */

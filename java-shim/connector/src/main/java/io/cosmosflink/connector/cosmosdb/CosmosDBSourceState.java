@@ -1,8 +1,10 @@
 package io.cosmosflink.connector.cosmosdb;
 
 import java.util.Arrays;
+import org.apache.flink.annotation.Internal;
 
 /** What an enumerator knows, as the core's own durable bytes: every split ever found, each with whether a reader has it. Immutable. */
+@Internal
 public final class CosmosDBSourceState {
     private final byte[] bytes;
 

@@ -2,9 +2,11 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.SplitEntry;
 import java.util.Arrays;
+import org.apache.flink.annotation.Internal;
 import org.apache.flink.api.connector.source.SourceSplit;
 
 /** A feed range and a position in its change feed, as the core's own opaque bytes. Immutable. */
+@Internal
 public final class CosmosDBSplit implements SourceSplit {
     private final SplitEntry entry;
 

@@ -2,8 +2,10 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.RecordView;
 import java.io.Serializable;
+import org.apache.flink.annotation.PublicEvolving;
 
 /** Gives a record its event time. */
+@PublicEvolving
 @FunctionalInterface
 public interface CosmosDBTimestampExtractor<T> extends Serializable {
     /**

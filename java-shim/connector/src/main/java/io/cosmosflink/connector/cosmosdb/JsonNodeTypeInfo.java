@@ -3,6 +3,8 @@ package io.cosmosflink.connector.cosmosdb;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.NullNode;
 import java.io.IOException;
+import org.apache.flink.annotation.Internal;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.ExecutionConfig;
 import org.apache.flink.api.common.serialization.SerializerConfig;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -14,6 +16,7 @@ import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
 /** Type of a JSON tree: it crosses edges as its own JSON text, never through Kryo. */
+@PublicEvolving
 public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
     private static final long serialVersionUID = 1L;
 
@@ -82,6 +85,7 @@ public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
     }
 
     /** A length and UTF-8 JSON. */
+    @Internal
     public static final class Serializer extends TypeSerializerSingleton<JsonNode> {
         private static final long serialVersionUID = 1L;
 
@@ -145,6 +149,7 @@ public final class JsonNodeTypeInfo extends TypeInformation<JsonNode> {
     }
 
     /** Nothing to remember: the serializer has no configuration. */
+    @Internal
     public static final class Snapshot extends SimpleTypeSerializerSnapshot<JsonNode> {
         public Snapshot() {
             super(() -> Serializer.INSTANCE);

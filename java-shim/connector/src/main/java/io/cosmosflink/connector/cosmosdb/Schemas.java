@@ -212,6 +212,33 @@ final class Schemas {
         }
     }
 
+    static final class Foreign<T> implements CosmosDBDeserializationSchema<T> {
+        private static final long serialVersionUID = 1L;
+
+        private final DeserializationSchema<T> schema;
+
+        Foreign(DeserializationSchema<T> schema) {
+            this.schema = schema;
+        }
+
+        @Override
+        public void open(DeserializationSchema.InitializationContext context) throws Exception {
+            schema.open(context);
+        }
+
+        @Override
+        public void deserialize(RecordView record, Collector<T> out) throws IOException {
+            if (record.change() != RecordView.Change.DELETE) {
+                schema.deserialize(record.document(), out);
+            }
+        }
+
+        @Override
+        public TypeInformation<T> getProducedType() {
+            return schema.getProducedType();
+        }
+    }
+
     static final class Pojo<T> extends OfDocument<T> {
         private static final long serialVersionUID = 1L;
         private final Class<T> type;

@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.deser.std.FromStringDeserializer;
 import com.fasterxml.jackson.databind.module.SimpleModule;
 import io.cosmosflink.core.Core;
+import io.cosmosflink.core.LagReports;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.ReaderMetrics;
@@ -27,12 +28,14 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.apache.flink.api.common.functions.util.ListCollector;
+import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition;
 import org.apache.flink.connector.testutils.source.reader.TestingReaderContext;
 import org.apache.flink.connector.testutils.source.reader.TestingReaderOutput;
+import org.apache.flink.metrics.Counter;
 import org.apache.flink.runtime.metrics.groups.InternalSourceReaderMetricGroup;
 import org.apache.flink.runtime.metrics.groups.UnregisteredMetricGroups;
 import org.apache.flink.runtime.throwable.ThrowableClassifier;
@@ -98,6 +101,80 @@ class CosmosDBSourceReaderTest {
             reader.pollNext(output);
             reader.isAvailable().get(10, TimeUnit.SECONDS);
         }
+    }
+
+    /** Splits text at commas, and counts what it makes. */
+    private static final class Parts implements DeserializationSchema<String> {
+        private static final long serialVersionUID = 1L;
+        private transient Counter parts;
+
+        @Override
+        public void open(InitializationContext context) {
+            parts = context.getMetricGroup().counter("parts");
+            assertThat(context.getUserCodeClassLoader().asClassLoader()).isNotNull();
+        }
+
+        @Override
+        public String deserialize(byte[] message) throws IOException {
+            throw new IOException("not asked for");
+        }
+
+        @Override
+        public void deserialize(byte[] message, Collector<String> out) throws IOException {
+            String text = new String(message, StandardCharsets.UTF_8);
+            if (text.contains("broken")) {
+                throw new IOException("broken");
+            }
+            for (String part : text.replaceAll("[{}]", "").split(",")) {
+                parts.inc();
+                out.collect(part);
+            }
+        }
+
+        @Override
+        public boolean isEndOfStream(String next) {
+            return true;
+        }
+
+        @Override
+        public TypeInformation<String> getProducedType() {
+            return Types.STRING;
+        }
+    }
+
+    @Test
+    void anotherSchemaMakesWhatItLikesOfADocument() throws Exception {
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .options(FakeCore.options().with("source.on-decode-error", "skip"))
+                .core(() -> core)
+                .deserializer(new Parts())
+                .build();
+        assertThat(source.getProducedType()).isEqualTo(Types.STRING);
+        reader.close();
+        reader = (CosmosDBSourceReader<String>) source.createReader(context);
+        core.source.page(page(0, 3, Item.of("a", 100), Item.of("broken", 101), Item.of("c", 102)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        poll(2);
+        assertThat(output.getEmittedRecords()).containsExactly("\"id\":\"a\"", "\"id\":\"c\"");
+    }
+
+    @Test
+    void theEnumeratorHearsHowFarBehindAReaderIsWhereItAsksForThat() throws Exception {
+        core.source.page(page(0, 3, Item.of("a", 100)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        poll(1);
+        assertThat(context.getSentEvents()).isEmpty();
+        reader.close();
+        reader = new CosmosDBSourceReader<>(
+                context,
+                core,
+                FakeCore.options().with("source.backlog-threshold-ms", "1000"),
+                CosmosDBDeserializationSchema.string(),
+                CosmosDBTimestampExtractor.serviceTime());
+        core.source.page(page(1, 3, Item.of("b", 100)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(1, 0))));
+        poll(2);
+        assertThat(context.getSentEvents()).containsExactly(new LagEvent(0));
     }
 
     @Test
@@ -327,7 +404,12 @@ class CosmosDBSourceReaderTest {
     @Test
     void fetchReturnsWhenItIsWokenUp() throws Exception {
         core.source.patienceMillis = 60_000;
-        CosmosDBSplitReader splits = new CosmosDBSplitReader(core, FakeCore.options(), new ReaderMetrics(core));
+        CosmosDBSplitReader splits = new CosmosDBSplitReader(
+                core,
+                FakeCore.options(),
+                new ReaderMetrics(core),
+                Core.Peers.NONE,
+                new LagReports(FakeCore.options().toMap(), lag -> {}));
         splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
         CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
             try {

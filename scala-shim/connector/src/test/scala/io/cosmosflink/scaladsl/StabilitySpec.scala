@@ -1,0 +1,46 @@
+package io.cosmosflink.scaladsl
+
+import org.scalatest.funsuite.AnyFunSuite
+import org.scalatest.matchers.should.Matchers
+
+import java.nio.file.{Files, Path}
+
+import scala.jdk.StreamConverters.*
+
+/** Every public type says how stable it is, in Flink's words. In bytecode all types of this package are public: what is private the sources say. */
+final class StabilitySpec extends AnyFunSuite, Matchers:
+  private val stabilities = Set("@Public", "@PublicEvolving", "@Experimental", "@Internal")
+  private val definition = raw"^(?:(?!private)[a-z]+ )*(?:class|trait|object|enum) (\w+).*".r
+
+  /** The public types at the top of a source, and what annotates each: a companion is annotated with its type. */
+  private def types(source: String): Map[String, Set[String]] =
+    val lines = source.linesIterator.toVector
+    val found =
+      for
+        (line, at) <- lines.zipWithIndex
+        case definition(name) <- Seq(line)
+        // Up to the description, or an empty line: an annotation may have several.
+        above = lines.take(at).reverse.takeWhile(text => text.nonEmpty && !text.endsWith("*/"))
+      yield name -> above.toSet.intersect(stabilities)
+    found.groupMapReduce(_._1)(_._2)(_ ++ _)
+
+  test("every public type says how stable it is"):
+    val folder = Path.of("src", "main", "scala")
+    val sources = Files.walk(folder).toScala(Seq).filter(_.toString.endsWith(".scala"))
+    val all = sources.flatMap(file => types(Files.readString(file))).toMap
+    all("CosmosDBSource") shouldBe Set("@PublicEvolving")
+    all("CosmosDBSplit") shouldBe Set("@Internal")
+    all.filter(_._2.size != 1) shouldBe Map.empty
+
+  test("a type without a word is found"):
+    val source = """@PublicEvolving
+                   |final class Stable
+                   |object Stable
+                   |final case class Silent(a: Int)
+                   |final private[scaladsl] class Hidden
+                   |private object Hidden
+                   |@Internal
+                   |@nowarn("cat=deprecation")
+                   |trait Inner[T]:
+                   |""".stripMargin
+    types(source) shouldBe Map("Stable" -> Set("@PublicEvolving"), "Silent" -> Set(), "Inner" -> Set("@Internal"))

@@ -4,8 +4,8 @@
 mod driver;
 mod query;
 mod read_many;
-mod stop;
 mod session;
+mod stop;
 
 use std::sync::Arc;
 

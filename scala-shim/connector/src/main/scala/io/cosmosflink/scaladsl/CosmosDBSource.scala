@@ -39,7 +39,6 @@ enum StartFrom:
   /** With the container as it is, then with every change of it. Of [[FeedMode.AllVersionsAndDeletes]] alone. */
   case Initial
 
-
   /** Where another source of the same container stops, which [[StopAt.Start]] has given positions: for the change feed behind a query, or
     * behind the feed up to a moment, in a `HybridSource`, whose context has the enumerator. It is null after a restore, when the state says
     * where to go on. What was changed while the first source read may come twice, and nothing is missing.
@@ -365,6 +364,8 @@ object CosmosDBSource:
 /** Reads with a schema of Flink. */
 final private[scaladsl] class SchemaReader[T](schema: DeserializationSchema[T]) extends RecordReader[T]:
   override def open(context: DeserializationSchema.InitializationContext): Unit = schema.open(context)
+
+  override def readsDeletes: Boolean = false
 
   def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
     if record.change != RecordView.Change.DELETE then

@@ -86,7 +86,8 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   /** The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed. */
   private[scaladsl] def following: CosmosDBSourceState =
-    val message = "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start"
+    val message =
+      "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start"
     CosmosDBSourceState(positions.getOrElse(throw IllegalStateException(message)))
 
   /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */

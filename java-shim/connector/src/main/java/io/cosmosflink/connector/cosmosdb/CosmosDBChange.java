@@ -1,9 +1,9 @@
 package io.cosmosflink.connector.cosmosdb;
 
-import org.apache.flink.annotation.PublicEvolving;
 import io.cosmosflink.core.RecordView;
 import java.util.Map;
 import java.util.TreeMap;
+import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 

@@ -227,6 +227,11 @@ final class Schemas {
         }
 
         @Override
+        public boolean readsDeletes() {
+            return false;
+        }
+
+        @Override
         public void deserialize(RecordView record, Collector<T> out) throws IOException {
             if (record.change() != RecordView.Change.DELETE) {
                 schema.deserialize(record.document(), out);

@@ -17,7 +17,8 @@ use crate::retry::{until_answered, Attempts};
 use crate::split::{uncovered, Mode, Split, SplitEntry, Stop};
 
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
-/// split or merged nothing is new: the splits that cover it read on across the change.
+/// split or merged nothing is new: the splits that cover it read on across the change. At the beginning there are at least
+/// [`Config::min_splits`], where the partitions can be cut.
 ///
 /// A start at Now is fixed here, by asking the service where now is: a failure before the first page then does not move it. So is a stop at
 /// the start, and what an initial phase needs: first the position from which all versions and deletes are read, then the one up to which the
@@ -48,12 +49,20 @@ pub async fn discover(
     let ranges = || within(config.request_timeout, feed.ranges(true));
     let ranges = until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
     let whole = config.query.as_ref().and_then(|query| query.global);
+    // Only at the beginning: later there is a position for each range, and as many splits as there are to be.
+    let parts = match known {
+        [] => config.min_splits.div_ceil(ranges.len().max(1)),
+        _ => 1,
+    };
     let ranges = match whole {
         Some(what) if !gaps.is_empty() => {
             tracing::info!(target: "cosmosflink::source", "the query has {what}: one reader reads all of it");
             gaps.clone()
         }
-        _ => ranges,
+        _ => ranges
+            .iter()
+            .flat_map(|(min, max)| feed.divided(min, max, parts))
+            .collect(),
     };
     let mut splits = Vec::new();
     for (min, max) in &ranges {

@@ -354,9 +354,13 @@ pub fn decode_state(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
 /// The parts of the key space that none of `known` covers, as `(min, max)` in order. Bounds are hexadecimal text, whose
 /// order is that of the keys; `FF` is above all.
 pub fn uncovered(known: &[SplitEntry]) -> Vec<(String, String)> {
-    let mut ranges: Vec<(&str, &str)> = known
-        .iter()
-        .map(|e| (e.split.min.as_str(), e.split.max.as_str()))
+    gaps(known.iter().map(|entry| &entry.split))
+}
+
+/// The parts of the key space that none of `splits` covers, as [`uncovered`] has them.
+pub fn gaps<'a>(splits: impl Iterator<Item = &'a Split>) -> Vec<(String, String)> {
+    let mut ranges: Vec<(&str, &str)> = splits
+        .map(|split| (split.min.as_str(), split.max.as_str()))
         .collect();
     ranges.sort_unstable();
     let mut gaps = Vec::new();

@@ -400,7 +400,9 @@ fn a_table_with_its_deletes_is_exactly_the_container_whatever_happens_meanwhile(
                         );
                         outcomes(&sink, 1);
                     }
-                    6 if n % 40 == 0 => local.admin("clock", json!({ "advanceMillis": 101_000 })),
+                    6 if n % 40 == 0 => {
+                        local.admin("clock", json!({ "advanceMillis": 101_000 }));
+                    }
                     _ => write(&sink, OperationKind::Delete, &id, &key, 0),
                 }
             }

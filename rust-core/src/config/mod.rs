@@ -261,6 +261,8 @@ pub struct Config {
     pub read_many: Option<ReadMany>,
     /// Most documents in one page.
     pub page_size: u32,
+    /// Fewest splits that a job without a savepoint begins with.
+    pub min_splits: usize,
     /// Bytes of pages that one reader holds ahead of the job.
     pub prefetch_bytes: u64,
     /// What all readers of a source may use for pages; none: as much as they can.
@@ -443,6 +445,7 @@ impl Config {
             query,
             read_many,
             page_size: number("source.page-size") as u32,
+            min_splits: number("source.min-splits") as usize,
             prefetch_bytes: number("source.prefetch-bytes"),
             request_units_per_second: Some(number("source.request-units-per-second"))
                 .filter(|units| *units > 0),

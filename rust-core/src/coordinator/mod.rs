@@ -2,6 +2,10 @@
 //! and iterates in a fixed order only, so that the same events always give the same actions. The shims translate Flink's calls into
 //! events and actions into Flink's calls; `docs/boundary.md` has the frames, `docs/adr/0024` the reasons.
 //!
+//! A reader that ends a split in favour of several, because its range has become several partitions, tells nobody: they cover the range of
+//! the one that is known here, which stays until a reader reports them, or its state has them. So what is reported or comes back is compared by
+//! its range, and takes from each split that is known the part that it covers.
+//!
 //! After a regional failover this machine is not restored, only the readers are. It needs no restoring: splits given out since the last
 //! checkpoint come back, the others are in the readers' own state, or are reported when the reader registers again where Flink does that.
 
@@ -17,7 +21,7 @@ pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery,
 use self::backlog::Backlog;
 use crate::config::{Auth, Config, SecretSource, Start};
 use crate::error::{CoreError, Kind, Result};
-use crate::split::{self, uncovered, Mode, Split, SplitEntry, Stop};
+use crate::split::{self, Mode, Split, SplitEntry, Stop};
 
 /// 401: the credential itself is refused.
 const UNAUTHORIZED: u16 = 401;
@@ -167,8 +171,8 @@ pub struct Coordinator {
     settings: Settings,
     /// Whether the job was just submitted: it has neither run nor tried to, nor has it state.
     first_start: bool,
-    /// By ordinal. No two overlap.
-    splits: BTreeMap<u32, Entry>,
+    /// By ordinal, which those have in common that go on in place of one split, and by the lower bound of the range. No two overlap.
+    splits: BTreeMap<(u32, String), Entry>,
     /// Readers whose registration has been seen since their last reset: what they reported is taken once.
     registered: BTreeSet<u32>,
     /// Whether a reader has reported splits, so that no registered one has any that it did not report.
@@ -211,7 +215,7 @@ impl Coordinator {
                 Owner::None
             };
             coordinator
-                .insert(entry.split, owner)
+                .insert(entry.split, owner, None)
                 .map_err(|e| CoreError::state(format!("the enumerator's state is damaged: {e}")))?;
         }
         Ok(coordinator)
@@ -230,7 +234,7 @@ impl Coordinator {
                     actions.push(Action::Backlog(false));
                 }
                 let period_ms = self.settings.discovery_interval_ms;
-                if period_ms > 0 || !uncovered(&self.known()).is_empty() {
+                if period_ms > 0 || !self.gaps().is_empty() {
                     actions.push(Action::Discover { period_ms });
                 }
                 return actions;
@@ -277,7 +281,7 @@ impl Coordinator {
 
     /// The state of a source that reads the change feed from where the splits of this one stop, without end.
     fn following(&self) -> Result<Vec<u8>> {
-        if let Some((min, max)) = uncovered(&self.known()).first() {
+        if let Some((min, max)) = self.gaps().first() {
             return Err(CoreError::new(
                 Kind::Transient,
                 format!("nothing can go on behind this source yet: nobody has looked for the feed range [{min}, {max})"),
@@ -321,15 +325,7 @@ impl Coordinator {
             .collect()
     }
 
-    fn insert(&mut self, split: Split, owner: Owner) -> Result<()> {
-        if let Some(before) = self.splits.get(&split.ordinal) {
-            return Err(CoreError::internal(format!(
-                "splits {} and {} both have ordinal {}; report this as a bug of cosmosflink",
-                before.split.id(),
-                split.id(),
-                split.ordinal
-            )));
-        }
+    fn insert(&mut self, split: Split, owner: Owner, before: Option<u32>) -> Result<()> {
         if let Some(other) = self.splits.values().find(|e| overlap(&e.split, &split)) {
             return Err(CoreError::internal(format!(
                 "splits {} and {} overlap; report this as a bug of cosmosflink",
@@ -337,21 +333,26 @@ impl Coordinator {
                 split.id()
             )));
         }
-        let before = None;
-        self.splits.insert(split.ordinal, Entry { split, owner, before });
+        let key = (split.ordinal, split.min.clone());
+        self.splits.insert(key, Entry { split, owner, before });
         Ok(())
+    }
+
+    /// The parts of the key space that no split covers.
+    fn gaps(&self) -> Ranges {
+        split::gaps(self.splits.values().map(|entry| &entry.split))
     }
 
     /// Adds what is not covered by now: the splits were found when less may have been known.
     fn add_found(&mut self, found: Vec<Split>, actions: &mut Vec<Action>) -> Result<()> {
-        let mut gaps = uncovered(&self.known());
+        let mut gaps = self.gaps();
         for split in found {
             let (free, rest) = cut(&gaps, &split);
             gaps = rest;
-            let ordinal = self.splits.keys().next_back().map_or(0, |last| last + 1);
+            let ordinal = self.splits.keys().next_back().map_or(0, |(last, _)| last + 1);
             if free == [(split.min.clone(), split.max.clone())] {
                 // The number that it was found with may be taken by now.
-                self.insert(Split { ordinal, ..split }, Owner::None)?;
+                self.insert(Split { ordinal, ..split }, Owner::None, None)?;
                 continue;
             }
             if split.continuation.is_some() && !free.is_empty() {
@@ -368,7 +369,7 @@ impl Coordinator {
                     max,
                     ..split.clone()
                 };
-                self.insert(part, Owner::None)?;
+                self.insert(part, Owner::None, None)?;
             }
         }
         Ok(())
@@ -442,21 +443,40 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes the split, which `subtask` had, from its owner, if it is `from` that one.
+    /// The split, which `subtask` had, waits for a reader, as far as its range is nobody's or that of an owner that it is taken `from`. What of
+    /// the owner's splits is outside of its range stays with the owner. A position is valid for each part of its range.
     fn release(&mut self, subtask: u32, split: Split, from: impl Fn(Owner) -> bool) -> Result<()> {
-        match self.splits.get_mut(&split.ordinal) {
-            Some(entry) if entry.split.min == split.min && entry.split.max == split.max => {
-                if from(entry.owner) {
-                    *entry = Entry {
-                        split,
-                        owner: Owner::None,
-                        before: Some(subtask),
-                    };
-                }
-                Ok(())
+        let mut free = cut(&self.gaps(), &split).0;
+        let taken = self.splits.iter();
+        let taken: Vec<_> = taken
+            .filter(|(_, e)| overlap(&e.split, &split) && from(e.owner))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in taken {
+            let Some(entry) = self.splits.remove(&key) else {
+                continue;
+            };
+            let whole = (entry.split.min.clone(), entry.split.max.clone());
+            let (inside, outside) = cut(&[whole], &split);
+            free.extend(inside);
+            for (min, max) in outside {
+                let left = Split {
+                    min,
+                    max,
+                    ..entry.split.clone()
+                };
+                self.insert(left, entry.owner, entry.before)?;
             }
-            _ => self.insert(split, Owner::None),
         }
+        for (min, max) in joined(free) {
+            let part = Split {
+                min,
+                max,
+                ..split.clone()
+            };
+            self.insert(part, Owner::None, Some(subtask))?;
+        }
+        Ok(())
     }
 
     /// Gives waiting splits to registered readers. With all `S` splits on `p` readers, `S mod p` of them have one more than the others: what
@@ -512,7 +532,7 @@ impl Coordinator {
     /// Readers that get no split any more, because all are known, and those that wait are kept for others. Each is told as soon as that is so:
     /// a batch job may have fewer slots than readers, and begins one when another has ended.
     fn tell(&mut self, readers: &Readers) -> Option<Action> {
-        if !self.settings.bounded || !uncovered(&self.known()).is_empty() {
+        if !self.settings.bounded || !self.gaps().is_empty() {
             return None;
         }
         let untold: BTreeSet<u32> = readers.registered.difference(&self.told).copied().collect();
@@ -549,6 +569,19 @@ fn overlap(a: &Split, b: &Split) -> bool {
 }
 
 type Ranges = Vec<(String, String)>;
+
+/// The ranges in order, with those that follow each other as one.
+fn joined(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    let mut out: Ranges = Vec::new();
+    for (min, max) in ranges {
+        match out.last_mut() {
+            Some(last) if last.1 == min => last.1 = max,
+            _ => out.push((min, max)),
+        }
+    }
+    out
+}
 
 /// The parts of `gaps` inside of the split's range, and those outside.
 fn cut(gaps: &[(String, String)], split: &Split) -> (Ranges, Ranges) {

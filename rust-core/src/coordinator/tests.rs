@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Start;
-use crate::split::{Mode, Stop};
+use crate::split::{uncovered, Mode, Stop};
 
 fn settings() -> Settings {
     Settings {
@@ -453,22 +453,98 @@ fn a_part_of_a_range_does_not_get_the_position_of_the_whole() {
     }
 }
 
-#[test]
-fn an_ordinal_that_is_given_twice_is_a_bug() {
-    let mut c = fresh();
-    let none = readers(1, &[]);
-    c.on(&none, Event::Discovered(Ok(vec![at(0, "", "40", "")])));
-    let event = Event::SplitsBack {
-        subtask: 0,
-        splits: vec![at(0, "40", "FF", "")],
+/// What the coordinator knows, as ranges with a position, the unassigned ones with a `?` in front.
+fn known(c: &Coordinator) -> Vec<String> {
+    let text = |e: SplitEntry| {
+        let mark = if e.assigned { "" } else { "?" };
+        let position = e.split.continuation.unwrap_or_default();
+        format!("{mark}{}-{}:{position}", e.split.min, e.split.max)
     };
-    let actions = c.on(&none, event);
-    let [Action::Fail { failure, ends: false }] = &actions[..] else {
+    c.known().into_iter().map(text).collect()
+}
+
+fn report(subtask: u32, reported: &[Split]) -> Event {
+    Event::ReaderRegistered {
+        subtask,
+        reported: reported.to_vec(),
+    }
+}
+
+fn restored_with(splits: &[Split]) -> Coordinator {
+    let entry = |split: &Split| SplitEntry::assigned(split.clone());
+    let entries: Vec<_> = splits.iter().map(entry).collect();
+    Coordinator::new(settings(), &split::encode_state(&entries), false).unwrap()
+}
+
+#[test]
+fn children_that_are_reported_take_the_place_of_their_parent() {
+    // One reader had the parent, and split it; its children came to two readers.
+    let mut c = restored_with(&[at(0, "", "80", "1"), at(1, "80", "FF", "1")]);
+    let actions = c.on(&readers(2, &[0]), report(0, &[at(0, "", "40", "5")]));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0])]));
+    // What is left of the parent is somewhere, at a position that nobody knows.
+    assert_eq!(known(&c), ["-40:5", "40-80:1", "80-FF:1"]);
+    let late = [at(0, "40", "80", "7"), at(1, "80", "FF", "3")];
+    let actions = c.on(&readers(2, &[0, 1]), report(1, &late));
+    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![0, 1])]));
+    assert_eq!(known(&c), ["-40:5", "40-80:7", "80-FF:3"]);
+}
+
+#[test]
+fn a_parent_that_was_split_twice_is_replaced_by_what_is_reported() {
+    let mut c = restored_with(&[at(0, "", "FF", "1")]);
+    let young = [
+        at(0, "", "40", "4"),
+        at(0, "40", "60", "5"),
+        at(0, "60", "FF", "6"),
+    ];
+    c.on(&readers(1, &[0]), report(0, &young));
+    assert_eq!(known(&c), ["-40:4", "40-60:5", "60-FF:6"]);
+    // A checkpoint that is taken now has each of them once, with its position.
+    let state = c.on(&readers(1, &[0]), Event::CheckpointTaken { id: 1 });
+    let [Action::State(state)] = &state[..] else {
+        panic!("{state:?}")
+    };
+    assert_eq!(
+        Coordinator::new(settings(), state, false).unwrap().known(),
+        c.known()
+    );
+}
+
+#[test]
+fn a_reader_that_split_what_it_was_assigned_may_give_back_either() {
+    let all = readers(1, &[0]);
+    // Killed before a checkpoint held the children: the parent comes back.
+    let mut c = fresh();
+    c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "now")])));
+    let back = |splits| Event::SplitsBack { subtask: 0, splits };
+    c.on(&readers(1, &[]), back(vec![at(0, "", "FF", "now")]));
+    assert_eq!(known(&c), ["?-FF:now"]);
+    c.on(&all, register(0));
+    // Killed after one that did: they are reported, and the reader that is known to have the parent has them.
+    c.on(&readers(1, &[]), back(Vec::new()));
+    let actions = c.on(&all, report(0, &[at(0, "", "40", "8"), at(0, "40", "FF", "9")]));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0, 0])]));
+    assert_eq!(known(&c), ["-40:8", "40-FF:9"]);
+    // Reported by a reader that had one of them once, and gave it away.
+    assert_eq!(
+        c.on(&readers(2, &[0, 1]), report(1, &[at(0, "40", "FF", "2")])),
+        []
+    );
+    assert_eq!(known(&c), ["-40:8", "40-FF:9"]);
+}
+
+#[test]
+fn children_are_spread_over_all_readers() {
+    let mut c = restored_with(&[at(0, "", "FF", "1")]);
+    c.on(&readers(2, &[1]), report(1, &[]));
+    let young = ["", "20", "40", "60", "FF"];
+    let young: Vec<_> = young.windows(2).map(|b| at(0, b[0], b[1], "7")).collect();
+    let actions = c.on(&readers(2, &[0, 1]), report(0, &young));
+    let [Action::Assign(assignment)] = &actions[..] else {
         panic!("{actions:?}")
     };
-    assert_eq!(failure.kind, Kind::Internal);
-    assert!(failure.message.contains("report this as a bug"), "{failure:?}");
-    assert_eq!(c.known().len(), 1);
+    assert_eq!(assignment.values().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
 }
 
 #[test]
@@ -558,14 +634,10 @@ fn state_that_cannot_be_is_refused() {
         split,
         assigned: true,
     };
-    for pair in [
-        [at(0, "", "40", ""), at(0, "40", "FF", "")],
-        [at(0, "", "40", ""), at(1, "30", "FF", "")],
-    ] {
-        let error = refused(&split::encode_state(&pair.map(entry)));
-        assert_eq!(error.kind, Kind::State);
-        assert!(error.message.contains("damaged"), "{error}");
-    }
+    let pair = [at(0, "", "40", ""), at(1, "30", "FF", "")];
+    let error = refused(&split::encode_state(&pair.map(entry)));
+    assert_eq!(error.kind, Kind::State);
+    assert!(error.message.contains("damaged"), "{error}");
 }
 
 #[test]
@@ -627,6 +699,11 @@ enum Step {
     Register(usize),
     /// A reader gets on.
     Read(usize),
+    /// A reader ends a split in favour of two.
+    Part {
+        reader: usize,
+        nth: usize,
+    },
     /// Regional failover of some subtasks.
     Fail(u8),
     TakeCheckpoint,
@@ -647,12 +724,23 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Found),
         8 => (0..5usize).prop_map(Step::Register),
         3 => (0..5usize).prop_map(Step::Read),
+        2 => (0..5usize, 0..8usize).prop_map(|(reader, nth)| Step::Part { reader, nth }),
         2 => any::<u8>().prop_map(Step::Fail),
         3 => Just(Step::TakeCheckpoint),
         2 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(|complete| Step::EndCheckpoint { complete }),
         1 => (1..5usize).prop_map(|parallelism| Step::Restore { parallelism }),
         1 => Just(Step::Again),
     ]
+}
+
+/// The lower bounds of the smallest ranges that there can be: each of the first ones is split in two at most.
+fn cells() -> Vec<String> {
+    let half = |n: usize| [bound(n), format!("{n:02X}80")];
+    (0..N).flat_map(half).collect()
+}
+
+fn holds(split: &Split, cell: &str) -> bool {
+    split.min.as_str() <= cell && cell < split.max.as_str()
 }
 
 /// A reader: what it has, or, as long as it is not registered, what it is restored with.
@@ -785,6 +873,26 @@ impl Job {
                     split.continuation = Some((read + 1).to_string());
                 }
             }
+            Step::Part { reader, nth } if reader < self.readers.len() && self.readers[reader].registered => {
+                let splits = &mut self.readers[reader].splits;
+                let Some(parent) = splits.values().nth(nth % splits.len().max(1)).cloned() else {
+                    return;
+                };
+                let cells = cells();
+                let inside: Vec<_> = cells.iter().filter(|cell| holds(&parent, cell)).collect();
+                if inside.len() > 1 {
+                    splits.remove(&parent.id());
+                    let middle = inside[inside.len() / 2].clone();
+                    for (min, max) in [(&parent.min, &middle), (&middle, &parent.max)] {
+                        let child = Split {
+                            min: min.clone(),
+                            max: max.clone(),
+                            ..parent.clone()
+                        };
+                        splits.insert(child.id(), child);
+                    }
+                }
+            }
             Step::Fail(mask) => {
                 self.pending = None;
                 let failed: Vec<_> = (0..self.readers.len()).filter(|i| mask >> i & 1 == 1).collect();
@@ -868,18 +976,24 @@ impl Job {
             for b in &known[n + 1..] {
                 assert!(!overlap(&a.split, &b.split), "{a:?} {b:?}");
             }
-            let id = a.split.id();
-            let has = |r: &&Reader| r.splits.contains_key(&id);
-            let there = self.readers.iter().filter(|r| r.registered).filter(has).count();
-            let restoring = self.readers.iter().filter(|r| !r.registered).filter(has).count();
-            match (a.assigned, self.reports) {
-                (false, _) => assert_eq!(there, 0, "{id} waits, and a reader has it"),
+        }
+        for cell in cells() {
+            let count = |registered| {
+                let readers = self.readers.iter().filter(|r| r.registered == registered);
+                let splits = readers.flat_map(|r| r.splits.values());
+                splits.filter(|split| holds(split, &cell)).count()
+            };
+            let (there, restoring) = (count(true), count(false));
+            let entry = known.iter().find(|e| holds(&e.split, &cell));
+            match (entry.map(|e| e.assigned), self.reports) {
+                (None, _) => assert_eq!(there + restoring, 0, "{cell} is not known"),
+                (Some(false), _) => assert_eq!(there, 0, "{cell} waits, and a reader has it"),
                 // Where they are reported, a reader may be restored with what another has by now.
-                (true, true) => assert!(
+                (Some(true), true) => assert!(
                     there == 1 || (there == 0 && restoring > 0),
-                    "{id} {there} {restoring}"
+                    "{cell} {there} {restoring}"
                 ),
-                (true, false) => assert_eq!(there + restoring, 1, "{id}"),
+                (Some(true), false) => assert_eq!(there + restoring, 1, "{cell}"),
             }
         }
         let waiting = known.iter().filter(|e| !e.assigned).count();
@@ -890,11 +1004,10 @@ impl Job {
         }
         if self.reports || !self.restored {
             for reader in self.readers.iter().filter(|r| r.registered) {
-                assert!(
-                    reader.splits.len() <= most,
-                    "{} of at most {most}",
-                    reader.splits.len()
-                );
+                // What it has made of them does not count.
+                let given = |e: &&SplitEntry| reader.splits.values().any(|s| overlap(s, &e.split));
+                let given = known.iter().filter(given).count();
+                assert!(given <= most, "{given} of at most {most}");
             }
         }
     }
@@ -903,13 +1016,12 @@ impl Job {
     fn check_checkpoint(&self) {
         let checkpoint = self.pending.as_ref().unwrap();
         let entries = split::decode_state(&checkpoint.state).unwrap();
-        for entry in &entries {
-            let id = entry.split.id();
-            let readers = checkpoint.readers.iter().filter(|r| r.contains_key(&id)).count();
-            assert_eq!(readers, usize::from(entry.assigned), "{id}");
+        for cell in cells() {
+            let splits = checkpoint.readers.iter().flat_map(BTreeMap::values);
+            let readers = splits.filter(|split| holds(split, &cell)).count();
+            let assigned = entries.iter().filter(|e| e.assigned && holds(&e.split, &cell));
+            assert_eq!(readers, assigned.count(), "{cell}");
         }
-        let in_readers: usize = checkpoint.readers.iter().map(BTreeMap::len).sum();
-        assert_eq!(in_readers, entries.iter().filter(|e| e.assigned).count());
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use azure_core::base64;
 use azure_data_cosmos_driver::models::{
     ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse,
-    MaxItemCountHint, ResponseBody,
+    MaxItemCountHint, PartitionKeyVersion, ResponseBody,
 };
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::session::session_lsn;
 use super::stop::{compare, merged, Reached, ReadTo};
-use super::{query, read_many, recreated, Feed, Pages, RawPage};
+use super::{divided, query, read_many, recreated, Feed, Pages, RawPage};
 use crate::account::{read_options, within, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
@@ -73,20 +73,45 @@ impl Token {
         self.root.active_tokens.iter().map(read).collect()
     }
 
-    /// How many ranges the feed range `[min, max)` is read in. A gap that was never asked is at least one.
-    fn ranges(&self, min: &str, max: &str) -> usize {
-        let (mut at, mut count) = (min, 0);
+    /// The ranges that the feed range `[min, max)` is read in, in order. A gap that was never asked is one.
+    fn parts(&self, min: &str, max: &str) -> Vec<(String, String)> {
+        let mut parts = Vec::new();
+        let mut part = |low: &str, high: &str| {
+            if is_below(low, high) {
+                parts.push((low.to_owned(), high.to_owned()));
+            }
+        };
+        let mut at = min;
         for range in &self.root.active_tokens {
-            count += 1 + usize::from(range.min_epk.as_str() > at);
-            at = at.max(range.max_epk.as_str());
+            let low = match range.min_epk.as_str().clamp(at, max) {
+                low if is_below(at, low) => low,
+                _ => at,
+            };
+            let high = range.max_epk.as_str().clamp(low, max);
+            part(at, low);
+            part(low, high);
+            at = high;
         }
-        count + usize::from(at < max)
+        part(at, max);
+        parts
     }
 }
 
 /// The number of the write in an ETag of the change feed.
 fn write_number(etag: &str) -> Option<i64> {
     etag.trim_matches('"').parse().ok()
+}
+
+/// Whether a bound is below another one: zeros behind it make no difference.
+fn is_below(a: &str, b: &str) -> bool {
+    let significant = |bound: &str| {
+        let mut rest = bound;
+        while let Some(shorter) = rest.strip_suffix("00") {
+            rest = shorter;
+        }
+        rest.len()
+    };
+    a[..significant(a)] < b[..significant(b)]
 }
 
 /// Counts a request as in flight as long as it is held, however the request ends.
@@ -178,6 +203,19 @@ impl Feed for DriverFeed {
         bounds(&self.account, &self.container, refresh).await
     }
 
+    fn divided(&self, min: &str, max: &str, parts: usize) -> Vec<(String, String)> {
+        let definition = self.container.partition_key_definition();
+        if parts > 1 && definition.version() == PartitionKeyVersion::V1 {
+            tracing::warn!(
+                target: "cosmosflink::source",
+                "container '{}' has partition keys of version 1, whose hashes cannot be cut: it is read with a split for each physical partition, whatever source.min-splits says",
+                self.container.name()
+            );
+            return vec![(min.to_owned(), max.to_owned())];
+        }
+        divided(min, max, parts)
+    }
+
     async fn check(&self) -> Result<()> {
         self.account.check_container(&self.config, &self.container).await
     }
@@ -199,6 +237,8 @@ impl Feed for DriverFeed {
             ),
         };
         check_position(split, container)?;
+        let parts = split.continuation.as_deref().and_then(Token::read);
+        let parts = parts.map_or_else(Vec::new, |token| token.parts(&split.min, &split.max));
         let range = Some(split.feed_range()?);
         let operation = match split.mode {
             Mode::AllVersionsAndDeletes => {
@@ -215,6 +255,7 @@ impl Feed for DriverFeed {
             min: split.min.clone(),
             max: split.max.clone(),
             continuation: split.continuation.clone(),
+            parts,
             spent: false,
             stop: match &split.stop {
                 Stop::At(text) => Some(Token::read(text).map(|t| t.read_to()).unwrap_or_default()),
@@ -374,6 +415,8 @@ struct DriverPages {
     max: String,
     /// The last position that is known.
     continuation: Option<String>,
+    /// What `[min, max)` is read in there.
+    parts: Vec<(String, String)>,
     /// The plan stands behind a page that nobody got.
     spent: bool,
     /// The ranges of the position at which the split ends.
@@ -386,6 +429,10 @@ struct DriverPages {
 impl Pages for DriverPages {
     fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    fn parts(&self) -> &[(String, String)] {
+        &self.parts
     }
 
     async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
@@ -422,7 +469,9 @@ impl Pages for DriverPages {
         // A page that leaves the position where it was is another way to say that there is nothing new.
         unchanged |= self.continuation.as_deref() == Some(&continuation);
         self.continuation = Some(continuation.clone());
-        let ranges = token.as_ref().map_or(1, |t| t.ranges(&self.min, &self.max));
+        self.parts = token
+            .as_ref()
+            .map_or_else(Vec::new, |token| token.parts(&self.min, &self.max));
         let mut read = token.as_ref().map(Token::read_to).unwrap_or_default();
         if let ([only], true) = (&mut read[..], unchanged) {
             // What is behind the last write that this server knows is not among what it was asked for.
@@ -440,7 +489,7 @@ impl Pages for DriverPages {
             session_lsn,
             charge,
             position,
-            ranges,
+            ranges: self.parts.len().max(1),
             reached,
             ended: false,
         })
@@ -505,8 +554,8 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_counted_with_those_that_were_never_asked() {
-        let ranges = |list: &[(&str, &str)]| {
+    fn the_parts_of_a_range_are_those_of_its_token_and_what_was_never_asked() {
+        let parts = |list: &[(&str, &str)]| {
             let list: Vec<_> = list
                 .iter()
                 .map(|(a, b)| format!(r#"{{"min_epk":"{a}","max_epk":"{b}","server_continuation":"7"}}"#))
@@ -516,19 +565,31 @@ mod tests {
                 list.join(",")
             );
             let json = format!(r#"{{"op":"ChangeFeed","rid":"r","root":{root}}}"#);
-            token(&json).unwrap().ranges("10", "80")
+            let bounds = token(&json).unwrap().parts("10", "80").into_iter();
+            bounds
+                .map(|(min, max)| format!("{min}-{max}"))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(ranges(&[]), 1);
-        assert_eq!(ranges(&[("10", "80")]), 1);
-        assert_eq!(ranges(&[("10", "40"), ("40", "80")]), 2);
-        assert_eq!(ranges(&[("10", "40")]), 2);
-        assert_eq!(ranges(&[("20", "40"), ("60", "80")]), 4);
+        assert_eq!(parts(&[]), ["10-80"]);
+        assert_eq!(parts(&[("10", "80")]), ["10-80"]);
+        assert_eq!(parts(&[("10", "40"), ("40", "80")]), ["10-40", "40-80"]);
+        assert_eq!(parts(&[("10", "40")]), ["10-40", "40-80"]);
+        assert_eq!(
+            parts(&[("20", "40"), ("60", "80")]),
+            ["10-20", "20-40", "40-60", "60-80"]
+        );
+        // The token of a parent, for one of its children.
+        assert_eq!(parts(&[("", "40"), ("40", "FF")]), ["10-40", "40-80"]);
+        assert_eq!(parts(&[("", "10"), ("10", "FF")]), ["10-80"]);
+        assert_eq!(parts(&[("90", "FF")]), ["10-80"]);
+        // Bounds may be written at full length.
+        assert_eq!(parts(&[("1000", "40"), ("4000", "8000")]), ["10-40", "40-80"]);
     }
 
     #[test]
     fn a_token_of_another_shape_is_left_to_the_driver() {
         let token = token(r#"{"op":"ChangeFeed","rid":"r","cfm":true,"root":{"kind":"request"}}"#).unwrap();
-        assert_eq!((token.rid.as_str(), token.ranges("", "FF")), ("r", 1));
+        assert_eq!((token.rid.as_str(), token.parts("", "FF").len()), ("r", 1));
         for text in ["", "c1.", "c1.!", "c2.e30", "\"7\"", "c1.e30"] {
             assert!(Token::read(text).is_none(), "{text}");
         }

@@ -39,6 +39,11 @@ pub trait Feed: Send + Sync {
     /// Transient when they cannot be read now.
     async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>>;
 
+    /// A feed range cut into `parts` that have about as many keys each, in order; fewer where it cannot be cut.
+    fn divided(&self, min: &str, max: &str, parts: usize) -> Vec<(String, String)> {
+        divided(min, max, parts)
+    }
+
     /// Asks for the container past every cache.
     ///
     /// # Errors
@@ -72,6 +77,12 @@ pub trait Pages: Send {
     /// Those of a request; State when the container is another one than when the split was made.
     async fn next(&mut self, metrics: &Metrics) -> Result<RawPage>;
 
+    /// Bounds `[min, max)` of the feed ranges that the split's own has become, in order and without a gap: one, or none, as long as it is read
+    /// as a whole. Known from a position once it is opened, and after each page.
+    fn parts(&self) -> &[(String, String)] {
+        &[]
+    }
+
     /// Whether a page was lost behind which this stands: then the feed must be opened again at the position before it.
     fn is_spent(&self) -> bool;
 }
@@ -102,6 +113,36 @@ pub struct RawPage {
     pub ended: bool,
 }
 
+/// Above all hashes of partition keys: their two highest bits are not used.
+const TOP: u128 = 0x40 << 120;
+
+/// A bound as the number that the first 128 bits of the hash make.
+fn hash_of(bound: &str) -> Option<u128> {
+    let digits: String = bound.chars().take(32).collect();
+    u128::from_str_radix(&format!("{digits:0<32}"), 16)
+        .ok()
+        .map(|hash| hash.min(TOP))
+}
+
+/// A range of 128-bit hashes, of which hierarchical keys have one behind the other, cut into parts of the same size.
+fn divided(min: &str, max: &str, parts: usize) -> Vec<(String, String)> {
+    let whole = || vec![(min.to_owned(), max.to_owned())];
+    let (Some(low), Some(high)) = (hash_of(min), hash_of(max)) else {
+        return whole();
+    };
+    let step = high.saturating_sub(low) / parts.max(1) as u128;
+    if step == 0 {
+        return whole();
+    }
+    let mut bounds = vec![min.to_owned()];
+    bounds.extend((1..parts as u128).map(|n| format!("{:032X}", low + n * step)));
+    bounds.push(max.to_owned());
+    bounds
+        .windows(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+        .collect()
+}
+
 /// The error for state of a container that was deleted and created anew.
 pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
     CoreError::state(format!(
@@ -130,4 +171,36 @@ pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_hashes_is_cut_into_parts_of_the_same_size() {
+        let bounds = |min: &str, max: &str, parts| {
+            let parts = divided(min, max, parts);
+            for pair in parts.windows(2) {
+                assert_eq!(pair[0].1, pair[1].0);
+            }
+            assert_eq!(
+                (parts[0].0.as_str(), parts[parts.len() - 1].1.as_str()),
+                (min, max)
+            );
+            assert!(parts.iter().all(|(min, max)| min < max), "{parts:?}");
+            let inner = parts.iter().skip(1);
+            inner
+                .map(|(min, _)| min.trim_end_matches('0').to_owned())
+                .collect::<Vec<_>>()
+        };
+        // Nothing is hashed to 40 and above.
+        assert_eq!(bounds("", "FF", 4), ["1", "2", "3"]);
+        assert_eq!(bounds("", "20000000000000000000000000000000", 2), ["1"]);
+        assert_eq!(bounds("20", "FF", 2), ["3"]);
+        assert_eq!(bounds("", "FF", 1), [""; 0]);
+        // A boundary within one first key of a hierarchical one.
+        let first = "0123456789ABCDEF0123456789ABCDEF";
+        assert_eq!(bounds(&format!("{first}10"), &format!("{first}20"), 3), [""; 0]);
+    }
 }

@@ -842,4 +842,81 @@ mod tests {
             }
         }
     }
+
+    /// Takes the next page.
+    fn taken(buffer: &mut Buffer) -> Page {
+        assert!(matches!(buffer.next().unwrap(), Turn::Page(_)));
+        buffer.take().unwrap()
+    }
+
+    /// The last page of split `min`, whose children are these.
+    fn last(min: &str, children: &[&str]) -> Fetched {
+        let ids = children.iter().map(|child| split(child).id()).collect();
+        Fetched {
+            page: Some(Page {
+                records: 0,
+                end: Some(ids),
+                ..page(min, 9, 10)
+            }),
+            reached: NOW - 5000,
+            at_rest_until: None,
+            held_since: None,
+            pending: None,
+        }
+    }
+
+    #[test]
+    fn a_split_is_gone_once_its_last_page_is_taken_and_its_children_go_on_where_it_was() {
+        let mut buffer = buffer(&[1, 0]);
+        buffer.fetched(0, 0, last("00", &["10", "80"]));
+        taken(&mut buffer);
+        buffer.effects();
+        assert!(!buffer.is_gone(0), "its last page waits");
+        taken(&mut buffer);
+        assert!(buffer.is_gone(0));
+        assert_eq!(buffer.effects().wake, [0], "its fetcher ends");
+        let later = now(Duration::ZERO);
+        assert_eq!(buffer.gauges(later).splits, 1);
+        // Its number stays unused, and its id may come again.
+        assert_eq!(
+            buffer
+                .add(&[split("10"), split("80"), split("00")], later)
+                .unwrap(),
+            2
+        );
+        assert_eq!(buffer.reached(2), Some(NOW - 5000));
+        assert_eq!(buffer.reached(3), Some(NOW - 5000));
+        assert_eq!(buffer.reached(4), Some(NOW), "that is another one");
+        assert_eq!(buffer.gauges(later).splits, 4);
+        assert_eq!(buffer.admit(0, 10), Admission::Wait);
+        // What holds it back comes late.
+        buffer.pause_or_resume(&[split("10").id()], &[]).unwrap();
+        assert_eq!(buffer.gauges(later).splits_paused, 1);
+    }
+
+    #[test]
+    fn a_pause_of_a_split_that_has_ended_is_passed_over() {
+        let mut buffer = buffer(&[0]);
+        buffer.fetched(0, 0, last("00", &[]));
+        taken(&mut buffer);
+        buffer.pause_or_resume(&[split("00").id()], &[]).unwrap();
+        buffer.pause_or_resume(&[], &[split("00").id()]).unwrap();
+        assert_eq!(buffer.gauges(now(Duration::ZERO)).splits_paused, 0);
+        assert!(buffer.pause_or_resume(&["never".to_owned()], &[]).is_err());
+    }
+
+    #[test]
+    fn a_last_page_that_was_given_back_is_read_again() {
+        let mut buffer = buffer(&[6, 0]);
+        buffer.fetched(0, 0, last("00", &["10", "80"]));
+        buffer.pause_or_resume(&[split("00").id()], &[]).unwrap();
+        // The other one needs more than there is beside what the paused one holds.
+        assert!(matches!(buffer.admit(1, 395), Admission::Go(None)));
+        assert!(buffer.is_rewound(0) && !buffer.is_gone(0));
+        buffer.pause_or_resume(&[], &[split("00").id()]).unwrap();
+        let Admission::Go(Some(rewound)) = buffer.admit(0, 5) else {
+            panic!("it goes on before its last page")
+        };
+        assert_eq!(rewound.split.ordinal, page("00", 6, 0).after.ordinal);
+    }
 }

@@ -83,6 +83,11 @@ enum Read {
     Ended,
 }
 
+/// The parts of a feed range that is read in several.
+fn several(parts: &[(String, String)]) -> Option<Vec<(String, String)>> {
+    (parts.len() > 1).then(|| parts.to_vec())
+}
+
 impl Fetcher {
     pub async fn run(self, split: Split) {
         let outcome = std::panic::AssertUnwindSafe(self.read_to_its_end(split))
@@ -293,6 +298,9 @@ impl Fetcher {
                 Some(pages) => pages,
                 none => none.insert(self.feed.open(&reading.split, reading.sizes.limit()).await?),
             };
+            if let Some(parts) = several(pages.parts()) {
+                return self.part(reading, reserve, &parts);
+            }
             reading.rounds.asked = epoch_millis();
             match self.ask(&mut **pages, booked).await {
                 Ok(page) => page,
@@ -304,6 +312,9 @@ impl Fetcher {
                 }
             }
         };
+        if let Some(parts) = reading.pages.as_ref().and_then(|pages| several(pages.parts())) {
+            return self.part(reading, reserve, &parts);
+        }
         let after = Split {
             // A query that has no row has no position.
             continuation: Some(page.continuation).filter(|position| !position.is_empty()),
@@ -458,6 +469,52 @@ impl Fetcher {
         reading.next_look = None;
         reading.rounds = Rounds::new(self.config.min_poll_interval, self.config.poll_interval, reached);
         Ok(())
+    }
+
+    /// Ends the split where it stands: its range has become several, which go on from its position, each as a split of its own. Read in turn they
+    /// would have one watermark, and what one of them has read would make the changes of the others late. So a page that came of one of them
+    /// does not count as read.
+    fn part(&self, reading: &mut Reading, reserve: Reserve<'_>, parts: &[(String, String)]) -> Result<Read> {
+        let parted = &reading.split;
+        let children: Vec<_> = parts
+            .iter()
+            .map(|(min, max)| Split {
+                min: min.clone(),
+                max: max.clone(),
+                ..parted.clone()
+            })
+            .collect();
+        let ids: Vec<_> = children.iter().map(Split::id).collect();
+        tracing::info!(target: "cosmosflink::source", "split {} is several partitions now: {} go on in its place", self.id, ids.join(", "));
+        let head = PageHead {
+            split_id: &self.id,
+            split: &parted.encode(),
+            children: &children,
+            arrived_epoch_millis: epoch_millis(),
+        };
+        let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
+        let mut built = page::build(&head, &Items::None, paths, on_error)?;
+        built.finished();
+        let reached = reading.rounds.reached();
+        let last = Page {
+            frame: built.frame,
+            records: 0,
+            undecodable: 0,
+            after: parted.clone(),
+            behind: reached,
+            queued: Instant::now(),
+            end: Some(ids),
+        };
+        reading.pages = None;
+        let fetched = Fetched {
+            page: Some(last),
+            reached,
+            at_rest_until: None,
+            held_since: None,
+            pending: reading.pending.records(),
+        };
+        self.settle(reserve, fetched);
+        Ok(Read::Ended)
     }
 
     /// Exchanges a reserve for what came.

@@ -10,12 +10,12 @@ use cosmos_local::{AccountKey, ContainerSpec, Server};
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::CoreError;
-use cosmosflink_core::page::RECORD_BYTES;
+use cosmosflink_core::page::{FLAG_CAUGHT_UP, FLAG_FINISHED, RECORD_BYTES};
 use cosmosflink_core::sink::{
     encode_operations, Completion, NewOperation, OperationKind, OutcomeResult, Sink,
 };
 use cosmosflink_core::source::Source;
-use cosmosflink_core::split::{Split, SplitEntry};
+use cosmosflink_core::split::{decode_list, Split, SplitEntry};
 
 pub const WAIT: Duration = Duration::from_secs(60);
 
@@ -103,11 +103,13 @@ impl Local {
     }
 
     /// Posts to an admin endpoint of the server.
-    pub fn admin(&self, what: &str, body: serde_json::Value) {
-        ureq::post(format!("{}_local/{what}", self.endpoint))
+    /// Answers what the server does.
+    pub fn admin(&self, what: &str, body: serde_json::Value) -> serde_json::Value {
+        let mut answer = ureq::post(format!("{}_local/{what}", self.endpoint))
             .header("content-type", "application/json")
             .send(body.to_string().as_bytes())
             .unwrap();
+        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap_or_default()
     }
 }
 
@@ -332,17 +334,26 @@ pub fn outcomes(sink: &Writer, count: usize) -> Vec<Outcome> {
     out
 }
 
-/// A page taken from a source: split id, split after it, and `(id, document)` of each record.
+/// A page taken from a source: the split after it, and `(id, document)` of each record.
 pub struct Taken {
     pub split: Split,
     pub caught_up: bool,
-    /// It is the last one of its split.
-    pub finished: bool,
+    /// The split ends with this page, and these go on in its place.
+    pub finished: Option<Vec<Split>>,
     pub records: Vec<(String, String)>,
 }
 
-/// The next page, if one comes in time.
+/// The next page, if one comes in time. What goes on in place of a split that ends is read from then on, as in a job.
 pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
+    let page = take_alone(source, timeout)?;
+    if let Some(children) = &page.finished {
+        source.add_splits(children.clone()).unwrap();
+    }
+    Some(page)
+}
+
+/// The next page, if one comes in time, and nothing else.
+pub fn take_alone(source: &Source, timeout: Duration) -> Option<Taken> {
     if source.next_page(timeout).unwrap() == 0 {
         return None;
     }
@@ -350,7 +361,13 @@ pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
     let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
     let (n, table) = (u32_at(4), u32_at(8));
     let split_at = 36 + u32_at(32);
-    let split = Split::decode(&frame[split_at + 4..split_at + 4 + u32_at(split_at)]).unwrap();
+    let blob = |at: usize| &frame[at + 4..at + 4 + u32_at(at)];
+    let split = Split::decode(blob(split_at)).unwrap();
+    let children = blob(split_at + 4 + u32_at(split_at));
+    let children = match children {
+        [] => Vec::new(),
+        frame => decode_list(frame).unwrap(),
+    };
     let text = |at: usize, len: usize| String::from_utf8(frame[at..at + len].to_vec()).unwrap();
     let records = (0..n)
         .map(|i| {
@@ -361,11 +378,12 @@ pub fn take(source: &Source, timeout: Duration) -> Option<Taken> {
             )
         })
         .collect();
-    let flags = u32_at(12);
+    let flags = u32_at(12) as u32;
+    let children = children.into_iter().map(|entry| entry.split).collect();
     Some(Taken {
         split,
-        caught_up: flags & 1 != 0,
-        finished: flags & 2 != 0,
+        caught_up: flags & FLAG_CAUGHT_UP != 0,
+        finished: (flags & FLAG_FINISHED != 0).then_some(children),
         records,
     })
 }

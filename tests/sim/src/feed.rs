@@ -96,6 +96,33 @@ fn decode(text: &str, mode: Mode) -> Option<(String, Vec<Part>)> {
     Some((rid, parts.collect::<Option<Vec<_>>>()?))
 }
 
+fn bounds(parts: &[Part]) -> Vec<(String, String)> {
+    parts.iter().map(|p| (hex(p.min), hex(p.max))).collect()
+}
+
+/// What is known of the range `[min, max)` in a position, which may be that of a larger range. What is not known starts where the split does.
+fn inside(parts: &[Part], min: Epk, max: Epk) -> Vec<Part> {
+    let mut found = Vec::new();
+    let mut at = min;
+    let gap = |min, max| Part { min, max, read: None };
+    for part in parts.iter().filter(|p| p.min < max && min < p.max) {
+        let (low, high) = (part.min.max(min), part.max.min(max));
+        if at < low {
+            found.push(gap(at, low));
+        }
+        found.push(Part {
+            min: low,
+            max: high,
+            ..*part
+        });
+        at = high;
+    }
+    if at < max {
+        found.push(gap(at, max));
+    }
+    found
+}
+
 #[async_trait::async_trait]
 impl Feed for ModelFeed {
     fn rid(&self) -> &str {
@@ -140,7 +167,7 @@ impl Feed for ModelFeed {
                 if rid != self.rid {
                     return Err(recreated("c", &rid, &self.rid));
                 }
-                parts
+                inside(&parts, from_hex(&split.min), from_hex(&split.max))
             }
         };
         Ok(Box::new(ModelPages {
@@ -157,6 +184,7 @@ impl Feed for ModelFeed {
             padding: self.padding,
             limit: limit as usize,
             position: split.continuation.clone(),
+            bounds: bounds(&parts),
             parts,
             turn: 0,
             spent: false,
@@ -191,6 +219,8 @@ struct ModelPages {
     limit: usize,
     position: Option<String>,
     parts: Vec<Part>,
+    /// Of the parts, as of the last page.
+    bounds: Vec<(String, String)>,
     /// Which part is asked next.
     turn: usize,
     spent: bool,
@@ -435,6 +465,7 @@ impl Pages for ModelPages {
         }
         let unchanged = served.unchanged || self.position.as_deref() == Some(&position);
         self.position = Some(position.clone());
+        self.bounds = bounds(&self.parts);
         Ok(RawPage {
             bytes: body.len() as u64,
             items: match served.documents.is_empty() && served.unchanged {
@@ -456,5 +487,9 @@ impl Pages for ModelPages {
 
     fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    fn parts(&self) -> &[(String, String)] {
+        &self.bounds
     }
 }

@@ -15,9 +15,9 @@ use cosmosflink_core::coordinator::{Action, Coordinator, Event, Failure, Readers
 use cosmosflink_core::discovery::discover;
 use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::metrics::Metrics;
-use cosmosflink_core::page::RECORD_BYTES;
+use cosmosflink_core::page::{FLAG_CAUGHT_UP, FLAG_FINISHED, RECORD_BYTES};
 use cosmosflink_core::source::Source;
-use cosmosflink_core::split::{decode_state, Mode, Split};
+use cosmosflink_core::split::{decode_list, decode_state, Mode, Split};
 use cosmosflink_core::status::Next;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -419,6 +419,8 @@ struct Held {
 struct Page {
     split: Split,
     caught_up: bool,
+    /// The split ends with this page, and these go on in its place.
+    finished: Option<Vec<Split>>,
     /// Document and version; none when it is deleted.
     records: Vec<(Doc, Option<u64>)>,
 }
@@ -429,6 +431,13 @@ fn decode(frame: &[u8]) -> Result<Page> {
     let (count, table) = (u32_at(4), u32_at(8));
     let split_at = 36 + u32_at(32);
     let split = Split::decode(&frame[split_at + 4..split_at + 4 + u32_at(split_at)])?;
+    let children_at = split_at + 4 + u32_at(split_at);
+    let children = match u32_at(children_at) {
+        0 => Vec::new(),
+        length => decode_list(&frame[children_at + 4..children_at + 4 + length])?,
+    };
+    let children = children.into_iter().map(|entry| entry.split).collect();
+    let flags = u32_at(12) as u32;
     let records = (0..count).map(|i| {
         let row = table + i * RECORD_BYTES;
         let bytes = |at: usize| &frame[u32_at(at)..u32_at(at) + u32_at(at + 4)];
@@ -442,7 +451,8 @@ fn decode(frame: &[u8]) -> Result<Page> {
     });
     Ok(Page {
         split,
-        caught_up: u32_at(12) & 1 == 1,
+        caught_up: flags & FLAG_CAUGHT_UP != 0,
+        finished: (flags & FLAG_FINISHED != 0).then_some(children),
         records: records.collect(),
     })
 }
@@ -1190,9 +1200,10 @@ impl Job<'_> {
             if let Task::Down { restored, .. } = task {
                 let theirs = restored.iter().map(|h| range(&h.split));
                 // What a reader will report may be elsewhere by now.
-                let theirs: Vec<_> = theirs
-                    .filter(|r| !(self.plan.reports && all.contains(r)))
-                    .collect();
+                let theirs: Vec<_> = match self.plan.reports {
+                    true => theirs.flat_map(|r| outside(r, &all)).collect(),
+                    false => theirs.collect(),
+                };
                 all.extend(theirs);
             }
         }
@@ -1334,6 +1345,18 @@ impl Job<'_> {
     }
 }
 
+/// The parts of a range that are in none of `others`.
+fn outside(range: (Epk, Epk), others: &[(Epk, Epk)]) -> Vec<(Epk, Epk)> {
+    let mut left = vec![range];
+    for (min, max) in others {
+        let parts = left
+            .iter()
+            .flat_map(|(low, high)| [(*low, (*high).min(*min)), ((*low).max(*max), *high)]);
+        left = parts.filter(|(low, high)| low < high).collect();
+    }
+    left
+}
+
 /// What is wrong with ranges that should cover the key space exactly, or not at all.
 fn uncovered(mut ranges: Vec<(Epk, Epk)>) -> Option<String> {
     ranges.sort_unstable();
@@ -1427,9 +1450,53 @@ fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64) -> Optio
             delivered.insert(*doc, *n);
         }
         held.split = page.split;
-        reader.caught_up.insert(id, page.caught_up);
+        reader.caught_up.insert(id.clone(), page.caught_up);
+        if let Some(children) = page.finished {
+            if let Some(error) = finish(reader, world, subtask, &id, children) {
+                return Some(error);
+            }
+        }
     }
     None
+}
+
+/// A split has ended: others go on in its place.
+fn finish(
+    reader: &mut Reader,
+    world: &Shared,
+    subtask: u32,
+    id: &str,
+    children: Vec<Split>,
+) -> Option<CoreError> {
+    let parent = reader.splits.remove(id)?;
+    reader.caught_up.remove(id);
+    // A split that is not read any more is not held back.
+    reader.paused.remove(id);
+    let range = |split: &Split| (from_hex(&split.min), from_hex(&split.max));
+    let (mut at, end) = range(&parent.split);
+    for child in &children {
+        let (min, max) = range(child);
+        if min != at || max <= min || child.continuation != parent.split.continuation {
+            let what = format!("{child:?} of {:?}", parent.split);
+            lock(world).violation("children cover their parent's range from its position", what);
+        }
+        at = max;
+        let delivered = parent.delivered.clone();
+        let split = child.clone();
+        if reader
+            .splits
+            .insert(child.id(), Held { split, delivered })
+            .is_some()
+        {
+            lock(world).violation("an id is not used again", child.id());
+        }
+    }
+    if at != end || children.len() < 2 {
+        let what = format!("{children:?} of {:?}", parent.split);
+        lock(world).violation("children cover their parent's range from its position", what);
+    }
+    lock(world).note(|| format!("reader {subtask} ends {id} in favour of {}", children.len()));
+    reader.source.add_splits(children).err()
 }
 
 /// A page, if one is there.

@@ -806,11 +806,11 @@ impl Job<'_> {
                     return;
                 }
                 Action::NoMoreSplits(_) => {
-                    self.violation("an endless source has more splits", "it has none".to_owned())
+                    self.violation("an endless source has more splits", "it has none".to_owned());
                 }
                 // No job of the model sets a threshold.
                 Action::Backlog(_) => {
-                    self.violation("a backlog is told of when asked for", "unasked".to_owned())
+                    self.violation("a backlog is told of when asked for", "unasked".to_owned());
                 }
                 Action::State(_) => self.violation("state is given when asked for", "unasked".to_owned()),
                 Action::Warn(failure) => self.note(|| format!("the coordinator warns: {}", failure.message)),

@@ -75,7 +75,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     env.fromSource(source, WatermarkStrategy.noWatermarks[String], "source").executeAndCollect(100_000).asScala.toSeq
 
   private def source(options: (String, String)*): CosmosDBSource[String] =
-    CosmosDBSource.of(cosmos.options("c") + (options*), "c", ids)
+    CosmosDBSource.of(cosmos.options("c").+(options*), "c", ids)
 
   test("in batch mode each document comes once, also with more readers than slots and splits"):
     val bounded = CosmosDBSource.of(cosmos.options("c"), "c", ids, stop = StopAt.Start)

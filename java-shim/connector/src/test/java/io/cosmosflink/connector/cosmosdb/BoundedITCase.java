@@ -118,10 +118,14 @@ class BoundedITCase {
     @Test
     void theChangeFeedGoesOnBehindAQueryWithoutAGap() throws Exception {
         cosmos.write("c", orders(0, DOCUMENTS));
+        CosmosDBOptions options = cosmos.options("c");
         Source<String, ?, ?> source = HybridSource.builder(
                         builder().query("SELECT * FROM c").stop("start").build())
                 .addSource(
-                        new Behind(cosmos.options("c")), Boundedness.CONTINUOUS_UNBOUNDED)
+                        context -> builder(options)
+                                .startBehind(context.getPreviousEnumerator())
+                                .build(),
+                        Boundedness.CONTINUOUS_UNBOUNDED)
                 .build();
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(100);
@@ -200,30 +204,6 @@ class BoundedITCase {
         @Override
         public TypeInformation<String> getProducedType() {
             return Types.STRING;
-        }
-    }
-
-    /** The change feed from where the source before stops. */
-    private static final class Behind
-            implements HybridSource.SourceFactory<
-                    String,
-                    CosmosDBSource<String>,
-                    SplitEnumerator<CosmosDBSplit, CosmosDBSourceState>> {
-        private static final long serialVersionUID = 1L;
-
-        private final CosmosDBOptions options;
-
-        Behind(CosmosDBOptions options) {
-            this.options = options;
-        }
-
-        @Override
-        public CosmosDBSource<String> create(
-                HybridSource.SourceSwitchContext<
-                                SplitEnumerator<
-                                        CosmosDBSplit, CosmosDBSourceState>>
-                        context) {
-            return builder(options).startBehind(context.getPreviousEnumerator()).build();
         }
     }
 

@@ -1,11 +1,12 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{Core, LagReports, NotOfRecordException, ReaderMetrics, RecordView}
+import io.cosmosflink.core.{Core, LagReports, NotOfRecordException, ReaderMetrics, RecordView, TestPages}
 import io.cosmosflink.core.TestPages.Item
-import io.cosmosflink.scaladsl.FakeCore.{failure, page, split}
+import io.cosmosflink.scaladsl.FakeCore.{bytes, failure, page, split}
 import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.Types
+import org.apache.flink.api.connector.source.SourceOutput
 import org.apache.flink.configuration.Configuration
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition
 import org.apache.flink.connector.testutils.source.reader.{TestingReaderContext, TestingReaderOutput}
@@ -59,12 +60,19 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
     )
     val times = ListBuffer[Long]()
+
+    /** Outputs of splits as they are created and released. */
+    val outputs = ListBuffer[String]()
     var downstream: T => Unit = _ => ()
     val output = new TestingReaderOutput[T]:
       override def collect(value: T, timestamp: Long): Unit =
         downstream(value)
         times += timestamp
         super.collect(value, timestamp)
+      override def createOutputForSplit(id: String): SourceOutput[T] =
+        outputs += s"+$id"
+        this
+      override def releaseOutputForSplit(id: String): Unit = outputs += s"-$id"
     val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError) +
       ("source.backlog-threshold-ms" -> backlogMillis.toString)
     val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
@@ -147,6 +155,30 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.poll(1)
       f.positions should contain(split(0, 5))
       f.recordsIn shouldBe 1
+
+  test("children go on in place of their parent, each with an output from the start"):
+    // Until a child has an output, the watermark does not wait for it.
+    reading(CosmosDBSource.documents[Named]): f =>
+      def entry(ordinal: Int, position: Int) = split(ordinal, position).entry
+      f.add(split(0, 0), split(1, 0))
+      f.core.source.page(page(0, 1, Item.of("a", 100)))
+      f.poll(1)
+      f.core.source.page(TestPages.last("s0", bytes(0, 2), java.util.List.of(entry(2, 2), entry(3, 2))))
+      f.core.source.page(page(3, 7, Item.of("b", 101)))
+      f.poll(2)
+      f.outputs.toList.dropWhile(_ != "-s0").take(3) shouldBe List("-s0", "+s2", "+s3")
+      f.positions shouldBe Set(split(1, 0), split(2, 2), split(3, 7))
+      f.core.source.added.asScala.map(_.id) shouldBe Seq("s0", "s1", "s2", "s3")
+      // A child that never had a record may end too.
+      f.core.source.page(TestPages.last("s2", bytes(2, 3), java.util.List.of(entry(4, 3), entry(5, 3))))
+      f.core.source.page(page(5, 8, Item.of("c", 102)))
+      f.poll(3)
+      f.positions.map(_.id) shouldBe Set("s1", "s3", "s4", "s5")
+      // And a split that is done has none.
+      f.core.source.page(TestPages.last("s1", bytes(1, 9), java.util.List.of()))
+      f.core.source.page(page(5, 9, Item.of("d", 103)))
+      f.poll(4)
+      f.positions.map(_.id) shouldBe Set("s3", "s4", "s5")
 
   test("pages in flight do not share a buffer"):
     reading(CosmosDBSource.changes): f =>

@@ -1,6 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.{NativeCore, Operation}
+import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.api.common.functions.MapFunction
 import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.configuration.{Configuration, PipelineOptions, RestartStrategyOptions}
@@ -9,8 +10,10 @@ import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSn
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+import org.apache.flink.streaming.api.functions.ProcessFunction
 import org.apache.flink.streaming.util.TestStreamEnvironment
 import org.apache.flink.test.util.MiniClusterWithClientResource
+import org.apache.flink.util.Collector
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 import org.scalatest.{BeforeAndAfterAll, BeforeAndAfterEach}
@@ -18,6 +21,7 @@ import org.scalatest.{BeforeAndAfterAll, BeforeAndAfterEach}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.Files
 import java.time.Duration
+import java.util.concurrent.CountDownLatch
 import java.util.concurrent.atomic.{AtomicBoolean, AtomicInteger, AtomicLong}
 
 import scala.concurrent.duration.*
@@ -72,6 +76,35 @@ object PipelineITCase:
       checkpoints.set(0)
       failed.set(false)
 
+  /** Counts records that come behind the watermark, and is held back at the thousandth until the gate is open. */
+  final class Lateness extends ProcessFunction[Placed, Placed]:
+    override def processElement(
+        order: Placed,
+        context: ProcessFunction[Placed, Placed]#Context,
+        out: Collector[Placed]
+    ): Unit =
+      import Lateness.*
+      watermark.set(context.timerService.currentWatermark)
+      if context.timestamp <= watermark.get then
+        late.incrementAndGet()
+        example = s"${order.id} behind $watermark"
+      if seen.incrementAndGet() == 1000 then
+        waits.set(true)
+        gate.await()
+
+  object Lateness:
+    val seen = AtomicLong()
+    val late = AtomicLong()
+    val watermark = AtomicLong()
+    val waits = AtomicBoolean()
+    @volatile var example = ""
+    @volatile var gate = CountDownLatch(1)
+
+    def reset(): Unit =
+      Seq(seen, late, watermark).foreach(_.set(0))
+      waits.set(false)
+      gate = CountDownLatch(1)
+
 /** Source and sink on a MiniCluster against a local Cosmos, over the real library. */
 final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, BeforeAndAfterEach:
   import PipelineITCase.*
@@ -94,7 +127,12 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     cluster.after()
 
   override protected def beforeEach(): Unit =
-    cosmos = LocalCosmos.start("events-source:/customerId:4", "events-processed:/region:2", "dead-letter:/container:1")
+    cosmos = LocalCosmos.start(
+      "events-source:/customerId:4",
+      "events-single:/customerId:1",
+      "events-processed:/region:2",
+      "dead-letter:/container:1"
+    )
     Counting.reset()
 
   override protected def afterEach(): Unit = cosmos.close()
@@ -199,6 +237,44 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     arrived(job, 2 * documents)
     job.cancel().get()
     Counting.records.get shouldBe 2 * documents
+
+  // The children of a partition are read beside each other. In turn, by one split, the watermark would follow the one that is ahead, and all
+  // that the other one has would be late. A hundred orders are written at once: that is an event time.
+  test("no record is late because a partition splits while a job reads"):
+    cosmos.write("events-single", orders(0 until 1000))
+    Lateness.reset()
+    val env = environment()
+    env.setParallelism(1)
+    env.getConfig.setAutoWatermarkInterval(1)
+    val options = cosmos.options("events-single") + ("source.page-size" -> "100")
+    val source = CosmosDBSource[Placed](
+      options,
+      container = "events-single",
+      start = StartFrom.Beginning,
+      eventTime = (order, _) => order.amount / 100
+    )
+    env
+      .fromSource(source, WatermarkStrategy.forMonotonousTimestamps[Placed](), "source", source.getProducedType)
+      .process(Lateness(), FlinkType[Placed].info)
+      .sinkTo(org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink[Placed]())
+    val job = env.executeAsync("late")
+    def split(partition: Int) =
+      cosmos.admin("POST", "split", s"""{"database":"orders","container":"events-single","partition":$partition}""")
+    LocalCosmos.await("the job to be held back", limit)(Lateness.waits.get)
+    split(0)
+    cosmos.write("events-single", orders(1000 until 2000))
+    split(1)
+    cosmos.write("events-single", orders(2000 until 4000))
+    Lateness.gate.countDown()
+    LocalCosmos.await("all of it", limit)(Lateness.seen.get >= 4000)
+    // It goes on with all children: what is behind the last records shows with the next ones.
+    val next = Iterator.iterate(4000)(_ + 100)
+    LocalCosmos.await("the watermark", limit):
+      val from = next.next()
+      cosmos.write("events-single", orders(from until from + 100))
+      Lateness.watermark.get >= 38
+    job.cancel().get()
+    withClue(s"of ${Lateness.seen}, such as ${Lateness.example}: ")(Lateness.late.get shouldBe 0)
 
   private def write(options: CosmosDBOptions, writes: Write[Processed]*): Unit =
     val env = environment()

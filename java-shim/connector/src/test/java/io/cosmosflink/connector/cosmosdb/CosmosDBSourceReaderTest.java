@@ -31,6 +31,7 @@ import org.apache.flink.api.common.functions.util.ListCollector;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.connector.source.SourceOutput;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.connector.base.source.reader.splitreader.SplitsAddition;
 import org.apache.flink.connector.testutils.source.reader.TestingReaderContext;
@@ -280,6 +281,46 @@ class CosmosDBSourceReaderTest {
                         .getNumRecordsInCounter()
                         .getCount())
                 .isEqualTo(1);
+    }
+
+    /** Until a child has an output, the watermark does not wait for it. */
+    @Test
+    void childrenGoOnInPlaceOfTheirParentEachWithAnOutputFromTheStart() throws Exception {
+        List<String> outputs = new ArrayList<>();
+        output = new TestingReaderOutput<>() {
+            @Override
+            public SourceOutput<String> createOutputForSplit(String splitId) {
+                outputs.add("+" + splitId);
+                return this;
+            }
+
+            @Override
+            public void releaseOutputForSplit(String splitId) {
+                outputs.add("-" + splitId);
+            }
+        };
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
+        core.source.page(page(0, 1, Item.of("a", 100)));
+        poll(1);
+        core.source.page(TestPages.last("s0", bytes(0, 2), List.of(split(2, 2), split(3, 2))));
+        core.source.page(page(3, 7, Item.of("b", 101)));
+        poll(2);
+        assertThat(outputs).containsSubsequence("+s0", "-s0", "+s2", "+s3");
+        assertThat(outputs.subList(outputs.indexOf("-s0"), outputs.size())).startsWith("-s0", "+s2", "+s3");
+        assertThat(reader.snapshotState(1))
+                .containsExactlyInAnyOrder(
+                        new CosmosDBSplit(split(1, 0)), new CosmosDBSplit(split(2, 2)), new CosmosDBSplit(split(3, 7)));
+        assertThat(core.source.added).extracting(e -> e.id()).containsExactly("s0", "s1", "s2", "s3");
+        // A child that never had a record may end too.
+        core.source.page(TestPages.last("s2", bytes(2, 3), List.of(split(4, 3), split(5, 3))));
+        core.source.page(page(5, 8, Item.of("c", 102)));
+        poll(3);
+        assertThat(reader.getNumberOfCurrentlyAssignedSplits()).isEqualTo(4);
+        // And a split that is done has none.
+        core.source.page(TestPages.last("s1", bytes(1, 9), List.of()));
+        core.source.page(page(5, 9, Item.of("d", 103)));
+        poll(4);
+        assertThat(reader.getNumberOfCurrentlyAssignedSplits()).isEqualTo(3);
     }
 
     @Test

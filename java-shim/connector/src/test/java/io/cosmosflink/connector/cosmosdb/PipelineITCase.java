@@ -10,6 +10,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -32,7 +33,10 @@ import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.ProcessFunction;
+import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 import org.apache.flink.test.junit5.MiniClusterExtension;
+import org.apache.flink.util.Collector;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -54,7 +58,10 @@ class PipelineITCase {
     @BeforeEach
     void start() throws Exception {
         cosmos = LocalCosmos.start(
-                "events-source:/customerId:4", "events-processed:/region:2", "dead-letter:/container:1");
+                "events-source:/customerId:4",
+                "events-single:/customerId:1",
+                "events-processed:/region:2",
+                "dead-letter:/container:1");
         Counting.reset();
     }
 
@@ -117,6 +124,47 @@ class PipelineITCase {
         arrived(job, 2 * DOCUMENTS);
         job.cancel().get();
         assertThat(Counting.RECORDS).hasValue(2 * DOCUMENTS);
+    }
+
+    /**
+     * The children of a partition are read beside each other. In turn, by one split, the watermark would follow the one that is ahead, and all
+     * that the other one has would be late. A hundred orders are written at once: that is an event time.
+     */
+    @Test
+    void noRecordIsLateBecauseAPartitionSplitsWhileAJobReads() throws Exception {
+        cosmos.write("events-single", orders(0, 1000));
+        Lateness.reset();
+        StreamExecutionEnvironment env = environment();
+        env.setParallelism(1);
+        env.getConfig().setAutoWatermarkInterval(1);
+        CosmosDBSource<CosmosDBRecord> source = CosmosDBSource.<CosmosDBRecord>builder()
+                .options(cosmos.options("events-single"))
+                .option("source.page-size", "100")
+                .deserializer(CosmosDBDeserializationSchema.raw())
+                .timestamps((order, record) -> Long.parseLong(order.id.substring(1)) / 100)
+                .build();
+        env.fromSource(source, WatermarkStrategy.forMonotonousTimestamps(), "source")
+                .process(new Lateness())
+                .returns(Types.POJO(CosmosDBRecord.class))
+                .sinkTo(new DiscardingSink<>());
+        JobClient job = env.executeAsync("late");
+        LocalCosmos.await("the job to be held back", LIMIT, () -> Lateness.WAITS.get());
+        cosmos.admin("POST", "split", "{\"database\":\"orders\",\"container\":\"events-single\",\"partition\":0}");
+        cosmos.write("events-single", orders(1000, 2000));
+        cosmos.admin("POST", "split", "{\"database\":\"orders\",\"container\":\"events-single\",\"partition\":1}");
+        cosmos.write("events-single", orders(2000, 4000));
+        Lateness.gate.countDown();
+        LocalCosmos.await("all of it", LIMIT, () -> Lateness.SEEN.get() >= 4000);
+        // It goes on with all children: what is behind the last records shows with the next ones.
+        AtomicInteger next = new AtomicInteger(4000);
+        LocalCosmos.await("the watermark", LIMIT, () -> {
+            cosmos.write("events-single", orders(next.get(), next.addAndGet(100)));
+            return Lateness.WATERMARK.get() >= 38;
+        });
+        job.cancel().get();
+        assertThat(Lateness.LATE)
+                .as("of %s, such as %s", Lateness.SEEN, Lateness.example)
+                .hasValue(0);
     }
 
     @Test
@@ -257,6 +305,39 @@ class PipelineITCase {
                         ("{\"id\":\"o" + i + "\",\"customerId\":\"c" + i % 97 + "\",\"amount\":" + i + "}")
                                 .getBytes(StandardCharsets.UTF_8)))
                 .toList();
+    }
+
+    /** Counts records that come behind the watermark, and is held back at the thousandth until the gate is open. */
+    private static final class Lateness extends ProcessFunction<CosmosDBRecord, CosmosDBRecord> {
+        private static final long serialVersionUID = 1L;
+
+        static final AtomicLong SEEN = new AtomicLong();
+        static final AtomicLong LATE = new AtomicLong();
+        static final AtomicLong WATERMARK = new AtomicLong();
+        static final AtomicBoolean WAITS = new AtomicBoolean();
+        static volatile String example;
+        static volatile CountDownLatch gate = new CountDownLatch(1);
+
+        static void reset() {
+            List.of(SEEN, LATE, WATERMARK).forEach(counter -> counter.set(0));
+            WAITS.set(false);
+            gate = new CountDownLatch(1);
+        }
+
+        @Override
+        public void processElement(CosmosDBRecord record, Context context, Collector<CosmosDBRecord> out)
+                throws Exception {
+            long watermark = context.timerService().currentWatermark();
+            WATERMARK.set(watermark);
+            if (context.timestamp() <= watermark) {
+                LATE.incrementAndGet();
+                example = record.id + " behind " + watermark;
+            }
+            if (SEEN.incrementAndGet() == 1000) {
+                WAITS.set(true);
+                gate.await();
+            }
+        }
     }
 
     /** Counts records in checkpointed state, at parallelism 1, and fails once. */

@@ -12,6 +12,12 @@ final class StabilitySpec extends AnyFunSuite, Matchers:
   private val stabilities = Set("@Public", "@PublicEvolving", "@Experimental", "@Internal")
   private val definition = raw"^(?:(?!private)[a-z]+ )*(?:class|trait|object|enum) (\w+).*".r
 
+  /** The annotations right above a definition, by their first lines: the nearest line comes first. */
+  private def annotations(above: List[String]): Set[String] = above match
+    case line :: rest if line.startsWith("@") => annotations(rest) + line
+    case ")" :: rest => annotations(rest.dropWhile(!_.startsWith("@")))
+    case _ => Set.empty
+
   /** The public types at the top of a source, and what annotates each: a companion is annotated with its type. */
   private def types(source: String): Map[String, Set[String]] =
     val lines = source.linesIterator.toVector
@@ -19,9 +25,7 @@ final class StabilitySpec extends AnyFunSuite, Matchers:
       for
         (line, at) <- lines.zipWithIndex
         case definition(name) <- Seq(line)
-        // Up to the description, or an empty line: an annotation may have several.
-        above = lines.take(at).reverse.takeWhile(text => text.nonEmpty && !text.endsWith("*/"))
-      yield name -> above.toSet.intersect(stabilities)
+      yield name -> annotations(lines.take(at).reverse.toList).intersect(stabilities)
     found.groupMapReduce(_._1)(_._2)(_ ++ _)
 
   test("every public type says how stable it is"):
@@ -40,7 +44,9 @@ final class StabilitySpec extends AnyFunSuite, Matchers:
                    |final private[scaladsl] class Hidden
                    |private object Hidden
                    |@Internal
-                   |@nowarn("cat=deprecation")
+                   |@implicitNotFound(
+                   |  "text"
+                   |)
                    |trait Inner[T]:
                    |""".stripMargin
     types(source) shouldBe Map("Stable" -> Set("@PublicEvolving"), "Silent" -> Set(), "Inner" -> Set("@Internal"))

@@ -427,3 +427,25 @@ fn documents_are_read_by_id_and_partition_key() {
         "{error}"
     );
 }
+
+#[test]
+fn a_state_with_a_stop_and_one_without_are_told_apart() {
+    let local = Local::start(&["c:/pk:1"]);
+    for (with, without) in [(vec![STOP], vec![]), (vec![], vec![STOP])] {
+        let split = splits(&local, &with).remove(0);
+        let error = local
+            .source("c", &without)
+            .add_splits(vec![split.clone()])
+            .unwrap_err();
+        assert!(
+            error.kind == Kind::State && error.message.contains("source.stop"),
+            "{error}"
+        );
+        let known = [cosmosflink_core::split::SplitEntry {
+            split,
+            assigned: true,
+        }];
+        let error = local.enumerator("c", &without).discover(&known).unwrap_err();
+        assert_eq!(error.kind, Kind::State);
+    }
+}

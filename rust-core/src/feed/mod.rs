@@ -14,11 +14,11 @@ use async_trait::async_trait;
 pub use self::driver::DriverFeed;
 pub use self::stop::{compare, merged, Look, Reached, ReadTo, Stopping};
 
-use crate::config::Config;
+use crate::config::{Config, StopAt};
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
-use crate::split::{Mode, Split};
+use crate::split::{Mode, Split, Stop};
 
 /// A container, and what can be asked of it. Everything that waits may be given up at any point.
 #[async_trait]
@@ -153,7 +153,7 @@ pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
 /// Whether a split of a state is one of this source.
 ///
 /// # Errors
-/// State when it is of another container, or of another mode.
+/// State when it is of another container, of another mode, or has a stop where there is to be none, or none where there is to be one.
 pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
     if split.container_rid != feed.rid() {
         return Err(recreated(feed.name(), &split.container_rid, feed.rid()));
@@ -168,6 +168,18 @@ pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
             split.id(),
             mode.name(),
             config.mode.name()
+        )));
+    }
+    let is_feed = matches!(split.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
+    let (has, wants) = (split.stop != Stop::Never, config.stop != StopAt::Never);
+    if is_feed && split.then.is_none() && has != wants {
+        let (state, option) = match has {
+            true => ("ends at its source.stop", "never"),
+            false => ("has no end", "another one"),
+        };
+        return Err(CoreError::state(format!(
+            "split {} of the state {state}, and source.stop is {option} now: a stop is fixed when splits are found; set it back, or start the job without that state",
+            split.id()
         )));
     }
     Ok(())

@@ -178,7 +178,8 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
             context.assignSplits(new SplitsAssignment<>(assignment));
         } else if (action instanceof NoMoreSplits none) {
             none.subtasks().forEach(context::signalNoMoreSplits);
-            if (following == null && options.get("source.stop").filter("start"::equals).isPresent()) {
+            if (following == null
+                    && options.get("source.stop").filter("start"::equals).isPresent()) {
                 following = coordinate(new EnumeratorEvent.Followed()).state().orElse(null);
             }
         } else if (action instanceof Backlog backlog) {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Operation;
+import io.cosmosflink.core.RecordView;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.HashSet;
@@ -17,9 +18,11 @@ import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.connector.source.Boundedness;
 import org.apache.flink.api.connector.source.Source;
+import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.connector.base.source.hybrid.HybridSource;
@@ -27,10 +30,7 @@ import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.flink.util.CloseableIterator;
-import io.cosmosflink.core.RecordView;
 import org.apache.flink.util.Collector;
-import org.apache.flink.api.common.typeinfo.TypeInformation;
-import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -63,7 +63,9 @@ class BoundedITCase {
     @Test
     void inBatchModeEachDocumentComesOnceAlsoWithMoreReadersThanSlotsAndSplits() throws Exception {
         cosmos.write("c", orders(0, DOCUMENTS));
-        List<String> ids = run(environment(RuntimeExecutionMode.BATCH, 6), builder().stop("start").build());
+        List<String> ids = run(
+                environment(RuntimeExecutionMode.BATCH, 6),
+                builder().stop("start").build());
         assertThat(ids).hasSize(DOCUMENTS).doesNotHaveDuplicates();
     }
 
@@ -81,7 +83,8 @@ class BoundedITCase {
         env.enableCheckpointing(50);
         // Late enough for splits to have ended, and for checkpoints to hold that they have.
         FailingOnce.AT.set(DOCUMENTS * 3 / 4);
-        List<String> ids = run(env, builder().stop("start").option("source.page-size", "20").build());
+        List<String> ids = run(
+                env, builder().stop("start").option("source.page-size", "20").build());
         assertThat(FailingOnce.FAILED).isTrue();
         assertThat(ids).hasSize(DOCUMENTS).doesNotHaveDuplicates();
     }
@@ -104,7 +107,9 @@ class BoundedITCase {
         String keys = IntStream.of(3, 700, 1999)
                 .mapToObj(i -> "{\"id\":\"o" + i + "\",\"partitionKey\":[\"c" + i % 97 + "\"]}")
                 .collect(Collectors.joining(",", "[", ",{\"id\":\"none\",\"partitionKey\":[null]}]"));
-        assertThat(run(environment(RuntimeExecutionMode.BATCH, 2), builder().readMany(keys).build()))
+        assertThat(run(
+                        environment(RuntimeExecutionMode.BATCH, 2),
+                        builder().readMany(keys).build()))
                 .containsExactlyInAnyOrder("o3", "o700", "o1999");
     }
 
@@ -116,6 +121,8 @@ class BoundedITCase {
     }
 
     @Test
+    // Flink names its enumerators without their types, and its iterators close as they like.
+    @SuppressWarnings({"rawtypes", "try"})
     void theChangeFeedGoesOnBehindAQueryWithoutAGap() throws Exception {
         cosmos.write("c", orders(0, DOCUMENTS));
         CosmosDBOptions options = cosmos.options("c");
@@ -196,8 +203,7 @@ class BoundedITCase {
         private static final long serialVersionUID = 1L;
 
         @Override
-        public void deserialize(
-                RecordView record, Collector<String> out) {
+        public void deserialize(RecordView record, Collector<String> out) {
             out.collect(record.id());
         }
 
@@ -230,8 +236,7 @@ class BoundedITCase {
         }
     }
 
-    private static final class ForeignEnumerator
-            implements SplitEnumerator<CosmosDBSplit, Void> {
+    private static final class ForeignEnumerator implements SplitEnumerator<CosmosDBSplit, Void> {
         @Override
         public void start() {}
 

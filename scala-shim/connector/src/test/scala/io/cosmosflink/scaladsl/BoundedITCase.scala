@@ -104,7 +104,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
       .build()
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     env.enableCheckpointing(100)
-    val stream = env.fromSource(hybrid, WatermarkStrategy.noWatermarks[String], "hybrid")
+    val stream = env.fromSource(hybrid, WatermarkStrategy.noWatermarks[String], "hybrid", FlinkType[String].info)
     Using.resource(stream.executeAndCollect("hybrid")): read =>
       val seen = scala.collection.mutable.Set.empty[String]
       while seen.size < documents do seen += read.next()

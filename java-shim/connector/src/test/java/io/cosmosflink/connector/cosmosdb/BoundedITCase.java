@@ -137,7 +137,8 @@ class BoundedITCase {
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(100);
         Set<String> seen = new HashSet<>();
-        try (CloseableIterator<String> ids = env.fromSource(source, WatermarkStrategy.noWatermarks(), "hybrid")
+        try (CloseableIterator<String> ids = env.fromSource(
+                        source, WatermarkStrategy.noWatermarks(), "hybrid", Types.STRING)
                 .executeAndCollect("hybrid")) {
             while (seen.size() < DOCUMENTS) {
                 seen.add(ids.next());

@@ -67,6 +67,16 @@ impl Budget {
         )
     }
 
+    /// Books a request that others need not wait for: none while something is owed.
+    pub fn book_spare(&mut self, now: Instant) -> Option<f64> {
+        self.fill(now);
+        if self.balance < 0.0 {
+            return None;
+        }
+        self.balance -= self.expected;
+        Some(self.expected)
+    }
+
     /// A request that was booked with `booked` has cost `cost`.
     pub fn settle(&mut self, booked: f64, cost: f64, now: Instant) {
         self.fill(now);
@@ -118,6 +128,28 @@ mod tests {
             .map(|(booked, _)| booked)
             .sum();
         assert!((10.0..20.0).contains(&booked), "{booked}");
+    }
+
+    #[test]
+    fn what_can_be_done_without_goes_behind_what_is_owed() {
+        let (mut b, start) = budget(10.0);
+        let (booked, _) = b.book(start);
+        b.settle(booked, 21.0, start);
+        assert_eq!(b.book_spare(start), None, "21 units are owed");
+        let (_, wait) = b.book(start);
+        assert_eq!(
+            b.book_spare(start + Duration::from_secs(2)),
+            None,
+            "and one more request"
+        );
+        assert!(
+            (wait.as_secs_f64() - 2.1).abs() < 1e-6,
+            "{wait:?} without what was not booked"
+        );
+        let later = start + Duration::from_secs(10);
+        let booked = b.book_spare(later).expect("nothing is owed");
+        b.settle(booked, 0.5, later);
+        assert_eq!(b.book(later).1, Duration::ZERO);
     }
 
     #[test]

@@ -204,7 +204,6 @@ impl Fetcher {
                     if let Some(rewound) = rewound {
                         reading.split = rewound.split;
                         reading.stopping = Stopping::new(&reading.split);
-                        reading.stopping = Stopping::new(&reading.split);
                         reading.pages = None;
                         reading.told = false;
                         reading.rounds.go_back_to(rewound.reached);
@@ -239,7 +238,7 @@ impl Fetcher {
     }
 
     /// How many records the service holds behind the last page that was fetched. No document is sent for that: the feed is asked what it
-    /// has from now on, once for each range.
+    /// has from now on, once for each range. Not known where that would take from what pages are waiting for.
     async fn look_ahead(&self, reading: &mut Reading) -> Result<Option<u64>> {
         if reading.pending.records().is_none() {
             return Ok(None);
@@ -255,7 +254,13 @@ impl Fetcher {
         let mut pages = self.feed.open(&now, 1).await?;
         let mut newest = Vec::new();
         for _ in 0..reading.pending.ranges() {
-            let booked = self.paid().await;
+            let booked = match &self.share {
+                Some(share) => match share.spare_request() {
+                    None => return Ok(None),
+                    booked => booked,
+                },
+                None => None,
+            };
             let _turn = self.requests.acquire().await.map_err(|_| CoreError::closed())?;
             let page = self.ask(&mut *pages, booked).await?;
             newest.extend(page.session_lsn.or(page.lsn));

@@ -87,6 +87,15 @@ impl Share {
         }
         booked
     }
+
+    /// A request that can be done without: one that may be sent at once, as long as no reader owes anything; none otherwise.
+    pub fn spare_request(&self) -> Option<Booked<'_>> {
+        let units = lock(&self.budget).book_spare(Instant::now())?;
+        Some(Booked {
+            share: self,
+            units: Some(units),
+        })
+    }
 }
 
 impl Drop for Share {
@@ -182,6 +191,18 @@ mod tests {
         assert!(lock(&BUDGETS)
             .get("two")
             .is_none_or(|budget| budget.strong_count() == 0));
+    }
+
+    #[tokio::test]
+    async fn what_can_be_done_without_waits_for_no_reader_and_holds_none_up() {
+        let metrics = Metrics::default();
+        let (reads, waits) = (readers("spare", 2).join(2), readers("spare", 2).join(2));
+        waits.spare_request().expect("nothing is owed").settle(0.0);
+        reads.request(&metrics).await.settle(100.0);
+        let before = wait(&reads);
+        assert!(waits.spare_request().is_none(), "the other reader owes");
+        assert!(wait(&reads) <= before, "{:?} after {before:?}", wait(&reads));
+        assert_eq!(metrics.budget_millis.load(Relaxed), 0);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// What is known of the readers' lags.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    /// The last report of each subtask, in milliseconds. One that begins again is where it was until it reports.
+    /// The last report of each subtask, in milliseconds. Of one that begins again nothing is known until it reports.
     lags: BTreeMap<u32, u64>,
     there: bool,
 }
@@ -20,6 +20,16 @@ impl Backlog {
         self.lags.insert(subtask, lag);
         // Of more readers than there are now.
         self.lags.retain(|subtask, _| *subtask < parallelism);
+        self.judge(threshold)
+    }
+
+    /// A reader begins again: what it reads then it says, and without splits it has no lag and says nothing. `Some` when the backlog was its.
+    pub fn forget(&mut self, threshold: u64, subtask: u32) -> Option<bool> {
+        self.lags.remove(&subtask)?;
+        self.judge(threshold)
+    }
+
+    fn judge(&mut self, threshold: u64) -> Option<bool> {
         let most = self.lags.values().max().copied().unwrap_or(0);
         let there = match self.there {
             false => most >= threshold,
@@ -43,6 +53,17 @@ mod tests {
         assert_eq!(b.reported(1000, 0, 500, 2), None, "not far enough");
         assert_eq!(b.reported(1000, 0, 499, 2), Some(false));
         assert_eq!(b.reported(1000, 0, 999, 2), None);
+    }
+
+    #[test]
+    fn a_reader_that_begins_again_has_no_lag_until_it_says_so() {
+        let mut b = Backlog::default();
+        assert_eq!(b.forget(1000, 0), None, "it never said anything");
+        b.reported(1000, 0, 2000, 2);
+        b.reported(1000, 1, 800, 2);
+        assert_eq!(b.forget(1000, 0), None, "the other has not caught up");
+        assert_eq!(b.forget(1000, 1), Some(false));
+        assert_eq!(b.reported(1000, 0, 2000, 2), Some(true));
     }
 
     #[test]

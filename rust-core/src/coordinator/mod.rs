@@ -54,6 +54,8 @@ impl Settings {
             bounded: config.is_bounded(),
             backlog_threshold_ms: config
                 .backlog_threshold
+                // Of what ends Flink knows itself that it is a backlog: a HybridSource says so for all of its parts but the last.
+                .filter(|_| !config.is_bounded())
                 .map_or(0, |lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             key_in_graph: matches!(config.account.auth, Auth::Key(SecretSource::Value(_))),
         }
@@ -245,7 +247,11 @@ impl Coordinator {
                 return actions;
             }
             Event::ReaderRegistered { subtask, reported } => self.take_reported(subtask, reported),
-            Event::SplitsBack { subtask, splits } => self.take_back(subtask, splits),
+            Event::SplitsBack { subtask, splits } => {
+                let change = self.backlog.forget(self.settings.backlog_threshold_ms, subtask);
+                actions.extend(change.map(Action::Backlog));
+                self.take_back(subtask, splits)
+            }
             Event::SplitRequested { .. } => Ok(()),
             Event::Followed => match self.following() {
                 Ok(state) => return vec![Action::State(state)],

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Start;
+use crate::config::{Role, Start};
 use crate::split::{uncovered, Mode, Stop};
 
 fn settings() -> Settings {
@@ -97,6 +97,28 @@ fn flags(coordinator: &Coordinator) -> Vec<bool> {
 }
 
 #[test]
+fn a_source_that_ends_says_nothing_of_a_backlog() {
+    let threshold = |more: &[(&str, &str)]| {
+        let given: Vec<_> = [
+            ("cosmos.endpoint", "https://localhost:443/"),
+            ("cosmos.database", "d"),
+            ("cosmos.container", "c"),
+            ("cosmos.auth.key", "a2V5"),
+            ("source.backlog-threshold-ms", "60000"),
+        ]
+        .iter()
+        .chain(more)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+        Settings::of(&Config::parse(Role::Source, &given).unwrap()).backlog_threshold_ms
+    };
+    assert_eq!(threshold(&[]), 60_000);
+    for ends in [("source.stop", "start"), ("source.query", "SELECT * FROM c")] {
+        assert_eq!(threshold(&[ends]), 0, "{ends:?}");
+    }
+}
+
+#[test]
 fn a_backlog_is_told_of_once_and_anew_after_a_failover() {
     let settings = Settings {
         backlog_threshold_ms: 60_000,
@@ -118,6 +140,13 @@ fn a_backlog_is_told_of_once_and_anew_after_a_failover() {
     assert_eq!(second.on(&readers, Event::Started)[0], Action::Backlog(false));
     assert_eq!(second.on(&readers, report(0, 90_000)), [Action::Backlog(true)]);
     assert_eq!(second.on(&readers, report(0, 1000)), [Action::Backlog(false)]);
+    // A reader that is behind fails, and begins again without splits: they are another's now, and it has nothing to say.
+    assert_eq!(second.on(&readers, report(1, 90_000)), [Action::Backlog(true)]);
+    let back = Event::SplitsBack {
+        subtask: 1,
+        splits: Vec::new(),
+    };
+    assert_eq!(second.on(&readers, back), [Action::Backlog(false)]);
     // One that is never told of is not mentioned at all.
     let mut silent = Coordinator::new(super::tests::settings(), &[], true).unwrap();
     let started = silent.on(&readers, Event::Started);

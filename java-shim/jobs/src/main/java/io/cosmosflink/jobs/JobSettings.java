@@ -8,7 +8,6 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import io.cosmosflink.core.Arguments;
 import io.cosmosflink.core.Core.Role;
-import io.cosmosflink.core.NativeCore;
 import java.time.Duration;
 import java.util.Map;
 import java.util.function.BiConsumer;
@@ -31,7 +30,7 @@ final class JobSettings {
     /** Options from {@code --name value} arguments and the environment, checked. */
     static JobSettings of(String[] arguments, Map<String, String> environment) {
         CosmosDBOptions given = CosmosDBOptions.fromEnvironmentAndArguments(Arguments.parse(arguments), environment);
-        return new JobSettings(given.validated(NativeCore.get(), Role.JOB));
+        return new JobSettings(given.validated(Role.JOB));
     }
 
     /** Runs a job: reads its options, sets up the environment, has its operators defined and executes them. */

@@ -13,7 +13,6 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBElementConverter;
 import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.core.Core.Role;
-import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.PartitionKeys;
 import java.io.IOException;
@@ -95,9 +94,7 @@ class CasesTest {
     Stream<DynamicTest> defaults() throws IOException {
         return cases("defaults.json", c -> {
             Role role = Role.valueOf(text(c, "role").toUpperCase(Locale.ROOT));
-            assertThat(CosmosDBOptions.of(map(c.get("given")))
-                            .validated(NativeCore.get(), role)
-                            .toMap())
+            assertThat(CosmosDBOptions.of(map(c.get("given"))).validated(role).toMap())
                     .isEqualTo(map(c.get("options")));
         });
     }

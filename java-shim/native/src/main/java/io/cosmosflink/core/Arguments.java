@@ -4,6 +4,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /** The arguments of a job. Flink's own parser is in one package in version 1 and in another in version 2. */
+@PublicEvolving
 public final class Arguments {
     private Arguments() {}
 

@@ -10,6 +10,7 @@ import java.util.Optional;
  * @param requestCharge request units of its operations, all attempts counted
  * @param failures its operations that were not carried out, in the order in which they ended
  */
+@Internal
 public record Completion(long submission, double requestCharge, List<WriteFailure> failures) {
     /** The failure that fails the job; empty when it goes on. */
     public Optional<WriteFailure> fatal() {

@@ -10,8 +10,10 @@ import java.util.Map;
  *
  * <p>Every method may throw {@link CosmosException}.
  */
+@Internal
 public interface Core {
     /** Which options must be there. */
+    @PublicEvolving
     enum Role {
         CONNECTION(0),
         SOURCE(1),

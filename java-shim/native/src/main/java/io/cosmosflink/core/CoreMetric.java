@@ -12,6 +12,7 @@ import java.util.List;
  * @param decimal whether its values are doubles, else they are longs
  * @param meaning one or two sentences
  */
+@Internal
 public record CoreMetric(int place, String name, String unit, int roles, boolean decimal, String meaning) {
     private static final int SOURCE = 1;
     private static final int SINK = 2;

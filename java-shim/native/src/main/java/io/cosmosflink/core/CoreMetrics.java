@@ -5,6 +5,7 @@ import java.util.HashMap;
 import java.util.Map;
 
 /** A snapshot of a handle's metrics, in the order of the core's table. */
+@Internal
 public final class CoreMetrics {
     /** Before the first snapshot: everything is 0. */
     public static final CoreMetrics NONE = new CoreMetrics(new long[0], Map.of());

@@ -12,6 +12,7 @@ package io.cosmosflink.core;
  * @param secret whether the value must never be shown
  * @param required whether there is no way without it
  */
+@Internal
 public record CoreOption(
         String name,
         String variable,

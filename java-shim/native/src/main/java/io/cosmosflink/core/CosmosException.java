@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.util.Locale;
 
 /** The one exception of the core: what failed, of which kind, and what the service answered. */
+@PublicEvolving
 public final class CosmosException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 

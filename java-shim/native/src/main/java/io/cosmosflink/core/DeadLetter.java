@@ -14,6 +14,7 @@ import java.util.Optional;
  * What a dead letter of a job has in common with one of the core, so that both can lie in one container. The fields of a letter are described in {@code
  * docs/dead-letters.md}.
  */
+@PublicEvolving
 public final class DeadLetter {
     /** Most bytes of a letter's JSON: the service takes 2 MiB. */
     public static final int MAX_BYTES = 2 * 1024 * 1024 - 64 * 1024;

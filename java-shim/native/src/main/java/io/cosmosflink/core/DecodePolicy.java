@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.util.Map;
 
 /** What becomes of a document that cannot be decoded: the option {@code source.on-decode-error}. */
+@Internal
 public enum DecodePolicy {
     /** Fails the job and names the document. */
     FAIL,

@@ -10,6 +10,7 @@ import java.util.Optional;
  * @param unassigned how many splits no reader has then
  * @param actions often none
  */
+@Internal
 public record EnumeratorActions(int unassigned, List<Action> actions) {
     /** Nothing to do. */
     public static final EnumeratorActions NONE = new EnumeratorActions(0, List.of());

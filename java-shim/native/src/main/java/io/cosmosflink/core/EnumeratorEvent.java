@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.util.List;
 
 /** What happens to a split enumerator; {@link Core.EnumeratorHandle#coordinate} says what is to be done about it. */
+@Internal
 public sealed interface EnumeratorEvent {
     /** The enumerator was started. */
     record Started() implements EnumeratorEvent {}

@@ -11,6 +11,7 @@ import java.util.Map;
  * @param firstStart whether the job was just submitted and has neither run nor tried to
  * @param keyInGraph whether the account key is among the options themselves
  */
+@Internal
 public record Finality(boolean firstStart, boolean keyInGraph) {
     private static final int UNAUTHORIZED = 401;
 

@@ -6,6 +6,7 @@ import java.util.function.LongSupplier;
 /**
  * Notices a flush that takes long, which holds the checkpoint back. The task's thread begins and ends flushes, another one asks.
  */
+@Internal
 public final class FlushWatch {
     private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(10);
     private static final long AGAIN_NANOS = TimeUnit.SECONDS.toNanos(60);

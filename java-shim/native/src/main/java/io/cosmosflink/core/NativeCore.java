@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 
 /** The core itself. The library is loaded on first use, once per class loader. */
+@Internal
 public final class NativeCore implements Core {
     private final CoreLog log = new CoreLog(Natives::drainLog);
 

@@ -11,6 +11,7 @@ import java.nio.charset.StandardCharsets;
  * @param ifMatch ETag that the stored document must have, or empty
  * @param document a JSON object in UTF-8; empty for a delete
  */
+@PublicEvolving
 @SuppressWarnings("ArrayRecordComponent")
 public record Operation(OperationKind type, String id, String partitionKey, String ifMatch, byte[] document) {
     private static final byte[] NOTHING = {};

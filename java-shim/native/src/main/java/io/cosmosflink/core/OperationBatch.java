@@ -1,6 +1,7 @@
 package io.cosmosflink.core;
 
 /** An OPERATIONS frame in a reused array. Not thread-safe. */
+@Internal
 public final class OperationBatch {
     private static final int COUNT_AT = 4;
     /** Above this the array is not kept for the next batch. */

@@ -1,6 +1,7 @@
 package io.cosmosflink.core;
 
 /** What a sink does with a document. */
+@PublicEvolving
 public enum OperationKind {
     UPSERT(1),
     /** Fails when the document exists. */

@@ -6,6 +6,7 @@ import java.util.TreeMap;
 import java.util.stream.Collectors;
 
 /** Options as text that may be shown. */
+@Internal
 public final class OptionText {
     private static final String HIDDEN = "[redacted]";
 

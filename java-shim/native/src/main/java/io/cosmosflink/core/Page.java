@@ -8,6 +8,7 @@ import java.util.List;
  * One page of the change feed of one split, over a buffer that belongs to someone else: it is valid until that buffer is used
  * again. The position in it must be stored only when every record has been emitted. Not thread-safe.
  */
+@Internal
 public final class Page {
     private static final int RECORD_BYTES = 64;
     private static final int SPLIT_AT = 32;

@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.util.concurrent.ArrayBlockingQueue;
 
 /** Page buffers that go round between the fetcher, which fills them, and the task, which empties them. */
+@Internal
 public final class PageBuffers {
     /** One being filled, two in Flink's queue (its default), one being emitted. */
     private static final int KEEP = 4;

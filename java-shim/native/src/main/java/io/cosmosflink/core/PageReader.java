@@ -13,6 +13,7 @@ import java.util.TreeSet;
  * <p>One thread, the fetcher's, calls everything but {@link #wakeUp} and {@link #give}. What may wait, the opening too, waits in {@link
  * #next}: nothing else is woken up when the reader closes.
  */
+@Internal
 public final class PageReader implements AutoCloseable {
     /** Long enough to cost nothing, short enough that the core's log is not late. */
     private static final long WAIT_MILLIS = 1000;

@@ -1,6 +1,7 @@
 package io.cosmosflink.core;
 
 /** Partition keys in the form that operations carry: a JSON array of the components in the order of the container's paths. */
+@PublicEvolving
 public final class PartitionKeys {
     /**
      * The component of a document that has no value at a path of the key. It is not {@code null}, which is a value: the service

@@ -10,6 +10,7 @@ import java.util.function.Supplier;
  * out of the job graph at each restart, while the job's metric group stays, with what was registered in it. A thing that nobody else holds
  * any more is gone. Thread-safe.
  */
+@Internal
 public final class PerOperator<T> {
     private final Map<String, WeakReference<T>> all = new HashMap<>();
 

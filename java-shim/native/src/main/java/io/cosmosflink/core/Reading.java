@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.util.Map;
 
 /** What the options of a source say about what it reads, also where there is no core. */
+@Internal
 public final class Reading {
     private Reading() {}
 

@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 /** What is thrown while one record is read, or made into a write: whose failure it is, and what of it may be sent to the JobManager. */
+@Internal
 public final class RecordFailures {
     /** Of a text, in characters: some libraries put the whole document into their message. */
     private static final int MAX_TEXT = 4096;

@@ -4,6 +4,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.LongSupplier;
 
 /** Keeps something that may happen for every record from flooding a log. For one thread. */
+@Internal
 public final class Seldom {
     private static final long PAUSE_NANOS = TimeUnit.SECONDS.toNanos(10);
 

@@ -9,6 +9,7 @@ package io.cosmosflink.core;
  * @param description for logs
  * @param split the core's own versioned bytes: feed range, mode, start and continuation token. Never changed after construction.
  */
+@Internal
 @SuppressWarnings("ArrayRecordComponent")
 public record SplitEntry(String id, int ordinal, boolean assigned, String description, byte[] split) {
     /** The same split with the flag as given. */

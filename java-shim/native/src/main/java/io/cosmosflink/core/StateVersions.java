@@ -3,6 +3,7 @@ package io.cosmosflink.core;
 import java.io.IOException;
 
 /** The one check of the versions that a savepoint holds. */
+@Internal
 public final class StateVersions {
     private StateVersions() {}
 

@@ -14,6 +14,7 @@ import org.slf4j.LoggerFactory;
  *
  * <p>One thread submits. The handle belongs to this object and is closed with it.
  */
+@Internal
 public final class Submissions implements AutoCloseable {
     /** Hears of the end of one submission. What it throws ends all others. */
     public interface Listener {

@@ -5,6 +5,7 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /** What becomes of the documents of a reader's pages that cannot be decoded. For the task's thread. */
+@Internal
 public final class UndecodableRecords {
     private static final Logger LOG = LoggerFactory.getLogger(UndecodableRecords.class);
 

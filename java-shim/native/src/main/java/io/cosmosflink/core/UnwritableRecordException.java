@@ -8,6 +8,7 @@ import java.util.concurrent.Callable;
  * way of {@code sink.failure-mode} can name it. A converter of one's own may throw it too; for anything else that it throws id, key and
  * document are unknown.
  */
+@PublicEvolving
 public final class UnwritableRecordException extends IllegalArgumentException {
     private static final long serialVersionUID = 1L;
 

@@ -13,6 +13,7 @@ package io.cosmosflink.core;
  * @param activityId the service's name for the last attempt; empty if there is none
  * @param message what is known of it
  */
+@Internal
 public record WriteFailure(
         int index,
         Result result,

@@ -93,8 +93,16 @@ public final class CosmosDBOptions implements Serializable {
         return new TreeMap<>(values);
     }
 
-    /** Checked by the core, with its defaults filled in. */
-    public CosmosDBOptions validated(Core core, Role role) {
+    /**
+     * Checked by the core, with its defaults filled in.
+     *
+     * @throws CosmosException of kind CONFIG when an option is unknown, missing or wrong
+     */
+    public CosmosDBOptions validated(Role role) {
+        return validated(NativeCore.get(), role);
+    }
+
+    CosmosDBOptions validated(Core core, Role role) {
         return new CosmosDBOptions(core.validateOptions(role, values));
     }
 

@@ -4,6 +4,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 
 /** What the gauges of a reader or writer show: the metrics of its handle, of a snapshot that is at most a second old. Thread-safe. */
+@Internal
 public class LiveMetrics {
     private static final long FRESH_NANOS = TimeUnit.SECONDS.toNanos(1);
 
@@ -40,15 +41,21 @@ public class LiveMetrics {
     /** The handle is about to be closed; its last values stay, unless those of another one are shown by now. */
     public final void forget(Core.Handle closing) {
         if (handle == closing) {
-            current();
+            // A moment ago there may have been a lag that is none any more.
+            look(0);
             handle = null;
         }
     }
 
-    private synchronized CoreMetrics current() {
+    private CoreMetrics current() {
+        return look(FRESH_NANOS);
+    }
+
+    /** Snapshot that is at most so old. */
+    private synchronized CoreMetrics look(long nanos) {
         Core.Handle open = handle;
         long now = System.nanoTime();
-        if (open != null && (snapshot == CoreMetrics.NONE || now - taken > FRESH_NANOS)) {
+        if (open != null && (snapshot == CoreMetrics.NONE || now - taken > nanos)) {
             try {
                 snapshot = open.metrics();
                 taken = now;

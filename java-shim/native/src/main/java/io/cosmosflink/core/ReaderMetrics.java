@@ -3,16 +3,21 @@ package io.cosmosflink.core;
 import java.util.List;
 
 /** The metrics of a reader: those of its handle, and what is counted on this side of the boundary. */
+@Internal
 public final class ReaderMetrics extends LiveMetrics {
     private final CoreMetric undecodable;
     private final CoreMetric pendingRecords;
     private final CoreMetric pendingBytes;
     private final CoreMetric lagSeconds;
     private volatile long fetchLagMillis;
-    /** What the core left out so far, and how much of it is counted as errors. */
+    /** What the core left out so far, with all handles. */
     private volatile long leftOut;
-
+    /** How much of it is counted as errors. */
     private long leftOutCounted;
+    /** The handle whose pages come, and what it left out so far. */
+    private Core.SourceHandle current;
+
+    private long leftOutByCurrent;
     /** Documents that the job could not use although the core could. */
     private volatile long notUsed;
 
@@ -57,24 +62,28 @@ public final class ReaderMetrics extends LiveMetrics {
     }
 
     /**
-     * A page has come. On the fetcher's thread, before the page is handed over.
+     * A page has come. On the fetcher's thread, before the page is handed over; fetchers follow one another.
      *
      * @param leavesOut whether the core leaves out what it cannot decode, so that the page may lack documents
      */
+    @SuppressWarnings("NonAtomicOperationOnVolatileField") // One thread writes.
     void fetched(Page page, Core.SourceHandle source, boolean leavesOut) {
         if (page.newestSeconds() > 0) {
             fetchLagMillis = Math.max(0, page.arrivedMillis() - page.newestSeconds() * 1000);
         }
         if (leavesOut) {
-            leftOut = source.metrics().get(undecodable).longValue();
+            long now = source.metrics().get(undecodable).longValue();
+            // Each handle counts from 0.
+            leftOut += source == current ? now - leftOutByCurrent : now;
+            current = source;
+            leftOutByCurrent = now;
         }
     }
 
     /** Documents that the core has left out since the last call. On the task's thread, once for each page that was emitted. */
     public long newlyLeftOut() {
         long now = leftOut;
-        // A second handle counts from 0 again.
-        long more = now < leftOutCounted ? now : now - leftOutCounted;
+        long more = now - leftOutCounted;
         leftOutCounted = now;
         return more;
     }

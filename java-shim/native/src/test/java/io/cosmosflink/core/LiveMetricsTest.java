@@ -123,9 +123,10 @@ class LiveMetricsTest {
         assertThat(metrics.gauges()).extracting(metrics::value).allSatisfy(v -> assertThat(v.intValue())
                 .isEqualTo(7));
         assertThat(source.asked).isOne();
+        source.count = 3;
         metrics.forget(source);
         source.close();
-        assertThat(value(metrics, "lagSeconds")).isEqualTo(7.0);
+        assertThat(value(metrics, "lagSeconds")).as("the very last").isEqualTo(3.0);
     }
 
     @Test
@@ -160,11 +161,12 @@ class LiveMetricsTest {
         assertThat(metrics.fetchLagMillis()).isEqualTo(1_000_000);
         assertThat(metrics.newlyLeftOut()).isEqualTo(3);
         assertThat(metrics.newlyLeftOut()).isZero();
-        source.count = 1;
-        metrics.fetched(page, source, true);
-        assertThat(metrics.newlyLeftOut()).isEqualTo(1);
-        source.count = 9;
-        metrics.fetched(page, source, false);
+        Source second = new Source();
+        second.count = 4;
+        metrics.fetched(page, second, true);
+        assertThat(metrics.newlyLeftOut()).isEqualTo(4);
+        second.count = 9;
+        metrics.fetched(page, second, false);
         assertThat(metrics.newlyLeftOut()).isZero();
     }
 }

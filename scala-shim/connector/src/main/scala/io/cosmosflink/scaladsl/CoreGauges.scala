@@ -1,6 +1,6 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.{Core, LiveMetrics, Page, ReaderMetrics}
+import io.cosmosflink.core.{Core, LiveMetrics, Page, PerOwner, ReaderMetrics}
 import org.apache.flink.metrics.groups.SourceReaderMetricGroup
 import org.apache.flink.metrics.{Gauge, MetricGroup}
 
@@ -21,13 +21,18 @@ private[scaladsl] object CoreGauges:
     group.gauge[Double, Gauge[Double]]("lagSeconds", () => metrics.ofSplit(splitId).lagMillis / 1000.0)
     group.gauge[Long, Gauge[Long]]("lagRecords", () => metrics.ofSplit(splitId).records)
 
-/** The metrics of a reader: FLIP-33's and the core's. The task's thread calls the methods. */
-final private[scaladsl] class SourceMetrics(core: Core, group: SourceReaderMetricGroup):
+/** The metrics of a reader: FLIP-33's and the core's. The task's thread calls the methods.
+  *
+  * A metric group keeps the first gauge of a name. Where several readers of one task follow one another, as in a `HybridSource`, they share
+  * these, which show the reader that reads.
+  */
+final private[scaladsl] class SourceMetrics private (core: Core, group: SourceReaderMetricGroup):
   val ofCore: ReaderMetrics = ReaderMetrics(core)
   CoreGauges.register(group, ofCore)
-  group.setPendingRecordsGauge(() => ofCore.pendingRecords)
-  group.setPendingBytesGauge(() => ofCore.pendingBytes)
-  group.gauge[Long, Gauge[Long]]("currentFetchEventTimeLag", () => ofCore.fetchLagMillis)
+  // The group holds this object by its gauges, which name it.
+  group.setPendingRecordsGauge(() => this.ofCore.pendingRecords)
+  group.setPendingBytesGauge(() => this.ofCore.pendingBytes)
+  group.gauge[Long, Gauge[Long]]("currentFetchEventTimeLag", () => this.ofCore.fetchLagMillis)
 
   private val recordsIn = group.getIOMetricGroup.getNumRecordsInCounter
   private val bytesIn = group.getIOMetricGroup.getNumBytesInCounter
@@ -35,7 +40,7 @@ final private[scaladsl] class SourceMetrics(core: Core, group: SourceReaderMetri
 
   private var splits = Set.empty[String]
 
-  /** The reader has this split from now on. Its gauges stay when it ends, and show 0 then. */
+  /** The reader has this split from now on. Its gauges stay when it ends, and show 0 from the next look at the core on. */
   def reads(splitId: String): Unit =
     if !splits(splitId) then
       splits += splitId
@@ -55,3 +60,10 @@ final private[scaladsl] class SourceMetrics(core: Core, group: SourceReaderMetri
   def undecodable(byCore: Boolean): Unit =
     errors.inc()
     ofCore.undecodable(byCore)
+
+private[scaladsl] object SourceMetrics:
+  private val all = PerOwner[SourceReaderMetricGroup, SourceMetrics]()
+
+  /** Those of the readers with this group. */
+  def of(core: Core, group: SourceReaderMetricGroup): SourceMetrics =
+    all.of(group, () => new SourceMetrics(core, group))

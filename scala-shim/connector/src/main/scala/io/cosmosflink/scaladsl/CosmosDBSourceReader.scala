@@ -76,7 +76,7 @@ private[scaladsl] object CosmosDBSourceReader:
       reader: RecordReader[T],
       eventTime: EventTime[T]
   ): CosmosDBSourceReader[T] =
-    val metrics = SourceMetrics(core, context.metricGroup)
+    val metrics = SourceMetrics.of(core, context.metricGroup)
     def splitReader() =
       val peers = Core.Peers.of(context.currentParallelism, context.metricGroup.getAllVariables)
       val lag = LagReports(options.toJava, lag => context.sendSourceEventToCoordinator(LagEvent(lag)))

@@ -26,7 +26,7 @@ final class CosmosDBSourceReader<T>
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps) {
-        this(context, core, options, schema, timestamps, new SourceMetrics(core, context.metricGroup()));
+        this(context, core, options, schema, timestamps, SourceMetrics.of(core, context.metricGroup()));
     }
 
     private CosmosDBSourceReader(

@@ -6,10 +6,11 @@ import java.util.function.LongSupplier;
 
 /**
  * Tells the split enumerator how far a reader is behind, seldom: at its first look, and when the lag has passed the threshold of
- * {@code source.backlog-threshold-ms}, or half of it. The core's coordinator decides what that means.
+ * {@code source.backlog-threshold-ms}, or half of it. The core's coordinator decides what that means. Nothing is told of a source that ends.
  *
  * <p>One thread looks.
  */
+@Internal
 public final class LagReports {
     private static final String THRESHOLD = "source.backlog-threshold-ms";
 
@@ -23,7 +24,7 @@ public final class LagReports {
      * @param send tells the enumerator the lag in milliseconds
      */
     public LagReports(Map<String, String> options, LongConsumer send) {
-        this.threshold = Long.parseLong(options.getOrDefault(THRESHOLD, "0"));
+        this.threshold = Reading.isBounded(options) ? 0 : Long.parseLong(options.getOrDefault(THRESHOLD, "0"));
         this.send = send;
     }
 

@@ -31,6 +31,17 @@ class LagReportsTest {
         assertThat(told(Map.of(), 0, 90_000)).isEmpty();
     }
 
+    /** A {@code HybridSource} tells Flink of a backlog for as long as a part is read that ends. */
+    @Test
+    void nothingIsToldOfASourceThatEnds() {
+        assertThat(told(Map.of(THRESHOLD, "1000", "source.stop", "start"), 0, 90_000))
+                .isEmpty();
+        assertThat(told(Map.of(THRESHOLD, "1000", "source.query", "SELECT * FROM c"), 0, 90_000))
+                .isEmpty();
+        assertThat(told(Map.of(THRESHOLD, "1000", "source.stop", "never"), 90_000))
+                .containsExactly(90_000L);
+    }
+
     @Test
     void readersOfOneOperatorAreAGroupAndThoseWithoutANameAreAlone() {
         Map<String, String> variables = Map.of("<job_id>", "j", "<operator_id>", "o", "<host>", "h");

@@ -7,7 +7,8 @@ import org.apache.flink.api.connector.source.{
   SourceEvent,
   SplitEnumerator,
   SplitEnumeratorContext,
-  SplitsAssignment
+  SplitsAssignment,
+  SupportsHandleExecutionAttemptSourceEvent
 }
 import org.apache.flink.metrics.{Gauge, MetricGroup}
 import org.apache.flink.util.FlinkRuntimeException
@@ -36,7 +37,8 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     state: Option[CosmosDBSourceState],
     reported: ReaderInfo => Seq[CosmosDBSplit],
     gauge: UnassignedSplits
-) extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
+) extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState],
+      SupportsHandleExecutionAttemptSourceEvent:
   // Flink closes none that it has not started, and need not start one that it restores: nothing stays open here.
   restored("the enumerator")(opened(firstStart = false)).close()
 
@@ -71,6 +73,10 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     case LagEvent(millis) => coordinate(EnumeratorEvent.LagReported(subtask, millis))
     case _ => ()
 
+  /** With speculative execution, where the attempts of one reader read the same splits: what one of them says counts for all. */
+  override def handleSourceEvent(subtask: Int, attempt: Int, event: SourceEvent): Unit =
+    handleSourceEvent(subtask, event)
+
   override def addSplitsBack(back: JavaList[CosmosDBSplit], subtask: Int): Unit =
     coordinate(EnumeratorEvent.SplitsBack(subtask, entries(back.asScala)))
 
@@ -84,11 +90,13 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   override def notifyCheckpointAborted(checkpoint: Long): Unit =
     coordinate(EnumeratorEvent.CheckpointAborted(checkpoint))
 
-  /** The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed. */
+  /** The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed. Without positions to stop
+    * at it is refused for good.
+    */
   private[scaladsl] def following: CosmosDBSourceState =
     val message =
       "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start"
-    CosmosDBSourceState(positions.getOrElse(throw IllegalStateException(message)))
+    CosmosDBSourceState(positions.getOrElse(throw CosmosDBUnrecoverableException(message, null)))
 
   /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
   override def close(): Unit =

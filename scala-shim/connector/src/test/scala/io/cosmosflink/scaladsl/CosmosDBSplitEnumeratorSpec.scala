@@ -16,7 +16,7 @@ import io.cosmosflink.core.EnumeratorEvent.{
 }
 import io.cosmosflink.core.{EnumeratorActions, EnumeratorEvent, SplitEntry}
 import io.cosmosflink.scaladsl.FakeCore.{failure, split}
-import org.apache.flink.api.connector.source.{ReaderInfo, SourceEvent}
+import org.apache.flink.api.connector.source.{ReaderInfo, SourceEvent, SupportsHandleExecutionAttemptSourceEvent}
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext
 import org.apache.flink.metrics.groups.UnregisteredMetricsGroup
 import org.scalatest.funsuite.AnyFunSuite
@@ -102,6 +102,14 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
     // Of another connector, such as of a source before this one.
     f.enumerator.handleSourceEvent(1, new SourceEvent {})
     f.core.enumerator.events.size shouldBe 2
+
+  // Flink fails a job with concurrent attempts when a reader of an enumerator that does not take their events sends one.
+  test("with speculative execution any attempt of a reader is heard"):
+    val f = Fixture()
+    f.enumerator.start()
+    f.enumerator match
+      case heard: SupportsHandleExecutionAttemptSourceEvent => heard.handleSourceEvent(1, 3, LagEvent(90000))
+    f.last shouldBe LagReported(1, 90000)
 
   test("an operator of a job has one gauge, however many sources are made of it"):
     def gauge(job: String) = UnassignedSplits.of:

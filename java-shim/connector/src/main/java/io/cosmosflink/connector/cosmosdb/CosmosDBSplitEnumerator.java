@@ -22,13 +22,15 @@ import org.apache.flink.api.connector.source.SourceEvent;
 import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.api.connector.source.SplitsAssignment;
+import org.apache.flink.api.connector.source.SupportsHandleExecutionAttemptSourceEvent;
 import org.apache.flink.util.FlinkRuntimeException;
 
 /**
  * Finds the feed ranges of a container and gives each to one reader. The core decides: what Flink calls becomes an event, and what is to
  * be done about it becomes calls of Flink.
  */
-final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, CosmosDBSourceState> {
+final class CosmosDBSplitEnumerator
+        implements SplitEnumerator<CosmosDBSplit, CosmosDBSourceState>, SupportsHandleExecutionAttemptSourceEvent {
     private final SplitEnumeratorContext<CosmosDBSplit> context;
     private final Core core;
     private final CosmosDBOptions options;
@@ -100,6 +102,12 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
         }
     }
 
+    /** With speculative execution, where the attempts of one reader read the same splits: what one of them says counts for all. */
+    @Override
+    public void handleSourceEvent(int subtask, int attempt, SourceEvent event) {
+        handleSourceEvent(subtask, event);
+    }
+
     @Override
     public void addSplitsBack(List<CosmosDBSplit> back, int subtask) {
         coordinate(new EnumeratorEvent.SplitsBack(subtask, entries(back)));
@@ -126,12 +134,13 @@ final class CosmosDBSplitEnumerator implements SplitEnumerator<CosmosDBSplit, Co
     /**
      * The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed.
      *
-     * @throws IllegalStateException when its readers did not get all splits
+     * @throws CosmosDBUnrecoverableException when its splits have no positions to stop at
      */
     CosmosDBSourceState following() {
         if (following == null) {
-            throw new IllegalStateException(
-                    "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start");
+            throw new CosmosDBUnrecoverableException(
+                    "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start",
+                    null);
         }
         return new CosmosDBSourceState(following);
     }

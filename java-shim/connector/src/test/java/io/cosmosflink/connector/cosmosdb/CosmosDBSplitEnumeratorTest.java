@@ -33,6 +33,7 @@ import java.util.Map;
 import java.util.function.Function;
 import org.apache.flink.api.connector.source.ReaderInfo;
 import org.apache.flink.api.connector.source.SourceEvent;
+import org.apache.flink.api.connector.source.SupportsHandleExecutionAttemptSourceEvent;
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
 import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
@@ -116,6 +117,16 @@ class CosmosDBSplitEnumeratorTest {
         // Of another connector, such as of a source before this one.
         enumerator.handleSourceEvent(1, new SourceEvent() {});
         assertThat(core.enumerator.events).hasSize(2);
+    }
+
+    /** Flink fails a job with concurrent attempts when a reader of an enumerator that does not take their events sends one. */
+    @Test
+    void withSpeculativeExecutionAnyAttemptOfAReaderIsHeard() {
+        enumerator.start();
+        assertThat(enumerator).isInstanceOfSatisfying(SupportsHandleExecutionAttemptSourceEvent.class, heard -> {
+            heard.handleSourceEvent(1, 3, new LagEvent(90_000));
+            assertThat(last()).isEqualTo(new LagReported(1, 90_000));
+        });
     }
 
     @Test

@@ -10,6 +10,7 @@ import java.util.Map;
  * @param namespace the account's endpoint, such as {@code https://account.documents.azure.com:443}
  * @param name database and container, such as {@code orders/events}
  */
+@Internal
 public record DatasetName(String namespace, String name) {
     /**
      * The container of a source or a sink.
@@ -30,9 +31,10 @@ public record DatasetName(String namespace, String name) {
             if (uri.getScheme() == null || uri.getHost() == null) {
                 return "";
             }
-            String port = uri.getPort() < 0 ? "" : ":" + uri.getPort();
-            return uri.getScheme().toLowerCase(Locale.ROOT) + "://"
-                    + uri.getHost().toLowerCase(Locale.ROOT) + port;
+            String scheme = uri.getScheme().toLowerCase(Locale.ROOT);
+            // One account has one name, whether its port is written or not.
+            int port = uri.getPort() >= 0 ? uri.getPort() : scheme.equals("http") ? 80 : 443;
+            return scheme + "://" + uri.getHost().toLowerCase(Locale.ROOT) + ":" + port;
         } catch (IllegalArgumentException e) {
             return "";
         }

@@ -2,6 +2,7 @@ package io.cosmosflink.core;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
@@ -18,7 +19,15 @@ class DatasetNameTest {
     void aContainerIsNamedByItsAccountDatabaseAndName() {
         assertThat(of("https://Account.documents.azure.com:443/"))
                 .isEqualTo(new DatasetName("https://account.documents.azure.com:443", "orders/events"));
-        assertThat(of("http://localhost").namespace()).isEqualTo("http://localhost");
+        assertThat(of("http://localhost:8081").namespace()).isEqualTo("http://localhost:8081");
+    }
+
+    @Test
+    void anEndpointHasOneNameWhetherItsPortIsWrittenOrNot() {
+        for (String endpoint : List.of("https://a.example", "https://a.example:443", "https://A.example/")) {
+            assertThat(of(endpoint).namespace()).as(endpoint).isEqualTo("https://a.example:443");
+        }
+        assertThat(of("http://localhost").namespace()).isEqualTo("http://localhost:80");
     }
 
     @Test

@@ -7,6 +7,7 @@ import java.util.Arrays;
  * One record of a {@link Page}, moved along by {@link #at}. What it returns is copied out; the view itself, and
  * {@link #buffer()}, must not be kept.
  */
+@PublicEvolving
 public final class RecordView {
     /** What happened to the document. */
     public enum Change {
@@ -153,7 +154,7 @@ public final class RecordView {
      * {@link #partitionKey()} hold what could be read, or nothing; {@link #document()} is what the service sent all the same.
      */
     public boolean undecodable() {
-        return (page.buffer().get(at + FLAGS) & UNDECODABLE) != 0;
+        return document != PREVIOUS && (page.buffer().get(at + FLAGS) & UNDECODABLE) != 0;
     }
 
     private String string(int field) {

@@ -54,20 +54,28 @@ enum Change[+T] derives FlinkType:
     case _: Deleted[T] => None
 
 object Change:
-  private[scaladsl] def of[T](record: RecordView)(using decoder: JsonDecoder[T]): Either[DecodeError, Change[T]] =
+  /** The change of a record; none where nothing is made of its document.
+    *
+    * @param read
+    *   what is made of a document, or of the one before it
+    */
+  private[scaladsl] def of[T](record: RecordView)(
+      read: RecordView => Either[DecodeError, Option[T]]
+  ): Either[DecodeError, Option[Change[T]]] =
     val changed = Changed(
       record.id,
       PartitionKey.ofJson(record.partitionKey),
       record.timestampSeconds,
       Option.when(record.lsn >= 0)(record.lsn)
     )
-    def read(view: RecordView) = decoder.decode(view.buffer, view.documentOffset, view.documentLength)
     def before = Option(record.previous) match
       case None => Right(None)
-      case Some(view) => read(view).map(Some(_))
+      case Some(view) => read(view)
     record.change match
-      case RecordView.Change.UPSERT => read(record).map(Upserted(changed, _))
-      case RecordView.Change.CREATE => read(record).map(Created(changed, _))
+      case RecordView.Change.UPSERT => read(record).map(_.map(Upserted(changed, _)))
+      case RecordView.Change.CREATE => read(record).map(_.map(Created(changed, _)))
       case RecordView.Change.REPLACE =>
-        for document <- read(record); old <- before yield Replaced(changed, document, old)
-      case RecordView.Change.DELETE => before.map(Deleted(changed, record.expired, _))
+        read(record).flatMap:
+          case None => Right(None)
+          case Some(document) => before.map(old => Some(Replaced(changed, document, old)))
+      case RecordView.Change.DELETE => before.map(old => Some(Deleted(changed, record.expired, old)))

@@ -2,7 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{Core, NativeCore, Reading, RecordView}
+import io.cosmosflink.core.{Core, NativeCore, NotOfRecordException, Reading, RecordFailures, RecordView}
 import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.TypeInformation
@@ -102,8 +102,107 @@ trait RecordReader[T] extends Serializable:
   def readRaw(@unused record: RecordView, error: DecodeError, @unused emit: T => Unit): Either[DecodeError, Unit] =
     Left(DecodeError(s"its reader has no readRaw, which source.on-decode-error raw needs; it said: ${error.message}"))
 
-  /** Whether it makes something of a delete. One that does not is refused with all versions and deletes, where deletes would go unseen. */
+  /** Whether it makes something of a delete. One that does not is refused with all versions and deletes, where deletes would go unseen:
+    * [[RecordReader.changes]] hands them on, [[withoutDeletes]] leaves them out knowingly.
+    */
   def readsDeletes: Boolean = true
+
+  /** Only the documents, with all versions and deletes each version of them: deletes are left out. */
+  final def withoutDeletes: RecordReader[T] = WithoutDeletes(this)
+
+/** The ready readers, for [[CosmosDBSource.of]]. */
+@PublicEvolving
+object RecordReader:
+  /** The documents as models; deletes are left out. */
+  def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = new RecordReader:
+    def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+      if record.change == RecordView.Change.DELETE then done
+      else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
+
+    override def readsDeletes: Boolean = false
+
+  /** Each change with its kind, the document as another reader reads it, and deletes without one.
+    *
+    * @param documents
+    *   emits one element for a document, or none to have its change left out
+    */
+  def changes[T](documents: RecordReader[T]): RecordReader[Change[T]] = ChangeReader(documents)
+
+  /** What another schema makes of the documents, which are JSON in UTF-8; deletes are left out. See [[CosmosDBSource.deserialized]]. */
+  def deserialized[T](schema: DeserializationSchema[T]): RecordReader[T] = SchemaReader(schema)
+
+  /** Everything that the feed says about a change, deletes included. */
+  def raw: RecordReader[ChangeRecord] = new RecordReader:
+    def read(record: RecordView, emit: ChangeRecord => Unit): Either[DecodeError, Unit] =
+      emit(ChangeRecord.of(record))
+      done
+
+    override def readRaw(
+        record: RecordView,
+        error: DecodeError,
+        emit: ChangeRecord => Unit
+    ): Either[DecodeError, Unit] = read(record, emit)
+
+  private[scaladsl] val done: Either[DecodeError, Unit] = Right(())
+
+/** Reads with a schema of Flink. */
+final private class SchemaReader[T](schema: DeserializationSchema[T]) extends RecordReader[T]:
+  override def open(context: DeserializationSchema.InitializationContext): Unit = schema.open(context)
+
+  override def readsDeletes: Boolean = false
+
+  def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+    if record.change != RecordView.Change.DELETE then
+      schema.deserialize(
+        record.document,
+        new Collector[T]:
+          override def collect(value: T): Unit = emit(value)
+          override def close(): Unit = ()
+      )
+    RecordReader.done
+
+/** What another reader makes of the documents. */
+final private class WithoutDeletes[T](documents: RecordReader[T]) extends RecordReader[T]:
+  override def open(context: DeserializationSchema.InitializationContext): Unit = documents.open(context)
+
+  def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
+    if record.change == RecordView.Change.DELETE then RecordReader.done else documents.read(record, emit)
+
+  override def readRaw(record: RecordView, error: DecodeError, emit: T => Unit): Either[DecodeError, Unit] =
+    if record.change == RecordView.Change.DELETE then RecordReader.done else documents.readRaw(record, error, emit)
+
+/** Changes, whose documents another reader reads. */
+final private class ChangeReader[T](documents: RecordReader[T]) extends RecordReader[Change[T]]:
+  override def open(context: DeserializationSchema.InitializationContext): Unit = documents.open(context)
+
+  def read(record: RecordView, emit: Change[T] => Unit): Either[DecodeError, Unit] =
+    Change.of(record)(one).map(_.foreach(emit))
+
+  /** Of the document and the one before it one may be readable: only what is not is handed on as it is. */
+  override def readRaw(record: RecordView, error: DecodeError, emit: Change[T] => Unit): Either[DecodeError, Unit] =
+    Change.of(record)(oneOrRaw(_, error)).map(_.foreach(emit))
+
+  private def one(part: RecordView): Either[DecodeError, Option[T]] = only(documents.read(part, _))
+
+  private def oneOrRaw(part: RecordView, error: DecodeError): Either[DecodeError, Option[T]] =
+    val read =
+      if part.undecodable then Left(error)
+      else
+        try one(part)
+        catch case e: Throwable if RecordFailures.isOfRecord(e) => Left(DecodeError(RecordFailures.reason(e)))
+    read.left.flatMap(why => only(documents.readRaw(part, why, _)))
+
+  /** What the reader emits, if it does. */
+  private def only(read: (T => Unit) => Either[DecodeError, Unit]): Either[DecodeError, Option[T]] =
+    var found = List.empty[T]
+    read(value => found ::= value).map: _ =>
+      if found.sizeIs > 1 then
+        throw NotOfRecordException(
+          s"${documents.getClass.getName} emits several elements for one document, and a change has one; give changes a reader that" +
+            " emits one",
+          null
+        )
+      found.headOption
 
 /** The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
   * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless [[StopAt]] gives it one, or a query
@@ -205,8 +304,9 @@ private object ReassigningCosmosDBSource:
   * value.
   */
 object CosmosDBSource:
-  /** The documents as models; deletes are left out, so that all versions and deletes are read with [[changes]]. What becomes of a document that the decoder refuses is the option
-    * `source.on-decode-error`, which fails the job unless set; [[raw]] reads what others refuse.
+  /** The documents as models. Deletes are left out, so that all versions and deletes are refused: [[changes]] reads those. What becomes of a
+    * document that the decoder refuses is the option `source.on-decode-error`, which fails the job unless set; [[raw]] reads what others
+    * refuse.
     *
     * @param container
     *   goes before `cosmos.container` of the options
@@ -216,10 +316,12 @@ object CosmosDBSource:
       container: String,
       start: StartFrom = StartFrom.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T],
-      stop: StopAt = StopAt.Configured
-  ): CosmosDBSource[T] = of(options, container, documents, start, eventTime, stop)
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
+  ): CosmosDBSource[T] = of(options, container, RecordReader.documents, start, eventTime, stop, mode)
 
-  /** Each change with its kind, the document as a model, and deletes without one.
+  /** Each change with its kind, the document as a model, and deletes without one: the form for [[FeedMode.AllVersionsAndDeletes]]. The latest
+    * versions alone, which are read unless a mode is given, have no deletes.
     *
     * @param start
     *   with all versions and deletes [[StartFrom.Now]] or [[StartFrom.Initial]]
@@ -230,8 +332,9 @@ object CosmosDBSource:
       start: StartFrom = StartFrom.Configured,
       eventTime: EventTime[Change[T]] = EventTime.ofService[Change[T]],
       stop: StopAt = StopAt.Configured,
-      mode: FeedMode = FeedMode.AllVersionsAndDeletes
-  ): CosmosDBSource[Change[T]] = of(options, container, typed[T], start, eventTime, stop, mode)
+      mode: FeedMode = FeedMode.Configured
+  ): CosmosDBSource[Change[T]] =
+    of(options, container, RecordReader.changes(RecordReader.documents), start, eventTime, stop, mode)
 
   /** Everything that the feed says about a change, deletes included. */
   def raw(
@@ -241,9 +344,9 @@ object CosmosDBSource:
       eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord],
       stop: StopAt = StopAt.Configured,
       mode: FeedMode = FeedMode.Configured
-  ): CosmosDBSource[ChangeRecord] = of(options, container, changes, start, eventTime, stop, mode)
+  ): CosmosDBSource[ChangeRecord] = of(options, container, RecordReader.raw, start, eventTime, stop, mode)
 
-  /** What a reader of one's own makes of the records. */
+  /** What a reader makes of the records: one of one's own, or one of [[RecordReader]]. */
   def of[T: FlinkType](
       options: CosmosDBOptions,
       container: String,
@@ -263,9 +366,12 @@ object CosmosDBSource:
       container: String,
       schema: DeserializationSchema[T],
       start: StartFrom = StartFrom.Configured,
-      eventTime: EventTime[T] = EventTime.ofService[T]
+      eventTime: EventTime[T] = EventTime.ofService[T],
+      stop: StopAt = StopAt.Configured,
+      mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[T] =
-    typed(options, container, SchemaReader(schema), schema.getProducedType, start, eventTime, () => NativeCore.get())
+    val reader = RecordReader.deserialized(schema)
+    typed(options, container, reader, schema.getProducedType, start, eventTime, () => NativeCore.get(), stop, mode)
 
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
@@ -336,43 +442,5 @@ object CosmosDBSource:
   private val unseenDeletes = CosmosError(
     Kind.CONFIG,
     "source.mode is all-versions-and-deletes, and this reader makes nothing of a delete, which has no document; read with" +
-      " CosmosDBSource.changes or CosmosDBSource.raw"
+      " CosmosDBSource.changes or CosmosDBSource.raw, or leave deletes out with RecordReader's withoutDeletes"
   )
-
-  private[scaladsl] def documents[T](using decoder: JsonDecoder[T]): RecordReader[T] = new RecordReader:
-    def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
-      if record.change == RecordView.Change.DELETE then done
-      else decoder.decode(record.buffer, record.documentOffset, record.documentLength).map(emit)
-
-    override def readsDeletes: Boolean = false
-
-  private[scaladsl] def typed[T: JsonDecoder]: RecordReader[Change[T]] = (record, emit) => Change.of(record).map(emit)
-
-  private[scaladsl] val changes: RecordReader[ChangeRecord] = new RecordReader:
-    def read(record: RecordView, emit: ChangeRecord => Unit): Either[DecodeError, Unit] =
-      emit(ChangeRecord.of(record))
-      done
-
-    override def readRaw(
-        record: RecordView,
-        error: DecodeError,
-        emit: ChangeRecord => Unit
-    ): Either[DecodeError, Unit] = read(record, emit)
-
-  private[scaladsl] val done: Either[DecodeError, Unit] = Right(())
-
-/** Reads with a schema of Flink. */
-final private[scaladsl] class SchemaReader[T](schema: DeserializationSchema[T]) extends RecordReader[T]:
-  override def open(context: DeserializationSchema.InitializationContext): Unit = schema.open(context)
-
-  override def readsDeletes: Boolean = false
-
-  def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit] =
-    if record.change != RecordView.Change.DELETE then
-      schema.deserialize(
-        record.document,
-        new Collector[T]:
-          override def collect(value: T): Unit = emit(value)
-          override def close(): Unit = ()
-      )
-    CosmosDBSource.done

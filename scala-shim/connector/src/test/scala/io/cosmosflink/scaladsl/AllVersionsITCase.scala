@@ -74,6 +74,9 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
 
   override protected def afterEach(): Unit = cosmos.close()
 
+  private def source(options: CosmosDBOptions, start: StartFrom): CosmosDBSource[Change[Placed]] =
+    CosmosDBSource.changes[Placed](options, "events-source", start, mode = FeedMode.AllVersionsAndDeletes)
+
   private def replicate(): JobClient =
     val configuration = Configuration()
     configuration.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay")
@@ -85,7 +88,7 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
     env.enableCheckpointing(100)
     val options = cosmos.options("events-source") + ("source.page-size" -> "50")
     env
-      .cosmos(CosmosDBSource.changes[Placed](options, "events-source", StartFrom.Initial), "source")
+      .cosmos(source(options, StartFrom.Initial), "source")
       .uid("source")
       .map(Failing(), FlinkType[Change[Placed]].info)
       .uid("failing")
@@ -139,7 +142,12 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
     val all = options + ("source.mode" -> "all-versions-and-deletes", "source.start" -> "now")
     refused(CosmosDBSource[Placed](all, "events-source")) should (include("delete") and include("changes"))
     Seq(StartFrom.Beginning, StartFrom.At(Instant.EPOCH)).foreach: start =>
-      refused(CosmosDBSource.changes[Placed](options, "events-source", start)) should
+      refused(source(options, start)) should
         (include("now") and include("initial"))
     refused(CosmosDBSource[Placed](options, "events-source", StartFrom.Initial)) should include("latest-version")
     CosmosDBSource.raw(all, "events-source").toString should include("all-versions-and-deletes")
+    CosmosDBSource.of(all, "events-source", RecordReader.documents[Placed].withoutDeletes).toString should
+      include("all-versions-and-deletes")
+    // Without a mode it is the latest versions, as everywhere.
+    CosmosDBSource.changes[Placed](options, "events-source").toString should
+      (include("source.mode=latest-version") and include("source.start=beginning"))

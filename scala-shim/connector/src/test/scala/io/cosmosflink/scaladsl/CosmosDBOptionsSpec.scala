@@ -77,7 +77,7 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
     val source = CosmosDBSource.create(
       CosmosDBOptions("cosmos.endpoint" -> "https://a.example/"),
       "orders",
-      CosmosDBSource.changes,
+      RecordReader.raw,
       StartFrom.Configured,
       EventTime.ofService,
       () => throw UnsatisfiedLinkError("not here")

@@ -95,7 +95,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     try test(fixture)
     finally fixture.reader.close()
 
-  private val typed = CosmosDBSource.documents[Named]
+  private val typed = RecordReader.documents[Named]
 
   test("the enumerator hears how far behind a reader is, where it asks for that"):
     for (threshold, expected) <- Seq(0L -> Nil, 1000L -> List(LagEvent(0))) do
@@ -117,7 +117,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     val source = CosmosDBSource.typed(
       options,
       "orders",
-      SchemaReader(schema),
+      RecordReader.deserialized(schema),
       schema.getProducedType,
       StartFrom.Configured,
       EventTime.ofService,
@@ -158,7 +158,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   test("children go on in place of their parent, each with an output from the start"):
     // Until a child has an output, the watermark does not wait for it.
-    reading(CosmosDBSource.documents[Named]): f =>
+    reading(RecordReader.documents[Named]): f =>
       def entry(ordinal: Int, position: Int) = split(ordinal, position).entry
       f.add(split(0, 0), split(1, 0))
       f.core.source.page(page(0, 1, Item.of("a", 100)))
@@ -181,7 +181,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.positions.map(_.id) shouldBe Set("s3", "s4", "s5")
 
   test("pages in flight do not share a buffer"):
-    reading(CosmosDBSource.changes): f =>
+    reading(RecordReader.raw): f =>
       f.add(split(0, 0))
       (0 until 200).foreach: i =>
         f.core.source.page(page(0, i, Item.of(s"first$i", 1), Item.of(s"second$i", 1)))
@@ -197,7 +197,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.add(split(0, 0))
       f.poll(1)
       f.emitted shouldBe List(Named("here"))
-    reading(CosmosDBSource.changes): f =>
+    reading(RecordReader.raw): f =>
       f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       f.poll(2)
@@ -216,7 +216,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       Item.deleted("e", 5, "", true)
     )
     def of(id: String, seconds: Long) = Changed(id, PartitionKey("k"), seconds, None)
-    reading(CosmosDBSource.typed[Named]): f =>
+    reading(RecordReader.changes(typed)): f =>
       f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       f.poll(6)
@@ -229,12 +229,66 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         Change.Deleted(of("e", 5), true, None)
       )
       f.emitted.map(_.current.isEmpty) shouldBe List(false, false, false, false, true, true)
-    reading(CosmosDBSource.changes): f =>
+    reading(RecordReader.raw): f =>
       f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       f.poll(6)
       f.emitted.map(r => (r.id, r.previous.map(String(_)), r.expired)).drop(3) shouldBe
         List(("c", None, false), ("d", Some(old), false), ("e", None, true))
+
+  test("of a document and the one before only what cannot be read is handed on as it is"):
+    val marking = new RecordReader[String]:
+      def read(record: RecordView, emit: String => Unit) =
+        if record.text.contains("bad") then Left(DecodeError("no good")) else Right(emit(record.text))
+      override def readRaw(record: RecordView, error: DecodeError, emit: String => Unit) =
+        Right(emit(s"raw ${record.text}: ${error.message}"))
+    reading(RecordReader.changes(marking), "raw"): f =>
+      f.core.source.page(
+        page(
+          0,
+          1,
+          Item("a", "[\"k\"]", 1, 2, "new", "bad old", 0),
+          Item("b", "[\"k\"]", 1, 2, "bad new", "old", 0),
+          Item.deleted("c", 1, "bad old", false),
+          Item("", "[\"k\"]", 1, 2, "no id", "old", 1)
+        )
+      )
+      f.add(split(0, 0))
+      f.poll(4)
+      f.emitted.map {
+        case Change.Replaced(_, document, before) => (Some(document), before)
+        case Change.Deleted(_, _, before) => (None, before)
+        case other => fail(other.toString)
+      } shouldBe List(
+        (Some("new"), Some("raw bad old: no good")),
+        (Some("raw bad new: no good"), Some("old")),
+        (None, Some("raw bad old: no good")),
+        (Some("raw no id: its id or partition key is no JSON in UTF-8"), Some("old"))
+      )
+      f.errors shouldBe 4
+
+  test("a change has one document, or none and is left out"):
+    val items = Seq(Item.of("a", 1), Item.deleted("b", 1, "", false))
+    val none: RecordReader[String] = (_, _) => Right(())
+    reading(RecordReader.changes(none)): f =>
+      f.core.source.page(page(0, 1, items*))
+      f.add(split(0, 0))
+      f.poll(1)
+      f.emitted.map(_.of.id) shouldBe List("b")
+    val twice: RecordReader[String] = (record, emit) => Right(Seq(record.id, record.id).foreach(emit))
+    reading(RecordReader.changes(twice), "skip"): f =>
+      f.core.source.page(page(0, 1, items*))
+      f.add(split(0, 0))
+      (the[java.io.IOException] thrownBy f.poll(1)).getMessage should include("several elements")
+
+  test("deletes are left out only knowingly"):
+    val knowingly = typed.withoutDeletes
+    (typed.readsDeletes, knowingly.readsDeletes, RecordReader.raw.readsDeletes) shouldBe (false, true, true)
+    reading(knowingly): f =>
+      f.core.source.page(page(0, 1, Item.deleted("gone", 1, "", false), Item.of("here", 1)))
+      f.add(split(0, 0))
+      f.poll(1)
+      f.emitted shouldBe List(Named("here"))
 
   test("a document that cannot be read is named, counted, and does not move its split"):
     val throwing: RecordReader[Named] = (_, _) => throw IllegalStateException("no good")
@@ -262,7 +316,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       test(f)
 
   test("a document that the core cannot read is named too"):
-    readMixed(CosmosDBSource.changes, "fail"): f =>
+    readMixed(RecordReader.raw, "fail"): f =>
       (the[java.io.IOException] thrownBy f.poll(3)).getMessage should
         (include("id ''") and include("record 3 of 4") and include("no JSON in UTF-8"))
       f.errors shouldBe 1
@@ -285,7 +339,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.errors shouldBe 2
 
   test("everything that the feed says takes what the core cannot read"):
-    readMixed(CosmosDBSource.changes, "raw"): f =>
+    readMixed(RecordReader.raw, "raw"): f =>
       f.poll(4)
       f.emitted.map(_.id) shouldBe List("a", "bad", "", "b")
       f.errors shouldBe 1

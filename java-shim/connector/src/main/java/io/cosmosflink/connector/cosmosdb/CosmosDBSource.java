@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Reading;
 import java.io.IOException;
 import java.time.Duration;
@@ -186,7 +187,7 @@ public class CosmosDBSource<T>
             return option("source.request-units-per-second", Long.toString(units));
         }
 
-        /** Lag of a reader from which on Flink is told that the source processes a backlog; zero never tells. */
+        /** Lag of a reader from which on Flink is told that the source processes a backlog; zero never tells, nor does a source that ends. */
         public Builder<T> backlogThreshold(Duration lag) {
             return option("source.backlog-threshold-ms", Long.toString(lag.toMillis()));
         }
@@ -236,7 +237,7 @@ public class CosmosDBSource<T>
          *
          * @param previous what the context of the switch has; null after a restore, when the state says where to go on
          * @throws IllegalArgumentException when it is the enumerator of another kind of source
-         * @throws IllegalStateException when its splits have no positions to go on from
+         * @throws CosmosDBUnrecoverableException when its splits have no positions to go on from, which no restart changes
          */
         public Builder<T> startBehind(SplitEnumerator<?, ?> previous) {
             if (previous instanceof CosmosDBSplitEnumerator before) {
@@ -272,8 +273,9 @@ public class CosmosDBSource<T>
         }
 
         /**
-         * @throws io.cosmosflink.core.CosmosException of kind CONFIG when an option is unknown, missing or wrong
-         * @throws IllegalStateException when there is no deserializer, or one that makes nothing of deletes for a source that has them
+         * @throws CosmosException of kind CONFIG when an option is unknown, missing or wrong, or the source has deletes and the
+         *     deserializer makes nothing of them
+         * @throws IllegalStateException when there is no deserializer
          */
         public CosmosDBSource<T> build() {
             if (schema == null) {
@@ -284,9 +286,13 @@ public class CosmosDBSource<T>
                     .filter("all-versions-and-deletes"::equals)
                     .isPresent();
             if (deletes && !schema.readsDeletes()) {
-                throw new IllegalStateException(
+                throw new CosmosException(
                         "source.mode is all-versions-and-deletes, and the deserializer makes nothing of a delete, which has no document;"
-                                + " wrap it: CosmosDBDeserializationSchema.changes(..) has deletes too, withoutDeletes(..) leaves them out");
+                                + " wrap it: CosmosDBDeserializationSchema.changes(..) has deletes too, withoutDeletes(..) leaves them out",
+                        CosmosException.Kind.CONFIG,
+                        0,
+                        0,
+                        "");
             }
             return reassigns() ? ReassigningCosmosDBSource.of(this) : new CosmosDBSource<>(this);
         }

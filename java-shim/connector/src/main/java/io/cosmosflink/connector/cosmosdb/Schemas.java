@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.exc.InvalidDefinitionException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import io.cosmosflink.core.NotOfRecordException;
+import io.cosmosflink.core.RecordFailures;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
@@ -84,34 +85,56 @@ final class Schemas {
 
         @Override
         public void deserialize(RecordView record, Collector<CosmosDBChange<T>> out) throws IOException {
-            emit(record, into -> documents.deserialize(record, into), out);
+            emit(record, this::read, out);
         }
 
+        /** Of the document and the one before it one may be readable: only what is not is handed on as it is. */
         @Override
         public void deserializeRaw(RecordView record, Throwable error, Collector<CosmosDBChange<T>> out)
                 throws IOException {
-            emit(record, into -> documents.deserializeRaw(record, error, into), out);
+            emit(record, part -> readOrRaw(part, error), out);
         }
 
         private void emit(RecordView record, Reading<T> reading, Collector<CosmosDBChange<T>> out) throws IOException {
             CosmosDBChange<T> change = CosmosDBChange.of(record);
             if (!change.deleted()) {
-                change.document = one(reading);
+                change.document = reading.of(record);
                 if (change.document == null) {
                     return;
                 }
             }
             RecordView before = record.previous();
             if (before != null) {
-                change.previous = one(into -> documents.deserialize(before, into));
+                change.previous = reading.of(before);
             }
             out.collect(change);
         }
 
-        /** What a schema emits, or null. */
-        private T one(Reading<T> reading) throws IOException {
+        private T read(RecordView part) throws IOException {
             One<T> one = new One<>();
-            reading.into(one);
+            documents.deserialize(part, one);
+            return value(one);
+        }
+
+        private T readOrRaw(RecordView part, Throwable error) throws IOException {
+            Throwable why = error;
+            if (!part.undecodable()) {
+                try {
+                    return read(part);
+                } catch (Throwable e) {
+                    if (!RecordFailures.isOfRecord(e)) {
+                        throw e;
+                    }
+                    why = e;
+                }
+            }
+            One<T> one = new One<>();
+            documents.deserializeRaw(part, why, one);
+            return value(one);
+        }
+
+        /** What the schema has emitted, or null. */
+        private T value(One<T> one) {
             if (one.count > 1) {
                 throw new NotOfRecordException(
                         documents.getClass().getName()
@@ -122,7 +145,8 @@ final class Schemas {
         }
 
         private interface Reading<T> {
-            void into(Collector<T> out) throws IOException;
+            /** What is made of a document, or of the one before it; null where that is nothing. */
+            T of(RecordView part) throws IOException;
         }
 
         private static final class One<T> implements Collector<T> {

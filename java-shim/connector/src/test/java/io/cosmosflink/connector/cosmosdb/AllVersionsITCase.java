@@ -95,7 +95,8 @@ class AllVersionsITCase {
                 .start("now");
         assertThatThrownBy(() -> builder.deserializer(CosmosDBDeserializationSchema.string())
                         .build())
-                .isInstanceOf(IllegalStateException.class)
+                .isInstanceOfSatisfying(CosmosException.class, refused -> assertThat(refused.kind())
+                        .isEqualTo(CosmosException.Kind.CONFIG))
                 .hasMessageContainingAll("delete", "changes(", "withoutDeletes(");
         builder.deserializer(CosmosDBDeserializationSchema.withoutDeletes(CosmosDBDeserializationSchema.string()))
                 .build();

@@ -94,6 +94,11 @@ class CosmosDBSourceReaderTest {
     }
 
     private void poll(int records) throws Exception {
+        poll(reader, output, records);
+    }
+
+    private static <T> void poll(CosmosDBSourceReader<T> reader, TestingReaderOutput<T> output, int records)
+            throws Exception {
         long deadline = System.nanoTime() + LIMIT.toNanos();
         while (output.getEmittedRecords().size() < records) {
             assertThat(System.nanoTime())
@@ -227,6 +232,58 @@ class CosmosDBSourceReaderTest {
         assertThat(changes).extracting(c -> c.timestampSeconds).containsExactly(1L, 2L, 3L, 4L, 5L);
         assertThat(changes.get(3).deleted()).isTrue();
         assertThat(changes.get(3).partitionKey).isEqualTo("[\"k\"]");
+    }
+
+    /** Reads what has an id, and marks what it hands on as it is. */
+    private static final class Marking implements CosmosDBDeserializationSchema<String> {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public void deserialize(RecordView record, Collector<String> out) throws IOException {
+            if (record.text().contains("bad")) {
+                throw new IOException("no good");
+            }
+            out.collect(record.text());
+        }
+
+        @Override
+        public void deserializeRaw(RecordView record, Throwable error, Collector<String> out) {
+            out.collect("raw " + record.text() + ": " + error.getMessage());
+        }
+
+        @Override
+        public TypeInformation<String> getProducedType() {
+            return Types.STRING;
+        }
+    }
+
+    @Test
+    void ofADocumentAndTheOneBeforeOnlyWhatCannotBeReadIsHandedOnAsItIs() throws Exception {
+        CosmosDBSourceReader<CosmosDBChange<String>> changes = new CosmosDBSourceReader<>(
+                context,
+                core,
+                FakeCore.options().with("source.on-decode-error", "raw"),
+                CosmosDBDeserializationSchema.changes(new Marking()),
+                CosmosDBTimestampExtractor.serviceTime());
+        core.source.page(page(
+                0,
+                1,
+                new Item("a", "[\"k\"]", 1, 2, "new", "bad old", 0),
+                new Item("b", "[\"k\"]", 1, 2, "bad new", "old", 0),
+                Item.deleted("c", 1, "bad old", false),
+                new Item("", "[\"k\"]", 1, 2, "no id", "old", 1)));
+        changes.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        TestingReaderOutput<CosmosDBChange<String>> emitted = new TestingReaderOutput<>();
+        poll(changes, emitted, 4);
+        assertThat(emitted.getEmittedRecords())
+                .extracting(change -> change.document + ", " + change.previous)
+                .containsExactly(
+                        "new, raw bad old: no good",
+                        "raw bad new: no good, old",
+                        "null, raw bad old: no good",
+                        "raw no id: its id or partition key is no JSON in UTF-8, old");
+        assertThat(errors()).isEqualTo(4);
+        changes.close();
     }
 
     @Test

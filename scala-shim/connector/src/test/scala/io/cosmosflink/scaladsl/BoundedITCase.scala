@@ -1,12 +1,16 @@
 package io.cosmosflink.scaladsl
 
-import io.cosmosflink.core.Operation
+import io.cosmosflink.core.{CosmosException, Operation}
 import org.apache.flink.api.common.RuntimeExecutionMode
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
+import org.apache.flink.api.common.functions.MapFunction
+import org.apache.flink.api.common.state.CheckpointListener
 import org.apache.flink.api.connector.source.{Boundedness, Source, SplitEnumerator}
-import org.apache.flink.configuration.Configuration
+import org.apache.flink.configuration.{Configuration, RestartStrategyOptions}
 import org.apache.flink.connector.base.source.hybrid.HybridSource
-import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration
+import org.apache.flink.metrics.Gauge
+import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
+import org.apache.flink.streaming.api.datastream.DataStream
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.util.TestStreamEnvironment
 import org.apache.flink.test.util.MiniClusterWithClientResource
@@ -15,12 +19,18 @@ import org.scalatest.matchers.should.Matchers
 import org.scalatest.{BeforeAndAfterAll, BeforeAndAfterEach}
 
 import java.nio.charset.StandardCharsets.UTF_8
+import java.time.Duration
+import java.util.List as JavaList
+import java.util.concurrent.atomic.{AtomicBoolean, AtomicInteger, AtomicLong}
 
+import scala.concurrent.duration.*
 import scala.jdk.CollectionConverters.*
 import scala.util.Using
 
 object BoundedITCase:
   type Enumerator = SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]
+
+  val documents = 2000
 
   val ids: RecordReader[String] = (record, emit) => Right(emit(record.id))
 
@@ -30,16 +40,61 @@ object BoundedITCase:
     override def create(context: HybridSource.SourceSwitchContext[Enumerator]): CosmosDBSource[String] =
       CosmosDBSource.of(options, "c", ids, StartFrom.Behind(context.getPreviousEnumerator))
 
+  /** Fails once, if it shall: when a checkpoint is complete that was taken after the last of the orders. */
+  final class FailingOnce extends MapFunction[String, String], CheckpointListener:
+    import FailingOnce.*
+
+    override def map(id: String): String =
+      if id.startsWith("o") && orders.incrementAndGet() == documents then before.set(complete.get)
+      if fails.get && before.get < Long.MaxValue && !failed.get then
+        // The one after the next was not under way yet.
+        if complete.get >= before.get + 2 && failed.compareAndSet(false, true) then
+          throw IllegalStateException("as the test wants it")
+        // What is left is to last until then: between pages there is time for a checkpoint.
+        Thread.sleep(2)
+      id
+
+    override def notifyCheckpointComplete(id: Long): Unit = complete.accumulateAndGet(id, math.max(_, _))
+
+  object FailingOnce:
+    val fails, failed = AtomicBoolean()
+
+    /** How many orders came, those that came again too. */
+    val orders = AtomicInteger()
+
+    /** The last checkpoint that is complete, and the one that was when the last order came. */
+    val complete, before = AtomicLong()
+
+    def reset(): Unit =
+      Seq(fails, failed).foreach(_.set(false))
+      orders.set(0)
+      complete.set(0)
+      before.set(Long.MaxValue)
+
+  /** What another source's enumerator would be. */
+  final class ForeignEnumerator extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
+    override def start(): Unit = ()
+    override def handleSplitRequest(subtask: Int, host: String | Null): Unit = ()
+    override def addSplitsBack(splits: JavaList[CosmosDBSplit], subtask: Int): Unit = ()
+    override def addReader(subtask: Int): Unit = ()
+    override def snapshotState(checkpoint: Long): CosmosDBSourceState = throw UnsupportedOperationException()
+    override def close(): Unit = ()
+
 /** Sources that end, in streaming and in batch mode, and what goes on behind them. */
 final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, BeforeAndAfterEach:
   import BoundedITCase.*
 
-  private val documents = 2000
-
   /** Fewer slots than the jobs have readers. */
+  private val reporter = InMemoryReporter.create()
   private val cluster = MiniClusterWithClientResource(
-    MiniClusterResourceConfiguration.Builder().setNumberTaskManagers(1).setNumberSlotsPerTaskManager(2).build()
+    MiniClusterResourceConfiguration
+      .Builder()
+      .setConfiguration(reporter.addToConfiguration(Configuration()))
+      .setNumberTaskManagers(1)
+      .setNumberSlotsPerTaskManager(2)
+      .build()
   )
+  private val limit = 60.seconds
 
   private var cosmos: LocalCosmos = null
 
@@ -54,25 +109,34 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
   override protected def beforeEach(): Unit =
     cosmos = LocalCosmos.start("c:/customerId:4")
     cosmos.write("c", orders(0 until documents))
+    FailingOnce.reset()
 
   override protected def afterEach(): Unit = cosmos.close()
 
-  private def orders(numbers: Range): Seq[Operation] = numbers.map: i =>
-    Operation.upsert(
-      s"o$i",
-      s"""["c${i % 97}"]""",
-      s"""{"id":"o$i","customerId":"c${i % 97}","amount":$i}""".getBytes(UTF_8)
-    )
+  private def orders(numbers: Range): Seq[Operation] = written("o", numbers)(i => s"c${i % 97}")
+
+  private def written(prefix: String, numbers: Range)(customer: Int => String): Seq[Operation] = numbers.map: i =>
+    val (id, key) = (s"$prefix$i", customer(i))
+    Operation.upsert(id, s"""["$key"]""", s"""{"id":"$id","customerId":"$key","amount":$i}""".getBytes(UTF_8))
 
   private def environment(mode: RuntimeExecutionMode, parallelism: Int): StreamExecutionEnvironment =
-    val env = StreamExecutionEnvironment.getExecutionEnvironment(Configuration())
+    val settings = Configuration()
+    settings.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay")
+    settings.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS, Int.box(2))
+    settings.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_DELAY, Duration.ofMillis(100))
+    val env = StreamExecutionEnvironment.getExecutionEnvironment(settings)
     env.setRuntimeMode(mode)
     env.setParallelism(parallelism)
     env
 
   /** Runs a job to its end. */
   private def run(env: StreamExecutionEnvironment, source: Source[String, ?, ?]): Seq[String] =
-    env.fromSource(source, WatermarkStrategy.noWatermarks[String], "source").executeAndCollect(100_000).asScala.toSeq
+    env
+      .fromSource(source, WatermarkStrategy.noWatermarks[String], "source")
+      .map(FailingOnce(), FlinkType[String].info)
+      .executeAndCollect(100_000)
+      .asScala
+      .toSeq
 
   private def source(options: (String, String)*): CosmosDBSource[String] =
     CosmosDBSource.of(cosmos.options("c").+(options*), "c", ids)
@@ -96,18 +160,66 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     val read = run(environment(RuntimeExecutionMode.BATCH, 2), source("source.read-many" -> keys))
     read.sorted shouldBe Seq("o1999", "o3", "o700")
 
-  test("the change feed goes on behind a query without a gap"):
-    val first = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start")
+  // The checkpoint that it goes on from knows that three of the four splits have ended.
+  test("after a failure the rest is read, and nothing twice"):
+    val tail = 3000
+    // Of one key, and so of one split, behind all else that it has.
+    cosmos.write("c", written("t", 0 until tail)(_ => "c0"))
+    val env = environment(RuntimeExecutionMode.STREAMING, 2)
+    env.enableCheckpointing(50)
+    FailingOnce.fails.set(true)
+    val read = run(env, source("source.stop" -> "start", "source.page-size" -> "20"))
+    FailingOnce.failed.get shouldBe true
+    withClue("not begun anew, and no split read that had ended: ")(FailingOnce.orders.get shouldBe documents)
+    read.size shouldBe documents + tail
+    read.distinct.size shouldBe documents + tail
+
+  test("what the driver refuses is refused when the source is made"):
+    val refused = the[CosmosException] thrownBy source("source.query" -> "SELECT COUNT(1) FROM c")
+    refused.getMessage should (include("COUNT") and include("aggregate in Flink"))
+
+  /** A bounded source, and the change feed from where it stops. */
+  private def feedBehind(env: StreamExecutionEnvironment, first: CosmosDBSource[String]): DataStream[String] =
     val hybrid = HybridSource
       .builder[String, Enumerator](first)
       .addSource[Enumerator, CosmosDBSource[String]](Behind(cosmos.options("c")), Boundedness.CONTINUOUS_UNBOUNDED)
       .build()
+    env.fromSource(hybrid, WatermarkStrategy.noWatermarks[String], "hybrid", FlinkType[String].info)
+
+  test("the change feed goes on behind a query without a gap"):
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     env.enableCheckpointing(100)
-    val stream = env.fromSource(hybrid, WatermarkStrategy.noWatermarks[String], "hybrid", FlinkType[String].info)
-    Using.resource(stream.executeAndCollect("hybrid")): read =>
+    val stream = feedBehind(env, source("source.query" -> "SELECT * FROM c", "source.stop" -> "start"))
+    Using.resource(stream.collectAsync()): read =>
+      val job = env.executeAsync("hybrid")
+      def sum(gauge: String): Double = reporter
+        .findMetrics(job.getJobID, s".*\\.cosmosdb\\.$gauge")
+        .values
+        .asScala
+        .map {
+          case gauge: Gauge[?] => gauge.getValue.asInstanceOf[Number].doubleValue
+          case other => fail(s"$other is no gauge")
+        }
+        .sum
       val seen = scala.collection.mutable.Set.empty[String]
       while seen.size < documents do seen += read.next()
       cosmos.write("c", orders(documents until documents + 300))
       while seen.size < documents + 300 do seen += read.next()
       seen.toSet shouldBe (0 until documents + 300).map(i => s"o$i").toSet
+      // The readers of the query are gone, and had the gauges first.
+      LocalCosmos.await("the gauges of the feed's readers", limit)(sum("splits") == 4)
+      val requests = sum("requests")
+      LocalCosmos.await("requests for changes", limit)(sum("requests") > requests + 4)
+
+  test("nothing goes on behind a source without positions"):
+    val env = environment(RuntimeExecutionMode.STREAMING, 2)
+    val failure =
+      intercept[Exception](feedBehind(env, source("source.query" -> "SELECT * FROM c")).executeAndCollect(9999))
+    Iterator.iterate[Throwable](failure)(_.getCause).takeWhile(_ != null).map(_.toString).mkString("\n") should
+      (include("CosmosDBUnrecoverableException: nothing can go on behind this source") and include(
+        "set its source.stop to start"
+      ))
+    val foreign =
+      the[IllegalArgumentException] thrownBy
+        CosmosDBSource.of(cosmos.options("c"), "c", ids, StartFrom.Behind(ForeignEnumerator()))
+    foreign.getMessage should include("CosmosDBSource")

@@ -232,11 +232,39 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     cosmos.write("events-source", orders(0 until documents))
     val job = pipeline(environment())
     arrived(job, documents)
-    cosmos.admin("POST", "split", """{"database":"orders","container":"events-source","partition":0}""")
+    split("events-source", 0)
     cosmos.write("events-source", orders(documents until 2 * documents))
     arrived(job, 2 * documents)
     job.cancel().get()
     Counting.records.get shouldBe 2 * documents
+
+  // A savepoint has the children in place of their parent, and they go on wherever they are read then.
+  test("a job goes on from a savepoint with the children of a partition"):
+    cosmos.write("events-source", orders(0 until 1000))
+    val first = pipeline(environment())
+    arrived(first, 1000)
+    split("events-source", 0)
+    // What is written now arrives by the children alone.
+    cosmos.write("events-source", orders(1000 until 2000))
+    arrived(first, 2000)
+    val folder = Files.createTempDirectory("savepoint").toUri.toString
+    val savepoint = first.stopWithSavepoint(false, folder, SavepointFormatType.CANONICAL).get
+    // And while no job runs.
+    split("events-source", 1)
+    cosmos.write("events-source", orders(2000 until 3000))
+    Counting.reset()
+    val env = environment("execution.state-recovery.path" -> savepoint)
+    env.setParallelism(3)
+    val second = pipeline(env)
+    arrived(second, 3000)
+    val seen = Counting.checkpoints.get
+    LocalCosmos.await("two checkpoints more", limit)(Counting.checkpoints.get > seen + 1)
+    second.cancel().get()
+    Counting.restoredAt.get shouldBe 2000
+    withClue("each once: ")(Counting.records.get shouldBe 3000)
+
+  private def split(container: String, partition: Int): Unit =
+    cosmos.admin("POST", "split", s"""{"database":"orders","container":"$container","partition":$partition}""")
 
   // The children of a partition are read beside each other. In turn, by one split, the watermark would follow the one that is ahead, and all
   // that the other one has would be late. A hundred orders are written at once: that is an event time.

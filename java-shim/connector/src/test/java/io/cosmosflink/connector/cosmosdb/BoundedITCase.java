@@ -13,11 +13,14 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.state.CheckpointListener;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.connector.source.Boundedness;
@@ -26,7 +29,11 @@ import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.connector.base.source.hybrid.HybridSource;
+import org.apache.flink.core.execution.JobClient;
+import org.apache.flink.metrics.Gauge;
+import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
+import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.flink.util.CloseableIterator;
@@ -39,10 +46,13 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 /** Sources that end, in streaming and in batch mode, and what goes on behind them. */
 class BoundedITCase {
     private static final int DOCUMENTS = 2000;
+    private static final Duration LIMIT = Duration.ofSeconds(60);
+    private static final InMemoryReporter METRICS = InMemoryReporter.create();
 
     /** Fewer slots than the jobs have readers. */
     @RegisterExtension
     static final MiniClusterExtension CLUSTER = new MiniClusterExtension(new MiniClusterResourceConfiguration.Builder()
+            .setConfiguration(METRICS.addToConfiguration(new Configuration()))
             .setNumberTaskManagers(1)
             .setNumberSlotsPerTaskManager(2)
             .build());
@@ -76,17 +86,23 @@ class BoundedITCase {
         assertThat(run(env, builder().container("one").stop("start").build())).isEmpty();
     }
 
+    /** The checkpoint that it goes on from knows that three of the four splits have ended. */
     @Test
     void afterAFailureTheRestIsReadAndNothingTwice() throws Exception {
+        int tail = 3000;
         cosmos.write("c", orders(0, DOCUMENTS));
+        // Of one key, and so of one split, behind all else that it has.
+        cosmos.write("c", documents("t", 0, tail, i -> "c0"));
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(50);
-        // Late enough for splits to have ended, and for checkpoints to hold that they have.
-        FailingOnce.AT.set(DOCUMENTS * 3 / 4);
+        FailingOnce.FAILS.set(true);
         List<String> ids = run(
                 env, builder().stop("start").option("source.page-size", "20").build());
         assertThat(FailingOnce.FAILED).isTrue();
-        assertThat(ids).hasSize(DOCUMENTS).doesNotHaveDuplicates();
+        assertThat(FailingOnce.ORDERS)
+                .as("not begun anew, and no split read that had ended")
+                .hasValue(DOCUMENTS);
+        assertThat(ids).hasSize(DOCUMENTS + tail).doesNotHaveDuplicates();
     }
 
     @Test
@@ -121,25 +137,17 @@ class BoundedITCase {
     }
 
     @Test
-    // Flink names its enumerators without their types, and its iterators close as they like.
-    @SuppressWarnings({"rawtypes", "try"})
+    // Flink's iterators close as they like.
+    @SuppressWarnings("try")
     void theChangeFeedGoesOnBehindAQueryWithoutAGap() throws Exception {
         cosmos.write("c", orders(0, DOCUMENTS));
-        CosmosDBOptions options = cosmos.options("c");
-        Source<String, ?, ?> source = HybridSource.builder(
-                        builder().query("SELECT * FROM c").stop("start").build())
-                .addSource(
-                        context -> builder(options)
-                                .startBehind(context.getPreviousEnumerator())
-                                .build(),
-                        Boundedness.CONTINUOUS_UNBOUNDED)
-                .build();
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(100);
         Set<String> seen = new HashSet<>();
-        try (CloseableIterator<String> ids = env.fromSource(
-                        source, WatermarkStrategy.noWatermarks(), "hybrid", Types.STRING)
-                .executeAndCollect("hybrid")) {
+        DataStream<String> stream =
+                feedBehind(env, builder().query("SELECT * FROM c").stop("start").build());
+        try (CloseableIterator<String> ids = stream.collectAsync()) {
+            JobClient job = env.executeAsync("hybrid");
             while (seen.size() < DOCUMENTS) {
                 seen.add(ids.next());
             }
@@ -147,15 +155,47 @@ class BoundedITCase {
             while (seen.size() < DOCUMENTS + 300) {
                 seen.add(ids.next());
             }
+            // The readers of the query are gone, and had the gauges first.
+            LocalCosmos.await("the gauges of the feed's readers", LIMIT, () -> sum(job, "splits") == 4);
+            double requests = sum(job, "requests");
+            LocalCosmos.await("requests for changes", LIMIT, () -> sum(job, "requests") > requests + 4);
         }
         assertThat(seen).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
     }
 
+    private static double sum(JobClient job, String gauge) {
+        return METRICS.findMetrics(job.getJobID(), ".*\\.cosmosdb\\." + gauge).values().stream()
+                .mapToDouble(metric -> ((Number) ((Gauge<?>) metric).getValue()).doubleValue())
+                .sum();
+    }
+
     @Test
     void nothingGoesOnBehindASourceWithoutPositions() {
+        cosmos.write("c", orders(0, 10));
+        StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
+        assertThatThrownBy(
+                        () -> feedBehind(env, builder().query("SELECT * FROM c").build())
+                                .executeAndCollect(100))
+                .hasStackTraceContaining("CosmosDBUnrecoverableException: nothing can go on behind this source")
+                .hasStackTraceContaining("set its source.stop to start");
         assertThatThrownBy(() -> builder().startBehind(new ForeignEnumerator()))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("CosmosDBSource");
+    }
+
+    /** A bounded source, and the change feed from where it stops. */
+    // Flink names its enumerators without their types.
+    @SuppressWarnings("rawtypes")
+    private DataStream<String> feedBehind(StreamExecutionEnvironment env, CosmosDBSource<String> first) {
+        CosmosDBOptions options = cosmos.options("c");
+        Source<String, ?, ?> source = HybridSource.builder(first)
+                .addSource(
+                        context -> builder(options)
+                                .startBehind(context.getPreviousEnumerator())
+                                .build(),
+                        Boundedness.CONTINUOUS_UNBOUNDED)
+                .build();
+        return env.fromSource(source, WatermarkStrategy.noWatermarks(), "hybrid", Types.STRING);
     }
 
     private CosmosDBSource.Builder<String> builder() {
@@ -190,11 +230,16 @@ class BoundedITCase {
     }
 
     private static List<Operation> orders(int from, int to) {
+        return documents("o", from, to, i -> "c" + i % 97);
+    }
+
+    private static List<Operation> documents(String prefix, int from, int to, IntFunction<String> customer) {
         return IntStream.range(from, to)
                 .mapToObj(i -> Operation.upsert(
-                        "o" + i,
-                        "[\"c" + i % 97 + "\"]",
-                        ("{\"id\":\"o" + i + "\",\"customerId\":\"c" + i % 97 + "\",\"amount\":" + i + "}")
+                        prefix + i,
+                        "[\"" + customer.apply(i) + "\"]",
+                        ("{\"id\":\"" + prefix + i + "\",\"customerId\":\"" + customer.apply(i) + "\",\"amount\":" + i
+                                        + "}")
                                 .getBytes(StandardCharsets.UTF_8)))
                 .toList();
     }
@@ -214,26 +259,46 @@ class BoundedITCase {
         }
     }
 
-    /** Fails once, with the record of a number. */
-    private static final class FailingOnce implements MapFunction<String, String> {
+    /** Fails once, if it shall: when a checkpoint is complete that was taken after the last of the orders. */
+    private static final class FailingOnce implements MapFunction<String, String>, CheckpointListener {
         private static final long serialVersionUID = 1L;
 
-        static final AtomicInteger AT = new AtomicInteger();
-        static final AtomicInteger SEEN = new AtomicInteger();
+        static final AtomicBoolean FAILS = new AtomicBoolean();
         static final AtomicBoolean FAILED = new AtomicBoolean();
+        /** How many orders came, those that came again too. */
+        static final AtomicInteger ORDERS = new AtomicInteger();
+        /** The last checkpoint that is complete, and the one that was when the last order came. */
+        static final AtomicLong COMPLETE = new AtomicLong();
+
+        static final AtomicLong BEFORE = new AtomicLong();
 
         static void reset() {
-            AT.set(Integer.MAX_VALUE);
-            SEEN.set(0);
+            FAILS.set(false);
             FAILED.set(false);
+            ORDERS.set(0);
+            COMPLETE.set(0);
+            BEFORE.set(Long.MAX_VALUE);
         }
 
         @Override
-        public String map(String id) {
-            if (SEEN.incrementAndGet() >= AT.get() && FAILED.compareAndSet(false, true)) {
-                throw new IllegalStateException("as the test wants it");
+        public String map(String id) throws InterruptedException {
+            if (id.startsWith("o") && ORDERS.incrementAndGet() == DOCUMENTS) {
+                BEFORE.set(COMPLETE.get());
+            }
+            if (FAILS.get() && BEFORE.get() < Long.MAX_VALUE && !FAILED.get()) {
+                // The one after the next was not under way yet.
+                if (COMPLETE.get() >= BEFORE.get() + 2 && FAILED.compareAndSet(false, true)) {
+                    throw new IllegalStateException("as the test wants it");
+                }
+                // What is left is to last until then: between pages there is time for a checkpoint.
+                Thread.sleep(2);
             }
             return id;
+        }
+
+        @Override
+        public void notifyCheckpointComplete(long id) {
+            COMPLETE.accumulateAndGet(id, Math::max);
         }
     }
 

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -26,7 +27,9 @@ import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.configuration.RestartStrategyOptions;
+import org.apache.flink.configuration.StateRecoveryOptions;
 import org.apache.flink.core.execution.JobClient;
+import org.apache.flink.core.execution.SavepointFormatType;
 import org.apache.flink.runtime.state.FunctionInitializationContext;
 import org.apache.flink.runtime.state.FunctionSnapshotContext;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
@@ -41,6 +44,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Source and sink on a MiniCluster against a local Cosmos, over the real library. */
 class PipelineITCase {
@@ -119,11 +123,48 @@ class PipelineITCase {
         pipeline(env, Long.MAX_VALUE);
         JobClient job = env.executeAsync("split");
         arrived(job, DOCUMENTS);
-        cosmos.admin("POST", "split", "{\"database\":\"orders\",\"container\":\"events-source\",\"partition\":0}");
+        split("events-source", 0);
         cosmos.write("events-source", orders(DOCUMENTS, 2 * DOCUMENTS));
         arrived(job, 2 * DOCUMENTS);
         job.cancel().get();
         assertThat(Counting.RECORDS).hasValue(2 * DOCUMENTS);
+    }
+
+    /** A savepoint has the children in place of their parent, and they go on wherever they are read then. */
+    @Test
+    void aJobGoesOnFromASavepointWithTheChildrenOfAPartition(@TempDir Path folder) throws Exception {
+        cosmos.write("events-source", orders(0, 1000));
+        StreamExecutionEnvironment env = environment();
+        pipeline(env, Long.MAX_VALUE);
+        JobClient first = env.executeAsync("first");
+        arrived(first, 1000);
+        split("events-source", 0);
+        // What is written now arrives by the children alone.
+        cosmos.write("events-source", orders(1000, 2000));
+        arrived(first, 2000);
+        String savepoint = first.stopWithSavepoint(false, folder.toUri().toString(), SavepointFormatType.CANONICAL)
+                .get();
+        // And while no job runs.
+        split("events-source", 1);
+        cosmos.write("events-source", orders(2000, 3000));
+        Counting.reset();
+        env = environment(savepoint);
+        env.setParallelism(3);
+        pipeline(env, Long.MAX_VALUE);
+        JobClient second = env.executeAsync("second");
+        arrived(second, 3000);
+        int seen = Counting.CHECKPOINTS.get();
+        LocalCosmos.await("two checkpoints more", LIMIT, () -> Counting.CHECKPOINTS.get() > seen + 1);
+        second.cancel().get();
+        assertThat(Counting.RESTORED_AT).hasValue(2000);
+        assertThat(Counting.RECORDS).as("each once").hasValue(3000);
+    }
+
+    private void split(String container, int partition) {
+        cosmos.admin(
+                "POST",
+                "split",
+                "{\"database\":\"orders\",\"container\":\"" + container + "\",\"partition\":" + partition + "}");
     }
 
     /**
@@ -149,9 +190,9 @@ class PipelineITCase {
                 .sinkTo(new DiscardingSink<>());
         JobClient job = env.executeAsync("late");
         LocalCosmos.await("the job to be held back", LIMIT, () -> Lateness.WAITS.get());
-        cosmos.admin("POST", "split", "{\"database\":\"orders\",\"container\":\"events-single\",\"partition\":0}");
+        split("events-single", 0);
         cosmos.write("events-single", orders(1000, 2000));
-        cosmos.admin("POST", "split", "{\"database\":\"orders\",\"container\":\"events-single\",\"partition\":1}");
+        split("events-single", 1);
         cosmos.write("events-single", orders(2000, 4000));
         Lateness.gate.countDown();
         LocalCosmos.await("all of it", LIMIT, () -> Lateness.SEEN.get() >= 4000);
@@ -236,7 +277,15 @@ class PipelineITCase {
     }
 
     private static StreamExecutionEnvironment environment() {
+        return environment("");
+    }
+
+    /** With a savepoint to go on from, or an empty name. */
+    private static StreamExecutionEnvironment environment(String savepoint) {
         Configuration settings = new Configuration();
+        if (!savepoint.isEmpty()) {
+            settings.set(StateRecoveryOptions.SAVEPOINT_PATH, savepoint);
+        }
         settings.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay");
         settings.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS, 2);
         settings.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_DELAY, Duration.ofMillis(100));

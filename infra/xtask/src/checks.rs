@@ -147,11 +147,14 @@ const CHECKS: &[Step] = &[
     }),
     ("Scala format, tests and job jar", || {
         let _lock = build::lock()?;
-        // The job of README.md is compiled with the tests.
-        let readme = root().join("tests/readme/OrdersJob.scala");
+        // The jobs of README.md and docs/bounded.md are compiled with the tests.
+        let shown = ["OrdersJob", "BoundedJobs"].map(|job| {
+            let source = root().join(format!("tests/readme/{job}.scala"));
+            format!("file(\"{}\")", source.display())
+        });
         let with_readme = format!(
-            "set connector / Test / unmanagedSources += file(\"{}\")",
-            readme.display()
+            "set connector / Test / unmanagedSources ++= Seq({})",
+            shown.join(", ")
         );
         let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "jobs/assembly"];
         run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
@@ -383,6 +386,27 @@ mod tests {
             .map(|line| line.strip_prefix(indent).unwrap_or(line).to_owned())
             .collect();
             assert_eq!(shown, compiled, "{language}");
+        }
+    }
+
+    #[test]
+    fn the_code_of_the_page_about_reading_that_ends_is_compiled() {
+        let page = read("docs/bounded.md");
+        for (language, indents) in [("java", 8), ("scala", 4)] {
+            let compiled = read(&format!("tests/readme/BoundedJobs.{language}"));
+            let blocks: Vec<_> = page.split(&format!("```{language}\n")).skip(1).collect();
+            assert_eq!(blocks.len(), 4, "{language}");
+            for block in blocks {
+                let (block, _) = block.split_once("```").unwrap();
+                let stands = (0..=indents).any(|indent| {
+                    let indented = block.lines().map(|line| match line {
+                        "" => "\n".to_owned(),
+                        line => format!("{}{line}\n", " ".repeat(indent)),
+                    });
+                    compiled.contains(&indented.collect::<String>())
+                });
+                assert!(stands, "{language}: not in tests/readme:\n{block}");
+            }
         }
     }
 }

@@ -36,6 +36,10 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, stopped: watch::
             "/history",
             get(|State(app): State<Arc<App>>| async move { Json(app.stats.history()) }),
         )
+        .route(
+            "/latency",
+            get(|State(app): State<Arc<App>>| async move { Json(app.stats.latencies()) }),
+        )
         .route("/metrics", get(metrics))
         .fallback(|| async {
             refuse(

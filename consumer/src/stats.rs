@@ -249,6 +249,16 @@ impl Stats {
         self.lock().history.iter().cloned().collect()
     }
 
+    /// How many unique events took how long since the start: milliseconds, to three digits, and events, in the order of the milliseconds. The
+    /// difference of two answers is what arrived between them.
+    pub fn latencies(&self) -> Vec<(u64, u64)> {
+        let inner = self.lock();
+        let recorded = inner.latency.iter_recorded();
+        recorded
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+            .collect()
+    }
+
     /// The numbers of this moment.
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.lock();
@@ -435,6 +445,7 @@ mod tests {
         assert_eq!((latency.count, latency.max), (2, 100));
         stats.accept(&[event("d", Some(i64::MIN))], i64::MAX, |_| ());
         assert!(stats.snapshot().latency_millis.max <= LONGEST_LATENCY * 2);
+        assert_eq!(stats.latencies()[..2], [(0, 1), (100, 1)]);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use comfy_table::Table;
 use serde_json::Value;
 
 use crate::build::{self, Variant};
+use crate::latency;
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
-use crate::{root, sdks};
+use crate::{root, sdks, speed};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,17 +37,34 @@ pub struct Options {
     /// The source beside the vendor's SDK for Java: as a plain loop, and as the least that could be written for Flink. Only prints.
     #[arg(long, conflicts_with = "tls")]
     pub peers: bool,
-    /// About how many bytes each document has.
-    #[arg(long, default_value_t = Options::DOCUMENT)]
-    pub bytes: usize,
-    /// With --peers: over https.
-    #[arg(long, requires = "peers")]
-    pub https: bool,
+    /// About how many bytes each document has; with --peers, several sizes in turns.
+    #[arg(long, value_delimiter = ',')]
+    pub bytes: Vec<usize>,
+    /// With --peers: over what the account is reached, in turns.
+    #[arg(long, requires = "peers", value_delimiter = ',', value_parser = ["http", "https"], default_values = ["http", "https"])]
+    pub over: Vec<String>,
+    /// How long an order takes from the producer through both jobs to the consumer, and what the idle jobs cost.
+    #[arg(long, conflicts_with_all = ["tls", "peers", "only"])]
+    pub latency: bool,
+    /// With --latency: orders per second.
+    #[arg(long, default_value_t = 500, requires = "latency")]
+    pub rate: u64,
+    /// With --latency: how long it is measured, in seconds, after as long a warm-up.
+    #[arg(long, default_value_t = 60, requires = "latency")]
+    pub seconds: u64,
 }
 
 impl Options {
     /// Bytes of a document as `docs/speed.md` has it.
     const DOCUMENT: usize = 430;
+
+    /// The sizes that `--peers` compares.
+    const SIZES: [usize; 3] = [430, 1024, 10_240];
+
+    /// Bytes of a document where one size is measured.
+    fn size(&self) -> usize {
+        self.bytes.first().copied().unwrap_or(Options::DOCUMENT)
+    }
 
     fn wants(&self, what: &str) -> bool {
         self.only.as_deref().is_none_or(|only| only == what)
@@ -88,6 +106,9 @@ pub fn run(options: &Options) -> Result<()> {
     if options.peers {
         return peers(options);
     }
+    if options.latency {
+        return latency::run(options);
+    }
     let mut pipeline = Pipeline::launch(&Setup {
         // As users have it: heartbeats cost the TaskManager.
         quick_heartbeats: false,
@@ -104,9 +125,9 @@ pub fn run(options: &Options) -> Result<()> {
                 &pipeline.built.bin,
                 &pipeline.environment,
                 "write",
-                (written, DISTINCT, options.bytes),
+                (written, DISTINCT, options.size()),
             )?);
-            flink.push(flink_write(&mut pipeline, &jar, (written, options.bytes))?);
+            flink.push(flink_write(&mut pipeline, &jar, (written, options.size()))?);
         }
         results.push(("sink", "plain Rust bulk loop", plain));
         results.push(("sink", "Flink TaskManager", flink));
@@ -118,7 +139,7 @@ pub fn run(options: &Options) -> Result<()> {
             &pipeline.built.bin,
             &pipeline.environment,
             "write",
-            (written, written, options.bytes),
+            (written, written, options.size()),
         )?;
         let (mut plain, mut flink) = (Vec::new(), Vec::new());
         flink_read(&mut pipeline, &jar, written)?;
@@ -127,7 +148,7 @@ pub fn run(options: &Options) -> Result<()> {
                 &pipeline.built.bin,
                 &pipeline.environment,
                 "read",
-                (written, written, options.bytes),
+                (written, written, options.size()),
             )?);
             flink.push(flink_read(&mut pipeline, &jar, written)?);
         }
@@ -170,9 +191,9 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     println!("{table}");
-    let as_in_docs = options.only.is_none() && options.bytes == Options::DOCUMENT;
+    let as_in_docs = options.only.is_none() && options.size() == Options::DOCUMENT;
     if !options.no_docs && as_in_docs {
-        std::fs::write(root().join("docs/speed.md"), document(options, &markdown))?;
+        speed::record("throughput", &document(options, &markdown))?;
         std::fs::write(root().join("docs/speed.svg"), plot(&medians))?;
         println!("written to docs/speed.md and docs/speed.svg");
     }
@@ -235,20 +256,65 @@ fn add(jar: &Path, how: &str, classes: &Path) -> Result<()> {
     output(command.arg(how).arg(jar).arg("-C").arg(classes).arg(".")).map(drop)
 }
 
-/// The source beside what a team would write with the vendor's SDK for Java, which is warmed up like ours, in turns on one cluster.
+/// The source beside what a team would write with the vendor's SDK for Java, which is warmed up like ours, in turns on one cluster for each
+/// size of documents and each protocol.
 fn peers(options: &Options) -> Result<()> {
+    let sizes = match options.bytes.as_slice() {
+        [] => &Options::SIZES,
+        sizes => sizes,
+    };
+    let mut table = Table::new();
+    let columns = [
+        "bytes",
+        "over",
+        "",
+        "us of CPU per document",
+        "documents per s",
+        "peak memory, MiB",
+        "times ours",
+    ];
+    table.set_header(columns);
+    let mut markdown = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    for &size in sizes {
+        for over in &options.over {
+            for row in compared(options, size, over)? {
+                let _ = writeln!(markdown, "| {} |", row.join(" | "));
+                table.add_row(row);
+            }
+        }
+    }
+    println!("{table}");
+    let as_in_docs = options.bytes.is_empty() && options.over.len() == 2;
+    if !options.no_docs && as_in_docs {
+        let text = format!(
+            "`cargo xtask bench --peers --runs {}`: each reads the change feed of the same container from the beginning, in turns on one machine, median\n\
+             of {} runs; documents of three sizes, the local account over http and over https. The SDK is the vendor's for Java, v4, in gateway mode,\n\
+             pages of 1000, each document a `JsonNode`: in a plain loop, and in the least that could be written as a source for Flink, without state, splits\n\
+             or retries. In Flink CPU and memory are those of the TaskManager. All are warmed up with at least twice as many documents as are measured.\n\n{markdown}",
+            options.runs, options.runs
+        );
+        speed::record("peers", &text)?;
+    }
+    Ok(())
+}
+
+/// What is read and written in all: so many bytes of documents fit into the memory of a small machine.
+const BYTES_OF_PEERS: usize = 2 << 30;
+
+/// All four, with documents of one size over one protocol: the cells of the table.
+fn compared(options: &Options, size: usize, over: &str) -> Result<Vec<[String; 7]>> {
     let mut pipeline = Pipeline::launch(&Setup {
         quick_heartbeats: false,
-        tls: options.https,
+        tls: over == "https",
         ..Setup::new("bench-peers", 2, &[Variant::Java])
     })?;
     let home = root().join("target/sdks");
     std::fs::create_dir_all(&home)?;
     let sdk = sdks::java_jars(&home)?;
     let (jar, peer) = (bench_jar(&pipeline)?, peer_jar(&pipeline, &sdk)?);
-    let written = options.documents;
-    println!("{written} documents of {} bytes", options.bytes);
-    let all = (written, written, options.bytes);
+    let written = options.documents.min((BYTES_OF_PEERS / size.max(1)) as u64);
+    println!("{written} documents of {size} bytes over {over}");
+    let all = (written, written, size);
     plain_loop(&pipeline.built.bin, &pipeline.environment, "write", all)?;
     let mut results: [(&str, Vec<Measured>); 4] = [
         ("plain loop over the driver in Rust", Vec::new()),
@@ -268,30 +334,23 @@ fn peers(options: &Options) -> Result<()> {
         }
     }
     pipeline.processes.stop();
-    let mut table = Table::new();
-    table.set_header([
-        "",
-        "us of CPU per document",
-        "documents per s",
-        "peak memory MiB",
-        "times ours",
-    ]);
     let medians = results.map(|(who, mut runs)| {
         runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
         (who, runs[runs.len() / 2])
     });
     let ours = medians[1].1.per_cpu_second();
-    for (who, m) in medians {
-        table.add_row([
+    let cells = medians.into_iter().map(|(who, m)| {
+        [
+            size.to_string(),
+            over.to_owned(),
             who.to_owned(),
             format!("{:.2}", 1e6 / m.per_cpu_second()),
             format!("{:.0}", m.documents / m.seconds),
             format!("{:.0}", m.peak_mib),
             format!("{:.1}", ours / m.per_cpu_second()),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
+        ]
+    });
+    Ok(cells.collect())
 }
 
 /// The vendor's SDK for Java without Flink.
@@ -337,7 +396,7 @@ fn tls(options: &Options) -> Result<()> {
         let mut runs = [Vec::new(), Vec::new()];
         for _ in 0..options.runs {
             for (environment, runs) in accounts.iter().zip(&mut runs) {
-                let counts = (options.documents, options.documents, options.bytes);
+                let counts = (options.documents, options.documents, options.size());
                 runs.push(plain_loop(&bin, environment, task, counts)?.per_cpu_second());
             }
         }
@@ -527,7 +586,7 @@ fn flink_read(pipeline: &mut Pipeline, jar: &Path, count: u64) -> Result<Measure
 fn document(options: &Options, table: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "# Speed\n\nWritten by `cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
+        "`cargo xtask bench`: {} documents of about 430 bytes a run, parallelism 2, {cores} cores, the local account on the\n\
          same machine, plain loop and TaskManager in turns, median of {} runs. CPU is that of the whole process, as the kernel counts it:\n\
          for Flink the TaskManager with its garbage collection and heartbeats, once the job has warmed up (a job runs for days; its start\n\
          and the JVM's compiling do not count): the sink after twice as many documents as are measured, the source after half of what it\n\

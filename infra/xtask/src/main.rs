@@ -6,6 +6,7 @@ mod checks;
 mod cluster;
 mod demo;
 mod docker;
+mod latency;
 mod leaks;
 mod mistakes;
 mod pipeline;
@@ -14,6 +15,7 @@ mod report;
 mod savepoints;
 mod sdks;
 mod simulate;
+mod speed;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +41,7 @@ enum Command {
     /// Hands the running jobs from one variant to the other through savepoints, and verifies that nothing is lost or repeated;
     /// or through retained checkpoints, and verifies that nothing is lost.
     Savepoints(savepoints::Options),
-    /// Measures the connector on a TaskManager beside plain loops over the driver.
+    /// Measures the connector on a TaskManager beside plain loops over the driver and beside the SDK for Java, or the latency of both jobs.
     Bench(bench::Options),
     /// Runs the core against model services in simulated time, with failures, by the thousand; prints a plan that repeats what fails.
     Simulate(simulate::Options),

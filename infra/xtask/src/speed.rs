@@ -1,0 +1,53 @@
+//! `docs/speed.md`: each of its sections holds what one benchmark measured last.
+
+use anyhow::{Context, Result};
+
+use crate::root;
+
+/// Puts a text between the lines that mark a section.
+pub fn record(section: &str, text: &str) -> Result<()> {
+    let file = root().join("docs/speed.md");
+    let about = || format!("cannot record '{section}' in {}", file.display());
+    let before = std::fs::read_to_string(&file).with_context(about)?;
+    let after = with_section(&before, section, text).with_context(about)?;
+    std::fs::write(&file, after).with_context(about)?;
+    println!("written to {}", file.display());
+    Ok(())
+}
+
+fn with_section(document: &str, section: &str, text: &str) -> Result<String> {
+    let (begin, end) = (
+        format!("<!-- {section}:begin -->"),
+        format!("<!-- {section}:end -->"),
+    );
+    let (before, rest) = document
+        .split_once(&begin)
+        .with_context(|| format!("it has no {begin}"))?;
+    let (_, after) = rest
+        .split_once(&end)
+        .with_context(|| format!("it has no {end} behind its begin"))?;
+    Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_replaced_and_the_others_stay() {
+        let document = "# T\n<!-- a:begin -->\nold\n<!-- a:end -->\n<!-- b:begin -->\nb\n<!-- b:end -->\n";
+        let after = with_section(document, "a", "new\n").unwrap();
+        assert_eq!(after, document.replace("old", "new"));
+        let missing = with_section(document, "c", "new").unwrap_err();
+        assert!(missing.to_string().contains("c:begin"), "{missing}");
+    }
+
+    #[test]
+    fn the_document_has_all_sections() {
+        let mut text = std::fs::read_to_string(root().join("docs/speed.md")).unwrap();
+        for section in ["throughput", "peers", "latency"] {
+            text = with_section(&text, section, "measured").unwrap();
+        }
+        assert_eq!(text.matches("\nmeasured\n").count(), 3);
+    }
+}

@@ -612,7 +612,7 @@ mod tests {
             )
         };
         let (poll, min) = ("source.poll-interval-ms", "source.min-poll-interval-ms");
-        assert_eq!(pauses(&[]), (50, 1000));
+        assert_eq!(pauses(&[]), (25, 1000));
         assert_eq!(pauses(&[(poll, "5000")]), (5000, 5000));
         assert_eq!(pauses(&[(poll, "5000"), (min, "20")]), (20, 5000));
         assert_eq!(pauses(&[(min, "20")]), (20, 1000));

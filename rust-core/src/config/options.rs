@@ -72,7 +72,7 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
     opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes that one reader allocates for pages ahead of the job. A page that is larger than all of it is read all the same."),
     opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at a feed range that has been read to its end, in milliseconds. Where it is set, each pause is as long, unless source.min-poll-interval-ms is set too."),
-    opt(S, "source.min-poll-interval-ms", "COSMOS_SOURCE_MIN_POLL_INTERVAL_MS", Type::Int(10, 3_600_000), "50", "Pause after a look that found changes, in milliseconds; it doubles up to source.poll-interval-ms while there are none. Where only source.poll-interval-ms is set, it is that."),
+    opt(S, "source.min-poll-interval-ms", "COSMOS_SOURCE_MIN_POLL_INTERVAL_MS", Type::Int(10, 3_600_000), "25", "Pause after a look that found changes, in milliseconds; it doubles up to source.poll-interval-ms while there are none. Where only source.poll-interval-ms is set, it is that."),
     opt(S, "source.on-decode-error", "COSMOS_SOURCE_ON_DECODE_ERROR", Type::Choice(ON_DECODE_ERROR), "fail", "What becomes of a document that cannot be decoded (bytes that are no UTF-8, an id that is no text, a deserializer that refuses it): fail the job, skip and count it, or hand it over raw."),
     opt(S, "source.min-splits", "COSMOS_SOURCE_MIN_SPLITS", Type::Int(1, 10_000), "1", "Fewest splits that a job without a savepoint begins with. Where the container has fewer physical partitions, each is read in parts: requests of their own, which many cores can share."),
     opt(S, "source.discovery-interval-ms", "COSMOS_SOURCE_DISCOVERY_INTERVAL_MS", Type::Int(0, 86_400_000), "60000", "Pause between two looks for new feed ranges, in milliseconds; 0 looks only once."),
@@ -89,6 +89,6 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(K, "sink.max-in-flight-requests", "COSMOS_SINK_MAX_IN_FLIGHT", Type::Int(1, 10_000), "8", "Batches of the writer in flight. They should hold a full request for each physical partition."),
     opt(K, "sink.max-buffered-requests", "COSMOS_SINK_MAX_BUFFERED", Type::Int(2, 10_000_000), "10000", "Records that the writer buffers before it holds the job back; more than sink.max-batch-size."),
     opt(K, "sink.max-batch-bytes", "COSMOS_SINK_MAX_BATCH_BYTES", Type::Int(1024, (1 << 31) - 1), "5242880", "Most bytes that the writer hands to the core at once."),
-    opt(K, "sink.max-time-in-buffer-ms", "COSMOS_SINK_MAX_TIME_IN_BUFFER_MS", Type::Int(1, 3_600_000), "100", "Longest time that a record waits for its batch to fill, in milliseconds."),
+    opt(K, "sink.max-time-in-buffer-ms", "COSMOS_SINK_MAX_TIME_IN_BUFFER_MS", Type::Int(1, 3_600_000), "50", "Longest time that a record waits for its batch to fill, in milliseconds."),
     opt(K, "sink.max-record-bytes", "COSMOS_SINK_MAX_RECORD_BYTES", Type::Int(1, 2 * MIB), "2097152", "Most bytes of one document; the service takes 2 MiB. A larger one takes the way of sink.failure-mode. It must not exceed sink.max-batch-bytes."),
 ];

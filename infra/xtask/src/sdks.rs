@@ -47,7 +47,8 @@ pub fn run() -> Result<()> {
     let mut server = Command::new(root().join("target/release/cosmos-local"));
     server.args(["--listen", "127.0.0.1:0", "--database", "ours"]);
     server
-        .args(["--container", "ours/documents:/pk:4", "--key-file"])
+        .args(["--container", "ours/documents:/pk:4"])
+        .args(["--container", "ours/feed:/pk:4", "--key-file"])
         .arg(&key);
     server.arg("--ready-file").arg(&listening);
     processes.start("cosmos-local", &mut server)?;
@@ -62,11 +63,19 @@ pub fn run() -> Result<()> {
     };
     let written = ["write", "--database", "ours", "--container", "documents"];
     run_command(core().args(written).arg(&ours))?;
+    let our_feed = home.join("ours-feed.jsonl");
+    let changed = ["feed", "--database", "ours", "--container", "feed"];
+    run_command(core().args(changed).arg(&our_feed))?;
 
     let mut failed = Vec::new();
     for (name, program) in &mut programs {
-        let stored = home.join(format!("{name}.jsonl"));
-        let _ = std::fs::remove_file(&stored);
+        let (stored, feed) = (
+            home.join(format!("{name}.jsonl")),
+            home.join(format!("{name}-feed.jsonl")),
+        );
+        for old in [&stored, &feed] {
+            let _ = std::fs::remove_file(old);
+        }
         program
             .env("COSMOS_ENDPOINT", &endpoint)
             .env("COSMOS_KEY", &key)
@@ -74,13 +83,19 @@ pub fn run() -> Result<()> {
             .env("COSMOS_HTTP_CONNECTION_WITHOUT_TLS_ALLOWED", "true")
             .env("SDKS_DATABASE", format!("sdk-{name}"))
             .env("SDKS_OURS", &ours)
-            .env("SDKS_STORED", &stored);
+            .env("SDKS_STORED", &stored)
+            .env("SDKS_FEED", &feed);
         if let Err(error) = steps(name, program) {
             failed.push(format!("{name}: {error:#}"));
         }
         if let Err(error) = run_command(core().arg("compare").arg(&stored)) {
             failed.push(format!(
                 "{name}: what it stored is not what the core reads: {error:#}"
+            ));
+        }
+        if let Err(error) = run_command(core().arg("agree").args([&our_feed, &feed])) {
+            failed.push(format!(
+                "{name}: it reads another change feed than the core: {error:#}"
             ));
         }
     }

@@ -727,6 +727,16 @@ public final class Steps {
                 same(bare(ours.readItem(document.get("id").asText(), one, ObjectNode.class).getItem()), bare(document));
             }
         });
+        step("change feed of a container whose partitions have split and merged", () -> {
+            CosmosContainer feed = client.getDatabase("ours").getContainer("feed");
+            CosmosChangeFeedRequestOptions all = CosmosChangeFeedRequestOptions.createForProcessingFromBeginning(FeedRange.forFullRange());
+            List<String> lines = new ArrayList<>();
+            for (FeedResponse<ObjectNode> page : feed.queryChangeFeed(all.setMaxItemCount(50), ObjectNode.class).iterableByPage()) {
+                page.getResults().forEach(document -> lines.add(document.toString()));
+            }
+            check(lines.size() > 100, lines.size() + " documents");
+            Files.write(Path.of(System.getenv("SDKS_FEED")), lines);
+        });
         step("delete a container and a database", () -> {
             client.createDatabase(name + "-short");
             CosmosDatabase gone = client.getDatabase(name + "-short");

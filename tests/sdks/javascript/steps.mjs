@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { BulkOperationType, ChangeFeedStartFrom, CosmosClient, PartitionKeyKind } from "@azure/cosmos";
 
-const { COSMOS_ENDPOINT, COSMOS_KEY, SDKS_DATABASE, SDKS_OURS, SDKS_STORED } = process.env;
+const { COSMOS_ENDPOINT, COSMOS_KEY, SDKS_DATABASE, SDKS_OURS, SDKS_STORED, SDKS_FEED } = process.env;
 const client = new CosmosClient({ endpoint: COSMOS_ENDPOINT, key: COSMOS_KEY });
 
 const failures = [];
@@ -390,8 +390,8 @@ await step("feed ranges", async () => {
 });
 
 /** The pages of a change feed up to where there is nothing new. */
-async function feed(changeFeedStartFrom, maxItemCount = 50) {
-  const iterator = orders.items.getChangeFeedIterator({ changeFeedStartFrom, maxItemCount });
+async function feed(changeFeedStartFrom, maxItemCount = 50, container = orders) {
+  const iterator = container.items.getChangeFeedIterator({ changeFeedStartFrom, maxItemCount });
   const pages = [];
   // Over several ranges a page without changes comes from each of them.
   for (let idle = 0; idle < 8;) {
@@ -472,6 +472,12 @@ await step("what the connector wrote is read document by document", async () => 
     const one = key[0] !== null && typeof key[0] === "object" ? undefined : key[0];
     assert.deepEqual(bare((await ours.item(document.id, one).read()).resource), document);
   }
+});
+await step("change feed of a container whose partitions have split and merged", async () => {
+  const pages = await feed(ChangeFeedStartFrom.Beginning(), 50, client.database("ours").container("feed"));
+  const lines = pages.flatMap((page) => page.result ?? []).map((document) => `${JSON.stringify(document)}\n`);
+  assert.ok(lines.length > 100 && pages.length > 4);
+  writeFileSync(SDKS_FEED, lines.join(""));
 });
 await step("delete a container and a database", async () => {
   const { database: short } = await client.databases.create({ id: `${SDKS_DATABASE}-short` });

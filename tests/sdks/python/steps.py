@@ -520,6 +520,15 @@ def _():
         same(bare(ours.read_item(line["document"]["id"], key)), line["document"])
 
 
+@step("change feed of a container whose partitions have split and merged")
+def _():
+    feed = client.get_database_client("ours").get_container_client("feed")
+    found = list(feed.query_items_change_feed(start_time="Beginning", max_item_count=50))
+    assert len(found) > 100, len(found)
+    with open(os.environ["SDKS_FEED"], "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(document) + "\n" for document in found)
+
+
 @step("delete a container and a database")
 def _():
     short = client.create_database(f"{DATABASE}-short")

@@ -1,5 +1,7 @@
-//! The connector's side of the programs of the vendors' SDKs: writes documents through the core for them to read, and
-//! reads what they stored through the core, document by document.
+//! The connector's side of the programs of the vendors' SDKs: writes documents through the core for them to read, reads what they stored
+//! through the core, document by document, and reads the change feed that they read.
+
+mod feed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,6 @@ use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::discovery::Enumerator;
-use cosmosflink_core::page::RECORD_BYTES;
 use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Sink};
 use cosmosflink_core::source::Source;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,17 @@ enum Command {
     },
     /// Reads the containers named in such a file, and compares them with it.
     Compare { file: PathBuf },
+    /// Changes documents in rounds, between which partitions split twice and merge once, while the change feed is read; then reads it once
+    /// more from the beginning, and lists in a file what it says, a line each, in the order in which it came.
+    Feed {
+        #[arg(long)]
+        database: String,
+        #[arg(long)]
+        container: String,
+        file: PathBuf,
+    },
+    /// Compares two such files: the same documents, system properties included, and the same order within each partition key.
+    Agree { ours: PathBuf, theirs: PathBuf },
 }
 
 /// A document that a container must hold.
@@ -70,6 +82,12 @@ fn main() -> ExitCode {
             file,
         } => write(&options, database, container, file),
         Command::Compare { file } => compare(&options, file),
+        Command::Feed {
+            database,
+            container,
+            file,
+        } => feed::run(&options, database, container, file),
+        Command::Agree { ours, theirs } => feed::agree(ours, theirs),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,20 +157,23 @@ fn documents() -> Vec<(Value, Value)> {
     all
 }
 
-fn write(options: &Options, database: &str, container: &str, file: &Path) -> Result<()> {
-    let sink = Sink::open(options.config(Role::Sink, database, container)?)?;
-    let documents: Vec<_> = documents()
-        .into_iter()
+/// Carries out an operation on each of these documents, by their keys.
+fn submit(sink: &Sink, kind: OperationKind, documents: &[(Value, Value)]) -> Result<()> {
+    let texts: Vec<_> = documents
+        .iter()
         .map(|(key, document)| (key.to_string(), document.to_string(), document))
         .collect();
-    let operations: Vec<_> = documents
+    let operations: Vec<_> = texts
         .iter()
         .map(|(key, text, document)| NewOperation {
-            kind: OperationKind::Upsert,
+            kind,
             id: document["id"].as_str().unwrap_or_default(),
             partition_key: key,
             if_match: "",
-            document: text.as_bytes(),
+            document: match kind {
+                OperationKind::Delete => &[],
+                _ => text.as_bytes(),
+            },
         })
         .collect();
     sink.submit(0, encode_operations(&operations))?;
@@ -162,12 +183,19 @@ fn write(options: &Options, database: &str, container: &str, file: &Path) -> Res
     if let Some(failure) = completion.failures.first() {
         bail!("document {} was not written: {}", failure.index, failure.error);
     }
+    Ok(())
+}
+
+fn write(options: &Options, database: &str, container: &str, file: &Path) -> Result<()> {
+    let sink = Sink::open(options.config(Role::Sink, database, container)?)?;
+    let documents = documents();
+    submit(&sink, OperationKind::Upsert, &documents)?;
     let (mut lines, done) = (String::new(), documents.len());
-    for (key, _, document) in documents {
+    for (key, document) in documents {
         let line = Line {
             database: database.to_owned(),
             container: container.to_owned(),
-            key: serde_json::from_str(&key)?,
+            key,
             document,
         };
         lines.push_str(&serde_json::to_string(&line)?);
@@ -270,17 +298,8 @@ fn read(options: &Options, database: &str, container: &str, enough: usize) -> Re
             }
             continue;
         }
-        let frame = source.take_page()?;
-        let number = |at: usize| -> Result<usize> {
-            let bytes = frame.get(at..at + 4).context("the page ends early")?;
-            Ok(u32::from_le_bytes(bytes.try_into()?) as usize)
-        };
-        let (records, table) = (number(4)?, number(8)?);
-        for n in 0..records {
-            let row = table + n * RECORD_BYTES;
-            let (at, length) = (number(row)?, number(row + 4)?);
-            let text = frame.get(at..at + length).context("a record ends early")?;
-            add(&mut documents, serde_json::from_slice(text)?);
+        for document in feed::take(&source)? {
+            add(&mut documents, document);
         }
     }
 }

@@ -55,6 +55,10 @@ final class JobSettings {
         return options.number(option);
     }
 
+    boolean flag(String option) {
+        return Boolean.parseBoolean(text(option));
+    }
+
     String jobName(String otherwise) {
         return options.get("job.name").filter(name -> !name.isEmpty()).orElse(otherwise);
     }

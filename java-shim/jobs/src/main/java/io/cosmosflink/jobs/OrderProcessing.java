@@ -25,10 +25,14 @@ final class OrderProcessing {
 
     /** The operators. Their uids are in savepoints: they stay. */
     static void define(StreamExecutionEnvironment env, JobSettings settings) {
-        SingleOutputStreamOperator<OutgoingDocument> processed = env.fromSource(
+        SingleOutputStreamOperator<CosmosDBRecord> orders = env.fromSource(
                         settings.source("job.source-container"), Watermarks.ofService(), "orders")
-                .uid("orders")
-                .process(new Process(settings.text("job.source-container")))
+                .uid("orders");
+        if (settings.flag("job.count-repeats")) {
+            orders = Repeats.count(orders);
+        }
+        SingleOutputStreamOperator<OutgoingDocument> processed = orders.process(
+                        new Process(settings.text("job.source-container")))
                 .returns(Types.POJO(OutgoingDocument.class))
                 .name("enrich")
                 .uid("process");

@@ -33,8 +33,13 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.runtime.checkpoint.OperatorSubtaskState;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.graph.StreamNode;
+import org.apache.flink.streaming.api.operators.KeyedProcessOperator;
+import org.apache.flink.streaming.util.KeyedOneInputStreamOperatorTestHarness;
+import org.apache.flink.streaming.util.OneInputStreamOperatorTestHarness;
 import org.apache.flink.streaming.util.ProcessFunctionTestHarnesses;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
@@ -162,6 +167,44 @@ class CasesTest {
     }
 
     @TestFactory
+    Stream<DynamicTest> repeats() throws IOException {
+        return cases("repeats.json", c -> {
+            List<JsonNode> changes = list(c.get("changes"));
+            int made = c.get("checkpoint").asInt();
+            var fails = counting(new Repeats());
+            fails.open();
+            feed(fails, changes.subList(0, made));
+            OperatorSubtaskState checkpoint = fails.snapshot(1, 0);
+            feed(fails, changes.subList(made, changes.size()));
+            assertThat(fails.extractOutputValues()).hasSameSizeAs(changes);
+            fails.close();
+            Repeats restored = new Repeats();
+            var operator = counting(restored);
+            operator.initializeState(checkpoint);
+            operator.open();
+            feed(operator, changes.subList(c.get("goesOnAt").asInt(), changes.size()));
+            operator.close();
+            assertThat(restored.counts()).containsExactly(JSON.convertValue(c.get("counts"), long[].class));
+        });
+    }
+
+    private static KeyedOneInputStreamOperatorTestHarness<String, CosmosDBRecord, CosmosDBRecord> counting(
+            Repeats function) throws Exception {
+        return new KeyedOneInputStreamOperatorTestHarness<>(
+                new KeyedProcessOperator<>(function), change -> change.id, Types.STRING);
+    }
+
+    private static void feed(OneInputStreamOperatorTestHarness<CosmosDBRecord, ?> operator, List<JsonNode> changes)
+            throws Exception {
+        for (JsonNode change : changes) {
+            CosmosDBRecord record = new CosmosDBRecord();
+            record.id = change.get(0).asText();
+            record.lsn = change.get(1).asLong();
+            operator.processElement(record, 0);
+        }
+    }
+
+    @TestFactory
     Stream<DynamicTest> partitionKeys() throws IOException {
         return cases("keys.json", c -> {
             CosmosDBElementConverter.Builder<String> converter = CosmosDBElementConverter.<String>builder()
@@ -182,10 +225,10 @@ class CasesTest {
 
     @TestFactory
     Stream<DynamicTest> operators() throws IOException {
-        JobSettings settings = JobSettings.of(
-                new String[0],
-                Map.of("COSMOS_URI", "https://a.example/", "COSMOS_DB", "orders", "COSMOS_KEY", "c2VjcmV0"));
         return cases("jobs.json", c -> {
+            JobSettings settings = JobSettings.of(
+                    c.has("arguments") ? strings(c.get("arguments")).toArray(new String[0]) : new String[0],
+                    Map.of("COSMOS_URI", "https://a.example/", "COSMOS_DB", "orders", "COSMOS_KEY", "c2VjcmV0"));
             StreamExecutionEnvironment env = settings.configure(new StreamExecutionEnvironment());
             switch (text(c, "job")) {
                 case OrderProcessing.NAME -> OrderProcessing.define(env, settings);

@@ -79,7 +79,7 @@ class JobsITCase {
         cosmos.write("events-source", orders());
         cosmos.write("events-source", List.of(bad("no-amount", "{\"id\":\"no-amount\",\"customerId\":\"c1\"}")));
         int port = freePort();
-        submit("--job.consumer-url", "http://localhost:" + port + "/events");
+        submit("--job.consumer-url", "http://localhost:" + port + "/events", "--job.count-repeats", "true");
         LocalCosmos.await("processed orders", LIMIT, () -> cosmos.count("events-processed") == ORDERS);
         LocalCosmos.await("attempts to deliver", LIMIT, () -> metric(jobs.get(1), "deliver", "deliveryRetries") > 2);
         assertThat(cosmos.count("events-output"))
@@ -110,6 +110,8 @@ class JobsITCase {
             LocalCosmos.await("recorded deliveries", LIMIT, () -> cosmos.count("events-output") == ORDERS);
             assertThat(metric(jobs.get(0), "enrich", "badRecords")).isOne();
             assertThat(metric(jobs.get(1), "enrich", "filteredRecords")).isZero();
+            assertThat(metric(jobs.get(0), Repeats.NAME, "documents")).isEqualTo(ORDERS + 1);
+            assertThat(metric(jobs.get(0), Repeats.NAME, "repeats")).isZero();
             assertThat(refused).isNotEmpty();
             assertThat(acknowledged).as("what was refused came again").containsAll(refused);
             assertThat(metric(jobs.get(1), "deliver", "deliveryRetries"))

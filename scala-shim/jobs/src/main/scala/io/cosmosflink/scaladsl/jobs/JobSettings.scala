@@ -38,6 +38,7 @@ final case class JobSettings private (
     checkpointInterval: FiniteDuration,
     checkpointDirectory: Option[String],
     containers: JobSettings.Containers,
+    countRepeats: Boolean,
     delivery: DeliverySettings
 ):
   /** Puts what a job of this pipeline needs into an environment; what the cluster's own configuration sets otherwise stays. */
@@ -105,6 +106,7 @@ object JobSettings:
       target <- options.require("job.target-container")
       output <- options.require("job.output-container")
       deadLetter <- options.require("job.dead-letter-container")
+      countRepeats <- options.require("job.count-repeats")
       transport <- options.require("job.transport")
       consumer <- transport match
         case "tcp" => options.require("job.consumer-tcp").flatMap(config(Consumer.tcp))
@@ -119,6 +121,7 @@ object JobSettings:
       interval,
       text("job.checkpoint-dir"),
       Containers(source, target, output, deadLetter),
+      countRepeats.toBoolean,
       DeliverySettings(consumer, batchSize.toInt, timeout, deadline)
     )
 

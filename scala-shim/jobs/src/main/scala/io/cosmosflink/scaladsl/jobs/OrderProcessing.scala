@@ -22,9 +22,8 @@ private[jobs] object OrderProcessing:
   /** The operators. Their uids are in savepoints: they stay. */
   def define(env: StreamExecutionEnvironment, settings: JobSettings): Unit =
     val containers = settings.containers
-    val processed = env
-      .cosmos(settings.source(containers.source), "orders", Watermarks.ofService)
-      .uid("orders")
+    val orders = env.cosmos(settings.source(containers.source), "orders", Watermarks.ofService).uid("orders")
+    val processed = (if settings.countRepeats then Repeats.count(orders) else orders)
       .processTo(Process(containers.source))
       .name("enrich")
       .uid("process")

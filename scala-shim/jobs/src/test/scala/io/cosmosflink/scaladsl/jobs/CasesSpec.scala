@@ -3,8 +3,11 @@ package io.cosmosflink.scaladsl.jobs
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.Operation
 import io.cosmosflink.scaladsl.{ChangeKind, ChangeRecord, CosmosDBOptions, Document, Json, KeyPart, PartitionKey}
+import org.apache.flink.api.common.typeinfo.Types
+import org.apache.flink.api.java.functions.KeySelector
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
-import org.apache.flink.streaming.util.ProcessFunctionTestHarnesses
+import org.apache.flink.streaming.api.operators.KeyedProcessOperator
+import org.apache.flink.streaming.util.{KeyedOneInputStreamOperatorTestHarness, ProcessFunctionTestHarnesses}
 import org.scalatest.EitherValues
 import org.scalatest.concurrent.{Eventually, ScalaFutures}
 import org.scalatest.funsuite.AnyFunSuite
@@ -102,6 +105,28 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
     operator.close()
     (processed ++ bad).toList shouldBe c.field("becomes").strings
 
+  cases("repeats.json"): c =>
+    val changes = c.list("changes").map(_.strings).collect { case List(id, lsn) =>
+      ChangeRecord(Array.emptyByteArray, id, PartitionKey("k"), 0, Some(lsn.toLong), ChangeKind.Upsert)
+    }
+    def counting(function: Repeats) =
+      val key: KeySelector[ChangeRecord, String] = _.id
+      KeyedOneInputStreamOperatorTestHarness(KeyedProcessOperator(function), key, Types.STRING)
+    val checkpoint = Using.resource(counting(Repeats())): fails =>
+      val (before, behind) = changes.splitAt(c.int("checkpoint"))
+      fails.open()
+      before.foreach(fails.processElement(_, 0))
+      val made = fails.snapshot(1, 0)
+      behind.foreach(fails.processElement(_, 0))
+      fails.extractOutputValues should have size changes.size
+      made
+    val restored = Repeats()
+    Using.resource(counting(restored)): operator =>
+      operator.initializeState(checkpoint)
+      operator.open()
+      changes.drop(c.int("goesOnAt")).foreach(operator.processElement(_, 0))
+    restored.counted shouldBe c.list("counts").map(_.string.toLong)
+
   cases("keys.json"): c =>
     val key = c.list("components") match
       case Nil => PartitionKey.none
@@ -113,7 +138,10 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
 
   cases("jobs.json"): c =>
     val settings = JobSettings
-      .of(Nil, Map("COSMOS_URI" -> "https://a.example/", "COSMOS_DB" -> "orders", "COSMOS_KEY" -> "c2VjcmV0"))
+      .of(
+        c.get("arguments").toList.flatMap(_.strings),
+        Map("COSMOS_URI" -> "https://a.example/", "COSMOS_DB" -> "orders", "COSMOS_KEY" -> "c2VjcmV0")
+      )
       .value
     val env = settings.configure(StreamExecutionEnvironment())
     c.text("job") match

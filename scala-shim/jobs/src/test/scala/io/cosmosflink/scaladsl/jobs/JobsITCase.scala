@@ -46,7 +46,12 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
       server.start()
       try
         cosmos.write("events-source", good :+ order("no-amount", """{"id":"no-amount","customerId":"c1"}"""))
-        pipeline.submit("--job.consumer-url", s"http://localhost:${server.getAddress.getPort}/events")
+        pipeline.submit(
+          "--job.consumer-url",
+          s"http://localhost:${server.getAddress.getPort}/events",
+          "--job.count-repeats",
+          "true"
+        )
         LocalCosmos.await("processed orders", limit)(cosmos.count("events-processed") == orders)
         LocalCosmos.await("attempts to deliver", limit)(attempts.get > 10)
         withClue("nothing was acknowledged yet: ")(cosmos.count("events-output") shouldBe 0)
@@ -56,6 +61,8 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
         val List(source, sink) = pipeline.jobs: @unchecked
         pipeline.metric(sink, "enrich", "badRecords") shouldBe 1
         pipeline.metric(source, "enrich", "filteredRecords") shouldBe 0
+        pipeline.metric(sink, Repeats.name, "documents") shouldBe orders + 1
+        pipeline.metric(sink, Repeats.name, "repeats") shouldBe 0
         withClue("batches refused while the consumer was up: ")(refused.get should be > whileDown)
         withClue("each is a retry: ")(
           pipeline.metric(source, "deliver", "deliveryRetries") should be >= refused.get.toLong

@@ -1,5 +1,6 @@
 //! Prepares what the pipeline needs, once, and looks at what came of it: containers, jobs, counts.
 
+mod compare;
 mod containers;
 mod count;
 mod flink;
@@ -13,7 +14,7 @@ use cosmosflink_producer::connect::prepare_process;
 
 /// One-shot tasks around the pipeline. Results are one line of JSON on standard output each.
 ///
-/// Exit code: 0 done, 1 verify found a difference, 2 an error, said in one line on standard error.
+/// Exit code: 0 done, 1 verify or compare found a difference, 2 an error, said in one line on standard error.
 #[derive(Debug, Parser)]
 #[command(name = "cosmosflink-init", version)]
 struct Args {
@@ -31,6 +32,8 @@ enum Task {
     Count(count::Args),
     /// Compares what was produced with what a container holds and what the consumer got.
     Verify(verify::Args),
+    /// Compares two containers document by document.
+    Compare(compare::Args),
 }
 
 /// An error as one line for the user.
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
         Task::Create(args) => with_runtime(containers::create(args)).map(|()| ExitCode::SUCCESS),
         Task::Count(args) => with_runtime(count::count(args)).map(|()| ExitCode::SUCCESS),
         Task::Verify(args) => with_runtime(verify::verify(args)).map(|same| ExitCode::from(u8::from(!same))),
+        Task::Compare(args) => {
+            with_runtime(compare::compare(args)).map(|same| ExitCode::from(u8::from(!same)))
+        }
         Task::Submit(args) => flink::submit(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -198,4 +198,18 @@ async fn counting_and_verifying_see_what_was_produced() {
     std::fs::remove_file(&summary).unwrap();
     let (code, _, errors) = verify("events-source").await;
     assert!(code == 2 && errors.contains("cannot read"), "{errors}");
+
+    let compare = async |target| {
+        account
+            .init(&["compare", "--source", "events-source", "--target", target])
+            .await
+    };
+    let (code, lines, errors) = compare("events-source").await;
+    assert_eq!(
+        (code, &lines[0]["documents"], &lines[0]["different"]),
+        (0, &json!(2_500), &json!(0)),
+        "{errors}"
+    );
+    let (code, lines, errors) = compare("events-output").await;
+    assert_eq!((code, &lines[0]["different"]), (1, &json!(2_500)), "{errors}");
 }

@@ -6,13 +6,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{anyhow, bail, Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::process::Signal;
 use serde_json::{json, Value};
 
 use crate::build::{Flink, Variant};
-use crate::pipeline::{Consumer, Containers, Job, Pipeline, Setup, Submission, DEAD_LETTERS, OUTPUT, TARGET};
+use crate::pipeline::{
+    Consumer, Containers, Job, Pipeline, Setup, Submission, DEAD_LETTERS, OUTPUT, SOURCE, TARGET,
+};
 use crate::process::sleep;
 use crate::report::{self, Outcome};
 use crate::root;
+use crate::unrest::{self, Ask, Counted, Unrest};
 
 /// Which shim's jobs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -85,6 +89,11 @@ pub struct Options {
     /// Fault: let the local account answer so many of its requests with 429 (a share, 0 to 1).
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, conflicts_with = "account")]
     pub throttle: f64,
+    /// Fault: while orders and their updates come, partitions of the first container split twice and merge once, a share of the requests is
+    /// throttled for a while, and the TaskManager is killed, in an order that the seed gives. The producer goes on until all of it has happened,
+    /// whatever --events says. At the end the second container must equal the first, and the first job's state must have counted no repeat.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["account", "docker", "invalid_share", "throttle", "kill_taskmanager", "consumer_down_for", "record"])]
+    pub unrest: Option<u64>,
     /// Seconds without any progress after which the demo gives up.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub stall: u64,
@@ -102,6 +111,8 @@ struct Lane {
     /// The first and the second.
     jobs: [String; 2],
     summary_file: PathBuf,
+    /// Of the orders.
+    seed: String,
     /// CPU seconds of the TaskManager before the first order.
     cpu_before: f64,
     /// CPU seconds from the first order to the last, and the peak of resident memory in MiB.
@@ -184,8 +195,11 @@ fn start_lanes(options: &Options, pipeline: &mut Pipeline, suffixes: &[String]) 
             };
             pipeline.submit(&start, more)
         };
+        let counts_repeats = options
+            .unrest
+            .map(|_| ["--job.count-repeats", "true"].map(str::to_owned));
         let jobs = [
-            submit(Job::Sink, &[])?,
+            submit(Job::Sink, counts_repeats.as_ref().map_or(&[], |more| &more[..]))?,
             submit(Job::Source, &consumer.arguments(&options.transport))?,
         ];
         for job in &jobs {
@@ -199,6 +213,7 @@ fn start_lanes(options: &Options, pipeline: &mut Pipeline, suffixes: &[String]) 
             taskmanager: (taskmanager, id),
             jobs,
             summary_file: pipeline.home().join(format!("producer{suffix}.json")),
+            seed: String::new(),
             cpu_before: 0.0,
             usage: (0.0, 0.0),
             client: report::Client::default(),
@@ -255,8 +270,9 @@ fn write_endpoints(pipeline: &Pipeline, lanes: &[Lane], file: &Path) -> Result<(
 /// Runs the demo on this machine.
 pub fn run(options: &Options) -> Result<()> {
     let variants = options.variant.variants();
-    if variants.len() > 1 && (options.kill_taskmanager || options.consumer_down_for > 0) {
-        bail!("--kill-taskmanager and --consumer-down-for work with one variant only: with both, nothing could be compared");
+    let alone = options.kill_taskmanager || options.consumer_down_for > 0 || options.unrest.is_some();
+    if variants.len() > 1 && alone {
+        bail!("--kill-taskmanager, --consumer-down-for and --unrest work with one variant only: with both, nothing could be compared");
     }
     if options.record && variants.len() == 1 {
         bail!("--record needs --variant both: there is nothing to compare");
@@ -319,17 +335,12 @@ fn start_producers(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane
         options.rate.to_string(),
         options.invalid_share.to_string(),
     );
-    let args = [
-        "--count",
-        &events,
-        "--rate",
-        &rate,
-        "--invalid-share",
-        &invalid,
-        "--seed",
-        &seed,
-    ];
+    let mut args = vec!["--rate", &rate, "--invalid-share", &invalid, "--seed", &seed];
+    if options.unrest.is_none() {
+        args.extend(["--count", &events]);
+    }
     for lane in lanes {
+        lane.seed.clone_from(&seed);
         lane.cpu_before = pipeline.processes.usage(&lane.taskmanager.0).map_or(0.0, |u| u.0);
         let mut command = pipeline.producer(&lane.containers, &args, &lane.summary_file);
         pipeline
@@ -364,6 +375,7 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
     // A line now and then for logs, where no bars are drawn.
     let plain = bars.is_hidden();
     let (mut consumer_up, mut killed) = (options.consumer_down_for == 0, !options.kill_taskmanager);
+    let mut unrest = options.unrest.map(|seed| Unrest::new(seed, &lanes[0].containers));
     let (mut last_progress, mut last_line, mut last_total) = (Instant::now(), Instant::now(), 0);
     while lanes.iter().any(|lane| lane.through.is_none()) {
         sleep(Duration::from_millis(250))?;
@@ -425,11 +437,28 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
                 "killing the TaskManager after {} orders",
                 lanes[0].unique
             ))?;
-            let name = &lanes[0].taskmanager.0;
-            pipeline.processes.kill(name)?;
-            pipeline
-                .cluster
-                .start_taskmanager(&mut pipeline.processes, name)?;
+            kill_taskmanager(pipeline, &lanes[0])?;
+        }
+        if let Some(unrest) = &mut unrest {
+            let say = |text: String| {
+                let _ = bars.println(&text);
+                if plain {
+                    println!("{text}");
+                }
+            };
+            for ask in unrest.go_on(lanes[0].unique, pipeline, say)? {
+                match ask {
+                    Ask::StartUpdates => start_updates(options, pipeline, &lanes[0])?,
+                    Ask::Kill => kill_taskmanager(pipeline, &lanes[0])?,
+                    // That of the updates first: it never makes an order that the other has not.
+                    Ask::StopWriters => {
+                        stop_writer(pipeline, UPDATES)?;
+                        pipeline
+                            .processes
+                            .signal(&lanes[0].named("producer"), Signal::INT)?;
+                    }
+                }
+            }
         }
         let total: u64 = lanes.iter().map(|lane| lane.unique).sum();
         if total > last_total || !consumer_up {
@@ -449,6 +478,43 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
         arrived.finish();
     }
     Ok(())
+}
+
+/// What the process that updates orders is called.
+const UPDATES: &str = "updates";
+
+/// Starts a second producer of the same orders, at half the pace: each is written again, with another time in it.
+fn start_updates(options: &Options, pipeline: &mut Pipeline, lane: &Lane) -> Result<()> {
+    let rate = (options.rate / 2).max(1).to_string();
+    let summary = pipeline.home().join("updates.json");
+    let args = ["--rate", &rate, "--seed", &lane.seed];
+    let mut command = pipeline.producer(&lane.containers, &args, &summary);
+    pipeline.processes.start_task(UPDATES, &mut command)?;
+    Ok(())
+}
+
+/// Stops a producer in order: what it has under way is written.
+fn stop_writer(pipeline: &mut Pipeline, name: &str) -> Result<()> {
+    pipeline.processes.signal(name, Signal::INT)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match pipeline.processes.ended(name)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("the producer called {name} ended with {status}"),
+            None if Instant::now() > deadline => bail!("the producer called {name} does not end"),
+            None => sleep(Duration::from_millis(50))?,
+        }
+    }
+}
+
+/// Ends the TaskManager as a crash would, and starts another.
+fn kill_taskmanager(pipeline: &mut Pipeline, lane: &Lane) -> Result<()> {
+    let name = &lane.taskmanager.0;
+    pipeline.processes.kill(name)?;
+    pipeline
+        .cluster
+        .start_taskmanager(&mut pipeline.processes, name)
+        .map(drop)
 }
 
 /// Takes the producer's summary once it has ended.
@@ -530,11 +596,52 @@ fn conclude(options: &Options, pipeline: &Pipeline, lanes: &[Lane]) -> Result<()
             );
         }
     }
+    if options.unrest.is_some() {
+        check_unrest(pipeline, &lanes[0])?;
+    }
     if options.record {
         report::record(&root().join("docs/java-vs-scala.md"), &outcomes)?;
     }
     println!("every order arrived");
     Ok(())
+}
+
+/// What must be so after whatever has happened: the second container is the first, document by document, and nothing was read twice by the
+/// account of the first job's state.
+fn check_unrest(pipeline: &Pipeline, lane: &Lane) -> Result<()> {
+    unrest::check_account(pipeline, &lane.containers)?;
+    let restarted = pipeline.cluster.tasks(&lane.jobs[0])?;
+    if restarted.iter().all(|task| task.attempt == 0) {
+        bail!("the TaskManager was killed, but no task of the first job was started again");
+    }
+    let equal = pipeline.init(&[
+        "compare",
+        "--source",
+        &lane.containers.name(SOURCE),
+        "--target",
+        &lane.containers.name(TARGET),
+        // What the job adds.
+        "--without",
+        "region",
+        "--without",
+        "processedAt",
+        "--within",
+        "60",
+    ]);
+    let equal = equal.map_err(|e| anyhow!("the target does not equal the source: {e}"))?;
+    println!("{}", equal.trim());
+    // The cluster tells what is counted a little later.
+    let (expected, deadline) = (
+        lane.expected().unwrap_or(0),
+        Instant::now() + Duration::from_secs(20),
+    );
+    loop {
+        let counted = Counted::of(&pipeline.cluster, &lane.jobs[0]);
+        if counted.has(expected) || Instant::now() > deadline {
+            return counted.check(expected);
+        }
+        sleep(Duration::from_millis(200))?;
+    }
 }
 
 fn verify(pipeline: &Pipeline, lane: &Lane) -> Result<String> {

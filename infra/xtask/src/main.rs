@@ -6,6 +6,7 @@ mod checks;
 mod cluster;
 mod demo;
 mod docker;
+mod faults;
 mod latency;
 mod leaks;
 mod mistakes;
@@ -16,6 +17,7 @@ mod savepoints;
 mod sdks;
 mod simulate;
 mod speed;
+mod unrest;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,9 @@ enum Command {
     Demo(demo::Options),
     /// Runs every test of the repository: formats, lints, unit, integration, end to end, faults.
     Test(checks::Options),
+    /// Runs the pipeline through faults that meet in other ways with each seed: partitions split and merge, a TaskManager is killed, requests
+    /// are throttled, while writers go on.
+    Faults(faults::Options),
     /// Submits and cancels a job again and again on one TaskManager, and counts what is left behind.
     Leaks(leaks::Options),
     /// Hands the running jobs from one variant to the other through savepoints, and verifies that nothing is lost or repeated;
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Command::Demo(options) if options.docker => docker::demo(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => checks::run(&options),
+        Command::Faults(options) => faults::run(&options),
         Command::Leaks(options) => leaks::run(&options),
         Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),

@@ -95,16 +95,44 @@ fn range(seeds: u64, from: u64, only: Option<&str>) -> Vec<String> {
     args
 }
 
+/// Where the patches of the simulation's mutants are.
+const MUTANTS: &str = "tests/sim/mutants";
+
 /// A way to break the core.
-struct Mutant {
-    name: String,
+pub struct Mutant {
+    pub name: String,
     patch: PathBuf,
     /// What it breaks: the first line of its patch.
     breaks: String,
+    /// What says that it does, where the second line of its patch names that.
+    pub shown_by: String,
 }
 
-fn all_mutants() -> Result<Vec<Mutant>> {
-    let folder = root().join("tests/sim/mutants");
+impl Mutant {
+    /// Makes a copy of the tree below a folder, broken in this way, and returns where it is.
+    pub fn tree(&self, home: &Path) -> Result<PathBuf> {
+        let tree = copy_tree(&home.join("tree"))?;
+        let applied = output(
+            Command::new("git")
+                .args(["apply", "--whitespace=nowarn"])
+                .arg(&self.patch)
+                .current_dir(&tree)
+                // Within a repository git leaves out, without a word, what is not below the current folder.
+                .env("GIT_CEILING_DIRECTORIES", home),
+        );
+        applied.with_context(|| {
+            format!(
+                "the mutant '{}' does not fit the core any more: bring its patch up to date",
+                self.name
+            )
+        })?;
+        Ok(tree)
+    }
+}
+
+/// The mutants whose patches are in a folder of the repository.
+pub fn all_mutants(folder: &str) -> Result<Vec<Mutant>> {
+    let folder = root().join(folder);
     let mut all = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let patch = entry?.path();
@@ -120,6 +148,12 @@ fn all_mutants() -> Result<Vec<Mutant>> {
         all.push(Mutant {
             name,
             breaks: text.lines().next().unwrap_or_default().to_owned(),
+            shown_by: text
+                .lines()
+                .nth(1)
+                .and_then(|line| line.strip_prefix("shown by: "))
+                .unwrap_or_default()
+                .to_owned(),
             patch,
         });
     }
@@ -129,7 +163,7 @@ fn all_mutants() -> Result<Vec<Mutant>> {
 
 /// Applies each mutant to a copy of the tree, and simulates until it shows.
 fn mutants(only: Option<&str>) -> Result<()> {
-    let all = all_mutants()?;
+    let all = all_mutants(MUTANTS)?;
     let home = root().join("target/mutants");
     let (mut rows, mut survivors) = (Vec::new(), Vec::new());
     for mutant in all
@@ -137,21 +171,7 @@ fn mutants(only: Option<&str>) -> Result<()> {
         .filter(|m| only.is_none_or(|text| m.name.contains(text)))
     {
         let began = Instant::now();
-        let tree = copy_tree(&home.join("tree"))?;
-        let applied = output(
-            Command::new("git")
-                .args(["apply", "--whitespace=nowarn"])
-                .arg(&mutant.patch)
-                .current_dir(&tree)
-                // Within a repository git leaves out, without a word, what is not below the current folder.
-                .env("GIT_CEILING_DIRECTORIES", &home),
-        );
-        applied.with_context(|| {
-            format!(
-                "the mutant '{}' does not fit the core any more: bring its patch up to date",
-                mutant.name
-            )
-        })?;
+        let tree = mutant.tree(&home)?;
         let mut build = cargo_build(&tree);
         run_command(build.env("CARGO_TARGET_DIR", home.join("target")))
             .with_context(|| format!("the mutant '{}' does not compile", mutant.name))?;
@@ -268,12 +288,14 @@ mod tests {
 
     #[test]
     fn every_mutant_says_what_it_breaks() {
-        for mutant in all_mutants().unwrap() {
-            assert!(
-                !mutant.breaks.is_empty() && !mutant.breaks.starts_with("diff"),
-                "{}",
-                mutant.name
-            );
+        for folder in [MUTANTS, crate::faults::MUTANTS] {
+            for mutant in all_mutants(folder).unwrap() {
+                assert!(
+                    !mutant.breaks.is_empty() && !mutant.breaks.starts_with("diff"),
+                    "{}",
+                    mutant.name
+                );
+            }
         }
     }
 }

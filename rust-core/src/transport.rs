@@ -224,7 +224,7 @@ impl TransportClient for Transport {
                 );
             }
         }
-        let body = response.bytes().await.map_err(|e| {
+        let body = body(response).await.map_err(|e| {
             lost(
                 status_codes::TRANSPORT_BODY_READ_FAILED,
                 RequestSentStatus::Sent,
@@ -234,9 +234,25 @@ impl TransportClient for Transport {
         Ok(HttpResponse {
             status,
             headers,
-            body: body.into(),
+            body,
         })
     }
+}
+
+/// Room for a body is made at once, but for no more than this, whatever length the answer claims: four times the service's largest page.
+const ROOM_FOR_A_BODY: usize = 16 << 20;
+
+/// The whole body. Each chunk is copied while it is in the cache and given back, so that the connection reads into the same memory again;
+/// to collect the chunks first takes new memory for each of them, and the same copy.
+async fn body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
+    let length = response
+        .content_length()
+        .and_then(|length| usize::try_from(length).ok());
+    let mut body = Vec::with_capacity(length.unwrap_or(0).min(ROOM_FOR_A_BODY));
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 fn lost(

@@ -181,7 +181,7 @@ fn page(page: &Value) -> Vec<u8> {
     if flag(page, "finished") {
         built.finished();
     }
-    built.frame
+    built.frame.to_vec()
 }
 
 fn operation(operation: &Value) -> NewOperation<'_> {

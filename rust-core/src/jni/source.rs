@@ -84,10 +84,14 @@ native!(
         if size > room {
             return Ok(-announced);
         }
-        let page = source.take_page()?;
-        // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-        let signed = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<i8>(), page.len()) };
-        into.set_region(env, 0, signed)?;
+        let (page, mut at) = (source.take_frame()?, 0);
+        for part in page.parts() {
+            // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+            let signed = unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<i8>(), part.len()) };
+            into.set_region(env, at, signed)?;
+            // Fits, since the whole does.
+            at += part.len() as jint;
+        }
         Ok(announced)
     }
 );

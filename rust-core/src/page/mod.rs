@@ -55,10 +55,57 @@ pub struct PageHead<'a> {
     pub arrived_epoch_millis: i64,
 }
 
+/// The bytes of a PAGE frame, in parts that follow one another: what the service sent stays where it is, and is copied once, when the frame
+/// is handed over.
+#[derive(Default)]
+pub struct PageFrame {
+    head: Vec<u8>,
+    /// The service's answer as it came; empty where the documents came apart, or none did.
+    body: Bytes,
+    /// What is added to it, and the table of records.
+    rest: Vec<u8>,
+}
+
+impl PageFrame {
+    /// The parts, in order.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        [&self.head, &self.body, &self.rest]
+    }
+
+    /// Bytes of the frame.
+    pub fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Never: it has a head.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that are allocated for it.
+    pub fn held(&self) -> usize {
+        self.head.capacity() + self.body.len() + self.rest.capacity()
+    }
+
+    /// The frame in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+}
+
+impl From<Vec<u8>> for PageFrame {
+    fn from(head: Vec<u8>) -> Self {
+        PageFrame {
+            head,
+            ..PageFrame::default()
+        }
+    }
+}
+
 /// A PAGE frame and what is in it.
 pub struct Page {
     /// The frame.
-    pub frame: Vec<u8>,
+    pub frame: PageFrame,
     /// Records in it.
     pub records: usize,
     /// Documents that came, those that were skipped included.
@@ -84,7 +131,7 @@ impl Page {
 
     fn flag(&mut self, flag: u32) {
         // All of them are in the lowest byte.
-        self.frame[12] |= flag as u8;
+        self.frame.head[12] |= flag as u8;
     }
 }
 
@@ -101,6 +148,18 @@ pub enum Items {
 }
 
 impl Items {
+    /// The body that all of them are in, where there is one.
+    fn body(&self) -> Bytes {
+        match self {
+            Items::Envelope(body) => body.clone(),
+            Items::Rows(bodies) => match bodies.as_slice() {
+                [one] => one.body(),
+                _ => Bytes::new(),
+            },
+            Items::None | Items::Apart(_) => Bytes::new(),
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Items::None => 0,
@@ -128,10 +187,8 @@ pub fn build(
             paths.len()
         )));
     }
-    let size = items.size();
-    // With the service's own fields an item has 300 bytes and more: what is added to it fits into a quarter.
-    let capacity = 64 + head.split_id.len() + head.split.len() + size + size / 4;
-    let mut out = FrameWriter::with_capacity(FrameKind::Page, capacity);
+    let (size, body) = (items.size(), items.body());
+    let mut out = FrameWriter::with_capacity(FrameKind::Page, 64 + head.split_id.len() + head.split.len());
     out.u32(0);
     out.u32(0);
     out.u32(0);
@@ -149,8 +206,15 @@ pub fn build(
                 .collect::<Vec<_>>(),
         )),
     }
+    // With the service's own fields an item has 300 bytes and more: what is added to it fits into a quarter.
+    let added = match body.is_empty() {
+        true => size + size / 4,
+        false => size / 16,
+    };
     let mut builder = Builder {
-        out: out.0,
+        added_at: out.0.len() + body.len(),
+        head: out.0,
+        out: Vec::with_capacity(added),
         table: Vec::with_capacity(size / 8),
         newest_ts: 0,
         newest_lsn: -1,
@@ -159,25 +223,45 @@ pub fn build(
         salvaged: false,
         rows: false,
         before: 0,
+        body: &body,
         paths,
         split_id: head.split_id,
         on_decode_error,
     };
     builder.items(items)?;
-    let records = builder.table.len() / RECORD_BYTES;
-    let mut out = FrameWriter(builder.out);
-    let table = u32::try_from(out.0.len()).map_err(|_| too_large())?;
+    let Builder {
+        head,
+        out: mut rest,
+        table,
+        newest_ts,
+        newest_lsn,
+        undecodable,
+        skipped,
+        added_at,
+        ..
+    } = builder;
+    let records = table.len() / RECORD_BYTES;
+    // Nothing points into an answer without a record.
+    let (table_at, body) = match records {
+        0 => (head.len(), Bytes::new()),
+        _ => (added_at + rest.len(), body.clone()),
+    };
+    let mut out = FrameWriter(head);
     out.patch_u32(4, records as u32);
-    out.patch_u32(8, table);
-    out.0[24..32].copy_from_slice(&builder.newest_ts.to_le_bytes());
-    out.0.extend_from_slice(&builder.table);
+    out.patch_u32(8, u32::try_from(table_at).map_err(|_| too_large())?);
+    out.0[24..32].copy_from_slice(&newest_ts.to_le_bytes());
+    rest.extend_from_slice(&table);
     Ok(Page {
-        frame: out.0,
+        frame: PageFrame {
+            head: out.0,
+            body,
+            rest,
+        },
         records,
-        documents: records + builder.skipped,
-        undecodable: builder.undecodable,
-        newest_lsn: builder.newest_lsn,
-        newest_ts: builder.newest_ts,
+        documents: records + skipped,
+        undecodable,
+        newest_lsn,
+        newest_ts,
     })
 }
 
@@ -185,9 +269,15 @@ fn too_large() -> CoreError {
     CoreError::internal("the page is larger than 4 GiB; lower source.page-size")
 }
 
-/// A frame in the making: documents and what is added to them first, the table of records behind.
+/// A frame in the making: the head, the answer, what is added to it, the table of records.
 struct Builder<'p> {
+    head: Vec<u8>,
+    /// What is added behind the answer.
     out: Vec<u8>,
+    /// Where that begins in the frame.
+    added_at: usize,
+    /// The answer, as a part of the frame.
+    body: &'p Bytes,
     table: Vec<u8>,
     newest_ts: i64,
     newest_lsn: i64,
@@ -335,6 +425,26 @@ impl Builder<'_> {
         }
     }
 
+    /// Where the next thing that is added will stand in the frame.
+    fn end(&self) -> usize {
+        self.added_at + self.out.len()
+    }
+
+    /// Adds something; where it stands in the frame, and its length.
+    fn append(&mut self, bytes: &[u8]) -> (usize, usize) {
+        let at = self.end();
+        self.out.extend_from_slice(bytes);
+        (at, bytes.len())
+    }
+
+    /// Where something stands in the frame. What is no part of the answer is added.
+    fn place(&mut self, bytes: &[u8]) -> usize {
+        match offset(self.body, bytes) {
+            Some(at) => self.added_at - self.body.len() + at,
+            None => self.append(bytes).0,
+        }
+    }
+
     /// Writes the partition key as a JSON array.
     fn key(&self, found: &Found<'_>, out: &mut Vec<u8>) {
         let mut keys = found.keys;
@@ -357,39 +467,33 @@ impl Builder<'_> {
 
     fn record(&mut self, found: &Found<'_>, flags: u8) -> Result<()> {
         let undecodable = flags & RECORD_UNDECODABLE != 0;
-        let mut out = std::mem::take(&mut self.out);
-        let doc_at = out.len();
-        out.extend_from_slice(found.document);
+        let doc_at = self.place(found.document);
         let (id_at, id_len) = match id_of(found) {
-            b"" => (out.len(), 0),
-            id if undecodable => append(&mut out, lossy(id).as_bytes()),
+            b"" => (self.end(), 0),
+            id if undecodable => self.append(lossy(id).as_bytes()),
             [b'"', inner @ .., b'"'] if memchr(b'\\', inner).is_none() => {
-                // The id stands in the document: point at it. That of a delete without a document is copied.
-                let inside = (inner.as_ptr() as usize).wrapping_sub(found.document.as_ptr() as usize);
-                if inside < found.document.len() {
-                    (doc_at + inside, inner.len())
-                } else {
-                    append(&mut out, inner)
-                }
+                // It stands in the document as a rule.
+                let at = offset(found.document, inner).map(|inside| doc_at + inside);
+                (at.unwrap_or_else(|| self.place(inner)), inner.len())
             }
             escaped => {
                 let id: String =
                     serde_json::from_slice(escaped).map_err(|_| Broken("the id is not a string"))?;
-                append(&mut out, id.as_bytes())
+                self.append(id.as_bytes())
             }
         };
-        let key_at = out.len();
+        let (key_at, mut out) = (self.end(), std::mem::take(&mut self.out));
+        let before = out.len();
         self.key(found, &mut out);
         if undecodable {
-            let text = String::from_utf8_lossy(&out[key_at..]).into_owned();
-            out.truncate(key_at);
+            let text = String::from_utf8_lossy(&out[before..]).into_owned();
+            out.truncate(before);
             out.extend_from_slice(text.as_bytes());
         }
-        let key_len = out.len() - key_at;
-        let previous_at = out.len();
-        out.extend_from_slice(found.previous);
-        u32::try_from(out.len()).map_err(|_| too_large())?;
+        let key_len = out.len() - before;
         self.out = out;
+        let previous_at = self.place(found.previous);
+        u32::try_from(self.end()).map_err(|_| too_large())?;
         self.newest_ts = self.newest_ts.max(found.ts);
         self.newest_lsn = self.newest_lsn.max(found.lsn);
         let mut row = [0u8; RECORD_BYTES];
@@ -409,10 +513,10 @@ impl Builder<'_> {
     }
 }
 
-fn append(out: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {
-    let at = out.len();
-    out.extend_from_slice(bytes);
-    (at, bytes.len())
+/// Where a part of something stands in it; `None` where it is no part of it.
+fn offset(whole: &[u8], part: &[u8]) -> Option<usize> {
+    let at = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    (at < whole.len() && part.len() <= whole.len() - at).then_some(at)
 }
 
 #[cfg(test)]
@@ -477,7 +581,7 @@ pub(crate) mod tests {
         let records = |items: Items| {
             let mut page = build(&HEAD, &items, &KeyPaths::new(paths), OnDecodeError::Fail)?;
             page.caught_up();
-            let (id, split, flags, records) = read(&page.frame);
+            let (id, split, flags, records) = read(&page.frame.to_vec());
             assert_eq!(
                 (id.as_str(), split.as_slice(), flags),
                 ("00-FF", b"bytes".as_slice(), 1)
@@ -698,7 +802,7 @@ pub(crate) mod tests {
             let item = [br#"{"current":"#, *current, br#","metadata":{"lsn":2}}"#].concat();
             for outcome in with_item(&item, OnDecodeError::Skip) {
                 let page = outcome.unwrap();
-                let ids: Vec<_> = read(&page.frame).3.into_iter().map(|r| r.id).collect();
+                let ids: Vec<_> = read(&page.frame.to_vec()).3.into_iter().map(|r| r.id).collect();
                 assert_eq!(ids, ["before", "behind"]);
                 assert_eq!((page.documents, page.undecodable), (3, 1));
             }
@@ -711,7 +815,7 @@ pub(crate) mod tests {
             let item = [br#"{"current":"#, *current, br#","metadata":{"lsn":2}}"#].concat();
             for outcome in with_item(&item, OnDecodeError::Raw) {
                 let page = outcome.unwrap();
-                let records = read(&page.frame).3;
+                let records = read(&page.frame.to_vec()).3;
                 let record = &records[1];
                 assert_eq!(
                     (record.id.as_str(), record.key.as_str(), record.lsn),
@@ -719,7 +823,7 @@ pub(crate) mod tests {
                 );
                 let flags: Vec<_> = records.iter().map(|r| r.flags).collect();
                 assert_eq!(flags, [0, RECORD_UNDECODABLE, 0]);
-                let at = page.frame.windows(current.len()).any(|w| w == *current);
+                let at = page.frame.to_vec().windows(current.len()).any(|w| w == *current);
                 assert!(at, "the bytes are not handed over as they are");
                 assert_eq!((page.documents, page.undecodable), (3, 1));
             }
@@ -761,7 +865,7 @@ pub(crate) mod tests {
         ];
         let items = Items::Rows(bodies);
         let page = build(&HEAD, &items, &KeyPaths::new(&["/pk"]), OnDecodeError::Fail).unwrap();
-        let records = read(&page.frame).3;
+        let records = read(&page.frame.to_vec()).3;
         let texts: Vec<_> = records.iter().map(|r| r.document.as_str()).collect();
         assert_eq!(
             texts,
@@ -841,7 +945,7 @@ pub(crate) mod tests {
                     let _ = build(&HEAD, &items, &paths, policy);
                 }
                 if let Ok(page) = build(&HEAD, &items, &paths, OnDecodeError::Raw) {
-                    assert_eq!(read(&page.frame).3.len(), page.documents);
+                    assert_eq!(read(&page.frame.to_vec()).3.len(), page.documents);
                 }
             }
         }

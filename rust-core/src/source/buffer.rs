@@ -17,6 +17,7 @@ use crate::clock::Now;
 use crate::config::Start;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::SplitLag;
+use crate::page::PageFrame;
 use crate::split::Split;
 
 /// A look that is late by less does not show as lag.
@@ -27,7 +28,7 @@ const RECORDS_OF_A_MEAN: u64 = 10_000;
 
 /// A page that was read and is to be handed over.
 pub struct Page {
-    pub frame: Vec<u8>,
+    pub frame: PageFrame,
     pub records: u64,
     /// Documents that could not be decoded.
     pub undecodable: u64,
@@ -43,7 +44,7 @@ impl Page {
     /// What is allocated for it.
     fn bytes(&self) -> u64 {
         let position = self.after.continuation.as_ref().map_or(0, String::capacity);
-        (self.frame.capacity() + position) as u64
+        (self.frame.held() + position) as u64
     }
 
     /// How old what it tells is, once it has waited for so long that it shows. An empty page tells nothing.
@@ -612,7 +613,7 @@ mod tests {
     /// The `n`th page of a split.
     fn page(min: &str, n: usize, bytes: usize) -> Page {
         Page {
-            frame: Vec::with_capacity(bytes),
+            frame: Vec::with_capacity(bytes).into(),
             records: 1,
             undecodable: 0,
             after: Split {

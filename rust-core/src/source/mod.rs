@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::metrics::Metrics;
+use crate::page::PageFrame;
 use crate::split::Split;
 
 /// How long [`Source::close`] waits for the tasks, which end at their next await point.
@@ -257,6 +258,14 @@ impl Source {
     /// # Errors
     /// BadRequest when there is none.
     pub fn take_page(&self) -> Result<Vec<u8>> {
+        Ok(self.take_frame()?.to_vec())
+    }
+
+    /// [`Source::take_page`], in the parts that the frame is held in.
+    ///
+    /// # Errors
+    /// BadRequest when there is none.
+    pub fn take_frame(&self) -> Result<PageFrame> {
         let page = self.shared.with(Buffer::take)?;
         let metrics = &self.shared.metrics;
         metrics.records.fetch_add(page.records, Relaxed);

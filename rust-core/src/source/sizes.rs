@@ -83,8 +83,9 @@ impl Sizes {
     }
 }
 
-/// What a fetch sets aside, since the size of a page is not known before it is there: at its peak it holds the answer, the driver's copy
-/// of it, and the frame with a quarter more for what is added to the documents. What it does not need goes back at once.
+/// What a fetch sets aside, since the size of a page is not known before it is there: at its peak it holds the answer, a quarter more for
+/// what is added to it, what the connection has read ahead, and where a query's answer comes in pieces, the frame that they are copied into. What it
+/// does not need goes back at once.
 const fn reserve(page_bytes: u64) -> u64 {
     2 * page_bytes + page_bytes + page_bytes / 4
 }

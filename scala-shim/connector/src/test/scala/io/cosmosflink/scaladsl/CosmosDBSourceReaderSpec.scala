@@ -160,10 +160,15 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     // Until a child has an output, the watermark does not wait for it.
     reading(RecordReader.documents[Named]): f =>
       def entry(ordinal: Int, position: Int) = split(ordinal, position).entry
+      // Until the core reads them it has no page of them.
+      def children(last: String) = LocalCosmos.await(s"split $last to be read", limit):
+        f.reader.pollNext(f.output)
+        f.core.source.added.asScala.last.id == last
       f.add(split(0, 0), split(1, 0))
       f.core.source.page(page(0, 1, Item.of("a", 100)))
       f.poll(1)
       f.core.source.page(TestPages.last("s0", bytes(0, 2), java.util.List.of(entry(2, 2), entry(3, 2))))
+      children("s3")
       f.core.source.page(page(3, 7, Item.of("b", 101)))
       f.poll(2)
       f.outputs.toList.dropWhile(_ != "-s0").take(3) shouldBe List("-s0", "+s2", "+s3")
@@ -171,6 +176,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.core.source.added.asScala.map(_.id) shouldBe Seq("s0", "s1", "s2", "s3")
       // A child that never had a record may end too.
       f.core.source.page(TestPages.last("s2", bytes(2, 3), java.util.List.of(entry(4, 3), entry(5, 3))))
+      children("s5")
       f.core.source.page(page(5, 8, Item.of("c", 102)))
       f.poll(3)
       f.positions.map(_.id) shouldBe Set("s1", "s3", "s4", "s5")

@@ -360,6 +360,7 @@ class CosmosDBSourceReaderTest {
         core.source.page(page(0, 1, Item.of("a", 100)));
         poll(1);
         core.source.page(TestPages.last("s0", bytes(0, 2), List.of(split(2, 2), split(3, 2))));
+        children("s3");
         core.source.page(page(3, 7, Item.of("b", 101)));
         poll(2);
         assertThat(outputs).containsSubsequence("+s0", "-s0", "+s2", "+s3");
@@ -370,6 +371,7 @@ class CosmosDBSourceReaderTest {
         assertThat(core.source.added).extracting(e -> e.id()).containsExactly("s0", "s1", "s2", "s3");
         // A child that never had a record may end too.
         core.source.page(TestPages.last("s2", bytes(2, 3), List.of(split(4, 3), split(5, 3))));
+        children("s5");
         core.source.page(page(5, 8, Item.of("c", 102)));
         poll(3);
         assertThat(reader.getNumberOfCurrentlyAssignedSplits()).isEqualTo(4);
@@ -378,6 +380,16 @@ class CosmosDBSourceReaderTest {
         core.source.page(page(5, 9, Item.of("d", 103)));
         poll(4);
         assertThat(reader.getNumberOfCurrentlyAssignedSplits()).isEqualTo(3);
+    }
+
+    /** Polls until the core reads the last of some children: before that it has no page of them. */
+    private void children(String last) throws Exception {
+        long deadline = System.nanoTime() + LIMIT.toNanos();
+        while (!last.equals(core.source.added.get(core.source.added.size() - 1).id())) {
+            assertThat(System.nanoTime()).as("read: %s", core.source.added).isLessThan(deadline);
+            reader.pollNext(output);
+            Thread.sleep(1);
+        }
     }
 
     @Test

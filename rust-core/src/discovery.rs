@@ -1,16 +1,18 @@
 //! The discovery of splits: which feed ranges of a container nobody reads yet.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{mpsc, Arc, Mutex, MutexGuard};
 
 use futures::{stream, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{open_blocking, within};
-use crate::config::{Config, OnDecodeError, Start, StopAt};
+use crate::account::{open_blocking, read_aside, within};
+use crate::config::{Begin, Config, OnDecodeError, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
-use crate::feed::{belongs, DriverFeed, Feed};
+use crate::feed::{belongs, of_mode, DriverFeed, Feed};
+use crate::leases::acquire::{split_of, GIVE_BACK};
+use crate::leases::tokens_file;
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
 use crate::retry::{until_answered, Attempts};
@@ -44,6 +46,22 @@ pub async fn discover(
     // The driver answers a look-up of ranges that fails from its cache, or with nothing: a refused key or a container that is
     // gone would never show. This request does not pass through a cache.
     until_answered(attempts(), metrics, "looking at the container", || feed.check()).await?;
+    if known.is_empty() {
+        // Else each reader would find out what is wrong with it.
+        until_answered(attempts(), metrics, "looking at the lease container", || {
+            feed.check_leases()
+        })
+        .await?;
+        let given = match config.begin {
+            Begin::At(_) => None,
+            Begin::Tokens => Some(from_tokens(feed, config).await?),
+            Begin::Leases => Some(from_leases(feed, config, metrics, seed).await?),
+        };
+        if let Some(splits) = given {
+            let splits = cut(feed, splits, config.min_splits);
+            return fix_all(feed, config, metrics, splits, &mut rng).await;
+        }
+    }
     let gaps = uncovered(known);
     let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
     let ranges = || within(config.request_timeout, feed.ranges(true));
@@ -77,15 +95,80 @@ pub async fn discover(
                     mode: config.mode,
                     start: config.start,
                     continuation: None,
-                    stop: match config.stop {
-                        StopAt::Time(ms) => Stop::Time(ms),
-                        StopAt::Never | StopAt::Start => Stop::Never,
-                    },
+                    stop: stop(config),
                     then: None,
                 });
             }
         }
     }
+    fix_all(feed, config, metrics, splits, &mut rng).await
+}
+
+/// Where a new split ends, as far as the options alone say.
+fn stop(config: &Config) -> Stop {
+    match config.stop {
+        StopAt::Time(ms) => Stop::Time(ms),
+        StopAt::Never | StopAt::Start => Stop::Never,
+    }
+}
+
+/// At least so many splits in place of these, each with the position of the one that it comes from.
+fn cut(feed: &dyn Feed, splits: Vec<Split>, at_least: usize) -> Vec<Split> {
+    let parts = at_least.div_ceil(splits.len().max(1));
+    let cut = splits.iter().flat_map(|split| {
+        // One that reads the container first has ends and beginnings for all of its range.
+        let parts = if split.then.is_some() { 1 } else { parts };
+        let ranges = feed.divided(&split.min, &split.max, parts).into_iter();
+        ranges.map(|(min, max)| Split {
+            min,
+            max,
+            ..split.clone()
+        })
+    });
+    (0..)
+        .zip(cut)
+        .map(|(ordinal, split)| Split { ordinal, ..split })
+        .collect()
+}
+
+/// The splits that go on from the leases of a change feed processor, one for each of their ranges.
+async fn from_leases(feed: &dyn Feed, config: &Config, metrics: &Metrics, seed: u64) -> Result<Vec<Split>> {
+    let pieces = feed.take_leases(metrics, seed).await?;
+    let splits = pieces
+        .iter()
+        .map(|piece| split_of(piece, feed.rid(), config.mode, stop(config)));
+    splits.collect()
+}
+
+/// The splits of the file that the options name.
+async fn from_tokens(feed: &dyn Feed, config: &Config) -> Result<Vec<Split>> {
+    let option = "source.start-tokens-file";
+    let path = config.start_tokens_file.clone().unwrap_or_default();
+    let text = read_aside(option, move || {
+        std::fs::read_to_string(&path).map_err(|e| {
+            CoreError::config(format!(
+                "{option}: cannot read '{path}': {e}; give a file that the JobManager can read"
+            ))
+        })
+    });
+    let mut splits = tokens_file::read(&text.await?, feed.name(), feed.rid())?;
+    for split in &mut splits {
+        of_mode(split, config)?;
+        // The stop is this job's. One that reads the container first ends that where its own state says.
+        if split.then.is_none() {
+            split.stop = stop(config);
+        }
+    }
+    Ok(splits)
+}
+
+async fn fix_all(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    splits: Vec<Split>,
+    rng: &mut fastrand::Rng,
+) -> Result<Vec<SplitEntry>> {
     stream::iter(splits)
         .map(|split| (split, rng.u64(..)))
         .map(|(split, seed)| fix(feed, config, metrics, split, seed))
@@ -108,6 +191,7 @@ async fn fix(
         let at_now = Split {
             mode,
             start: Start::Now,
+            continuation: None,
             stop: Stop::Never,
             ..range.clone()
         };
@@ -124,7 +208,7 @@ async fn fix(
             tokio::time::sleep(config.retry.backoff).await;
         };
         split.mode = Mode::LatestVersion;
-    } else if split.start == Start::Now {
+    } else if split.start == Start::Now && split.continuation.is_none() {
         split.continuation = Some(now(split.mode).await?.token);
     }
     if config.stop == StopAt::Start {
@@ -263,9 +347,33 @@ impl Enumerator {
         self.woken.notify_waiters();
     }
 
-    /// Ends a look that is under way. Idempotent.
-    pub fn close(&self) {
+    /// Ends a look that is under way, and gives the job's leases back; waits for that, up to five seconds. Idempotent. From a thread that may
+    /// block.
+    pub fn close(self: &Arc<Self>) {
+        if self.closed.is_cancelled() {
+            return;
+        }
         self.closed.cancel();
+        if self.config.leases.is_none() {
+            return;
+        }
+        let (done, wait) = mpsc::channel();
+        let this = self.clone();
+        let task = self.runtime.spawn(async move {
+            let (feed, seed) = (this.feed().clone(), this.seed());
+            if let Err(e) = feed.give_leases_back(&this.metrics, seed).await {
+                tracing::warn!(target: "cosmosflink::source", "the job's leases were not given back, and are free once they have expired: {e}");
+            }
+            let _ = done.send(());
+        });
+        if wait.recv_timeout(GIVE_BACK).is_err() {
+            tracing::warn!(target: "cosmosflink::source", "the job's leases were not given back in time, and are free once they have expired");
+            task.abort();
+        }
+    }
+
+    fn seed(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(|e| e.into_inner()).u64(..)
     }
 
     /// [`discover`]s new splits. A secret that is refused is read anew from its file, and used if it is another one.
@@ -303,7 +411,7 @@ impl Enumerator {
     }
 
     async fn run(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
-        let seed = self.rng.lock().unwrap_or_else(|e| e.into_inner()).u64(..);
+        let seed = self.seed();
         let feed = self.feed().clone();
         let error = match discover(&*feed, &self.config, &self.metrics, known, seed).await {
             Err(e) if e.kind == Kind::Auth => e,

@@ -42,6 +42,7 @@ pub mod handles;
 mod jni;
 mod json;
 pub mod keys;
+pub mod leases;
 pub mod log_ring;
 pub mod metrics;
 pub mod opening;

@@ -164,6 +164,12 @@ metrics! {
         "Splits that watermark alignment holds back now.";
     undecodable: Whole, "undecodable", "documents", SOURCE,
         "Documents that could not be decoded, by the core or by the job's deserializer, and were left out or handed over raw.";
+    leases_held: Whole, "leasesHeld", "leases", SOURCE,
+        "Leases that the reader holds, as which its progress is published (`source.lease-container`).";
+    lease_requests: Whole, "leaseRequests", "requests", SOURCE,
+        "Requests to the lease container; they are not among `requests`.";
+    lease_failures: Whole, "leaseFailures", "rounds", SOURCE,
+        "Rounds of requests to the lease container that ended with an error, and were begun again. Progress is published late meanwhile, and the job goes on.";
     operations_waiting: Whole, "operationsWaiting", "operations", SINK,
         "Operations that wait now: for their turn or for their next attempt.";
     failed: Whole, "failed", "operations", SINK,

@@ -15,8 +15,12 @@ use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
 use url::Url;
 
 use self::options::ALL_VERSIONS;
-use self::validation::{authority_host, missing, parse_start, parse_stop, query, read_many, INITIAL};
+use self::validation::{
+    authority_host, missing, parse_begin, parse_start, parse_stop, query, read_many, INITIAL,
+};
 use crate::error::{CoreError, Result};
+use crate::leases::format::Sdk;
+use crate::leases::Identity;
 use crate::split::Mode;
 use crate::sql::Query;
 
@@ -189,6 +193,38 @@ pub enum ReadMany {
     File(String),
 }
 
+/// From where a job without a state gets its positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// All splits begin here.
+    At(Start),
+    /// A file says where each split begins.
+    Tokens,
+    /// The leases of a change feed processor do.
+    Leases,
+}
+
+/// Leases of change feed processors: where they lie, and what is published as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// The database of their container.
+    pub database: String,
+    /// Their container.
+    pub container: String,
+    /// What stands in front of a processor's own part of their ids; may be empty.
+    pub prefix: String,
+    /// Who takes and writes them.
+    pub identity: Identity,
+    /// In which form progress is published; `None`: it is not.
+    pub publish: Option<Sdk>,
+    /// Where a lease without position begins.
+    pub null_start: Option<Start>,
+    /// Time without a renewal after which a lease is free.
+    pub expiration: Duration,
+    /// Pause between two renewals.
+    pub renewal: Duration,
+}
+
 /// What becomes of a document that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDecodeError {
@@ -249,7 +285,9 @@ pub struct Config {
     pub retry: RetryConfig,
     /// What is read of a container.
     pub mode: Mode,
-    /// Where a split without a state begins.
+    /// From where a job without a state gets its positions.
+    pub begin: Begin,
+    /// Where a split begins of which nothing else is known.
     pub start: Start,
     /// With all versions and deletes: the container is read as it is, and every change of it from that moment on.
     pub initial: bool,
@@ -259,6 +297,10 @@ pub struct Config {
     pub query: Option<Query>,
     /// Documents that are read by key in place of it.
     pub read_many: Option<ReadMany>,
+    /// File of the positions for [`Begin::Tokens`].
+    pub start_tokens_file: Option<String>,
+    /// Where leases lie; `None`: there are none.
+    pub leases: Option<LeaseConfig>,
     /// Most documents in one page.
     pub page_size: u32,
     /// Fewest splits that a job without a savepoint begins with.
@@ -362,6 +404,41 @@ fn auth(options: &BTreeMap<String, String>) -> Result<Auth> {
     )
 }
 
+fn leases(options: &BTreeMap<String, String>) -> Result<Option<LeaseConfig>> {
+    let Some(container) = options.get("source.lease-container").cloned() else {
+        return Ok(None);
+    };
+    let text = |name: &str| options.get(name).cloned().unwrap_or_default();
+    let millis = |name: &str| Duration::from_millis(text(name).parse().unwrap_or(0));
+    // The job's id, and behind it that of the operator: a job may have several sources.
+    let job = text("source.lease-job");
+    let id = job.split('/').next().unwrap_or_default();
+    let null_start = options.get("source.lease-start").map(|text| parse_start(text));
+    Ok(Some(LeaseConfig {
+        database: options
+            .get("source.lease-database")
+            .cloned()
+            .unwrap_or_else(|| text("cosmos.database")),
+        container,
+        prefix: text("source.lease-prefix"),
+        identity: Identity {
+            host: options
+                .get("source.lease-host")
+                .cloned()
+                .unwrap_or_else(|| format!("cosmosflink-{id}")),
+            job,
+        },
+        publish: match text("source.lease-format").as_str() {
+            "java" => Some(Sdk::Java),
+            "dotnet" => Some(Sdk::DotNet),
+            _ => None,
+        },
+        null_start: null_start.transpose().map_err(CoreError::config)?,
+        expiration: millis("source.lease-expiration-ms"),
+        renewal: millis("source.lease-renew-interval-ms"),
+    }))
+}
+
 impl Config {
     /// Whether the source ends by itself.
     pub fn is_bounded(&self) -> bool {
@@ -383,6 +460,7 @@ impl Config {
             names.map(str::to_owned).collect()
         };
         let (query, read_many) = (query(&options)?, read_many(&options)?);
+        let begin = parse_begin(&text("source.start")).map_err(CoreError::config)?;
         let endpoint = Url::parse(&text("cosmos.endpoint"))
             .map_err(|e| CoreError::config(format!("cosmos.endpoint: {e}")))?;
         Ok(Config {
@@ -439,11 +517,17 @@ impl Config {
                 ALL_VERSIONS => Mode::AllVersionsAndDeletes,
                 _ => Mode::LatestVersion,
             },
-            start: parse_start(&text("source.start")).map_err(CoreError::config)?,
+            begin,
+            start: match begin {
+                Begin::At(start) => start,
+                Begin::Tokens | Begin::Leases => Start::Beginning,
+            },
             initial: text("source.start") == INITIAL,
             stop: parse_stop(&text("source.stop")).map_err(CoreError::config)?,
             query,
             read_many,
+            start_tokens_file: options.get("source.start-tokens-file").cloned(),
+            leases: leases(&options)?,
             page_size: number("source.page-size") as u32,
             min_splits: number("source.min-splits") as usize,
             prefetch_bytes: number("source.prefetch-bytes"),

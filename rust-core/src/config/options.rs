@@ -23,6 +23,7 @@ const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
 const MODES: &[&str] = &["latest-version", ALL_VERSIONS];
 /// The mode with deletes.
 pub(super) const ALL_VERSIONS: &str = "all-versions-and-deletes";
+const LEASE_FORMATS: &[&str] = &["java", "dotnet", "none"];
 const ON_DECODE_ERROR: &[&str] = &["fail", "skip", "raw"];
 /// Bytes.
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -69,6 +70,16 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(S, "source.query-parameters", "COSMOS_SOURCE_QUERY_PARAMETERS", Type::Text, "", "Values of the query's parameters: a JSON object such as {\"@status\":\"open\"}."),
     opt(S, "source.read-many", "", Type::Text, "", "Documents that are read by id and partition key in place of the change feed: a JSON array of objects such as {\"id\":\"order-7\",\"partitionKey\":[\"eu\"]}. One that is not there is passed over. The source is bounded then."),
     opt(S, "source.read-many-file", "COSMOS_SOURCE_READ_MANY_FILE", Type::File, "", "The same, as a file with one such object on each line, on every process of the job. It must stay as it is while the job runs."),
+    opt(S, "source.start-tokens-file", "COSMOS_SOURCE_START_TOKENS_FILE", Type::File, "", "File with the positions from which source.start=tokens begins, on the JobManager. docs/handing-over.md says how it is written."),
+    opt(S, "source.lease-container", "COSMOS_LEASE_CONTAINER", Type::Text, "", "Container of the leases of change feed processors: source.start=leases begins from them, and after each completed checkpoint the job's progress is published as leases (source.lease-format). Empty: no leases. Its partition key path is /id; for .NET it may be /partitionKey."),
+    opt(S, "source.lease-database", "COSMOS_LEASE_DATABASE", Type::Text, "", "Database of source.lease-container, in the same account. Empty: that of cosmos.database."),
+    opt(S, "source.lease-prefix", "CFP_LEASE_PREFIX", Type::Text, "", "Prefix of the leases: that of the processor's options in Java, the processor's name in .NET. Jobs and processors that read independently of each other need one each."),
+    opt(S, "source.lease-host", "CFP_HOST_NAME", Type::Text, "", "Owner that the job's leases name. Empty: cosmosflink- and the id of the job."),
+    opt(S, "source.lease-format", "COSMOS_SOURCE_LEASE_FORMAT", Type::Choice(LEASE_FORMATS), "java", "Form in which progress is published: that of the Java SDK (handleLatestVersionChanges and handleAllVersionsAndDeletesChanges), that of the .NET SDK, or none. No lease serves both."),
+    opt(S, "source.lease-start", "COSMOS_SOURCE_LEASE_START", Type::Time, "", "Where source.start=leases begins in a range whose lease has no position yet: beginning, now or a time. The leases do not say what the processor would do."),
+    opt(S, "source.lease-expiration-ms", "COSMOS_SOURCE_LEASE_EXPIRATION_MS", Type::Int(1000, 86_400_000), "60000", "Time without a renewal after which a lease is free, in milliseconds: as in the options of the processors."),
+    opt(S, "source.lease-renew-interval-ms", "COSMOS_SOURCE_LEASE_RENEW_INTERVAL_MS", Type::Int(100, 3_600_000), "17000", "Pause between two renewals of a lease, in milliseconds; at most half of source.lease-expiration-ms."),
+    opt(S, "source.lease-job", "", Type::Text, "", "Ids of the job and of the source's operator in their leases. The connector sets it to Flink's own."),
     opt(S, "source.page-size", "COSMOS_SOURCE_PAGE_SIZE", Type::Int(1, 100_000), "1000", "Most documents in one page."),
     opt(S, "source.prefetch-bytes", "COSMOS_SOURCE_PREFETCH_BYTES", Type::Int(MIB, 1 << 40), "67108864", "Bytes that one reader allocates for pages ahead of the job. A page that is larger than all of it is read all the same."),
     opt(S, "source.poll-interval-ms", "COSMOS_SOURCE_POLL_INTERVAL_MS", Type::Int(50, 3_600_000), "1000", "Longest pause between two looks at a feed range that has been read to its end, in milliseconds. Where it is set, each pause is as long, unless source.min-poll-interval-ms is set too."),

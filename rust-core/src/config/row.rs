@@ -15,10 +15,12 @@ pub enum Type {
     Int(u64, u64),
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// `beginning`, `now`, `initial` or an RFC 3339 time.
+    /// `beginning`, `now`, `initial`, an RFC 3339 time, `tokens` or `leases`.
     Start,
     /// `never`, `start` or an RFC 3339 time.
     Stop,
+    /// `beginning`, `now` or an RFC 3339 time.
+    Time,
     /// Path of a file that the process can read when it opens its first handle.
     File,
     /// `none`, `environment` or the URL of a proxy.
@@ -34,8 +36,9 @@ impl fmt::Display for Type {
             Type::Int(min, u64::MAX) => write!(f, "integer, at least {min}"),
             Type::Int(min, max) => write!(f, "integer, {min} to {max}"),
             Type::Choice(words) => f.write_str(&words.join(", ")),
-            Type::Start => f.write_str("beginning, now, initial or an RFC 3339 time"),
+            Type::Start => f.write_str("beginning, now, initial, an RFC 3339 time, tokens or leases"),
             Type::Stop => f.write_str("never, start or an RFC 3339 time"),
+            Type::Time => f.write_str("beginning, now or an RFC 3339 time"),
             Type::File => f.write_str("file path"),
             Type::Proxy => f.write_str("none, environment or URL"),
         }

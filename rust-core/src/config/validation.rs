@@ -7,7 +7,7 @@ use url::Url;
 use super::options::ALL_VERSIONS;
 use super::row::{OptionSpec, Type};
 use super::table::{nearest, spec, table};
-use super::{auth, ReadMany, Role, Start, StopAt};
+use super::{auth, Begin, ReadMany, Role, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::keys;
 use crate::sql::Query;
@@ -78,7 +78,10 @@ pub(super) fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
                 return wrong("");
             }
         }
-        Type::Start => drop(parse_start(value).map_err(|why| wrong_time(spec, value, &why))?),
+        Type::Start => drop(parse_begin(value).map_err(|why| wrong_time(spec, value, &why))?),
+        // A lease's reader goes on with one mode.
+        Type::Time if value == INITIAL => return wrong(""),
+        Type::Time => drop(parse_start(value).map_err(|why| wrong_time(spec, value, &why))?),
         Type::Stop => drop(parse_stop(value).map_err(|why| wrong_time(spec, value, &why))?),
     }
     Ok(())
@@ -92,6 +95,14 @@ fn wrong_time(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
 fn parse_time(text: &str) -> std::result::Result<i64, String> {
     let time = azure_core::time::parse_rfc3339(text).map_err(|e| e.to_string())?;
     Ok((time.unix_timestamp_nanos() / 1_000_000) as i64)
+}
+
+pub(super) fn parse_begin(value: &str) -> std::result::Result<Begin, String> {
+    match value {
+        "tokens" => Ok(Begin::Tokens),
+        "leases" => Ok(Begin::Leases),
+        text => parse_start(text).map(Begin::At),
+    }
 }
 
 pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
@@ -166,6 +177,15 @@ fn check_source(options: &BTreeMap<String, String>) -> Result<()> {
         return Err(CoreError::config(format!(
             "source.read-many reads documents by key: source.query, source.start ('{start}') and source.stop ('{stop}') do not apply; leave them out"
         )));
+    }
+    let reads_documents = query(options)?.is_some() || read_many(options)?.is_some();
+    if reads_documents
+        && options.contains_key("source.lease-container")
+        && text("source.lease-format") != "none"
+    {
+        return Err(CoreError::config(
+            "source.lease-container: leases hold positions of the change feed, which source.query and source.read-many do not read; leave it out, or set source.lease-format to none",
+        ));
     }
     let nothing = match (parse_start(start), parse_stop(stop)) {
         (Ok(Start::Now), Ok(StopAt::Start)) => true,
@@ -273,9 +293,30 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
     };
     at_most("cosmos.retry.backoff-ms", "cosmos.retry.max-backoff-ms")?;
     at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
+    let renewal = "source.lease-renew-interval-ms";
+    if 2 * number(renewal) > number("source.lease-expiration-ms") {
+        return Err(CoreError::config(format!(
+            "{renewal} ({}) must not exceed half of source.lease-expiration-ms ({}): a lease would expire between two renewals",
+            number(renewal),
+            number("source.lease-expiration-ms")
+        )));
+    }
     if matches!(role, Role::Source | Role::Job) {
         mode_and_start(&out["source.mode"], &out["source.start"])?;
         check_source(&out)?;
+        if let Some(start) = out.get("source.lease-start") {
+            mode_and_start(&out["source.mode"], start).map_err(|e| e.while_doing("source.lease-start"))?;
+        }
+        for (start, needed) in [
+            ("leases", "source.lease-container"),
+            ("tokens", "source.start-tokens-file"),
+        ] {
+            if out["source.start"] == start && !out.contains_key(needed) {
+                return Err(CoreError::config(format!(
+                    "source.start is '{start}' but {needed} is missing; name it"
+                )));
+            }
+        }
     }
     if role == Role::Sink {
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
@@ -304,7 +345,7 @@ fn mode_and_start(mode: &str, start: &str) -> Result<()> {
             )))
         }
         (true, "beginning") => "the service keeps old versions and deletes for the retention of the account's continuous backup, and not from the beginning",
-        (true, start) if !matches!(start, INITIAL | "now") => "the service finds no point in time in them",
+        (true, start) if !matches!(start, INITIAL | "now" | "tokens" | "leases") => "the service finds no point in time in them",
         _ => return Ok(()),
     };
     Err(CoreError::config(format!(

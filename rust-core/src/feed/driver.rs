@@ -23,6 +23,9 @@ use super::{divided, query, read_many, recreated, Feed, Pages, RawPage};
 use crate::account::{read_options, within, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
+use crate::leases::acquire::{acquire, give_back};
+use crate::leases::store::LeaseStore;
+use crate::leases::takeover::{Partition, Piece, Wanted};
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
 use crate::partitions::{partition_ranges, MendRanges};
@@ -158,6 +161,19 @@ impl DriverFeed {
     pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
+
+    /// The leases that the options name, looked up; `None` where they name none.
+    ///
+    /// # Errors
+    /// Those of [`LeaseStore::open`].
+    pub async fn leases(&self) -> Result<Option<LeaseStore>> {
+        match &self.config.leases {
+            None => Ok(None),
+            Some(leases) => LeaseStore::open(&self.account, &self.config, leases, &self.container)
+                .await
+                .map(Some),
+        }
+    }
 }
 
 /// # Errors
@@ -263,6 +279,51 @@ impl Feed for DriverFeed {
             },
             merged: None,
         }))
+    }
+
+    async fn take_leases(&self, metrics: &Metrics, seed: u64) -> Result<Vec<Piece>> {
+        let store = self.leases().await?;
+        let store = store.ok_or_else(|| CoreError::config("source.lease-container is missing; name it"))?;
+        let partitions = partition_ranges(&self.account, &self.container, true).await?;
+        let partitions: Vec<Partition> = partitions
+            .into_iter()
+            .map(|range| Partition {
+                min: range.min_inclusive.to_hex(),
+                max: range.max_exclusive.to_hex(),
+                parents: range.parents.unwrap_or_default(),
+                id: range.id,
+            })
+            .collect();
+        let leases = store.config();
+        let wanted = Wanted {
+            identity: leases.identity.clone(),
+            container: self.container.name().to_owned(),
+            rid: self.container.rid().to_owned(),
+            prefix: leases.prefix.clone(),
+            full_fidelity: self.config.mode == Mode::AllVersionsAndDeletes,
+            null_start: leases.null_start,
+            publish: leases.publish,
+        };
+        acquire(&store, &wanted, &partitions, &self.config.retry, seed, metrics).await
+    }
+
+    async fn check_leases(&self) -> Result<()> {
+        self.leases().await.map(drop)
+    }
+
+    async fn give_leases_back(&self, metrics: &Metrics, seed: u64) -> Result<()> {
+        let Some(store) = self.leases().await? else {
+            return Ok(());
+        };
+        let given = give_back(&store, &self.config.retry, seed, metrics).await?;
+        if given > 0 {
+            tracing::info!(
+                target: "cosmosflink::source",
+                "gave {given} leases with the prefix '{}' back",
+                store.config().prefix
+            );
+        }
+        Ok(())
     }
 
     async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {

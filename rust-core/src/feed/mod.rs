@@ -16,6 +16,7 @@ pub use self::stop::{compare, merged, Look, Reached, ReadTo, Stopping};
 
 use crate::config::{Config, StopAt};
 use crate::error::{CoreError, Result};
+use crate::leases::takeover::Piece;
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
 use crate::split::{Mode, Split, Stop};
@@ -55,6 +56,33 @@ pub trait Feed: Send + Sync {
     /// # Errors
     /// State when the position is that of another container, or damaged.
     async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>>;
+
+    /// Takes the leases of the change feed processor that the options name, and gives the positions that they stand for. `seed` decides what
+    /// chance decides.
+    ///
+    /// # Errors
+    /// State when they must not be taken; Config where there are none to take.
+    async fn take_leases(&self, _metrics: &Metrics, _seed: u64) -> Result<Vec<Piece>> {
+        Err(CoreError::config(
+            "there are no leases here; set source.start to something else",
+        ))
+    }
+
+    /// Looks the lease container up, where the options name one.
+    ///
+    /// # Errors
+    /// NotFound when it is not there, Config when leases cannot be in it.
+    async fn check_leases(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives all leases of the job back, where the options name a lease container.
+    ///
+    /// # Errors
+    /// What the requests failed with.
+    async fn give_leases_back(&self, _metrics: &Metrics, _seed: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// The same feed over another connection, where the secret that this one was opened with has been replaced since; `None` where it has not.
     ///
@@ -150,6 +178,26 @@ pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
     ))
 }
 
+/// Whether a split is of the mode that the source reads.
+///
+/// # Errors
+/// State when it is not.
+pub fn of_mode(split: &Split, config: &Config) -> Result<()> {
+    let mode = match &split.then {
+        Some(_) => Mode::AllVersionsAndDeletes,
+        None => split.mode,
+    };
+    match mode == config.mode {
+        true => Ok(()),
+        false => Err(CoreError::state(format!(
+            "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
+            split.id(),
+            mode.name(),
+            config.mode.name()
+        ))),
+    }
+}
+
 /// Whether a split of a state is one of this source.
 ///
 /// # Errors
@@ -158,18 +206,7 @@ pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
     if split.container_rid != feed.rid() {
         return Err(recreated(feed.name(), &split.container_rid, feed.rid()));
     }
-    let mode = match &split.then {
-        Some(_) => Mode::AllVersionsAndDeletes,
-        None => split.mode,
-    };
-    if mode != config.mode {
-        return Err(CoreError::state(format!(
-            "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
-            split.id(),
-            mode.name(),
-            config.mode.name()
-        )));
-    }
+    of_mode(split, config)?;
     let is_feed = matches!(split.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
     let (has, wants) = (split.stop != Stop::Never, config.stop != StopAt::Never);
     if is_feed && split.then.is_none() && has != wants {

@@ -7,10 +7,11 @@ use ::jni::objects::JByteArray;
 use ::jni::sys::{jint, jlong};
 use tokio::time::Instant;
 
-use super::{config, native, read, wait, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
+use super::{config, native, read, wait, write, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
 use crate::config::Role;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame;
+use crate::leases::tokens_file;
 use crate::opening::Opening;
 use crate::source::{Readers, Source};
 use crate::split;
@@ -61,6 +62,35 @@ native!(
         let pause = frame::decode_strings(&read(env, &pause)?)?;
         let resume = frame::decode_strings(&read(env, &resume)?)?;
         with_source(handle, |source| source.pause_or_resume(&pause, &resume))
+    }
+);
+
+native!(Java_io_cosmosflink_core_Natives_publish, |env,
+                                                   handle: jlong,
+                                                   checkpoint: jlong,
+                                                   list: JByteArray<
+    'local,
+>|
+ -> () {
+    let splits: Vec<_> = split::decode_list(&read(env, &list)?)?
+        .into_iter()
+        .map(|e| e.split)
+        .collect();
+    with_source(handle, |source| {
+        source.publish(checkpoint.unsigned_abs(), &splits);
+        Ok(())
+    })
+});
+
+native!(
+    Java_io_cosmosflink_core_Natives_startTokens,
+    |env, list: JByteArray<'local>, state: JByteArray<'local>| -> JByteArray<'local> {
+        let splits = split::decode_list(&read(env, &list)?)?
+            .into_iter()
+            .map(|e| e.split)
+            .collect();
+        let text = tokens_file::write(splits, &read(env, &state)?)?;
+        write(env, text.as_bytes())
     }
 );
 

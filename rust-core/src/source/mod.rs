@@ -31,6 +31,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::error::Result;
 use crate::feed::{belongs, DriverFeed, Feed};
+use crate::leases::publisher::Publisher;
 use crate::metrics::Metrics;
 use crate::page::PageFrame;
 use crate::split::Split;
@@ -93,6 +94,8 @@ pub struct Source {
     runtime: Handle,
     tasks: TaskTracker,
     stopped: CancellationToken,
+    /// Where progress is published as leases.
+    publisher: Option<Publisher>,
 }
 
 impl Source {
@@ -112,7 +115,14 @@ impl Source {
         let share = config.request_units_per_second.map(|units| readers.join(units));
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
-        let mut source = Self::over(Arc::new(feed), config, &Handle::current(), fastrand::u64(..));
+        let leases = match config.leases.as_ref().is_some_and(|l| l.publish.is_some()) {
+            true => feed.leases().await?,
+            false => None,
+        };
+        let runtime = Handle::current();
+        let publisher = leases.and_then(|store| Publisher::start(store, feed.name(), feed.rid(), &runtime));
+        let mut source = Self::over(Arc::new(feed), config, &runtime, fastrand::u64(..));
+        source.publisher = publisher;
         source.share = share.map(Arc::new);
         Ok(source)
     }
@@ -142,6 +152,7 @@ impl Source {
             runtime: runtime.clone(),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
+            publisher: None,
         }
     }
 
@@ -157,6 +168,15 @@ impl Source {
         metrics.pending_records.store(gauges.pending_records, Relaxed);
         metrics.pending_bytes.store(gauges.pending_bytes, Relaxed);
         *metrics.splits_read.lock().unwrap_or_else(|e| e.into_inner()) = gauges.each;
+        if let Some(published) = self.publisher.as_ref().map(Publisher::metrics) {
+            for (shown, counted) in [
+                (&metrics.leases_held, &published.leases_held),
+                (&metrics.lease_requests, &published.requests),
+                (&metrics.lease_failures, &published.lease_failures),
+            ] {
+                shown.store(counted.load(Relaxed), Relaxed);
+            }
+        }
         metrics
     }
 
@@ -214,6 +234,7 @@ impl Source {
     /// # Errors
     /// What ended a split's reading, behind the pages of that split that were read before, again at each call; Closed.
     pub async fn next(&self) -> Result<Option<Vec<u8>>> {
+        self.check_leases()?;
         loop {
             // Made before the look, so that nothing is missed in between.
             let changed = self.shared.tasks.notified();
@@ -232,6 +253,7 @@ impl Source {
     /// # Errors
     /// Those of [`Source::next`].
     pub fn next_page(&self, timeout: Duration) -> Result<usize> {
+        self.check_leases()?;
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.lock();
         loop {
@@ -251,6 +273,18 @@ impl Source {
                 .unwrap_or_else(|e| e.into_inner())
                 .0;
         }
+    }
+
+    /// Publishes the positions of all splits of the reader, as of a checkpoint that has completed, as leases, where the options name a lease
+    /// container. Never waits: what comes of it shows at the next page.
+    pub fn publish(&self, checkpoint: u64, splits: &[Split]) {
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(checkpoint, splits);
+        }
+    }
+
+    fn check_leases(&self) -> Result<()> {
+        self.publisher.as_ref().map_or(Ok(()), Publisher::check)
     }
 
     /// Takes the page that [`Source::next_page`] announced and gives its bytes back to the budget.
@@ -292,10 +326,15 @@ impl Source {
         let _ = tokio::time::timeout(CLOSE, self.tasks.wait()).await;
     }
 
-    /// [`Source::stop`] and [`Source::ended`], from a thread that may block.
+    /// [`Source::stop`] and [`Source::ended`], then writes the last positions into the leases, for up to two seconds; from a thread that may block.
     pub fn close(&self) {
         self.stop();
-        self.runtime.block_on(self.ended());
+        self.runtime.block_on(async {
+            self.ended().await;
+            if let Some(publisher) = &self.publisher {
+                publisher.close().await;
+            }
+        });
     }
 }
 

@@ -1,0 +1,185 @@
+//! Takes the leases of a change feed processor over, for a job that begins where it has stopped.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::format::Mark;
+use super::publisher::times;
+use super::store::{gone_or_changed, LeaseStore};
+use super::takeover::{is_ours, judge, Partition, Piece, Verdict, Wanted, Watch};
+use super::token::{Position, Ranged};
+use crate::clock::epoch_millis;
+use crate::config::{RetryConfig, Start};
+use crate::error::{CoreError, Result};
+use crate::metrics::Metrics;
+use crate::retry::{until_answered, Attempts};
+use crate::split::{Mode, Split, Stop};
+
+/// Waits until nobody owns the leases any more, takes them all, and gives the ranges and positions that they stand for. May be given up at
+/// any point: what was taken by then is free for the next attempt of the same job.
+///
+/// # Errors
+/// State, where they must not be taken; what the requests failed with.
+pub async fn acquire(
+    store: &LeaseStore,
+    wanted: &Wanted,
+    partitions: &[Partition],
+    retry: &RetryConfig,
+    seed: u64,
+    metrics: &Metrics,
+) -> Result<Vec<Piece>> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut attempts = || Attempts::seeded(retry, rng.u64(..));
+    let mark = Mark {
+        job: wanted.identity.job.clone(),
+        checkpoint: 0,
+    };
+    let mut watched = Watch::default();
+    let mut told = false;
+    'look: loop {
+        let mut found = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
+        let verdict = judge(
+            wanted,
+            &mut found,
+            partitions,
+            &mut watched,
+            epoch_millis(),
+            times(store.config()),
+        )?;
+        let pieces = match verdict {
+            Verdict::Wait { millis, owner } => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(
+                        target: "cosmosflink::source",
+                        "the leases with the prefix '{}' belong to '{owner}': waiting until it gives them back or they expire",
+                        wanted.prefix
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(millis.unsigned_abs())).await;
+                continue;
+            }
+            Verdict::Take(pieces) => pieces,
+        };
+        for lease in &found.leases {
+            let document = lease.with_owner(Some(&wanted.identity.host), &mark, epoch_millis());
+            let key = lease.key.as_deref();
+            let write = || store.replace((&lease.id, key), &document, &lease.etag, metrics);
+            match until_answered(attempts(), metrics, "taking a lease", write).await {
+                Ok(_) => {}
+                // Somebody was faster, or an attempt of ours that was not answered did it: what is there now says which.
+                Err(e) if gone_or_changed(&e) => continue 'look,
+                Err(e) => return Err(e),
+            }
+        }
+        // A processor that has been waking up while they were taken has written some of them by now, or will find its own gone.
+        let mut after = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
+        if let Some(lost) = after.leases.iter().find(|l| !is_ours(l, &wanted.identity)) {
+            return Err(CoreError::state(format!(
+                "lease '{}' of container '{}' was taken by '{}' while this job took it over; stop the processor, then start the job again",
+                lost.id,
+                wanted.container,
+                lost.owner.as_deref().unwrap_or_default()
+            )));
+        }
+        let position = |a: &Piece| (a.min.clone(), a.max.clone(), a.reached.clone());
+        let again = judge(
+            wanted,
+            &mut after,
+            partitions,
+            &mut Watch::default(),
+            epoch_millis(),
+            times(store.config()),
+        )?;
+        match again {
+            Verdict::Take(now) if now.iter().map(position).eq(pieces.iter().map(position)) => {
+                tracing::info!(
+                    target: "cosmosflink::source",
+                    "took {} leases of container '{}' with the prefix '{}'",
+                    after.leases.len(),
+                    wanted.container,
+                    wanted.prefix
+                );
+                return Ok(pieces);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Longest time for which the end of a job waits for its leases to be given back. One that is not is free once it has expired.
+pub const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// Gives all leases of a job back, of whatever form, so that the next reader need not wait until they have expired. They stay where they
+/// are, under the job's mark. Tries again for as long as [`GIVE_BACK`].
+///
+/// # Errors
+/// What the requests failed with.
+pub async fn give_back(
+    store: &LeaseStore,
+    retry: &RetryConfig,
+    seed: u64,
+    metrics: &Metrics,
+) -> Result<usize> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut attempts = || Attempts::seeded(retry, rng.u64(..));
+    let identity = &store.config().identity;
+    let deadline = Instant::now() + GIVE_BACK;
+    let mut given = 0;
+    'look: while Instant::now() < deadline {
+        let found = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
+        for lease in found.leases.iter().filter(|l| l.owner.is_some()) {
+            let Some(mark) = lease.mark.as_ref().filter(|_| is_ours(lease, identity)) else {
+                continue;
+            };
+            let document = lease.with_owner(None, mark, epoch_millis());
+            let key = lease.key.as_deref();
+            let write = || store.replace((&lease.id, key), &document, &lease.etag, metrics);
+            match until_answered(attempts(), metrics, "giving a lease back", write).await {
+                Ok(_) => given += 1,
+                // A reader that is about to end has renewed it, or somebody has taken it.
+                Err(e) if gone_or_changed(&e) => continue 'look,
+                Err(e) => return Err(e),
+            }
+        }
+        break;
+    }
+    Ok(given)
+}
+
+/// The split that goes on from a lease's position, up to a stop. Its number is the caller's to give.
+///
+/// # Errors
+/// State when the lease's start is a time that no calendar has.
+pub fn split_of(piece: &Piece, rid: &str, mode: Mode, stop: Stop) -> Result<Split> {
+    // With a position a start counts only where it is a time, which the service compares with every page.
+    let start = match (&piece.reached.etag, piece.reached.start) {
+        (Some(_), Some(start @ Start::PointInTime(_))) | (None, Some(start)) => start,
+        _ if mode == Mode::AllVersionsAndDeletes => Start::Now,
+        _ => Start::Beginning,
+    };
+    let continuation = piece.reached.etag.as_ref().map(|etag| {
+        Position {
+            rid: rid.to_owned(),
+            full_fidelity: mode == Mode::AllVersionsAndDeletes,
+            ranges: vec![Ranged {
+                min: piece.min.clone(),
+                max: piece.max.clone(),
+                etag: etag.clone(),
+            }],
+            start: Some(start),
+        }
+        .encode()
+    });
+    Ok(Split {
+        ordinal: 0,
+        container_rid: rid.to_owned(),
+        min: piece.min.clone(),
+        max: piece.max.clone(),
+        mode,
+        start,
+        continuation: continuation.transpose()?,
+        stop,
+        then: None,
+    })
+}

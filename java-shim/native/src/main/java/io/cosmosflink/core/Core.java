@@ -49,6 +49,15 @@ public interface Core {
     SplitEntry describeSplit(byte[] split);
 
     /**
+     * The file of positions that {@code source.start=tokens} begins from, in UTF-8.
+     *
+     * @param splits what the readers had in a checkpoint
+     * @param enumeratorState durable bytes of its enumerator; empty for none
+     * @throws CosmosException of kind STATE when these are not the whole state of one source
+     */
+    byte[] startTokens(Collection<SplitEntry> splits, byte[] enumeratorState);
+
+    /**
      * Checks the options and the state. Open at once: the first look for feed ranges connects.
      *
      * @param state durable bytes of an earlier enumerator of the job; empty for none
@@ -182,12 +191,20 @@ public interface Core {
         }
     }
 
-    /** Reads splits. One thread calls all but {@code metrics}, {@code wakeUp} and {@code close}. */
+    /** Reads splits. One thread calls all but {@code publish}, {@code metrics}, {@code wakeUp} and {@code close}. */
     interface SourceHandle extends Handle {
         void addSplits(Collection<SplitEntry> splits);
 
         /** By split id. */
         void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume);
+
+        /**
+         * Publishes progress as leases, where the options name a lease container. Never waits: what comes of it, {@link #nextPage} says.
+         *
+         * @param checkpoint one that has completed
+         * @param splits all splits of the reader, at their positions in that checkpoint
+         */
+        void publish(long checkpoint, Collection<SplitEntry> splits);
 
         /**
          * Copies the next page into the array; {@link PageBuffers#next} deals with the sizes.

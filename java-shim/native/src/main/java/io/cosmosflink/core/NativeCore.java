@@ -61,6 +61,11 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public byte[] startTokens(Collection<SplitEntry> splits, byte[] enumeratorState) {
+        return Natives.startTokens(Frames.splits(splits), enumeratorState);
+    }
+
+    @Override
     public EnumeratorHandle openEnumerator(Map<String, String> options, byte[] state, boolean firstStart) {
         return new Enumerator(Natives.openEnumerator(Frames.map(options), state, firstStart ? 1 : 0));
     }
@@ -153,6 +158,11 @@ public final class NativeCore implements Core {
         @Override
         public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {
             Natives.pauseOrResumeSplits(handle, Frames.strings(pause), Frames.strings(resume));
+        }
+
+        @Override
+        public void publish(long checkpoint, Collection<SplitEntry> splits) {
+            Natives.publish(handle, checkpoint, Frames.splits(splits));
         }
 
         @Override

@@ -36,6 +36,10 @@ final class Natives {
 
     static native void pauseOrResumeSplits(long handle, byte[] pause, byte[] resume);
 
+    static native void publish(long handle, long checkpoint, byte[] splitList);
+
+    static native byte[] startTokens(byte[] splitList, byte[] enumeratorState);
+
     static native int nextPage(long handle, byte[] into, long timeoutMillis);
 
     static native long openSink(byte[] options);

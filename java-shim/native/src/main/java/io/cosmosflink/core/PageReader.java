@@ -23,6 +23,7 @@ public final class PageReader implements AutoCloseable {
     private final ReaderMetrics metrics;
     private final Core.Peers peers;
     private final LagReports lag;
+    private final LeaseProgress leases;
     private final boolean leavesOut;
     private final PageBuffers buffers = new PageBuffers();
     private volatile Core.SourceHandle handle;
@@ -37,13 +38,21 @@ public final class PageReader implements AutoCloseable {
      * @param options validated
      * @param peers the readers of the source
      * @param lag whom to tell how far this one is behind
+     * @param leases what of its progress is published
      */
-    public PageReader(Core core, Map<String, String> options, ReaderMetrics metrics, Core.Peers peers, LagReports lag) {
+    public PageReader(
+            Core core,
+            Map<String, String> options,
+            ReaderMetrics metrics,
+            Core.Peers peers,
+            LagReports lag,
+            LeaseProgress leases) {
         this.peers = peers;
         this.lag = lag;
         this.core = core;
         this.options = options;
         this.metrics = metrics;
+        this.leases = leases;
         this.leavesOut = DecodePolicy.of(options) == DecodePolicy.SKIP;
     }
 
@@ -108,6 +117,7 @@ public final class PageReader implements AutoCloseable {
             }
             opened = true;
             metrics.follow(open);
+            leases.follow(open);
             tell();
         }
         return true;
@@ -146,6 +156,7 @@ public final class PageReader implements AutoCloseable {
     public void close() {
         if (handle != null) {
             metrics.forget(handle);
+            leases.forget(handle);
             handle.close();
         }
         core.drainLog(true);

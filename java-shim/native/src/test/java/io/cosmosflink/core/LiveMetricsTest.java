@@ -33,6 +33,9 @@ class LiveMetricsTest {
         public void addSplits(Collection<SplitEntry> splits) {}
 
         @Override
+        public void publish(long checkpoint, Collection<SplitEntry> splits) {}
+
+        @Override
         public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
 
         @Override
@@ -81,7 +84,10 @@ class LiveMetricsTest {
                         "budgetMillis",
                         "splits",
                         "splitsPaused",
-                        "undecodable");
+                        "undecodable",
+                        "leasesHeld",
+                        "leaseRequests",
+                        "leaseFailures");
         assertThat(new LiveMetrics(CORE, Core.Role.SINK).gauges())
                 .extracting(CoreMetric::name)
                 .containsExactlyInAnyOrder(

@@ -38,6 +38,9 @@ class PageBuffersTest {
         public void addSplits(Collection<SplitEntry> splits) {}
 
         @Override
+        public void publish(long checkpoint, Collection<SplitEntry> splits) {}
+
+        @Override
         public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
 
         @Override

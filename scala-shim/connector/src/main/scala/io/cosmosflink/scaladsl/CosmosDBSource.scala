@@ -2,7 +2,7 @@ package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{Core, NativeCore, NotOfRecordException, Reading, RecordFailures, RecordView}
+import io.cosmosflink.core.{Core, LeaseProgress, NativeCore, NotOfRecordException, Reading, RecordFailures, RecordView}
 import org.apache.flink.annotation.PublicEvolving
 import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.TypeInformation
@@ -38,6 +38,12 @@ enum StartFrom:
 
   /** With the container as it is, then with every change of it. Of [[FeedMode.AllVersionsAndDeletes]] alone. */
   case Initial
+
+  /** The positions of a file, which the JobManager reads. */
+  case Tokens(file: String)
+
+  /** Where the change feed processor has stopped whose leases the options `source.lease-container` and `source.lease-prefix` name. */
+  case Leases
 
   /** Where another source of the same container stops, which [[StopAt.Start]] has given positions: for the change feed behind a query, or
     * behind the feed up to a moment, in a `HybridSource`, whose context has the enumerator. It is null after a restore, when the state says
@@ -243,7 +249,7 @@ class CosmosDBSource[T] private[scaladsl] (
 
   private def enumerator(context: SplitEnumeratorContext[CosmosDBSplit], state: Option[CosmosDBSourceState]) =
     val core = Failures.core(this.core)
-    CosmosDBSplitEnumerator(context, core, validated(core), state, reportedBy, gauge(context))
+    CosmosDBSplitEnumerator(context, core, onCluster(core, context.metricGroup), state, reportedBy, gauge(context))
 
   private def gauge(context: SplitEnumeratorContext[CosmosDBSplit]): UnassignedSplits = synchronized:
     if unassigned == null then unassigned = UnassignedSplits.of(context.metricGroup)
@@ -258,9 +264,12 @@ class CosmosDBSource[T] private[scaladsl] (
       new DeserializationSchema.InitializationContext:
         override def getMetricGroup: MetricGroup = context.metricGroup.addGroup("deserializer")
         override def getUserCodeClassLoader: UserCodeClassLoader = context.getUserCodeClassLoader
-    CosmosDBSourceReader(context, core, validated(core), reader, eventTime)
+    CosmosDBSourceReader(context, core, onCluster(core, context.metricGroup), reader, eventTime)
 
-  private def validated(core: Core) = options.validatedOnCluster(core, Role.SOURCE)
+  /** The options, checked, with the identity of the job that runs. */
+  private def onCluster(core: Core, group: MetricGroup) =
+    val validated = options.validatedOnCluster(core, Role.SOURCE)
+    CosmosDBOptions.of(LeaseProgress.identified(validated.toJava, group.getAllVariables))
 
   override def getSplitSerializer: SimpleVersionedSerializer[CosmosDBSplit] = CosmosDBSplitSerializer(core)
 
@@ -400,6 +409,8 @@ object CosmosDBSource:
       case StartFrom.Beginning => List("source.start" -> "beginning")
       case StartFrom.Now => List("source.start" -> "now")
       case StartFrom.At(time) => List("source.start" -> time.toString)
+      case StartFrom.Tokens(file) => List("source.start" -> "tokens", "source.start-tokens-file" -> file)
+      case StartFrom.Leases => List("source.start" -> "leases")
       case StartFrom.Initial => List("source.start" -> "initial")
     val behind = start match
       case StartFrom.Behind(before: CosmosDBSplitEnumerator) => Some(before.following)

@@ -6,6 +6,7 @@ import io.cosmosflink.core.{
   DecodePolicy,
   Finality,
   LagReports,
+  LeaseProgress,
   Page,
   PageReader,
   ReaderMetrics,
@@ -22,7 +23,7 @@ import org.apache.flink.connector.base.source.reader.{
 }
 import org.apache.flink.core.io.InputStatus
 
-import java.util.{Collection, Map as JavaMap, Set as JavaSet}
+import java.util.{Collection, List as JavaList, Map as JavaMap, Set as JavaSet}
 
 import scala.jdk.CollectionConverters.*
 
@@ -40,7 +41,8 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
     context: SourceReaderContext,
     splitReader: () => CosmosDBSplitReader,
     emitter: PageEmitter[T],
-    metrics: SourceMetrics
+    metrics: SourceMetrics,
+    leases: LeaseProgress
 ) extends SingleThreadMultiplexSourceReaderBase[Page, T, CosmosDBSplit, SplitProgress](
       () => splitReader(),
       emitter,
@@ -62,6 +64,15 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
     for output <- output; child <- children do output.createOutputForSplit(child.id)
     if children.nonEmpty then addSplits(children.asJava)
 
+  override def snapshotState(checkpoint: Long): JavaList[CosmosDBSplit] =
+    val splits = super.snapshotState(checkpoint)
+    leases.taken(checkpoint, splits.asScala.map(_.entry).asJava)
+    splits
+
+  override def notifyCheckpointComplete(checkpoint: Long): Unit =
+    super.notifyCheckpointComplete(checkpoint)
+    leases.completed(checkpoint)
+
   override protected def initializedState(split: CosmosDBSplit): SplitProgress =
     metrics.reads(split.id)
     SplitProgress(split)
@@ -77,15 +88,17 @@ private[scaladsl] object CosmosDBSourceReader:
       eventTime: EventTime[T]
   ): CosmosDBSourceReader[T] =
     val metrics = SourceMetrics.of(core, context.metricGroup)
+    val leases = LeaseProgress(options.toJava)
     def splitReader() =
       val peers = Core.Peers.of(context.currentParallelism, context.metricGroup.getAllVariables)
       val lag = LagReports(options.toJava, lag => context.sendSourceEventToCoordinator(LagEvent(lag)))
-      CosmosDBSplitReader(core, options, metrics.ofCore, peers, lag)
+      CosmosDBSplitReader(core, options, metrics.ofCore, peers, lag, leases)
     new CosmosDBSourceReader(
       context,
       () => splitReader(),
       PageEmitter(reader, eventTime, DecodePolicy.of(options.toJava), metrics),
-      metrics
+      metrics,
+      leases
     )
 
 /** A reader tells its enumerator how many milliseconds it is behind. */
@@ -97,9 +110,10 @@ final private[scaladsl] class CosmosDBSplitReader(
     options: CosmosDBOptions,
     metrics: ReaderMetrics,
     peers: Core.Peers,
-    lag: LagReports
+    lag: LagReports,
+    leases: LeaseProgress
 ) extends SplitReader[Page, CosmosDBSplit]:
-  private val pages = PageReader(core, options.toJava, metrics, peers, lag)
+  private val pages = PageReader(core, options.toJava, metrics, peers, lag, leases)
   private val finality = Finality.of(options.toJava, false)
   private val failure = s"cannot read the change feed of container ${options.container}"
 

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.core.{Core, LagReports, NotOfRecordException, ReaderMetrics, RecordView, TestPages}
+import io.cosmosflink.core.{Core, LagReports, LeaseProgress, NotOfRecordException, ReaderMetrics, RecordView, TestPages}
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeCore.{bytes, failure, page, split}
 import org.apache.flink.api.common.serialization.DeserializationSchema
@@ -53,7 +53,12 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   private val limit = 10.seconds
 
-  private class Fixture[T](read: RecordReader[T], onDecodeError: String = "fail", backlogMillis: Long = 0):
+  private class Fixture[T](
+      read: RecordReader[T],
+      onDecodeError: String = "fail",
+      backlogMillis: Long = 0,
+      more: CosmosDBOptions = CosmosDBOptions.empty
+  ):
     val core = FakeCore()
     val context = TestingReaderContext(
       Configuration(),
@@ -74,7 +79,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         this
       override def releaseOutputForSplit(id: String): Unit = outputs += s"-$id"
     val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError) +
-      ("source.backlog-threshold-ms" -> backlogMillis.toString)
+      ("source.backlog-threshold-ms" -> backlogMillis.toString) ++ more
     val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
 
     def add(splits: CosmosDBSplit*): Unit = reader.addSplits(splits.asJava)
@@ -146,6 +151,20 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.positions shouldBe Set(split(0, 3), split(1, 0))
       f.core.source.added.asScala.map(_.id) shouldBe List("s0", "s1")
       f.recordsIn shouldBe 3
+
+  test("a checkpoint that has completed is published as it was taken"):
+    val f = Fixture(typed, more = CosmosDBOptions("source.lease-container" -> "leases"))
+    try
+      f.core.source.page(page(0, 3, Item.of("a", 100)))
+      f.add(split(0, 0))
+      f.poll(1)
+      f.reader.snapshotState(7)
+      f.core.source.page(page(0, 4, Item.of("b", 101)))
+      f.poll(2)
+      f.core.source.published shouldBe Map.empty
+      f.reader.notifyCheckpointComplete(7)
+      f.core.source.published.view.mapValues(_.map(CosmosDBSplit.of)).toMap shouldBe Map(7L -> List(split(0, 3)))
+    finally f.reader.close()
 
   test("a page without records moves its split too"):
     reading(typed): f =>
@@ -362,7 +381,8 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       FakeCore.options,
       ReaderMetrics(core),
       Core.Peers.NONE,
-      LagReports(FakeCore.options.toJava, _ => ())
+      LagReports(FakeCore.options.toJava, _ => ()),
+      LeaseProgress(java.util.Map.of())
     )
     splits.handleSplitsChanges(SplitsAddition(java.util.List.of(split(0, 0))))
     val fetched = CompletableFuture.supplyAsync(() => Option(splits.fetch().nextSplit()))

@@ -63,6 +63,9 @@ final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
     case s"$ordinal:$position" => FakeCore.split(ordinal.toInt, position.toInt).entry
     case _ => throw failure(CosmosException.Kind.STATE, "foreign split bytes")
 
+  override def startTokens(splits: Collection[SplitEntry], enumeratorState: Array[Byte]): Array[Byte] =
+    throw failure(CosmosException.Kind.STATE, "the fake core writes no positions")
+
   override def openEnumerator(
       options: JavaMap[String, String],
       state: Array[Byte],
@@ -178,6 +181,9 @@ object FakeCore:
     private val pages = mutable.Queue[Array[Byte]]()
     val added = CopyOnWriteArrayList[SplitEntry]()
     @volatile var paused: Set[String] = Set.empty
+
+    /** What was published, by checkpoint. */
+    @volatile var published: Map[Long, List[SplitEntry]] = Map.empty
     @volatile private var failure: Option[RuntimeException] = None
 
     /** What `addSplits` throws, if set. */
@@ -196,6 +202,9 @@ object FakeCore:
 
     override def pauseOrResumeSplits(pause: Collection[String], resume: Collection[String]): Unit =
       paused = paused ++ pause.asScala -- resume.asScala
+
+    override def publish(checkpoint: Long, splits: Collection[SplitEntry]): Unit =
+      published = published + (checkpoint -> splits.asScala.toList)
 
     override def nextPage(into: Array[Byte], timeoutMillis: Long): Int = synchronized:
       await(math.max(patienceMillis, timeoutMillis))(failure.nonEmpty || pages.nonEmpty)

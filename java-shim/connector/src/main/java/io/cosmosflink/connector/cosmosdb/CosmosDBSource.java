@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.Reading;
 import java.io.IOException;
 import java.time.Duration;
@@ -83,12 +84,7 @@ public class CosmosDBSource<T>
             SplitEnumeratorContext<CosmosDBSplit> context, CosmosDBSourceState state) throws IOException {
         Core core = Failures.core(this.core);
         return new CosmosDBSplitEnumerator(
-                context,
-                core,
-                options.validatedOnCluster(core, Role.SOURCE),
-                state,
-                this::reportedBy,
-                unassigned(context));
+                context, core, onCluster(core, context.metricGroup()), state, this::reportedBy, unassigned(context));
     }
 
     /** The splits that a reader which registers was restored with: none before Flink 2.2, where it reads on by itself. */
@@ -137,8 +133,13 @@ public class CosmosDBSource<T>
                 return context.getUserCodeClassLoader();
             }
         });
-        return new CosmosDBSourceReader<>(
-                context, core, options.validatedOnCluster(core, Role.SOURCE), schema, timestamps);
+        return new CosmosDBSourceReader<>(context, core, onCluster(core, context.metricGroup()), schema, timestamps);
+    }
+
+    /** The options, checked, with the identity of the job that runs. */
+    private CosmosDBOptions onCluster(Core core, MetricGroup group) {
+        CosmosDBOptions validated = options.validatedOnCluster(core, Role.SOURCE);
+        return CosmosDBOptions.of(LeaseProgress.identified(validated.toMap(), group.getAllVariables()));
     }
 
     @Override
@@ -207,11 +208,32 @@ public class CosmosDBSource<T>
         }
 
         /**
-         * Where to begin without a savepoint: {@code beginning} (the default), {@code now}, an RFC 3339 time, or, with all versions and
-         * deletes, {@code initial}: with the container as it is, then with every change of it.
+         * Where to begin without a savepoint: {@code beginning} (the default), {@code now}, an RFC 3339 time, {@code tokens}, {@code leases},
+         * or, with all versions and deletes, {@code initial}: with the container as it is, then with every change of it.
          */
         public Builder<T> start(String start) {
             return option("source.start", start);
+        }
+
+        /** Begins at the positions of a file, which the JobManager reads; {@link StartTokens} writes it. */
+        public Builder<T> startFromTokens(String file) {
+            return start("tokens").option("source.start-tokens-file", file);
+        }
+
+        /** Begins where the change feed processor has stopped whose leases {@link #leases} names. */
+        public Builder<T> startFromLeases() {
+            return start("leases");
+        }
+
+        /**
+         * Publishes progress as leases of change feed processors, after each completed checkpoint; {@code source.lease-format} says in which
+         * form.
+         *
+         * @param container in the same database, unless {@code source.lease-database} says another one
+         * @param prefix of these leases; jobs and processors that read independently of each other need one each
+         */
+        public Builder<T> leases(String container, String prefix) {
+            return option("source.lease-container", container).option("source.lease-prefix", prefix);
         }
 
         /**

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.LagReports;
+import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.Page;
 import java.util.List;
 import java.util.Map;
@@ -16,6 +17,7 @@ import org.apache.flink.core.io.InputStatus;
 final class CosmosDBSourceReader<T>
         extends SingleThreadMultiplexSourceReaderBase<Page, T, CosmosDBSplit, CosmosDBSplitState> {
     private final SourceMetrics metrics;
+    private final LeaseProgress leases;
     /** Flink's, as of the last poll: whatever ends a split is within one. */
     private ReaderOutput<T> output;
 
@@ -26,7 +28,14 @@ final class CosmosDBSourceReader<T>
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps) {
-        this(context, core, options, schema, timestamps, SourceMetrics.of(core, context.metricGroup()));
+        this(
+                context,
+                core,
+                options,
+                schema,
+                timestamps,
+                SourceMetrics.of(core, context.metricGroup()),
+                new LeaseProgress(options.toMap()));
     }
 
     private CosmosDBSourceReader(
@@ -35,13 +44,16 @@ final class CosmosDBSourceReader<T>
             CosmosDBOptions options,
             CosmosDBDeserializationSchema<T> schema,
             CosmosDBTimestampExtractor<T> timestamps,
-            SourceMetrics metrics) {
+            SourceMetrics metrics,
+            LeaseProgress leases) {
         super(
-                () -> new CosmosDBSplitReader(core, options, metrics.ofCore(), peers(context), lag(context, options)),
+                () -> new CosmosDBSplitReader(
+                        core, options, metrics.ofCore(), peers(context), lag(context, options), leases),
                 new PageEmitter<>(schema, timestamps, DecodePolicy.of(options.toMap()), metrics),
                 context.getConfiguration(),
                 context);
         this.metrics = metrics;
+        this.leases = leases;
     }
 
     private static Core.Peers peers(SourceReaderContext context) {
@@ -50,6 +62,19 @@ final class CosmosDBSourceReader<T>
 
     private static LagReports lag(SourceReaderContext context, CosmosDBOptions options) {
         return new LagReports(options.toMap(), lag -> context.sendSourceEventToCoordinator(new LagEvent(lag)));
+    }
+
+    @Override
+    public List<CosmosDBSplit> snapshotState(long checkpoint) {
+        List<CosmosDBSplit> splits = super.snapshotState(checkpoint);
+        leases.taken(checkpoint, splits.stream().map(CosmosDBSplit::entry).toList());
+        return splits;
+    }
+
+    @Override
+    public void notifyCheckpointComplete(long checkpoint) throws Exception {
+        super.notifyCheckpointComplete(checkpoint);
+        leases.completed(checkpoint);
     }
 
     @Override

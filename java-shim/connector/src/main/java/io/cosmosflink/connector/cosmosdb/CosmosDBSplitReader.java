@@ -4,6 +4,7 @@ import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.LagReports;
+import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.PageReader;
 import io.cosmosflink.core.ReaderMetrics;
@@ -21,8 +22,14 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     private final String failure;
     private final Finality finality;
 
-    CosmosDBSplitReader(Core core, CosmosDBOptions options, ReaderMetrics metrics, Core.Peers peers, LagReports lag) {
-        pages = new PageReader(core, options.toMap(), metrics, peers, lag);
+    CosmosDBSplitReader(
+            Core core,
+            CosmosDBOptions options,
+            ReaderMetrics metrics,
+            Core.Peers peers,
+            LagReports lag,
+            LeaseProgress leases) {
+        pages = new PageReader(core, options.toMap(), metrics, peers, lag, leases);
         failure = "cannot read the change feed of container "
                 + options.get("cosmos.container").orElse("?");
         finality = Finality.of(options.toMap(), false);

@@ -11,6 +11,7 @@ import com.fasterxml.jackson.databind.deser.std.FromStringDeserializer;
 import com.fasterxml.jackson.databind.module.SimpleModule;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.LagReports;
+import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.ReaderMetrics;
@@ -24,6 +25,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -327,6 +329,28 @@ class CosmosDBSourceReaderTest {
     }
 
     @Test
+    void aCheckpointThatHasCompletedIsPublishedAsItWasTaken() throws Exception {
+        reader.close();
+        reader = new CosmosDBSourceReader<>(
+                context,
+                core,
+                FakeCore.options().with("source.lease-container", "leases"),
+                CosmosDBDeserializationSchema.string(),
+                CosmosDBTimestampExtractor.serviceTime());
+        core.source.page(page(0, 3, Item.of("a", 100)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        poll(1);
+        reader.snapshotState(7);
+        core.source.page(page(0, 4, Item.of("b", 101)));
+        poll(2);
+        assertThat(core.source.published).isEmpty();
+        reader.notifyCheckpointComplete(7);
+        assertThat(core.source.published.get(7L))
+                .extracting(CosmosDBSplit::new)
+                .containsExactly(new CosmosDBSplit(split(0, 3)));
+    }
+
+    @Test
     void aPageWithoutRecordsMovesItsSplitToo() throws Exception {
         core.source.page(page(0, 5));
         core.source.page(page(1, 1, Item.of("x", 1)));
@@ -519,7 +543,8 @@ class CosmosDBSourceReaderTest {
                 FakeCore.options(),
                 new ReaderMetrics(core),
                 Core.Peers.NONE,
-                new LagReports(FakeCore.options().toMap(), lag -> {}));
+                new LagReports(FakeCore.options().toMap(), lag -> {}),
+                new LeaseProgress(Map.of()));
         splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
         CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
             try {

@@ -22,6 +22,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.concurrent.ConcurrentSkipListSet;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
@@ -94,6 +95,11 @@ final class FakeCore implements Core {
             throw failure(11, "foreign split bytes");
         }
         return split(Integer.parseInt(parts[0]), Integer.parseInt(parts[1]));
+    }
+
+    @Override
+    public byte[] startTokens(Collection<SplitEntry> splits, byte[] enumeratorState) {
+        throw failure(11, "the fake core writes no positions");
     }
 
     @Override
@@ -230,6 +236,8 @@ final class FakeCore implements Core {
         private final Deque<byte[]> pages = new ArrayDeque<>();
         final List<SplitEntry> added = new CopyOnWriteArrayList<>();
         final Set<String> paused = new ConcurrentSkipListSet<>();
+        /** What was published, by checkpoint. */
+        final Map<Long, List<SplitEntry>> published = new ConcurrentSkipListMap<>();
         /** A page is waited for at least this long, whatever the caller says. */
         volatile long patienceMillis;
 
@@ -259,6 +267,11 @@ final class FakeCore implements Core {
         public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {
             paused.addAll(pause);
             paused.removeAll(resume);
+        }
+
+        @Override
+        public void publish(long checkpoint, Collection<SplitEntry> splits) {
+            published.put(checkpoint, List.copyOf(splits));
         }
 
         @Override

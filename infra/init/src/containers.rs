@@ -39,7 +39,7 @@ pub struct Args {
     /// Its partition key paths.
     #[arg(long, env = "COSMOS_DEAD_LETTER_PKEY_PATH", default_value = "/container")]
     dead_letter_pkey_path: String,
-    /// Leases of change feed processors that work beside the jobs.
+    /// Leases, as which the jobs publish their progress.
     #[arg(long, env = "COSMOS_LEASE_CONTAINER", default_value = "cosmos-leases")]
     lease_container: String,
     /// Its partition key paths.

@@ -18,27 +18,17 @@ use crate::root;
 const PARTITIONS: u32 = 4;
 
 /// Containers by variable, default name, partition key path and the option of the jobs.
-const CONTAINERS: [(&str, &str, &str, Option<&str>); 5] = [
-    (
-        SOURCE,
-        "events-source",
-        "/customerId",
-        Some("--job.source-container"),
-    ),
-    (
-        TARGET,
-        "events-processed",
-        "/region",
-        Some("--job.target-container"),
-    ),
-    (OUTPUT, "events-output", "/region", Some("--job.output-container")),
+const CONTAINERS: [(&str, &str, &str, &str); 5] = [
+    (SOURCE, "events-source", "/customerId", "--job.source-container"),
+    (TARGET, "events-processed", "/region", "--job.target-container"),
+    (OUTPUT, "events-output", "/region", "--job.output-container"),
     (
         DEAD_LETTERS,
         "dead-letter",
         "/container",
-        Some("--job.dead-letter-container"),
+        "--job.dead-letter-container",
     ),
-    ("COSMOS_LEASE_CONTAINER", "cosmos-leases", "/id", None),
+    (LEASES, "cosmos-leases", "/id", "--source.lease-container"),
 ];
 
 /// Variables that name the containers.
@@ -46,6 +36,7 @@ pub const SOURCE: &str = "COSMOS_SOURCE_CONTAINER";
 pub const TARGET: &str = "COSMOS_TARGET_CONTAINER";
 pub const OUTPUT: &str = "COSMOS_OUTPUT_CONTAINER";
 pub const DEAD_LETTERS: &str = "COSMOS_DEAD_LETTER_CONTAINER";
+const LEASES: &str = "COSMOS_LEASE_CONTAINER";
 
 /// The containers of one pipeline.
 #[derive(Clone, Debug)]
@@ -91,9 +82,7 @@ impl Containers {
     /// The options, for the jobs.
     pub fn arguments(&self) -> Vec<String> {
         let all = CONTAINERS.iter();
-        all.filter_map(|c| Some([c.3?.to_owned(), self.name(c.0)]))
-            .flatten()
-            .collect()
+        all.flat_map(|c| [c.3.to_owned(), self.name(c.0)]).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pipeline under faults that meet, seed by seed; and the mutants by which that is judged.
 
+use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -76,22 +77,32 @@ fn mutants(options: &Options) -> Result<()> {
         let began = Instant::now();
         let tree = mutant.tree(&home)?;
         let (seeds, from) = (options.seeds.to_string(), options.from.to_string());
-        let out = Command::new("cargo")
+        let log = home.join(format!("{}.log", mutant.name.replace(' ', "-")));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let status = Command::new("cargo")
             .args(["xtask", "faults", "--variant", "java"])
             .args(["--seeds", &seeds, "--from", &from])
             .current_dir(&tree)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .output()?;
-        let told = String::from_utf8_lossy(&out.stderr);
-        let why = told.lines().rfind(|line| line.starts_with("error: "));
-        match why.filter(|why| !out.status.success() && why.contains(&mutant.shown_by)) {
-            Some(why) => println!("{}: falls in {} s; {why}", mutant.name, began.elapsed().as_secs()),
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .status()?;
+        let told = std::fs::read(&log)?;
+        let told = String::from_utf8_lossy(&told);
+        // Behind the colours of other programs.
+        let why = told
+            .lines()
+            .rev()
+            .find_map(|line| Some(line.split_once("error: ")?.1));
+        let took = began.elapsed().as_secs();
+        match why.filter(|why| !status.success() && why.contains(&mutant.shown_by)) {
+            Some(why) => println!("{}: falls, {took} s; {why}", mutant.name),
             None => bail!(
-                "{}: it was to show by \"{}\", but: {}",
+                "{}: it was to show by \"{}\", but after {took} s: {}; see {}",
                 mutant.name,
                 mutant.shown_by,
-                why.unwrap_or("every round holds")
+                why.unwrap_or("every round holds"),
+                log.display()
             ),
         }
     }

@@ -136,6 +136,14 @@ impl Lane {
         Some(number("acknowledged")?.saturating_sub(number("invalid")?))
     }
 
+    /// How many orders there will be, for people: with a producer that goes on, it is not known before its end.
+    fn planned(&self, options: &Options) -> String {
+        let planned = options.unrest.is_none().then_some(options.events);
+        self.expected()
+            .or(planned)
+            .map_or("?".to_owned(), |n| n.to_string())
+    }
+
     /// Fails unless every task of its jobs runs where it ran from the start: on its own TaskManager.
     fn check_attribution(&self, pipeline: &Pipeline) -> Result<usize> {
         let mut count = 0;
@@ -427,7 +435,7 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
                     lane.variant.name(),
                     read.position(),
                     lane.unique,
-                    options.events
+                    lane.planned(options)
                 );
             }
         }
@@ -468,7 +476,11 @@ fn watch(options: &Options, pipeline: &mut Pipeline, lanes: &mut [Lane]) -> Resu
             bail!(
                 "no order arrived for {} s; {total} of {} are there. The logs are in {}",
                 options.stall,
-                options.events * lanes.len() as u64,
+                lanes
+                    .iter()
+                    .map(|lane| lane.planned(options))
+                    .collect::<Vec<_>>()
+                    .join(" and "),
                 pipeline.home().join("logs").display()
             );
         }

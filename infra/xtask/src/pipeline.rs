@@ -79,10 +79,10 @@ impl Containers {
         all.map(|c| (c.0.to_owned(), self.name(c.0))).collect()
     }
 
-    /// The options, for the jobs.
-    pub fn arguments(&self) -> Vec<String> {
-        let all = CONTAINERS.iter();
-        all.flat_map(|c| [c.3.to_owned(), self.name(c.0)]).collect()
+    /// The options, for the jobs; without those that the jobs of an earlier version do not know, and refuse.
+    fn arguments(&self, earlier: bool) -> Vec<String> {
+        let known = CONTAINERS.iter().filter(|c| !earlier || c.0 != LEASES);
+        known.flat_map(|c| [c.3.to_owned(), self.name(c.0)]).collect()
     }
 }
 
@@ -368,7 +368,7 @@ impl Pipeline {
     pub fn submit(&self, start: &Submission<'_>, more: &[String]) -> Result<String> {
         let name = start.job.name().to_owned() + &start.containers.suffix;
         let mut arguments = vec!["--job.name".to_owned(), name];
-        arguments.extend(start.containers.arguments());
+        arguments.extend(start.containers.arguments(start.jar.is_some()));
         arguments.push("--job.checkpoint-interval-ms".to_owned());
         arguments.push(start.checkpoint_interval_ms.to_string());
         arguments.extend_from_slice(more);

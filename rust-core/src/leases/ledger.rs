@@ -141,7 +141,7 @@ pub struct Ledger {
     stale: Vec<Stale>,
     /// Leases that somebody else of ours owns: their ETag, and when that one counts as dead.
     watched: BTreeMap<String, (String, i64)>,
-    /// When the leases are read again; `None`: there is no need.
+    /// When the leases are read again; `None`: not before there is something to publish.
     list_at: Option<i64>,
     complete: bool,
     /// Some lease is to go once others stand in for it.
@@ -487,7 +487,8 @@ impl Ledger {
             }
         }
         self.stale = stale;
-        self.list_at = again;
+        // Seldom without a cause: a request of a reader that was left behind may be carried out late, and leave a lease that nobody keeps.
+        self.list_at = again.or(Some(now + self.settings.times.expiration));
         Ok(())
     }
 }
@@ -906,6 +907,39 @@ mod tests {
         assert_eq!(
             container.owners(),
             [owned("-80", "host-j", "1"), owned("80-FF", "host-j", "1")]
+        );
+    }
+
+    #[test]
+    fn what_a_reader_that_was_left_behind_writes_late_goes_again() {
+        let (mut container, mut zombie, mut ledger) = (Container::default(), ledger("j"), ledger("j"));
+        zombie.publish(1, vec![at("", "FF", "1")], 0);
+        let list = zombie.next(0).unwrap();
+        let answer = container.carry_out(&list);
+        zombie.answered(&list, answer, 0).unwrap();
+        let late = zombie.next(0).unwrap();
+        ledger.publish(2, vec![at("", "80", "2"), at("80", "FF", "3")], 0);
+        container.run(&mut ledger, 0).unwrap();
+        container.carry_out(&late);
+        assert_eq!(container.documents.len(), 3);
+        container.run(&mut ledger, TIMES.expiration).unwrap();
+        assert_eq!(
+            container.owners(),
+            [owned("-80", "host-j", "2"), owned("80-FF", "host-j", "3")]
+        );
+    }
+
+    #[test]
+    fn the_lease_of_a_split_that_has_ended_stays_where_nothing_takes_its_place() {
+        let (mut container, mut ledger) = (Container::default(), ledger("j"));
+        ledger.publish(1, vec![at("", "80", "1"), at("80", "FF", "1")], 0);
+        container.run(&mut ledger, 0).unwrap();
+        ledger.publish(2, vec![at("80", "FF", "2")], 1000);
+        container.run(&mut ledger, 1000).unwrap();
+        container.run(&mut ledger, 70_000).unwrap();
+        assert_eq!(
+            container.owners(),
+            [owned("-80", "host-j", "1"), owned("80-FF", "host-j", "2")]
         );
     }
 

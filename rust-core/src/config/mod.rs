@@ -790,6 +790,55 @@ mod tests {
     }
 
     #[test]
+    fn leases_are_of_a_change_feed() {
+        let of = |extra: &[(&str, &str)]| Config::parse(Role::Source, &with(extra));
+        let container = ("source.lease-container", "leases");
+        let leases = of(&[container, ("source.lease-job", "j/o")])
+            .unwrap()
+            .leases
+            .unwrap();
+        assert_eq!(
+            (leases.identity.host.as_str(), leases.identity.job.as_str()),
+            ("cosmosflink-j", "j/o")
+        );
+        assert_eq!(leases.database, of(&[]).unwrap().database);
+        let query = ("source.query", "SELECT * FROM c");
+        assert!(of(&[container, query, ("source.lease-format", "none")]).is_ok());
+        for (wrong, what) in [
+            (&[container, query][..], "source.lease-format to none"),
+            (
+                &[container, ("source.read-many", "[]")],
+                "source.lease-format to none",
+            ),
+            (&[query, container, ("source.start", "leases")], "do not apply"),
+            (&[("source.start", "leases")], "source.lease-container is missing"),
+            (
+                &[("source.start", "tokens")],
+                "source.start-tokens-file is missing",
+            ),
+            (
+                &[container, ("source.lease-renew-interval-ms", "30001")],
+                "half of source.lease-expiration-ms",
+            ),
+            (
+                &[
+                    container,
+                    ("source.mode", "all-versions-and-deletes"),
+                    ("source.start", "leases"),
+                    ("source.lease-start", "beginning"),
+                ],
+                "source.lease-start",
+            ),
+        ] {
+            let error = of(wrong).unwrap_err();
+            assert!(
+                error.kind == Kind::Config && error.message.contains(what),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn the_documentation_is_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -254,6 +254,9 @@ pub(crate) struct Fault {
     /// Answer a request of the change feed with an empty page whose ETag has moved on, past nothing.
     #[serde(default)]
     empty_pages: bool,
+    /// Answer a request of the change feed with an empty page whose ETag is the one that was asked with, whatever is behind it.
+    #[serde(default)]
+    still_pages: bool,
     /// Carry the request out, and put other bytes in place of a text of the answer.
     replace: Option<Replace>,
 }
@@ -328,6 +331,7 @@ impl Fault {
             (self.refuse, "refuse"),
             (self.cut_after_bytes.is_some(), "cutAfterBytes"),
             (self.empty_pages, "emptyPages"),
+            (self.still_pages, "stillPages"),
             (self.replace.is_some(), "replace"),
         ]
         .into_iter()
@@ -371,11 +375,11 @@ impl Fault {
             if self.delay_millis == 0 && ends.is_empty() {
                 return Err(
                     "the fault does nothing: give status, delayMillis, dropResponse, hang, refuse, cutAfterBytes, \
-                     emptyPages or replace"
+                     emptyPages, stillPages or replace"
                         .to_owned(),
                 );
             }
-        } else if self.refuse || self.hang || self.empty_pages || self.replace.is_some() {
+        } else if self.refuse || self.hang || self.empty_pages || self.still_pages || self.replace.is_some() {
             return Err(format!("a status does not go with {}", ends.join("")));
         }
         let connection = Operations::One(Kind::Connection);
@@ -386,6 +390,7 @@ impl Fault {
                 || self.drop_response
                 || self.cut_after_bytes.is_some()
                 || self.empty_pages
+                || self.still_pages
                 || self.replace.is_some()
                 || self.container.is_some()
                 || self.partition.is_some()
@@ -440,7 +445,8 @@ impl Fault {
             hang: self.hang,
             refuse: self.refuse,
             cut: self.cut_after_bytes,
-            empty_page: self.empty_pages,
+            empty_page: self.empty_pages || self.still_pages,
+            still_page: self.still_pages,
             replace: self.replace.clone(),
         }
     }
@@ -479,6 +485,7 @@ pub(crate) struct Strike {
     pub refuse: bool,
     pub cut: Option<usize>,
     pub empty_page: bool,
+    pub still_page: bool,
     pub replace: Option<Replace>,
 }
 
@@ -780,6 +787,10 @@ mod tests {
         assert!(refused(serde_json::json!({ "hang": true, "refuse": true })).contains("hang and refuse"));
         assert!(refused(serde_json::json!({ "hang": true, "status": 500 })).contains("hang"));
         assert!(refused(serde_json::json!({ "emptyPages": true, "status": 500 })).contains("emptyPages"));
+        assert!(
+            refused(serde_json::json!({ "emptyPages": true, "stillPages": true }))
+                .contains("exclude each other")
+        );
         assert!(refused(serde_json::json!({ "replace": {"text": "", "with": "x"} })).contains("empty"));
         assert!(refused(serde_json::json!({ "replace": {"text": "a", "with": "€"} })).contains("€"));
         assert!(refused(serde_json::json!({ "delayMillis": 1, "after": true })).contains("after"));

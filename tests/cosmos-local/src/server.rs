@@ -369,6 +369,8 @@ struct Call {
     arrived: Instant,
     /// A fault asks for an empty page of the change feed.
     empty_page: bool,
+    /// The same, that leaves the position where it is.
+    still_page: bool,
     body: Bytes,
 }
 
@@ -520,6 +522,7 @@ impl Inner {
             role,
             arrived,
             empty_page: false,
+            still_page: false,
             method: parts.method,
             headers: parts.headers,
             body,
@@ -544,7 +547,7 @@ impl Inner {
             if !strike.after {
                 reply = strike.reply();
             }
-            call.empty_page = strike.empty_page;
+            (call.empty_page, call.still_page) = (strike.empty_page, strike.still_page);
             if reply.is_none() {
                 let reads =
                     call.method == hyper::Method::GET || flag(&call.headers, "x-ms-documentdb-isquery");
@@ -1238,8 +1241,10 @@ impl Inner {
         let (status, body) = if empty { (304, Vec::new()) } else { (200, body) };
         // A charge by size, a request unit for each started 4 KiB, as reads cost on the service roughly.
         let charge = body.len().div_ceil(4096).max(1);
+        let still = header(headers, "if-none-match").filter(|_| call.still_page);
+        let etag = still.map_or_else(|| self.etag(page.next, versions, call.empty_page), str::to_owned);
         let reply = Reply::new(status, body)
-            .with("etag", self.etag(page.next, versions, call.empty_page))
+            .with("etag", etag)
             .with("lsn", page.last)
             .with("x-ms-item-count", page.count)
             .with("x-ms-request-charge", charge);

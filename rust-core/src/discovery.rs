@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{open_blocking, read_aside, within};
 use crate::config::{Begin, Config, OnDecodeError, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
-use crate::feed::{belongs, of_mode, DriverFeed, Feed};
+use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::acquire::{split_of, GIVE_BACK};
 use crate::leases::tokens_file;
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
 use crate::retry::{until_answered, Attempts};
-use crate::split::{uncovered, Mode, Split, SplitEntry, Stop};
+use crate::split::{uncovered, Mode, Reads, Split, SplitEntry, Stop};
 
 /// New splits of a container: one for each physical partition, as far as `known` does not cover its feed range. After a partition was
 /// split or merged nothing is new: the splits that cover it read on across the change. At the beginning there are at least
@@ -58,8 +58,8 @@ pub async fn discover(
             Begin::Leases => Some(from_leases(feed, config, metrics, seed).await?),
         };
         if let Some(splits) = given {
-            let splits = cut(feed, splits, config.min_splits);
-            return fix_all(feed, config, metrics, splits, &mut rng).await;
+            let found = cut(feed, splits, config.min_splits);
+            return fix_all(feed, config, metrics, found, &mut rng).await;
         }
     }
     let gaps = uncovered(known);
@@ -72,36 +72,48 @@ pub async fn discover(
         [] => config.min_splits.div_ceil(ranges.len().max(1)),
         _ => 1,
     };
-    let ranges = match whole {
+    let ranges: Vec<(Range, Vec<Range>)> = match whole {
         Some(what) if !gaps.is_empty() => {
             tracing::info!(target: "cosmosflink::source", "the query has {what}: one reader reads all of it");
-            gaps.clone()
+            gaps.iter().map(|gap| (gap.clone(), vec![gap.clone()])).collect()
         }
         _ => ranges
-            .iter()
-            .flat_map(|(min, max)| feed.divided(min, max, parts))
+            .into_iter()
+            .map(|(min, max)| {
+                let parts = feed.divided(&min, &max, parts);
+                ((min, max), parts)
+            })
             .collect(),
     };
-    let mut splits = Vec::new();
-    for (min, max) in &ranges {
-        for (low, high) in &gaps {
-            let (min, max) = (min.max(low), max.min(high));
-            if min < max {
-                splits.push(Split {
-                    ordinal: next + splits.len() as u32,
-                    container_rid: rid.to_owned(),
-                    min: min.clone(),
-                    max: max.clone(),
-                    mode: config.mode,
-                    start: config.start,
-                    continuation: None,
-                    stop: stop(config),
-                    then: None,
-                });
+    let fingerprint = feed.fingerprint().await?;
+    let (mut next, mut found) = (next, Vec::new());
+    for (partition, parts) in ranges {
+        let mut splits = Vec::new();
+        for (min, max) in &parts {
+            for (low, high) in &gaps {
+                let (min, max) = (min.max(low), max.min(high));
+                if min < max {
+                    splits.push(Split {
+                        ordinal: next,
+                        container_rid: rid.to_owned(),
+                        min: min.clone(),
+                        max: max.clone(),
+                        mode: config.mode,
+                        start: config.start,
+                        continuation: None,
+                        stop: stop(config),
+                        then: None,
+                        fingerprint,
+                    });
+                    next += 1;
+                }
             }
         }
+        if !splits.is_empty() {
+            found.push((partition, splits));
+        }
     }
-    fix_all(feed, config, metrics, splits, &mut rng).await
+    fix_all(feed, config, metrics, found, &mut rng).await
 }
 
 /// Where a new split ends, as far as the options alone say.
@@ -112,23 +124,27 @@ fn stop(config: &Config) -> Stop {
     }
 }
 
+/// Ranges, and the splits that each of them is read in.
+type Found = Vec<(Range, Vec<Split>)>;
+
 /// At least so many splits in place of these, each with the position of the one that it comes from.
-fn cut(feed: &dyn Feed, splits: Vec<Split>, at_least: usize) -> Vec<Split> {
+fn cut(feed: &dyn Feed, splits: Vec<Split>, at_least: usize) -> Found {
     let parts = at_least.div_ceil(splits.len().max(1));
-    let cut = splits.iter().flat_map(|split| {
+    let mut ordinals = 0..;
+    let cut = |split: Split| {
         // One that reads the container first has ends and beginnings for all of its range.
         let parts = if split.then.is_some() { 1 } else { parts };
         let ranges = feed.divided(&split.min, &split.max, parts).into_iter();
-        ranges.map(|(min, max)| Split {
+        let parts = ranges.zip(&mut ordinals).map(|((min, max), ordinal)| Split {
+            ordinal,
             min,
             max,
             ..split.clone()
-        })
-    });
-    (0..)
-        .zip(cut)
-        .map(|(ordinal, split)| Split { ordinal, ..split })
-        .collect()
+        });
+        let parts = parts.collect();
+        ((split.min, split.max), parts)
+    };
+    splits.into_iter().map(cut).collect()
 }
 
 /// The splits that go on from the leases of a change feed processor, one for each of their ranges.
@@ -153,7 +169,7 @@ async fn from_tokens(feed: &dyn Feed, config: &Config) -> Result<Vec<Split>> {
     });
     let mut splits = tokens_file::read(&text.await?, feed.name(), feed.rid())?;
     for split in &mut splits {
-        of_mode(split, config)?;
+        Reads::of(config).check_mode(split)?;
         // The stop is this job's. One that reads the container first ends that where its own state says.
         if split.then.is_none() {
             split.stop = stop(config);
@@ -166,26 +182,39 @@ async fn fix_all(
     feed: &dyn Feed,
     config: &Config,
     metrics: &Metrics,
-    splits: Vec<Split>,
+    found: Found,
     rng: &mut fastrand::Rng,
 ) -> Result<Vec<SplitEntry>> {
-    stream::iter(splits)
-        .map(|split| (split, rng.u64(..)))
-        .map(|(split, seed)| fix(feed, config, metrics, split, seed))
+    let fixed: Vec<Vec<SplitEntry>> = stream::iter(found)
+        .map(|(partition, splits)| (partition, splits, rng.u64(..)))
+        .map(|(partition, splits, seed)| fix(feed, config, metrics, partition, splits, seed))
         .buffered(config.max_concurrency)
         .try_collect()
-        .await
+        .await?;
+    Ok(fixed.into_iter().flatten().collect())
 }
 
-/// Where a split begins and ends, as far as that is a matter of this moment.
+type Range = (String, String);
+
+/// Where the splits of a partition begin and end, as far as that is a matter of this moment. It is asked for once, for the partition as a whole:
+/// such a position is valid for each part of it, and tells later whether the partition was merged with another one.
 async fn fix(
     feed: &dyn Feed,
     config: &Config,
     metrics: &Metrics,
-    mut split: Split,
+    (min, max): Range,
+    splits: Vec<Split>,
     seed: u64,
-) -> Result<SplitEntry> {
+) -> Result<Vec<SplitEntry>> {
     let mut rng = fastrand::Rng::with_seed(seed);
+    let mut split = match splits.first() {
+        Some(first) => Split {
+            min,
+            max,
+            ..first.clone()
+        },
+        None => return Ok(Vec::new()),
+    };
     let range = split.clone();
     let mut now = |mode: Mode| {
         let at_now = Split {
@@ -214,10 +243,16 @@ async fn fix(
     if config.stop == StopAt::Start {
         split.stop = Stop::At(now(Mode::LatestVersion).await?.token);
     }
-    Ok(SplitEntry {
-        split,
+    let entries = splits.into_iter().map(|part| SplitEntry {
+        split: Split {
+            ordinal: part.ordinal,
+            min: part.min,
+            max: part.max,
+            ..split.clone()
+        },
         assigned: false,
-    })
+    });
+    Ok(entries.collect())
 }
 
 /// A position that is fixed.

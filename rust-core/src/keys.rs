@@ -1,6 +1,6 @@
 //! Documents that a source reads by id and partition key.
 
-use std::collections::BTreeSet;
+use std::io::BufRead;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,7 +33,7 @@ impl Given<'_> {
 
 const EXAMPLE: &str = r#"{"id":"order-7","partitionKey":["eu"]}"#;
 
-/// Keys of a JSON array such as `[{"id":"order-7","partitionKey":["eu"]}]`, each once and in order.
+/// Keys of a JSON array such as `[{"id":"order-7","partitionKey":["eu"]}]`, as they stand there.
 ///
 /// # Errors
 /// Why it cannot be read.
@@ -43,33 +43,30 @@ pub fn of_list(text: &str) -> Result<Vec<DocumentKey>, String> {
             "this is no list of ids and partition keys: {e}; give a JSON array of objects such as {EXAMPLE}"
         )
     })?;
-    Ok(sorted(given.into_iter().map(Given::key)))
+    Ok(given.into_iter().map(Given::key).collect())
 }
 
-/// Keys of a file that has an object on each line, each once and in order. Empty lines are passed over.
+/// Keys of a file that has an object on each line, as they stand there. Empty lines are passed over. No more than a line is held.
 ///
-/// # Errors
-/// Why it cannot be read, with the line.
-pub fn of_lines(text: &str) -> Result<Vec<DocumentKey>, String> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    let keys = lines.map(|(n, line)| {
-        let given: Result<Given<'_>, _> = serde_json::from_str(line);
-        given.map(Given::key).map_err(|e| {
+/// Each is one, or why it cannot be read, with the line.
+pub fn of_lines(text: impl BufRead) -> impl Iterator<Item = Result<DocumentKey, String>> {
+    let lines = text.lines().enumerate();
+    lines.filter_map(|(n, line)| {
+        let line = match line {
+            Ok(line) => line,
+            Err(e) => return Some(Err(format!("line {}: {e}", n + 1))),
+        };
+        if line.trim().is_empty() {
+            return None;
+        }
+        let given: Result<Given<'_>, _> = serde_json::from_str(&line);
+        Some(given.map(Given::key).map_err(|e| {
             format!(
                 "line {} is no id with its partition key: {e}; give an object such as {EXAMPLE}",
                 n + 1
             )
-        })
-    });
-    keys.collect::<Result<Vec<_>, _>>()
-        .map(|keys| sorted(keys.into_iter()))
-}
-
-fn sorted(keys: impl Iterator<Item = DocumentKey>) -> Vec<DocumentKey> {
-    keys.collect::<BTreeSet<_>>().into_iter().collect()
+        }))
+    })
 }
 
 #[cfg(test)]
@@ -77,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_from_a_list_or_from_lines_once_and_in_order() {
+    fn keys_come_from_a_list_or_from_lines() {
         let key = |id: &str, partition_key: &str| DocumentKey {
             id: id.into(),
             partition_key: partition_key.into(),
@@ -87,8 +84,10 @@ mod tests {
             r#"{"id":"b\"","partitionKey":[null]}"#,
             r#"{"partitionKey":["k", 1],"id":"a"}"#,
         );
-        assert_eq!(of_list(&format!("[{one},{two},{one}]")).unwrap(), expected);
-        assert_eq!(of_lines(&format!("{one}\n\n{two}\r\n{one}")).unwrap(), expected);
+        assert_eq!(of_list(&format!("[{two},{one}]")).unwrap(), expected);
+        let lines = format!("{two}\n\n{one}\r\n");
+        let read: Result<Vec<_>, _> = of_lines(lines.as_bytes()).collect();
+        assert_eq!(read.unwrap(), expected);
     }
 
     #[test]
@@ -97,7 +96,8 @@ mod tests {
         assert!(of_list(r#"[{"id":"a","key":["k"]}]"#)
             .unwrap_err()
             .contains("`key`"));
-        let error = of_lines("{\"id\":\"a\",\"partitionKey\":[]}\nb").unwrap_err();
+        let lines = "{\"id\":\"a\",\"partitionKey\":[]}\nb";
+        let error = of_lines(lines.as_bytes()).nth(1).unwrap().unwrap_err();
         assert!(error.contains("line 2") && error.contains("order-7"), "{error}");
     }
 }

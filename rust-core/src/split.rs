@@ -2,13 +2,13 @@
 //!
 //! Split bytes: magic `CFS`, `u8` version, then `u32` ordinal, `str` container rid, `str` min EPK, `str` max EPK, `u8` mode,
 //! `u8` start, `i64` start millis, `str` continuation token (empty: none yet), and since version 2 `u8` stop, `i64` stop millis, `str` stop
-//! position, `str` token that it goes on with (empty: none). Enumerator state: magic `CFE`, `u8` version, `u32` count, then per split
+//! position, `str` token that it goes on with (empty: none), `u64` fingerprint (0: none). Enumerator state: magic `CFE`, `u8` version, `u32` count, then per split
 //! `u8` assigned and `blob` split bytes. Strings and blobs are those of the frames.
 
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::FeedRange;
 
-use crate::config::Start;
+use crate::config::{Config, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 
@@ -77,6 +77,106 @@ pub struct Split {
     /// The token with which the split goes on in [`Mode::AllVersionsAndDeletes`] once it has been read as [`Mode::LatestVersion`] up to
     /// [`Split::stop`].
     pub then: Option<String>,
+    /// [`fingerprint`] of the query, or of the list of keys, that is read; `None` for the change feed.
+    pub fingerprint: Option<u64>,
+}
+
+/// Tells one text from another, where each has these parts: FNV-1a, the same in each process and each version. It is in savepoints.
+pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for part in parts {
+        // No text has the last byte.
+        for byte in part.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+/// What a source reads by its options, as far as a state must agree with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// What is read of a container.
+    pub mode: Mode,
+    /// Where that ends.
+    pub stop: StopAt,
+    /// [`fingerprint`] of the query, where one is read.
+    pub query: Option<u64>,
+}
+
+impl Reads {
+    /// What the options say.
+    pub fn of(config: &Config) -> Reads {
+        Reads {
+            mode: config.mode,
+            stop: config.stop,
+            query: config.query.as_ref().map(|query| query.fingerprint()),
+        }
+    }
+
+    /// Whether a split is of the mode that is read.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::State`] when it is not.
+    pub fn check_mode(&self, split: &Split) -> Result<()> {
+        let mode = match &split.then {
+            Some(_) => Mode::AllVersionsAndDeletes,
+            None => split.mode,
+        };
+        if mode != self.mode {
+            return Err(CoreError::state(format!(
+                "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
+                split.id(),
+                mode.name(),
+                self.mode.name()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a split of a state may be read on.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::State`] when it is of another mode or of another query, or ends elsewhere: read on, it would be something else than what the
+    /// options say, or would end too early, or never.
+    pub fn check(&self, split: &Split) -> Result<()> {
+        self.check_mode(split)?;
+        let mode = self.mode;
+        if mode == Mode::Query && split.fingerprint != self.query {
+            return Err(CoreError::state(format!(
+                "the state of split {} is of another source.query, or of other source.query-parameters; set them back, or start the job without that state",
+                split.id()
+            )));
+        }
+        let is_feed = matches!(mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
+        // Where another mode follows, the stop is only where that begins.
+        if !is_feed || split.then.is_some() {
+            return Ok(());
+        }
+        let fits = match (&split.stop, self.stop) {
+            (Stop::Never, StopAt::Never) | (Stop::At(_), StopAt::Start) => true,
+            (Stop::Time(state), StopAt::Time(option)) => *state == option,
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let time = |ms: i64| format!("the time of {ms} ms since 1970");
+        let state = match &split.stop {
+            Stop::Never => "never".to_owned(),
+            Stop::At(_) => "start".to_owned(),
+            Stop::Time(ms) => time(*ms),
+        };
+        let option = match self.stop {
+            StopAt::Never => "never".to_owned(),
+            StopAt::Start => "start".to_owned(),
+            StopAt::Time(ms) => time(ms),
+        };
+        Err(CoreError::state(format!(
+            "split {} of the state is read with source.stop {state}, and source.stop is {option} now: where a split ends is fixed when it is found, and what goes on behind another source has no end; set it back, or start the job without that state",
+            split.id()
+        )))
+    }
 }
 
 impl Split {
@@ -156,6 +256,7 @@ impl Split {
         w.i64(stop_millis);
         w.str(stop_at);
         w.str(then);
+        w.u64(self.fingerprint.unwrap_or(0));
         w.0
     }
 
@@ -210,7 +311,7 @@ impl Split {
             }
         };
         let continuation = token(&mut r)?;
-        let (mut stop, mut then) = (Stop::Never, None);
+        let (mut stop, mut then, mut fingerprint) = (Stop::Never, None, None);
         if version > 1 {
             let (number, millis, position) = (r.u8()?, r.i64()?, r.str()?.to_owned());
             stop = match number {
@@ -224,6 +325,7 @@ impl Split {
                 }
             };
             then = token(&mut r)?;
+            fingerprint = Some(r.u64()?).filter(|f| *f != 0);
         }
         r.finish()?;
         let split = Split {
@@ -236,6 +338,7 @@ impl Split {
             continuation,
             stop,
             then,
+            fingerprint,
         };
         split.feed_range()?;
         Ok(split)
@@ -411,19 +514,23 @@ mod tests {
                     any::<i64>().prop_map(Stop::Time)
                 ],
                 proptest::option::of("c1\\.[a-z]{1,9}"),
+                proptest::option::of(1..u64::MAX),
             ),
         )
             .prop_map(
-                |(ordinal, container_rid, min, max, start, continuation, (mode, stop, then))| Split {
-                    ordinal,
-                    container_rid,
-                    min,
-                    max,
-                    mode,
-                    start,
-                    continuation,
-                    stop,
-                    then,
+                |(ordinal, container_rid, min, max, start, continuation, (mode, stop, then, fingerprint))| {
+                    Split {
+                        ordinal,
+                        container_rid,
+                        min,
+                        max,
+                        mode,
+                        start,
+                        continuation,
+                        stop,
+                        then,
+                        fingerprint,
+                    }
                 },
             )
     }
@@ -463,7 +570,62 @@ mod tests {
             continuation: None,
             stop: Stop::Never,
             then: None,
+            fingerprint: None,
         }
+    }
+
+    #[test]
+    fn a_state_must_be_of_what_the_options_say() {
+        let reads = |mode, stop, query| Reads { mode, stop, query };
+        let feed = |stop| reads(Mode::LatestVersion, stop, None);
+        let stops = [
+            (Stop::Never, StopAt::Never),
+            (Stop::At("c1.x".into()), StopAt::Start),
+            (Stop::Time(7000), StopAt::Time(7000)),
+            (Stop::Time(8000), StopAt::Time(8000)),
+        ];
+        for (n, (in_state, _)) in stops.iter().enumerate() {
+            let state = Split {
+                stop: in_state.clone(),
+                ..split("", "FF")
+            };
+            for (m, (_, option)) in stops.iter().enumerate() {
+                let checked = feed(*option).check(&state);
+                assert_eq!(checked.is_ok(), n == m, "{in_state:?} {option:?}");
+                if let Err(error) = checked {
+                    assert_eq!(error.kind, Kind::State);
+                    assert!(error.message.contains("source.stop"), "{error}");
+                }
+            }
+        }
+        // The stop of a first phase is where the second one begins.
+        let phased = Split {
+            stop: Stop::At("c1.x".into()),
+            then: Some("c1.y".into()),
+            ..split("", "FF")
+        };
+        reads(Mode::AllVersionsAndDeletes, StopAt::Never, None)
+            .check(&phased)
+            .unwrap();
+        assert!(feed(StopAt::Never).check(&phased).is_err());
+        let query = |fingerprint| Split {
+            mode: Mode::Query,
+            fingerprint,
+            ..split("", "FF")
+        };
+        let same = reads(Mode::Query, StopAt::Never, Some(7));
+        same.check(&query(Some(7))).unwrap();
+        for other in [None, Some(8)] {
+            let error = same.check(&query(other)).unwrap_err();
+            assert!(error.message.contains("source.query"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_do_not_change() {
+        // In savepoints.
+        assert_eq!(fingerprint(["a", "[1]"]), 0x5c27_a633_51ee_0d15);
+        assert_ne!(fingerprint(["a", "b"]), fingerprint(["ab", ""]));
     }
 
     #[test]
@@ -485,7 +647,7 @@ mod tests {
         // Written once; a change that cannot read this breaks every savepoint.
         let bytes =
             b"CFS\x02\x07\0\0\0\x01\0\0\0r\0\0\0\0\x02\0\0\0FF\x01\x02\xe8\x03\0\0\0\0\0\0\x04\0\0\0c1.x\
-            \x01\0\0\0\0\0\0\0\0\x04\0\0\0c1.y\x04\0\0\0c1.z";
+            \x01\0\0\0\0\0\0\0\0\x04\0\0\0c1.y\x04\0\0\0c1.z\x09\0\0\0\0\0\0\x80";
         let expected = Split {
             ordinal: 7,
             mode: Mode::AllVersionsAndDeletes,
@@ -493,6 +655,7 @@ mod tests {
             continuation: Some("c1.x".into()),
             stop: Stop::At("c1.y".into()),
             then: Some("c1.z".into()),
+            fingerprint: Some(0x8000_0000_0000_0009),
             ..split("", "FF")
         };
         assert_eq!(Split::decode(bytes).unwrap(), expected);

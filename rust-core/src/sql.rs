@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::split::fingerprint;
+
 /// Functions that make one value of many rows.
 const AGGREGATES: [&str; 5] = ["COUNT", "SUM", "AVG", "MIN", "MAX"];
 
@@ -97,6 +99,16 @@ impl Query {
             parameters,
             global: global.into_iter().find(|(is, _)| *is).map(|(_, what)| what),
         })
+    }
+
+    /// Tells it and its parameters from others.
+    pub fn fingerprint(&self) -> u64 {
+        let parameters = self
+            .parameters
+            .iter()
+            .flat_map(|(name, value)| [name.clone(), value.to_string()]);
+        let parts: Vec<String> = std::iter::once(self.text.clone()).chain(parameters).collect();
+        fingerprint(parts.iter().map(String::as_str))
     }
 
     /// The body of its request.

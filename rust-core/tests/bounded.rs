@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::Kind;
+use cosmosflink_core::sink::OperationKind;
 use cosmosflink_core::source::Source;
 use cosmosflink_core::split::{Mode, Split, Stop};
 use serde_json::json;
@@ -192,6 +193,48 @@ fn a_restored_split_goes_on_to_the_same_stop() {
 }
 
 #[test]
+fn an_empty_page_that_stands_still_is_not_the_end() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 200, 20);
+    let options = [STOP, ("source.page-size", "50")];
+    let source = local.source("c", &options);
+    source.add_splits(splits(&local, &options)).unwrap();
+    let first = take(&source, WAIT).unwrap();
+    source.close();
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "stillPages": true, "count": 3}),
+    );
+    let source = local.source("c", &options);
+    source.add_splits(vec![first.split.clone()]).unwrap();
+    let mut ids = read_to_the_end(&source, std::slice::from_ref(&first.split));
+    assert_eq!(local.faults(), 0);
+    ids.extend(first.records.into_iter().map(|(id, _)| (id, 1)));
+    has_all(&ids, "a", 200);
+}
+
+#[test]
+fn parts_of_a_partition_end_where_the_partition_did() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 400, 40);
+    // Waiting for an end to be sure of would take longer than the test does.
+    let options = [
+        STOP,
+        ("source.min-splits", "4"),
+        ("source.poll-interval-ms", "600000"),
+        ("source.min-poll-interval-ms", "600000"),
+    ];
+    let found = splits(&local, &options);
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|split| split.stop == found[0].stop));
+    let source = local.source("c", &options);
+    source.add_splits(found.clone()).unwrap();
+    let ids = read_to_the_end(&source, &found);
+    has_all(&ids, "a", 400);
+    assert!(ids.values().all(|n| *n == 1));
+}
+
+#[test]
 fn it_is_read_up_to_a_time() {
     let local = Local::start(&["c:/pk:2"]);
     fill(&local, "a", 300, 20);
@@ -233,6 +276,78 @@ fn a_query_is_answered_range_by_range_and_each_row_comes_once() {
     // A container without a row that fits.
     let none = [("source.query", "SELECT * FROM c WHERE c.n < 0")];
     assert!(all(&local, &none).is_empty());
+}
+
+#[test]
+fn a_query_for_one_partition_key_ends_in_all_ranges() {
+    let local = Local::start(&["c:/pk:4"]);
+    fill(&local, "a", 400, 40);
+    let options = [("source.query", "SELECT * FROM c WHERE c.pk = 'k7' AND c.n >= 0")];
+    assert_eq!(splits(&local, &options).len(), 4);
+    let ids = all(&local, &options);
+    assert_eq!(ids.len(), 10);
+    assert!(ids.values().all(|n| *n == 1));
+}
+
+#[test]
+fn a_query_that_fails_on_its_way_loses_no_row() {
+    let local = Local::start(&["c:/pk:3"]);
+    fill(&local, "a", 300, 30);
+    for query in ["SELECT * FROM c ORDER BY c.n", "SELECT * FROM c"] {
+        let options = [("source.query", query), ("source.page-size", "10")];
+        local.admin(
+            "faults",
+            json!({"operations": "query", "status": 429, "retryAfterMillis": 1, "share": 0.3, "skip": 4, "count": 20}),
+        );
+        let ids = all(&local, &options);
+        local.clear_faults();
+        assert_eq!(ids.len(), 300, "{query}");
+        assert!(ids.values().all(|n| *n == 1), "{query}");
+    }
+}
+
+#[test]
+fn what_was_read_to_its_end_is_not_read_again() {
+    let local = Local::start(&["c:/pk:3"]);
+    fill(&local, "a", 100, 20);
+    for query in [
+        "SELECT DISTINCT TOP 50 VALUE c.pk FROM c",
+        "SELECT DISTINCT VALUE c.pk FROM c OFFSET 5 LIMIT 50",
+        "SELECT * FROM c ORDER BY c.n",
+        "SELECT * FROM c WHERE c.n < 0",
+    ] {
+        let options = [("source.query", query)];
+        let found = splits(&local, &options);
+        let source = local.source("c", &options);
+        source.add_splits(found[..1].to_vec()).unwrap();
+        let (_, end, finished) = documents(&source, usize::MAX);
+        assert!(finished);
+        source.close();
+        // A checkpoint between its last record and its end.
+        let source = local.source("c", &options);
+        source
+            .add_splits(vec![Split::decode(&end.encode()).unwrap()])
+            .unwrap();
+        assert_eq!(documents(&source, usize::MAX), (Vec::new(), end, true), "{query}");
+    }
+}
+
+#[test]
+fn a_state_of_another_query_is_refused() {
+    let local = Local::start(&["c:/pk:1"]);
+    let with = |query, parameters| [("source.query", query), ("source.query-parameters", parameters)];
+    let (query, parameters) = ("SELECT * FROM c WHERE c.n > @n", r#"{"@n": 1}"#);
+    let found = splits(&local, &with(query, parameters));
+    let add = |options: &[(&str, &str)]| local.source("c", options).add_splits(found.clone());
+    add(&with(query, r#"{ "@n":1 }"#)).unwrap();
+    for other in [
+        with("SELECT * FROM c WHERE c.n >= @n", parameters),
+        with(query, r#"{"@n": 2}"#),
+    ] {
+        let error = add(&other).unwrap_err();
+        assert_eq!(error.kind, Kind::State);
+        assert!(error.message.contains("another source.query"), "{error}");
+    }
 }
 
 /// Documents in the order in which they come.
@@ -414,38 +529,98 @@ fn documents_are_read_by_id_and_partition_key() {
     assert!(!rest.is_empty() && first.records.iter().all(|(id, _)| !rest.contains_key(id)));
     source.close();
     std::fs::remove_file(&path).unwrap();
-    let other = local.source("c", &[("source.read-many", "[]")]);
-    other.add_splits(vec![first.split]).unwrap();
-    let error = loop {
-        match other.next_page(WAIT) {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
+    // Also before anything was read.
+    let unread = Split {
+        continuation: None,
+        ..first.split.clone()
     };
-    assert!(
-        error.kind == Kind::State && error.message.contains("another list"),
-        "{error}"
-    );
+    for split in [first.split, unread] {
+        let other = local.source("c", &[("source.read-many", "[]")]);
+        other.add_splits(vec![split]).unwrap();
+        let error = loop {
+            match other.next_page(WAIT) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            error.kind == Kind::State && error.message.contains("another list"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn large_documents_by_key_come_in_pages_of_few() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[]);
+    let keys: Vec<_> = (0..30).map(|i| (format!("d{i}"), format!("k{i}"))).collect();
+    for (n, (id, key)) in keys.iter().enumerate() {
+        let text = "x".repeat(1_000_000);
+        let document = format!(r#"{{"id":"{id}","pk":"{key}","text":"{text}"}}"#);
+        submit(
+            &sink,
+            n as u64,
+            OperationKind::Upsert,
+            id,
+            &format!("[\"{key}\"]"),
+            &document,
+        );
+    }
+    for outcome in outcomes(&sink, keys.len()) {
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    }
+    sink.close();
+    // Each twice, in two ways to write it.
+    let list: Vec<_> = keys
+        .iter()
+        .flat_map(|(id, key)| {
+            [format!(r#""{key}""#), format!(r#""\u006b{}""#, &key[1..])]
+                .map(|key| format!(r#"{{"id":"{id}","partitionKey":[{key}]}}"#))
+        })
+        .collect();
+    let list = format!("[{}]", list.join(","));
+    let options = [("source.read-many", list.as_str())];
+    let found = splits(&local, &options);
+    let source = local.source("c", &options);
+    source.add_splits(found).unwrap();
+    let mut ids = BTreeMap::new();
+    loop {
+        let page = take(&source, WAIT).unwrap();
+        let bytes: usize = page.records.iter().map(|(_, text)| text.len()).sum();
+        assert!(bytes <= 8 << 20, "a page of {bytes} bytes");
+        for (id, _) in page.records {
+            *ids.entry(id).or_insert(0) += 1;
+        }
+        if page.finished.is_some() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 30);
+    assert!(ids.values().all(|n| *n == 1));
 }
 
 #[test]
 fn a_state_with_a_stop_and_one_without_are_told_apart() {
     let local = Local::start(&["c:/pk:1"]);
-    for (with, without) in [(vec![STOP], vec![]), (vec![], vec![STOP])] {
-        let split = splits(&local, &with).remove(0);
-        let error = local
-            .source("c", &without)
-            .add_splits(vec![split.clone()])
-            .unwrap_err();
-        assert!(
-            error.kind == Kind::State && error.message.contains("source.stop"),
-            "{error}"
-        );
-        let known = [cosmosflink_core::split::SplitEntry {
-            split,
-            assigned: true,
-        }];
-        let error = local.enumerator("c", &without).discover(&known).unwrap_err();
-        assert_eq!(error.kind, Kind::State);
+    let time = |year| format!("{year}-01-01T00:00:00Z");
+    let (one, two) = (time(2031), time(2032));
+    let (one, two) = ([("source.stop", one.as_str())], [("source.stop", two.as_str())]);
+    let all: [&[(&str, &str)]; 4] = [&[], &[STOP], &one, &two];
+    for (n, with) in all.iter().enumerate() {
+        let split = splits(&local, with).remove(0);
+        let known = [cosmosflink_core::split::SplitEntry::assigned(split.clone())];
+        for (m, now) in all.iter().enumerate() {
+            let added = local.source("c", now).add_splits(vec![split.clone()]);
+            let looked = local.enumerator("c", now).discover(&known);
+            assert_eq!(
+                (added.is_ok(), looked.is_ok()),
+                (n == m, n == m),
+                "{with:?} {now:?}"
+            );
+            let Err(error) = added else { continue };
+            assert_eq!(error.kind, Kind::State);
+            assert!(error.message.contains("source.stop"), "{error}");
+        }
     }
 }

@@ -118,6 +118,7 @@ impl Pages for Reading {
             items: Items::Apart(documents),
             continuation: upto.to_string(),
             unchanged,
+            stands: false,
             lsn: None,
             session_lsn: None,
             charge: 1.0,
@@ -165,6 +166,7 @@ fn splits() -> Vec<Split> {
             mode: Mode::LatestVersion,
             stop: Stop::Never,
             then: None,
+            fingerprint: None,
         })
         .collect()
 }

@@ -21,7 +21,7 @@ pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery,
 use self::backlog::Backlog;
 use crate::config::{Auth, Config, SecretSource, Start};
 use crate::error::{CoreError, Kind, Result};
-use crate::split::{self, Mode, Split, SplitEntry, Stop};
+use crate::split::{self, Mode, Reads, Split, SplitEntry, Stop};
 
 /// 401: the credential itself is refused.
 const UNAUTHORIZED: u16 = 401;
@@ -31,6 +31,8 @@ const UNAUTHORIZED: u16 = 401;
 pub struct Settings {
     /// Name of the container, for messages.
     pub container: String,
+    /// What is read of it: a state of something else is refused.
+    pub reads: Reads,
     /// Pause between two looks for feed ranges in milliseconds; 0 looks once, and not at all after a restore.
     pub discovery_interval_ms: u64,
     /// Whether the readers end: then no feed range is looked for once all are known, and readers are told when no split comes any more.
@@ -46,6 +48,7 @@ impl Settings {
     pub fn of(config: &Config) -> Settings {
         Settings {
             container: config.container.clone(),
+            reads: Reads::of(config),
             discovery_interval_ms: match config.is_bounded() {
                 // What is read ends, and with it the look for more of it.
                 true => 0,
@@ -193,7 +196,7 @@ impl Coordinator {
     /// `first_start` says that no enumerator of this job was there before.
     ///
     /// # Errors
-    /// [`Kind::State`] for foreign, damaged or newer bytes.
+    /// [`Kind::State`] for foreign, damaged or newer bytes, and for those of a source that reads something else, or up to elsewhere.
     pub fn new(settings: Settings, state: &[u8], first_start: bool) -> Result<Coordinator> {
         let restored = match state {
             [] => Vec::new(),
@@ -211,6 +214,7 @@ impl Coordinator {
             closed: false,
         };
         for entry in restored {
+            coordinator.settings.reads.check(&entry.split)?;
             let owner = if entry.assigned {
                 Owner::Unknown
             } else {
@@ -307,6 +311,7 @@ impl Coordinator {
                     continuation: Some(position.clone()),
                     stop: Stop::Never,
                     then: None,
+                    fingerprint: None,
                     ..entry.split.clone()
                 },
                 assigned: false,

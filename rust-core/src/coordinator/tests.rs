@@ -3,12 +3,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Role, Start};
-use crate::split::{uncovered, Mode, Stop};
+use crate::config::{Role, Start, StopAt};
+use crate::split::{uncovered, Mode, Reads, Stop};
 
 fn settings() -> Settings {
     Settings {
         container: "orders".into(),
+        reads: Reads {
+            mode: Mode::LatestVersion,
+            stop: StopAt::Never,
+            query: None,
+        },
         discovery_interval_ms: 1000,
         bounded: false,
         backlog_threshold_ms: 0,
@@ -27,6 +32,7 @@ fn at(ordinal: u32, min: &str, max: &str, position: &str) -> Split {
         mode: Mode::LatestVersion,
         stop: Stop::Never,
         then: None,
+        fingerprint: None,
     }
 }
 
@@ -1233,4 +1239,35 @@ fn nothing_goes_on_behind_a_stop_that_is_no_position() {
         matches!(actions.as_slice(), [Action::Fail { failure, .. }] if failure.message.contains("source.stop")),
         "{actions:?}"
     );
+}
+
+#[test]
+fn a_state_that_ends_elsewhere_or_nowhere_is_refused() {
+    let state = |stop| {
+        let split = Split {
+            stop,
+            ..at(0, "", "FF", "c1.x")
+        };
+        split::encode_state(&[SplitEntry::assigned(split)])
+    };
+    let with = |stop| Settings {
+        reads: Reads {
+            stop,
+            ..settings().reads
+        },
+        ..bounded()
+    };
+    let to_a_position = || Stop::At("c1.y".into());
+    assert!(Coordinator::new(with(StopAt::Start), &state(to_a_position()), false).is_ok());
+    for (option, in_state) in [
+        // A savepoint of an endless job, or a source that goes on behind another one.
+        (StopAt::Start, Stop::Never),
+        (StopAt::Never, to_a_position()),
+        (StopAt::Time(7), to_a_position()),
+    ] {
+        let refused = Coordinator::new(with(option), &state(in_state), true);
+        let error = refused.err().unwrap();
+        assert_eq!(error.kind, Kind::State);
+        assert!(error.message.contains("source.stop"), "{error}");
+    }
 }

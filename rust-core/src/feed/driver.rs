@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::base64;
+use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
 use azure_data_cosmos_driver::models::{
     ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse,
     MaxItemCountHint, PartitionKeyVersion, ResponseBody,
@@ -18,8 +19,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::session::session_lsn;
-use super::stop::{compare, merged, Reached, ReadTo};
-use super::{divided, query, read_many, recreated, Feed, Pages, RawPage};
+use super::stop::{Goal, Reached, ReadTo};
+use super::{divided, query, read_many, recreated, trimmed, Feed, Pages, RawPage};
 use crate::account::{read_options, within, Account};
 use crate::config::{Config, Start};
 use crate::error::{CoreError, Kind, Result};
@@ -105,16 +106,9 @@ fn write_number(etag: &str) -> Option<i64> {
     etag.trim_matches('"').parse().ok()
 }
 
-/// Whether a bound is below another one: zeros behind it make no difference.
+/// Whether a bound is below another one.
 fn is_below(a: &str, b: &str) -> bool {
-    let significant = |bound: &str| {
-        let mut rest = bound;
-        while let Some(shorter) = rest.strip_suffix("00") {
-            rest = shorter;
-        }
-        rest.len()
-    };
-    a[..significant(a)] < b[..significant(b)]
+    trimmed(a) < trimmed(b)
 }
 
 /// Counts a request as in flight as long as it is held, however the request ends.
@@ -216,7 +210,9 @@ impl Feed for DriverFeed {
     }
 
     async fn ranges(&self, refresh: bool) -> Result<Vec<(String, String)>> {
-        bounds(&self.account, &self.container, refresh).await
+        Ok(bounds(
+            &partition_ranges(&self.account, &self.container, refresh).await?,
+        ))
     }
 
     fn divided(&self, min: &str, max: &str, parts: usize) -> Vec<(String, String)> {
@@ -232,6 +228,14 @@ impl Feed for DriverFeed {
         divided(min, max, parts)
     }
 
+    async fn fingerprint(&self) -> Result<Option<u64>> {
+        match (&self.config.query, &self.config.read_many) {
+            (Some(query), _) => Ok(Some(query.fingerprint())),
+            (None, Some(from)) => read_many::fingerprint(self, from).await.map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     async fn check(&self) -> Result<()> {
         self.account.check_container(&self.config, &self.container).await
     }
@@ -239,7 +243,7 @@ impl Feed for DriverFeed {
     async fn open(&self, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
         match split.mode {
             Mode::Query => return query::open(self, split, limit).await,
-            Mode::ReadMany => return read_many::open(self, split, limit),
+            Mode::ReadMany => return read_many::open(self, split, limit).await,
             Mode::LatestVersion | Mode::AllVersionsAndDeletes => {}
         }
         let container = &self.container;
@@ -273,11 +277,14 @@ impl Feed for DriverFeed {
             continuation: split.continuation.clone(),
             parts,
             spent: false,
-            stop: match &split.stop {
-                Stop::At(text) => Some(Token::read(text).map(|t| t.read_to()).unwrap_or_default()),
+            goal: match &split.stop {
+                Stop::At(text) => {
+                    let stop = Token::read(text).map(|t| t.read_to()).unwrap_or_default();
+                    Some(Goal::new(&split.min, &split.max, stop))
+                }
                 Stop::Never | Stop::Time(_) => None,
             },
-            merged: None,
+            mixed: false,
         }))
     }
 
@@ -429,22 +436,28 @@ impl Plan {
     }
 
     /// The physical partitions as they are now.
-    pub fn partitions(&self) -> impl Future<Output = Result<Vec<(String, String)>>> + Send + 'static {
+    pub fn partitions(&self) -> impl Future<Output = Result<Vec<PartitionKeyRange>>> + Send + 'static {
         let (account, container, timeout) = (self.account.clone(), self.container.clone(), self.timeout);
-        async move { within(timeout, bounds(&account, &container, true)).await }
+        async move { within(timeout, partition_ranges(&account, &container, true)).await }
     }
 }
 
-async fn bounds(
-    account: &Account,
-    container: &ContainerReference,
-    refresh: bool,
-) -> Result<Vec<(String, String)>> {
-    let ranges = partition_ranges(account, container, refresh).await?;
-    Ok(ranges
-        .into_iter()
+fn bounds(ranges: &[PartitionKeyRange]) -> Vec<(String, String)> {
+    ranges
+        .iter()
         .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()))
-        .collect())
+        .collect()
+}
+
+/// Whether partitions may have been merged into one of these that has a part of `[min, max)`. A partition names all that it came from: one for
+/// each time that it was split, and at least two where it was merged.
+fn may_be_merged(min: &str, max: &str, ranges: &[PartitionKeyRange]) -> bool {
+    let parts = ranges.iter().filter(|range| {
+        is_below(&range.min_inclusive.to_hex(), max) && is_below(min, &range.max_exclusive.to_hex())
+    });
+    parts
+        .filter_map(|range| range.parents.as_ref())
+        .any(|parents| parents.len() > 1)
 }
 
 /// What an answer cost in request units, with the driver's own attempts before it.
@@ -480,10 +493,10 @@ struct DriverPages {
     parts: Vec<(String, String)>,
     /// The plan stands behind a page that nobody got.
     spent: bool,
-    /// The ranges of the position at which the split ends.
-    stop: Option<Vec<ReadTo>>,
-    /// Whether partitions were merged since that position was taken, once it was asked for.
-    merged: Option<bool>,
+    /// The position at which the split ends.
+    goal: Option<Goal>,
+    /// Partitions may have been merged, so that documents do not come in the order of their times.
+    mixed: bool,
 }
 
 #[async_trait]
@@ -494,6 +507,19 @@ impl Pages for DriverPages {
 
     fn parts(&self) -> &[(String, String)] {
         &self.parts
+    }
+
+    async fn in_order(&mut self) -> bool {
+        if self.mixed {
+            return false;
+        }
+        match self.plan.partitions().await {
+            Ok(partitions) => {
+                self.mixed = may_be_merged(&self.min, &self.max, &partitions);
+                !self.mixed
+            }
+            Err(_) => false,
+        }
     }
 
     async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
@@ -509,7 +535,7 @@ impl Pages for DriverPages {
             .ok_or_else(|| CoreError::internal("the change feed ended, which it never does"))?;
         // The plan has moved on: until the position behind the page is known, a failure loses it.
         self.spent = true;
-        let mut unchanged = nothing_new(u16::from(response.status().status_code()));
+        let unchanged = nothing_new(u16::from(response.status().status_code()));
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         let session = response.headers().session_token.as_ref();
         let session_lsn = session.and_then(|token| session_lsn(token.as_str()));
@@ -527,8 +553,7 @@ impl Pages for DriverPages {
                 &token.rid,
             ));
         }
-        // A page that leaves the position where it was is another way to say that there is nothing new.
-        unchanged |= self.continuation.as_deref() == Some(&continuation);
+        let stands = !unchanged && self.continuation.as_deref() == Some(&continuation);
         self.continuation = Some(continuation.clone());
         self.parts = token
             .as_ref()
@@ -546,6 +571,7 @@ impl Pages for DriverPages {
             bytes,
             continuation,
             unchanged,
+            stands,
             lsn,
             session_lsn,
             charge,
@@ -569,32 +595,14 @@ fn asked(split: &Split) -> Asked {
 impl DriverPages {
     /// Where the position stands to the stop. The partitions are looked up only where that decides something.
     async fn reached(&mut self, read: &[ReadTo], at_end: bool) -> Reached {
-        let Some(stop) = &self.stop else {
+        let Some(goal) = &mut self.goal else {
             return Reached::NotYet;
         };
-        if self.merged == Some(true) {
-            return Reached::Unknown;
-        }
-        let reached = compare(&self.min, &self.max, read, stop);
-        let decides = match reached {
-            Reached::Yes => self.merged.is_none(),
-            // At the end of the feed and yet before the stop: numbers of another sequence, or a server that lags behind.
-            Reached::NotYet => at_end,
-            Reached::Unknown => false,
-        };
-        if !decides {
+        if let Some(reached) = goal.reached(read, at_end) {
             return reached;
         }
         match self.plan.partitions().await {
-            Ok(partitions) => {
-                let merged = merged(&self.min, &self.max, &partitions, stop);
-                self.merged = Some(merged);
-                if merged {
-                    Reached::Unknown
-                } else {
-                    reached
-                }
-            }
+            Ok(partitions) => goal.reached_in(read, &bounds(&partitions)),
             // Nothing is lost by another page.
             Err(_) => Reached::NotYet,
         }
@@ -608,6 +616,8 @@ fn failed(error: &CosmosError, asked: Asked) -> CoreError {
 
 #[cfg(test)]
 mod tests {
+    use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
+
     use super::*;
 
     fn token(json: &str) -> Option<Token> {
@@ -645,6 +655,23 @@ mod tests {
         assert_eq!(parts(&[("90", "FF")]), ["10-80"]);
         // Bounds may be written at full length.
         assert_eq!(parts(&[("1000", "40"), ("4000", "8000")]), ["10-40", "40-80"]);
+    }
+
+    #[test]
+    fn a_partition_of_more_than_one_may_have_been_merged() {
+        let partition = |min: &str, max: &str, parents: &[&str]| {
+            let bound = |text: &str| EffectivePartitionKey::try_from(text).unwrap();
+            let mut range = PartitionKeyRange::new("7".to_owned(), bound(min), bound(max));
+            range.parents = Some(parents.iter().map(|id| (*id).to_owned()).collect());
+            range
+        };
+        let may_be = |parents: &[&str]| {
+            let partitions = [partition("", "80", parents), partition("80", "FF", &["1", "2"])];
+            may_be_merged("", "40", &partitions)
+        };
+        assert!(!may_be(&[]));
+        assert!(!may_be(&["0"]), "it was split");
+        assert!(may_be(&["0", "3", "4"]));
     }
 
     #[test]

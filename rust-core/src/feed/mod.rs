@@ -12,14 +12,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::driver::DriverFeed;
-pub use self::stop::{compare, merged, Look, Reached, ReadTo, Stopping};
+pub use self::stop::{Goal, Look, Reached, ReadTo, Stopping, Verdict};
 
-use crate::config::{Config, StopAt};
+use crate::config::Config;
 use crate::error::{CoreError, Result};
 use crate::leases::takeover::Piece;
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
-use crate::split::{Mode, Split, Stop};
+use crate::split::{Reads, Split};
 
 /// A container, and what can be asked of it. Everything that waits may be given up at any point.
 #[async_trait]
@@ -43,6 +43,14 @@ pub trait Feed: Send + Sync {
     /// A feed range cut into `parts` that have about as many keys each, in order; fewer where it cannot be cut.
     fn divided(&self, min: &str, max: &str, parts: usize) -> Vec<(String, String)> {
         divided(min, max, parts)
+    }
+
+    /// [`crate::split::fingerprint`] of the query, or of the list of keys, that is read by the options; `None` for the change feed.
+    ///
+    /// # Errors
+    /// Config when the keys cannot be read.
+    async fn fingerprint(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     /// Asks for the container past every cache.
@@ -111,6 +119,12 @@ pub trait Pages: Send {
         &[]
     }
 
+    /// Whether the documents of the range come in the order of their times: those of partitions that were merged do not. False as well where
+    /// that cannot be told now.
+    async fn in_order(&mut self) -> bool {
+        true
+    }
+
     /// Whether a page was lost behind which this stands: then the feed must be opened again at the position before it.
     fn is_spent(&self) -> bool;
 }
@@ -125,6 +139,8 @@ pub struct RawPage {
     pub continuation: String,
     /// The service said that there is nothing new. An empty page without that may have moved the position on.
     pub unchanged: bool,
+    /// It left the position where it was without saying so. To ask again at once is in vain, and yet there may be more.
+    pub stands: bool,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
     /// The same out of the session token of the answer: what estimators of other clients count with.
@@ -139,6 +155,15 @@ pub struct RawPage {
     pub reached: Reached,
     /// Nothing comes behind this page, ever.
     pub ended: bool,
+}
+
+/// A bound without the zeros behind it, which make no difference.
+fn trimmed(bound: &str) -> &str {
+    let mut rest = bound;
+    while let Some(shorter) = rest.strip_suffix("00") {
+        rest = shorter;
+    }
+    rest
 }
 
 /// Above all hashes of partition keys: their two highest bits are not used.
@@ -178,48 +203,15 @@ pub fn recreated(container: &str, in_state: &str, now: &str) -> CoreError {
     ))
 }
 
-/// Whether a split is of the mode that the source reads.
-///
-/// # Errors
-/// State when it is not.
-pub fn of_mode(split: &Split, config: &Config) -> Result<()> {
-    let mode = match &split.then {
-        Some(_) => Mode::AllVersionsAndDeletes,
-        None => split.mode,
-    };
-    match mode == config.mode {
-        true => Ok(()),
-        false => Err(CoreError::state(format!(
-            "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
-            split.id(),
-            mode.name(),
-            config.mode.name()
-        ))),
-    }
-}
-
 /// Whether a split of a state is one of this source.
 ///
 /// # Errors
-/// State when it is of another container, of another mode, or has a stop where there is to be none, or none where there is to be one.
+/// State when it is of another container, and those of [`Reads::check`].
 pub fn belongs(split: &Split, feed: &dyn Feed, config: &Config) -> Result<()> {
     if split.container_rid != feed.rid() {
         return Err(recreated(feed.name(), &split.container_rid, feed.rid()));
     }
-    of_mode(split, config)?;
-    let is_feed = matches!(split.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
-    let (has, wants) = (split.stop != Stop::Never, config.stop != StopAt::Never);
-    if is_feed && split.then.is_none() && has != wants {
-        let (state, option) = match has {
-            true => ("ends at its source.stop", "never"),
-            false => ("has no end", "another one"),
-        };
-        return Err(CoreError::state(format!(
-            "split {} of the state {state}, and source.stop is {option} now: a stop is fixed when splits are found; set it back, or start the job without that state",
-            split.id()
-        )));
-    }
-    Ok(())
+    Reads::of(config).check(split)
 }
 
 #[cfg(test)]

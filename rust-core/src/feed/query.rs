@@ -14,6 +14,13 @@ use crate::split::Split;
 /// The driver's sub-status for a query whose answer it has to hold as a whole, so that there are no positions in it.
 const NO_POSITION: u32 = 20_124;
 
+/// The driver's sub-status for a query of which no part of the split's range can have a row, as where it asks for one partition key.
+const NO_RANGES: u32 = 20_302;
+
+/// The position behind the last row. The driver has none there: behind the one page of an answer that it holds as a whole, what was read
+/// would be read again.
+const END: &str = "q1.end";
+
 /// Plans the query of the options for a split, from its position on.
 pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
     let query = feed.config.query.as_ref().ok_or_else(|| {
@@ -26,15 +33,24 @@ pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result
     let operation = CosmosOperation::query_items(feed.container.clone(), Some(split.feed_range()?))
         .with_body(query.body())
         .with_max_item_count(at_most(limit)?);
+    let plan = match split.continuation.as_deref() {
+        Some(END) => None,
+        position => match Plan::new(feed, operation, split).await {
+            Ok(plan) => Some(plan),
+            Err(error) if error.sub_status == NO_RANGES && position.is_none() => None,
+            Err(error) => return Err(error),
+        },
+    };
     Ok(Box::new(QueryPages {
-        plan: Plan::new(feed, operation, split).await?,
+        plan,
         position: split.continuation.clone(),
         spent: false,
     }))
 }
 
 struct QueryPages {
-    plan: Plan,
+    /// None where there is nothing to read.
+    plan: Option<Plan>,
     /// The last position that is known.
     position: Option<String>,
     /// The plan stands behind a page that nobody got.
@@ -55,9 +71,13 @@ impl Pages for QueryPages {
         }
         let (mut bodies, mut bytes, mut cost) = (Vec::new(), 0, 0.0);
         loop {
-            let response = self.plan.next(metrics).await?;
-            // The plan has moved on: until the position behind the page is known, a failure loses it.
+            // The plan may hold rows of several ranges, and may lose them with a failure: until the position behind the page is known it is
+            // good for nothing else.
             self.spent = true;
+            let response = match &mut self.plan {
+                Some(plan) => plan.next(metrics).await?,
+                None => None,
+            };
             let ended = response.is_none();
             if let Some(response) = response {
                 cost += charge(&response);
@@ -65,13 +85,12 @@ impl Pages for QueryPages {
                 bytes += size;
                 bodies.push(body);
             }
-            if !ended {
-                match self.plan.position() {
-                    Ok(position) => self.position = Some(position),
-                    // Its answer has no positions: it is one page, so that no checkpoint falls into it.
-                    Err(error) if error.sub_status == NO_POSITION => continue,
-                    Err(error) => return Err(error),
-                }
+            match self.plan.as_ref().filter(|_| !ended).map(Plan::position) {
+                None => self.position = Some(END.to_owned()),
+                Some(Ok(position)) => self.position = Some(position),
+                // Its answer has no positions: it is one page, so that no checkpoint falls into it.
+                Some(Err(error)) if error.sub_status == NO_POSITION => continue,
+                Some(Err(error)) => return Err(error),
             }
             self.spent = false;
             return Ok(RawPage {
@@ -79,6 +98,7 @@ impl Pages for QueryPages {
                 bytes,
                 continuation: self.position.clone().unwrap_or_default(),
                 unchanged: false,
+                stands: false,
                 lsn: None,
                 session_lsn: None,
                 charge: cost,

@@ -1,8 +1,10 @@
 //! Documents by id and partition key over the driver: those of a feed range, some hundred with each page. One that is not there is passed
 //! over.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use azure_data_cosmos_driver::models::{CosmosOperation, FeedRange, PartitionKeyDefinition};
+use azure_data_cosmos_driver::models::{CosmosOperation, FeedRange, PartitionKey, PartitionKeyDefinition};
 use serde_json::{json, Map, Value};
 
 use super::driver::{charge, items, DriverFeed, Plan};
@@ -16,98 +18,135 @@ use crate::page::Items;
 use crate::sink::canonical_key;
 use crate::split::Split;
 
-/// Keys that one request asks for.
+/// Keys that one request asks for at most.
 const KEYS: usize = 100;
 
+/// Bytes of documents with which a page ends that is for several keys: it is asked for again with fewer.
+const MAX_PAGE_BYTES: u64 = 8 * 1024 * 1024;
+
 /// In front of a position.
-const PREFIX: &str = "rm1";
+const PREFIX: &str = "rm1.";
 
 /// Begins with the keys of a split behind its position.
-pub(super) fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
-    let keys = keys(feed.config.read_many.as_ref().ok_or_else(|| {
+pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
+    let from = feed.config.read_many.clone().ok_or_else(|| {
         CoreError::state(format!(
             "split {} is read by keys, but neither source.read-many nor source.read-many-file is set; set what the state was written with",
             split.id()
         ))
-    })?)?;
-    let list = fingerprint(&keys);
-    let definition = feed.container.partition_key_definition();
-    let mut own = Vec::new();
-    for key in keys {
-        if place(&key, definition)?.is_in(split) {
-            own.push(key);
-        }
-    }
+    })?;
+    let of = split.clone();
+    let Keys { list, own } = keys(feed, from, move |place| place.is_in(&of)).await?;
     let at = match &split.continuation {
-        None => 0,
-        Some(text) => position(text, list).filter(|at| *at <= own.len()).ok_or_else(|| {
-            CoreError::state(format!(
-                "the position of split {} is of another list of keys; give the list that the state was written with, or start without state",
-                split.id()
-            ))
-        })?,
+        None => Some(0),
+        Some(text) => position(text).filter(|at| *at <= own.len()),
     };
+    let at = at.filter(|_| split.fingerprint == Some(list)).ok_or_else(|| {
+        CoreError::state(format!(
+            "the state of split {} is of another list of keys; give the list that the state was written with, or start without state",
+            split.id()
+        ))
+    })?;
     Ok(Box::new(KeyPages {
         feed: feed.clone(),
         split: Split {
             continuation: None,
             ..split.clone()
         },
-        keys: own,
-        list,
+        keys: own.into_iter().collect(),
         at,
         size: KEYS.min(limit as usize).max(1),
     }))
 }
 
-fn keys(from: &ReadMany) -> Result<Vec<DocumentKey>> {
-    match from {
-        ReadMany::List(text) => {
-            of_list(text).map_err(|why| CoreError::config(format!("source.read-many: {why}")))
+/// Tells the list of keys from others, in whatever order they are given.
+pub(super) async fn fingerprint(feed: &DriverFeed, from: &ReadMany) -> Result<u64> {
+    Ok(keys(feed, from.clone(), |_| false).await?.list)
+}
+
+/// A list of keys.
+#[derive(Default)]
+struct Keys {
+    /// Its fingerprint.
+    list: u64,
+    /// Those that were wanted, each once and in order. Two ways to write one partition key are one key.
+    own: BTreeSet<DocumentKey>,
+}
+
+impl Keys {
+    fn add(
+        &mut self,
+        key: DocumentKey,
+        definition: &PartitionKeyDefinition,
+        wanted: impl Fn(&Place) -> bool,
+    ) -> Result<()> {
+        let canonical = canonical_key(key.partition_key.as_bytes(), definition.paths()).map_err(|e| {
+            CoreError::config(format!("source.read-many: document '{}': {}", key.id, e.message))
+        })?;
+        let key = DocumentKey {
+            id: key.id,
+            partition_key: canonical.text,
+        };
+        let one = crate::split::fingerprint([key.id.as_str(), key.partition_key.as_str()]);
+        self.list = self.list.wrapping_add(one);
+        if wanted(&Place::of(canonical.key, definition)) {
+            self.own.insert(key);
         }
-        ReadMany::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                CoreError::config(format!(
-                    "source.read-many-file: cannot read '{path}': {e}; give a file that every process of the job can read"
-                ))
-            })?;
-            of_lines(&text).map_err(|why| CoreError::config(format!("source.read-many-file '{path}': {why}")))
-        }
+        Ok(())
     }
 }
 
-/// Tells one list of keys from another: FNV-1a, the same in each process and each version.
-fn fingerprint(keys: &[DocumentKey]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for text in keys.iter().flat_map(|key| [&key.id, &key.partition_key]) {
-        // No text has the last byte.
-        for byte in text.bytes().chain([0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+/// Reads the list, of which only those keys are kept that are wanted. A file is read line by line, on a thread that may wait for it.
+async fn keys(
+    feed: &DriverFeed,
+    from: ReadMany,
+    wanted: impl Fn(&Place) -> bool + Send + 'static,
+) -> Result<Keys> {
+    let definition = feed.container.partition_key_definition().clone();
+    let read = move || {
+        let mut keys = Keys::default();
+        match from {
+            ReadMany::List(text) => of_list(&text)
+                .map_err(|why| CoreError::config(format!("source.read-many: {why}")))?
+                .into_iter()
+                .try_for_each(|key| keys.add(key, &definition, &wanted))?,
+            ReadMany::File(path) => {
+                let unreadable = |e| {
+                    CoreError::config(format!(
+                        "source.read-many-file: cannot read '{path}': {e}; give a file that every process of the job can read"
+                    ))
+                };
+                let file = std::fs::File::open(&path).map_err(unreadable)?;
+                for key in of_lines(std::io::BufReader::new(file)) {
+                    let key = key
+                        .map_err(|why| CoreError::config(format!("source.read-many-file '{path}': {why}")))?;
+                    keys.add(key, &definition, &wanted)?;
+                }
+            }
         }
-    }
-    hash
+        Ok(keys)
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| CoreError::internal(format!("reading the list of keys failed: {e}")))?
 }
 
 /// How many keys are read at a position.
-fn position(text: &str, list: u64) -> Option<usize> {
-    let (head, at) = text.rsplit_once('.')?;
-    (head == format!("{PREFIX}.{list:016x}")).then(|| at.parse().ok())?
+fn position(text: &str) -> Option<usize> {
+    text.strip_prefix(PREFIX)?.parse().ok()
 }
 
 /// Where a key lies in the key space.
 struct Place(String);
 
 impl Place {
+    fn of(key: PartitionKey, definition: &PartitionKeyDefinition) -> Place {
+        Place(FeedRange::for_partition(key, definition).min_inclusive().to_hex())
+    }
+
     fn is_in(&self, split: &Split) -> bool {
         split.min <= self.0 && self.0 < split.max
     }
-}
-
-fn place(key: &DocumentKey, definition: &PartitionKeyDefinition) -> Result<Place> {
-    let canonical = canonical_key(key.partition_key.as_bytes(), definition.paths())
-        .map_err(|e| CoreError::config(format!("source.read-many: document '{}': {}", key.id, e.message)))?;
-    let range = FeedRange::for_partition(canonical.key, definition);
-    Ok(Place(range.min_inclusive().to_hex()))
 }
 
 /// The query for some keys.
@@ -150,7 +189,6 @@ struct KeyPages {
     split: Split,
     /// Those of the split.
     keys: Vec<DocumentKey>,
-    list: u64,
     /// How many of them are read.
     at: usize,
     /// How many one page is for.
@@ -165,27 +203,22 @@ impl Pages for KeyPages {
 
     /// Moves on only once it has all documents of its keys.
     async fn next(&mut self, metrics: &Metrics) -> Result<RawPage> {
-        let to = self.keys.len().min(self.at + self.size);
-        let (mut bodies, mut bytes, mut cost) = (Vec::new(), 0, 0.0);
-        if self.at < to {
-            let definition = self.feed.container.partition_key_definition();
-            let target = Some(self.split.feed_range()?);
-            let operation = CosmosOperation::query_items(self.feed.container.clone(), target)
-                .with_body(query(&self.keys[self.at..to], definition));
-            let mut plan = Plan::new(&self.feed, operation, &self.split).await?;
-            while let Some(response) = plan.next(metrics).await? {
-                cost += charge(&response);
-                let (body, size) = items(response, metrics);
-                bytes += size;
-                bodies.push(body);
+        let mut cost = 0.0;
+        let (to, bodies, bytes) = loop {
+            let to = self.keys.len().min(self.at + self.size);
+            match self.documents(to, &mut cost, metrics).await? {
+                Some((bodies, bytes)) => break (to, bodies, bytes),
+                // They are large. Rows come in any order, so that a part of them is no position.
+                None => self.size = (self.size / 2).max(1),
             }
-        }
+        };
         self.at = to;
         Ok(RawPage {
             items: Items::Rows(bodies),
             bytes,
-            continuation: format!("{PREFIX}.{:016x}.{}", self.list, self.at),
+            continuation: format!("{PREFIX}{}", self.at),
             unchanged: false,
+            stands: false,
             lsn: None,
             session_lsn: None,
             charge: cost,
@@ -194,6 +227,36 @@ impl Pages for KeyPages {
             reached: Reached::NotYet,
             ended: self.at == self.keys.len(),
         })
+    }
+}
+
+impl KeyPages {
+    /// The documents of the next keys up to number `to`, and their bytes; `None` where these are too many for so many keys.
+    async fn documents(
+        &self,
+        to: usize,
+        cost: &mut f64,
+        metrics: &Metrics,
+    ) -> Result<Option<(Vec<Items>, u64)>> {
+        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        if self.at == to {
+            return Ok(Some((bodies, bytes)));
+        }
+        let definition = self.feed.container.partition_key_definition();
+        let target = Some(self.split.feed_range()?);
+        let operation = CosmosOperation::query_items(self.feed.container.clone(), target)
+            .with_body(query(&self.keys[self.at..to], definition));
+        let mut plan = Plan::new(&self.feed, operation, &self.split).await?;
+        while let Some(response) = plan.next(metrics).await? {
+            *cost += charge(&response);
+            let (body, size) = items(response, metrics);
+            bytes += size;
+            if bytes > MAX_PAGE_BYTES && to - self.at > 1 {
+                return Ok(None);
+            }
+            bodies.push(body);
+        }
+        Ok(Some((bodies, bytes)))
     }
 }
 
@@ -208,16 +271,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_position_belongs_to_its_list() {
-        let list = fingerprint(&[key("a", "[1]"), key("b", "[2]")]);
-        // In savepoints: it must never change.
-        assert_eq!(list, 0x873d_0f9b_89ab_0813);
-        assert_eq!(position(&format!("rm1.{list:016x}.7"), list), Some(7));
-        for other in ["", "7", "rm1.7", "rm1.00.7", "c1.abc"] {
-            assert_eq!(position(other, list), None, "{other}");
+    fn list(keys: &[(&str, &str)]) -> Keys {
+        let definition = PartitionKeyDefinition::from("/pk");
+        let mut list = Keys::default();
+        for (id, partition_key) in keys {
+            list.add(key(id, partition_key), &definition, |_| true).unwrap();
         }
-        assert_ne!(list, fingerprint(&[key("a", "[1]")]));
+        list
+    }
+
+    #[test]
+    fn a_list_is_the_same_in_any_order_and_however_keys_are_written() {
+        let one = list(&[("a", "[1]"), ("b", r#"["k"]"#)]);
+        // In savepoints: it must never change.
+        assert_eq!(one.list, 0xfa07_0dc0_aa8c_82eb);
+        let other = list(&[("b", r#"[ "\u006b" ]"#), ("a", "[1.0]")]);
+        assert_eq!((one.list, &one.own), (other.list, &other.own));
+        assert_ne!(one.list, list(&[("a", "[1]")]).list);
+        assert_ne!(one.list, list(&[("a", "[2]"), ("b", r#"["k"]"#)]).list);
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_read_once() {
+        let keys = list(&[("a", "[1]"), ("a", "[1e0]"), ("a", "[2]")]);
+        assert_eq!(keys.own.len(), 2);
+    }
+
+    #[test]
+    fn a_position_is_a_number_of_keys() {
+        assert_eq!(position("rm1.7"), Some(7));
+        for other in ["", "7", "rm1", "rm1.", "rm1.x", "c1.abc"] {
+            assert_eq!(position(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -5,13 +5,17 @@
 //! only an answer that finds nothing more counts. What a request finds at its end was written before that request, and a stop is never
 //! later than the requests that look for it: so such an answer is always enough, where the replica that gave it is up to date.
 
+use super::trimmed;
 use crate::split::{Split, Stop};
 
 /// Clocks, and replicas of a partition, differ by less, in milliseconds.
 const SETTLED_MS: i64 = 5_000;
 
-/// A range that has nothing new for so long counts as read to its end, whatever its numbers say, in milliseconds.
+/// A range that has nothing new for so long although there must be more, in milliseconds: waiting does not help.
 const SILENT_MS: i64 = 60_000;
+
+/// So often the way to the end may be no shorter than before, each time that the end was reached which was seen before.
+const PATIENCE: u32 = 4;
 
 /// Where a position stands to the stop of its split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,29 +39,40 @@ pub struct ReadTo {
     pub lsn: Option<i64>,
 }
 
-fn overlap(a: &ReadTo, min: &str, max: &str) -> bool {
-    a.min.as_str() < max && min < a.max.as_str()
+impl ReadTo {
+    fn min(&self) -> &str {
+        trimmed(&self.min)
+    }
+
+    fn max(&self) -> &str {
+        trimmed(&self.max)
+    }
+
+    fn overlaps(&self, min: &str, max: &str) -> bool {
+        self.min() < max && min < self.max()
+    }
 }
 
 /// Compares the positions in `[min, max)` with the stop's. Both lists are in order and without overlap.
 pub fn compare(min: &str, max: &str, read: &[ReadTo], stop: &[ReadTo]) -> Reached {
+    let (min, max) = (trimmed(min), trimmed(max));
     let mut reached = Reached::Yes;
     let mut at = min;
-    for range in read.iter().filter(|r| overlap(r, min, max)) {
-        if range.min.as_str() > at {
+    for range in read.iter().filter(|r| r.overlaps(min, max)) {
+        if range.min() > at {
             // It was never asked.
             return Reached::NotYet;
         }
-        at = at.max(range.max.as_str());
-        let mut covered = range.min.as_str().max(min);
-        for goal in stop.iter().filter(|s| overlap(s, &range.min, &range.max)) {
+        at = at.max(range.max());
+        let mut covered = range.min().max(min);
+        for goal in stop.iter().filter(|s| s.overlaps(range.min(), range.max())) {
             match (range.lsn, goal.lsn) {
                 (Some(read), Some(goal)) if read < goal => return Reached::NotYet,
-                (Some(_), Some(_)) if goal.min.as_str() <= covered => covered = covered.max(&goal.max),
+                (Some(_), Some(_)) if goal.min() <= covered => covered = covered.max(goal.max()),
                 _ => reached = Reached::Unknown,
             }
         }
-        if covered < range.max.as_str().min(max) {
+        if covered < range.max().min(max) {
             reached = Reached::Unknown;
         }
     }
@@ -69,10 +84,65 @@ pub fn compare(min: &str, max: &str, read: &[ReadTo], stop: &[ReadTo]) -> Reache
 
 /// Whether a partition that has a part of `[min, max)` is more than a part of one that the stop names: then partitions were merged since.
 pub fn merged(min: &str, max: &str, partitions: &[(String, String)], stop: &[ReadTo]) -> bool {
+    let (min, max) = (trimmed(min), trimmed(max));
     partitions
         .iter()
-        .filter(|(low, high)| low.as_str() < max && min < high.as_str())
-        .any(|(low, high)| !stop.iter().any(|s| s.min <= *low && *high <= s.max))
+        .map(|(low, high)| (trimmed(low), trimmed(high)))
+        .filter(|(low, high)| *low < max && min < *high)
+        .any(|(low, high)| !stop.iter().any(|s| s.min() <= low && high <= s.max()))
+}
+
+/// The position at which the reading of a feed range ends, and what is known of the way there.
+pub struct Goal {
+    min: String,
+    max: String,
+    stop: Vec<ReadTo>,
+    /// Partitions were merged since the stop was taken: from then on numbers say nothing.
+    merged: bool,
+    /// The stop was reached, by numbers that were of its sequence. What comes later does not change that.
+    reached: bool,
+}
+
+impl Goal {
+    /// The stop of a split over `[min, max)`.
+    pub fn new(min: &str, max: &str, stop: Vec<ReadTo>) -> Goal {
+        Goal {
+            min: min.to_owned(),
+            max: max.to_owned(),
+            stop,
+            merged: false,
+            reached: false,
+        }
+    }
+
+    /// Where a position stands; `None` where that depends on what the partitions are, which are to be looked up *behind* the answer that the
+    /// position came with. `at_end`: the answer found nothing more.
+    pub fn reached(&self, read: &[ReadTo], at_end: bool) -> Option<Reached> {
+        if self.merged {
+            return Some(Reached::Unknown);
+        }
+        if self.reached {
+            return Some(Reached::Yes);
+        }
+        match compare(&self.min, &self.max, read, &self.stop) {
+            Reached::Yes => None,
+            // At the end of the feed and yet before the stop: numbers of another sequence, or a server that lags behind.
+            Reached::NotYet if at_end => None,
+            other => Some(other),
+        }
+    }
+
+    /// The same, by the partitions as they are now.
+    pub fn reached_in(&mut self, read: &[ReadTo], partitions: &[(String, String)]) -> Reached {
+        // That there was no merge before says nothing about now.
+        if merged(&self.min, &self.max, partitions, &self.stop) {
+            self.merged = true;
+            return Reached::Unknown;
+        }
+        let reached = compare(&self.min, &self.max, read, &self.stop);
+        self.reached |= reached == Reached::Yes;
+        reached
+    }
 }
 
 /// What an answer says about the stop.
@@ -80,7 +150,7 @@ pub fn merged(min: &str, max: &str, partitions: &[(String, String)], stop: &[Rea
 pub struct Look {
     /// Where the position behind it stands.
     pub reached: Reached,
-    /// There is nothing new.
+    /// The service said that there is nothing new.
     pub unchanged: bool,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
@@ -88,6 +158,8 @@ pub struct Look {
     pub position: Option<i64>,
     /// Time of the newest document, in milliseconds since the epoch, where one has a time.
     pub newest: Option<i64>,
+    /// The documents of the range come in the order of their times, as far as clocks agree.
+    pub in_order: bool,
     /// When it was asked for, in milliseconds since the epoch.
     pub asked: i64,
     /// Feed ranges that are asked in turn.
@@ -95,10 +167,23 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether there was nothing behind the answer when it was given.
+    /// Whether the server that answered had nothing behind the answer when it gave it.
     pub fn is_end(&self) -> bool {
         self.unchanged || matches!((self.position, self.lsn), (Some(read), Some(last)) if read >= last)
     }
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Reading goes on.
+    On,
+    /// Nothing is to be read behind it.
+    End,
+    /// The same, although the end of the feed was not reached: it moves away at least as fast as it is read.
+    Outrun,
+    /// The stop must still be to come, and nothing has come for a minute: whoever answers is not up to date.
+    Stuck,
 }
 
 /// Decides when the reading of a split ends.
@@ -108,10 +193,25 @@ pub struct Stopping {
     goes_on: bool,
     /// Answers in a row that are enough for the range that gave them.
     ends: usize,
-    /// Since when no number can be relied on, or none moves.
-    since: Option<i64>,
-    /// Where the end was, and how far away, when the stop or the end before was reached.
-    end: Option<(i64, i64)>,
+    /// The newest write that any answer told of: a server that knows of less is not up to date.
+    highest: Option<i64>,
+    /// When the first end was asked for.
+    first_end: Option<i64>,
+    /// Since when nothing comes, although it is to be waited for.
+    silent: Option<i64>,
+    /// The way to the end, once the stop was reached.
+    chase: Option<Chase>,
+}
+
+/// The way from the stop to the end of the feed, which moves away.
+#[derive(Clone, Copy)]
+struct Chase {
+    /// Where the end was when it was looked at last.
+    end: i64,
+    /// The shortest way to it so far.
+    shortest: i64,
+    /// How often it was not shorter since.
+    longer: u32,
 }
 
 impl Stopping {
@@ -121,57 +221,112 @@ impl Stopping {
             stop: split.stop.clone(),
             goes_on: split.then.is_some(),
             ends: 0,
-            since: None,
-            end: None,
+            highest: None,
+            first_end: None,
+            silent: None,
+            chase: None,
         }
     }
 
-    /// Whether nothing is to be read behind this answer.
-    pub fn take(&mut self, look: &Look) -> bool {
+    /// Whether [`Look::in_order`] decides something for an answer whose newest document is from then.
+    pub fn asks_for_order(&self, newest: Option<i64>) -> bool {
+        matches!(self.stop, Stop::Time(stop) if newest.is_some_and(|newest| newest > settled(stop)))
+    }
+
+    /// Takes the next answer.
+    pub fn take(&mut self, look: &Look) -> Verdict {
+        let at_end = self.is_end(look);
         let enough = match self.stop {
-            Stop::Never => return false,
+            Stop::Never => return Verdict::On,
             Stop::At(_) => match look.reached {
-                Reached::Yes if self.goes_on || look.ranges > 1 => return true,
-                Reached::Yes => return self.is_caught_up(look),
-                Reached::Unknown => self.is_end_for(look, SETTLED_MS),
-                Reached::NotYet => self.is_end_for(look, SILENT_MS) && look.unchanged,
+                Reached::Yes if self.goes_on || look.ranges > 1 => return Verdict::End,
+                Reached::Yes => match self.chase(look, at_end) {
+                    Verdict::On => false,
+                    other => return other,
+                },
+                Reached::Unknown => at_end && self.is_settled(look.asked),
+                Reached::NotYet => false,
             },
-            Stop::Time(ms) => {
-                let settled = ms.saturating_add(SETTLED_MS);
-                // In one partition documents come in the order of their times, as far as clocks agree.
-                let later = look.newest.is_some_and(|newest| newest > settled);
-                later || (look.is_end() && look.asked >= settled)
+            Stop::Time(stop) => {
+                // In one partition documents come in the order of their times, but for one that others were merged into.
+                let later = look.in_order && self.asks_for_order(look.newest);
+                later || (at_end && look.asked >= settled(stop))
             }
         };
         self.ends = if enough { self.ends + 1 } else { 0 };
-        self.ends >= look.ranges
+        if self.ends >= look.ranges {
+            return Verdict::End;
+        }
+        match self.is_silent(look, at_end) {
+            true => Verdict::Stuck,
+            false => Verdict::On,
+        }
     }
 
-    /// Whether the range has been at its end for `millis`.
-    fn is_end_for(&mut self, look: &Look, millis: i64) -> bool {
-        let found = look.is_end() && (look.reached == Reached::Unknown || look.unchanged);
-        if look.reached == Reached::NotYet && !found {
-            self.since = None;
+    /// Whether there was nothing behind the answer, and whoever gave it knows of every write that others have told of.
+    fn is_end(&mut self, look: &Look) -> bool {
+        // Ranges that are asked in turn have numbers of their own each.
+        let known = look.lsn.filter(|_| look.ranges == 1);
+        let is_behind = known.is_some() && known < self.highest;
+        self.highest = self.highest.max(known);
+        look.is_end() && !is_behind
+    }
+
+    /// Whether an end that was asked for now comes late enough behind the first one for a replica to have caught up.
+    fn is_settled(&mut self, asked: i64) -> bool {
+        let first = *self.first_end.get_or_insert(asked);
+        asked >= first.saturating_add(SETTLED_MS)
+    }
+
+    /// Whether nothing has come for long although something must.
+    fn is_silent(&mut self, look: &Look, at_end: bool) -> bool {
+        let waits = match self.stop {
+            Stop::Time(stop) => !at_end && look.asked >= settled(stop),
+            _ => look.reached == Reached::NotYet || !at_end,
+        };
+        if !look.unchanged || !waits {
+            self.silent = None;
             return false;
         }
-        let since = *self.since.get_or_insert(look.asked);
-        found && look.asked >= since.saturating_add(millis)
+        let since = *self.silent.get_or_insert(look.asked);
+        look.asked >= since.saturating_add(SILENT_MS)
     }
 
     /// Behind the stop it is read on to the end of the feed: a document that was there before and has been changed since comes there, and
-    /// would be missing. Where the end moves away nearly as fast as it is read, that is given up.
-    fn is_caught_up(&mut self, look: &Look) -> bool {
-        let (Some(read), Some(last), false) = (look.position, look.lsn, look.is_end()) else {
-            return true;
+    /// would be missing. Where the end does not come closer, that is given up.
+    fn chase(&mut self, look: &Look, at_end: bool) -> Verdict {
+        let (Some(read), Some(last), false) = (look.position, look.lsn.max(self.highest), at_end) else {
+            return match look.is_end() && !at_end {
+                // A server that is behind the others.
+                true => Verdict::On,
+                false => Verdict::End,
+            };
         };
         let distance = last - read;
-        match self.end {
-            Some((end, _)) if read < end => return false,
-            Some((_, before)) if distance > before / 2 => return true,
-            _ => self.end = Some((last, distance)),
+        let chase = match self.chase {
+            Some(chase) if read < chase.end => return Verdict::On,
+            Some(chase) if distance >= chase.shortest => Chase {
+                end: last,
+                longer: chase.longer + 1,
+                ..chase
+            },
+            _ => Chase {
+                end: last,
+                shortest: distance,
+                longer: 0,
+            },
+        };
+        self.chase = Some(chase);
+        match chase.longer >= PATIENCE {
+            true => Verdict::Outrun,
+            false => Verdict::On,
         }
-        false
     }
+}
+
+/// From when on an answer has all that was written before a time.
+fn settled(stop: i64) -> i64 {
+    stop.saturating_add(SETTLED_MS)
 }
 
 #[cfg(test)]
@@ -265,6 +420,7 @@ mod tests {
             continuation: None,
             stop,
             then: None,
+            fingerprint: None,
         }
     }
 
@@ -277,8 +433,23 @@ mod tests {
             lsn: Some(lsn),
             position: Some(position),
             newest: None,
+            in_order: true,
             asked: NOW,
             ranges: 1,
+        }
+    }
+
+    fn nothing(reached: Reached, position: i64, lsn: i64) -> Look {
+        Look {
+            unchanged: true,
+            ..at(reached, position, lsn)
+        }
+    }
+
+    fn later(ms: i64, look: Look) -> Look {
+        Look {
+            asked: NOW + ms,
+            ..look
         }
     }
 
@@ -289,38 +460,71 @@ mod tests {
     #[test]
     fn without_a_stop_it_never_ends() {
         let mut never = Stopping::new(&split(Stop::Never));
-        let end = Look {
-            unchanged: true,
-            ..at(Reached::Yes, 7, 7)
-        };
-        assert!(!never.take(&end));
+        for ms in [0, 100_000] {
+            let end = later(ms, nothing(Reached::Yes, 7, 7));
+            assert_eq!(never.take(&end), Verdict::On);
+        }
     }
 
     #[test]
     fn behind_the_stop_it_is_read_on_to_the_end_once() {
         let mut stop = stopping();
-        assert!(!stop.take(&at(Reached::NotYet, 6, 20)));
-        assert!(
-            !stop.take(&at(Reached::Yes, 10, 30)),
-            "what was changed since is behind it"
-        );
-        assert!(!stop.take(&at(Reached::Yes, 20, 40)));
-        assert!(!stop.take(&at(Reached::Yes, 35, 40)), "the end comes closer");
-        assert!(stop.take(&at(Reached::Yes, 42, 42)));
+        let looks = [
+            (at(Reached::NotYet, 6, 20), Verdict::On),
+            // What was changed since is behind it.
+            (at(Reached::Yes, 10, 30), Verdict::On),
+            (at(Reached::Yes, 20, 40), Verdict::On),
+            // The end comes closer.
+            (at(Reached::Yes, 35, 50), Verdict::On),
+            (at(Reached::Yes, 42, 60), Verdict::On),
+            (at(Reached::Yes, 60, 60), Verdict::End),
+        ];
+        for (look, verdict) in looks {
+            assert_eq!(stop.take(&look), verdict, "{look:?}");
+        }
         // An idle partition ends with its first answer.
-        assert!(stopping().take(&at(Reached::Yes, 7, 7)));
+        assert_eq!(stopping().take(&at(Reached::Yes, 7, 7)), Verdict::End);
     }
 
     #[test]
-    fn an_end_that_moves_away_as_fast_as_it_is_read_is_left() {
+    fn the_end_of_a_replica_that_lags_behind_is_not_that_of_the_feed() {
         let mut stop = stopping();
-        let (mut read, mut looks) = (10, 0);
-        // Each page of 10 writes comes with 10 more.
-        while !stop.take(&at(Reached::Yes, read, read + 100)) {
-            (read, looks) = (read + 10, looks + 1);
-            assert!(looks < 100, "it never ends");
+        // The document that was written again as number 9 was left out of a page before.
+        assert_eq!(stop.take(&at(Reached::NotYet, 5, 9)), Verdict::On);
+        assert_eq!(stop.take(&nothing(Reached::Yes, 8, 8)), Verdict::On);
+        assert_eq!(stop.take(&nothing(Reached::Yes, 9, 9)), Verdict::End);
+        // Where nobody else answers the job is not held up for ever.
+        let mut stop = stopping();
+        assert_eq!(stop.take(&at(Reached::NotYet, 5, 9)), Verdict::On);
+        assert_eq!(stop.take(&nothing(Reached::Yes, 8, 8)), Verdict::On);
+        let stuck = later(60_000, nothing(Reached::Yes, 8, 8));
+        assert_eq!(stop.take(&stuck), Verdict::Stuck);
+    }
+
+    /// Pages of 100 writes, while so many others come for each page.
+    fn chased(others: i64) -> (Verdict, usize) {
+        let mut stop = stopping();
+        let (mut read, mut last) = (0, 2_000);
+        for looks in 0..10_000 {
+            (last, read) = (last + others, (last + others).min(read + 100));
+            match stop.take(&at(Reached::Yes, read, last)) {
+                Verdict::On => {}
+                verdict => return (verdict, looks),
+            }
         }
-        assert_eq!(looks, 10);
+        panic!("it never ends")
+    }
+
+    #[test]
+    fn an_end_that_comes_closer_is_reached_and_one_that_does_not_is_left() {
+        for slower in [0, 30, 60, 90, 99] {
+            assert_eq!(chased(slower).0, Verdict::End, "{slower}");
+        }
+        for faster in [100, 150] {
+            let (verdict, looks) = chased(faster);
+            assert_eq!(verdict, Verdict::Outrun);
+            assert!(looks < 500, "{looks}");
+        }
     }
 
     #[test]
@@ -329,55 +533,69 @@ mod tests {
             then: Some("c1.t".into()),
             ..split(Stop::At("7".into()))
         });
-        assert!(!stop.take(&at(Reached::NotYet, 6, 20)));
-        assert!(stop.take(&at(Reached::Yes, 10, 30)));
+        assert_eq!(stop.take(&at(Reached::NotYet, 6, 20)), Verdict::On);
+        assert_eq!(stop.take(&at(Reached::Yes, 10, 30)), Verdict::End);
     }
 
     #[test]
-    fn where_numbers_say_nothing_only_the_end_counts_and_not_that_of_a_replica_behind() {
+    fn where_numbers_say_nothing_only_the_end_counts() {
         let mut stop = stopping();
-        let later = |ms: i64, look: Look| Look {
-            asked: NOW + ms,
-            ..look
-        };
-        assert!(!stop.take(&at(Reached::Unknown, 3, 50)));
-        assert!(!stop.take(&at(Reached::Unknown, 50, 50)), "it may lag behind");
-        assert!(!stop.take(&later(6000, at(Reached::Unknown, 55, 60))));
-        assert!(stop.take(&later(6100, at(Reached::Unknown, 60, 60))));
+        let unknown = |position, lsn| at(Reached::Unknown, position, lsn);
+        assert_eq!(stop.take(&unknown(3, 50)), Verdict::On);
+        // However long the way there was, the replica that says so may be behind.
+        assert_eq!(stop.take(&later(90_000, unknown(50, 50))), Verdict::On);
+        assert_eq!(stop.take(&later(94_000, unknown(52, 52))), Verdict::On);
+        assert_eq!(stop.take(&later(96_000, unknown(55, 60))), Verdict::On);
+        let behind = later(97_000, nothing(Reached::Unknown, 58, 58));
+        assert_eq!(stop.take(&behind), Verdict::On, "others know of 60");
+        assert_eq!(stop.take(&later(98_000, unknown(60, 60))), Verdict::End);
     }
 
     #[test]
-    fn a_replica_that_lags_behind_does_not_end_it() {
+    fn a_range_that_stands_before_its_stop_does_not_end() {
         let mut stop = stopping();
-        let nothing = |ms: i64| Look {
-            unchanged: true,
-            asked: NOW + ms,
-            ..at(Reached::NotYet, 5, 5)
-        };
-        assert!(!stop.take(&nothing(0)));
-        assert!(!stop.take(&nothing(59_000)));
-        assert!(!stop.take(&at(Reached::NotYet, 6, 6)), "it moves");
-        assert!(!stop.take(&nothing(61_000)));
-        assert!(stop.take(&nothing(121_000)), "it has nothing more for a minute");
+        let silent = |ms| later(ms, nothing(Reached::NotYet, 5, 5));
+        assert_eq!(stop.take(&silent(0)), Verdict::On);
+        assert_eq!(stop.take(&silent(59_000)), Verdict::On);
+        assert_eq!(
+            stop.take(&later(60_000, at(Reached::NotYet, 6, 6))),
+            Verdict::On,
+            "it moves"
+        );
+        assert_eq!(stop.take(&silent(61_000)), Verdict::On);
+        assert_eq!(stop.take(&silent(121_000)), Verdict::Stuck);
     }
 
     #[test]
     fn a_time_is_reached_by_the_end_behind_it_or_a_later_document() {
-        let mut stop = Stopping::new(&split(Stop::Time(NOW)));
+        let time = || Stopping::new(&split(Stop::Time(NOW)));
         let end = |asked| Look {
-            unchanged: true,
             asked,
-            ..at(Reached::NotYet, 5, 5)
+            ..nothing(Reached::NotYet, 5, 5)
         };
         let document = |newest| Look {
             newest: Some(newest),
             ..at(Reached::NotYet, 5, 50)
         };
-        assert!(!stop.take(&end(NOW - 1)));
-        assert!(!stop.take(&end(NOW + 4_999)), "clocks differ");
-        assert!(!stop.take(&document(NOW + 5_000)));
-        assert!(Stopping::new(&split(Stop::Time(NOW))).take(&document(NOW + 5_001)));
-        assert!(stop.take(&end(NOW + 5_000)));
+        let mut stop = time();
+        assert_eq!(stop.take(&end(NOW - 100_000)), Verdict::On);
+        assert_eq!(stop.take(&end(NOW - 1)), Verdict::On);
+        assert_eq!(stop.take(&end(NOW + 4_999)), Verdict::On, "clocks differ");
+        assert_eq!(stop.take(&document(NOW + 5_000)), Verdict::On);
+        assert_eq!(time().take(&document(NOW + 5_001)), Verdict::End);
+        assert_eq!(time().take(&end(NOW + 5_000)), Verdict::End);
+        // Where partitions were merged, what one of them had comes behind what the other had, and is older.
+        let mut stop = time();
+        let unordered = Look {
+            in_order: false,
+            ..document(NOW + 9_000)
+        };
+        assert!(stop.asks_for_order(unordered.newest));
+        assert_eq!(stop.take(&later(10_000, unordered)), Verdict::On);
+        assert_eq!(
+            stop.take(&later(10_000, at(Reached::NotYet, 50, 50))),
+            Verdict::End
+        );
     }
 
     #[test]
@@ -388,9 +606,44 @@ mod tests {
             ranges: 2,
             ..at(Reached::NotYet, 5, 50)
         };
-        assert!(!stop.take(&look(NOW + 6_000)));
-        assert!(!stop.take(&look(NOW)));
-        assert!(!stop.take(&look(NOW + 6_000)));
-        assert!(stop.take(&look(NOW + 6_000)));
+        assert_eq!(stop.take(&look(NOW + 6_000)), Verdict::On);
+        assert_eq!(stop.take(&look(NOW)), Verdict::On);
+        assert_eq!(stop.take(&look(NOW + 6_000)), Verdict::On);
+        assert_eq!(stop.take(&look(NOW + 6_000)), Verdict::End);
+    }
+
+    #[test]
+    fn bounds_of_other_lengths_are_the_same() {
+        let stop = ranges(&[("1000", "8000", 7)]);
+        let read = ranges(&[("10000000", "40", 7), ("4000", "80", 7)]);
+        assert_eq!(compare("10", "800000", &read, &stop), Reached::Yes);
+        let partition = |min: &str, max: &str| [(min.to_owned(), max.to_owned())];
+        assert!(!merged("20", "30", &partition("10", "800000"), &stop));
+        assert!(merged("20", "30", &partition("0F", "80"), &stop));
+        assert!(
+            !merged("20", "30", &partition("80", "FF"), &stop),
+            "it has no part of it"
+        );
+    }
+
+    #[test]
+    fn a_merge_is_noticed_whenever_it_happens() {
+        let part = |min: &str, max: &str| (min.to_owned(), max.to_owned());
+        let (own, together) = ([part("10", "80")], [part("", "80")]);
+        let (before, behind) = (ranges(&[("10", "80", 6)]), ranges(&[("10", "80", 9)]));
+        let goal = || Goal::new("10", "80", ranges(&[("10", "80", 7)]));
+        // It was not merged when a server that lags behind made somebody look.
+        let mut late = goal();
+        assert_eq!(late.reached(&before, false), Some(Reached::NotYet));
+        assert_eq!(late.reached(&before, true), None);
+        assert_eq!(late.reached_in(&before, &own), Reached::NotYet);
+        assert_eq!(late.reached(&behind, false), None, "it is looked at again");
+        assert_eq!(late.reached_in(&behind, &together), Reached::Unknown);
+        assert_eq!(late.reached(&behind, false), Some(Reached::Unknown));
+        // What was reached before stays reached.
+        let mut early = goal();
+        assert_eq!(early.reached(&behind, false), None);
+        assert_eq!(early.reached_in(&behind, &own), Reached::Yes);
+        assert_eq!(early.reached(&before, true), Some(Reached::Yes));
     }
 }

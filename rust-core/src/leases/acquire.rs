@@ -181,5 +181,6 @@ pub fn split_of(piece: &Piece, rid: &str, mode: Mode, stop: Stop) -> Result<Spli
         continuation: continuation.transpose()?,
         stop,
         then: None,
+        fingerprint: None,
     })
 }

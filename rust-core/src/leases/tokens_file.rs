@@ -142,6 +142,7 @@ mod tests {
             mode: Mode::LatestVersion,
             stop: Stop::Never,
             then: None,
+            fingerprint: None,
         }
     }
 

@@ -16,8 +16,8 @@ use super::sizes::Sizes;
 use super::Shared;
 use crate::clock::{epoch_millis, Now};
 use crate::config::{Config, Start};
-use crate::error::{panic_text, CoreError, Result};
-use crate::feed::{Feed, Look, Pages, RawPage, Stopping};
+use crate::error::{panic_text, CoreError, Kind, Result};
+use crate::feed::{Feed, Look, Pages, RawPage, Stopping, Verdict};
 use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
 use crate::split::{Mode, Split, Stop};
@@ -86,6 +86,23 @@ enum Read {
 /// The parts of a feed range that is read in several.
 fn several(parts: &[(String, String)]) -> Option<Vec<(String, String)>> {
     (parts.len() > 1).then(|| parts.to_vec())
+}
+
+/// The failure of a split that has a stop before it and yet is told that there is nothing more. To begin anew may reach another replica; to
+/// end would lose what is written up to the stop.
+fn stuck(read: Option<i64>, last: Option<i64>) -> CoreError {
+    let number = |n: Option<i64>| n.map_or("unknown".to_owned(), |n| n.to_string());
+    CoreError {
+        next: Next::End,
+        ..CoreError::new(
+            Kind::Transient,
+            format!(
+                "its stop is not reached, but for a minute there was nothing more to read (read up to write {}, the last one is {}): the replica that answers is not up to date; the job begins again from its last checkpoint",
+                number(read),
+                number(last)
+            ),
+        )
+    }
 }
 
 impl Fetcher {
@@ -357,27 +374,46 @@ impl Fetcher {
         let answer = Answer {
             documents: built.documents,
             full: reading.sizes.is_full(built.documents, page.bytes),
-            unchanged: page.unchanged,
+            unchanged: page.unchanged || page.stands,
             newest: (built.newest_ts > 0).then_some(built.newest_ts.saturating_mul(1000)),
             newest_lsn: built.newest_lsn,
             lsn: page.lsn,
             position: page.position,
             ranges: page.ranges,
         };
-        let ended = page.ended
-            || reading.stopping.take(&Look {
-                reached: page.reached,
-                unchanged: answer.unchanged,
-                lsn: answer.lsn,
-                position: answer.position,
-                newest: answer.newest,
-                asked: reading.rounds.asked,
-                ranges: answer.ranges,
-            });
+        let verdict = match page.ended {
+            true => Verdict::End,
+            false => {
+                let asks = reading.stopping.asks_for_order(answer.newest);
+                let in_order = match reading.pages.as_mut().filter(|_| asks) {
+                    Some(pages) => pages.in_order().await,
+                    None => false,
+                };
+                reading.stopping.take(&Look {
+                    reached: page.reached,
+                    unchanged: page.unchanged,
+                    lsn: answer.lsn,
+                    position: answer.position,
+                    newest: answer.newest,
+                    in_order,
+                    asked: reading.rounds.asked,
+                    ranges: answer.ranges,
+                })
+            }
+        };
+        let ended = match verdict {
+            Verdict::On => false,
+            Verdict::End => true,
+            Verdict::Outrun => {
+                tracing::warn!(target: "cosmosflink::source", "split {} ends at its stop, but others write at least as fast as it is read: a document that was there at the start and is written again and again may be missing; read faster, or write less meanwhile", self.id);
+                true
+            }
+            Verdict::Stuck => return Err(stuck(page.position, page.lsn)),
+        };
         let before = reading.rounds.reached();
         let pace = reading.rounds.take(&answer);
         let newest = page.session_lsn.or(page.lsn);
-        let read = match (page.unchanged, built.newest_lsn) {
+        let read = match (answer.unchanged, built.newest_lsn) {
             // There is nothing behind it, whatever the numbers are.
             (true, _) => newest,
             (false, lsn) => page.position.or(Some(lsn).filter(|lsn| *lsn >= 0)),

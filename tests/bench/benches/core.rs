@@ -80,6 +80,7 @@ fn split() -> Split {
         mode: Mode::LatestVersion,
         stop: Stop::Never,
         then: None,
+        fingerprint: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use azure_core::Bytes;
 use cosmosflink_core::config::Start;
 use cosmosflink_core::error::{CoreError, Result};
-use cosmosflink_core::feed::{compare, merged, recreated, Feed, Pages, RawPage, Reached, ReadTo};
+use cosmosflink_core::feed::{recreated, Feed, Goal, Pages, RawPage, Reached, ReadTo};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::split::{Mode, Split, Stop};
@@ -175,10 +175,9 @@ impl Feed for ModelFeed {
             rid: self.rid.clone(),
             start: split.start,
             mode: split.mode,
-            min: split.min.clone(),
-            max: split.max.clone(),
-            stop: match &split.stop {
-                Stop::At(text) => decode(text, split.mode).map(|(_, parts)| read_to(&parts)),
+            goal: match &split.stop {
+                Stop::At(text) => decode(text, split.mode)
+                    .map(|(_, parts)| Goal::new(&split.min, &split.max, read_to(&parts))),
                 Stop::Never | Stop::Time(_) => None,
             },
             padding: self.padding,
@@ -211,10 +210,8 @@ struct ModelPages {
     rid: String,
     start: Start,
     mode: Mode,
-    min: String,
-    max: String,
     /// Where it ends.
-    stop: Option<Vec<ReadTo>>,
+    goal: Option<Goal>,
     padding: usize,
     limit: usize,
     position: Option<String>,
@@ -341,19 +338,16 @@ impl ModelPages {
     }
 
     /// Where the position stands to the stop.
-    fn reached(&self) -> Reached {
-        let Some(stop) = &self.stop else {
+    fn reached(&mut self, at_end: bool) -> Reached {
+        let Some(goal) = &mut self.goal else {
             return Reached::NotYet;
         };
-        let partitions = lock(&self.world).map();
-        let partitions: Vec<_> = partitions
-            .into_iter()
-            .map(|(_, min, max)| (hex(min), hex(max)))
-            .collect();
-        match merged(&self.min, &self.max, &partitions, stop) {
-            true => Reached::Unknown,
-            false => compare(&self.min, &self.max, &read_to(&self.parts), stop),
-        }
+        let read = read_to(&self.parts);
+        goal.reached(&read, at_end).unwrap_or_else(|| {
+            let partitions = lock(&self.world).map().into_iter();
+            let bounds: Vec<_> = partitions.map(|(_, min, max)| (hex(min), hex(max))).collect();
+            goal.reached_in(&read, &bounds)
+        })
     }
 
     fn body(&self, served: &Served, keys: u32) -> Vec<u8> {
@@ -463,9 +457,10 @@ impl Pages for ModelPages {
         {
             body.truncate(body.len() / 2);
         }
-        let unchanged = served.unchanged || self.position.as_deref() == Some(&position);
+        let stands = !served.unchanged && self.position.as_deref() == Some(&position);
         self.position = Some(position.clone());
         self.bounds = bounds(&self.parts);
+        let reached = self.reached(served.unchanged || served.part.read >= Some(served.lsn));
         Ok(RawPage {
             bytes: body.len() as u64,
             items: match served.documents.is_empty() && served.unchanged {
@@ -473,14 +468,15 @@ impl Pages for ModelPages {
                 false => Items::Envelope(Bytes::from(body)),
             },
             continuation: position,
-            unchanged,
+            unchanged: served.unchanged,
+            stands,
             // Not every server gives the number.
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
             session_lsn: None,
             charge: 1.0,
             position: served.part.read.map(|n| n as i64),
             ranges: self.parts.len(),
-            reached: self.reached(),
+            reached,
             ended: false,
         })
     }

@@ -195,6 +195,8 @@ pub struct Stopping {
     ends: usize,
     /// The newest write that any answer told of: a server that knows of less is not up to date.
     highest: Option<i64>,
+    /// Partitions were merged: numbers that were heard of before are of another sequence.
+    merged: bool,
     /// When the first end was asked for.
     first_end: Option<i64>,
     /// Since when nothing comes, although it is to be waited for.
@@ -222,6 +224,7 @@ impl Stopping {
             goes_on: split.then.is_some(),
             ends: 0,
             highest: None,
+            merged: false,
             first_end: None,
             silent: None,
             chase: None,
@@ -235,6 +238,9 @@ impl Stopping {
 
     /// Takes the next answer.
     pub fn take(&mut self, look: &Look) -> Verdict {
+        if look.reached == Reached::Unknown && !self.merged {
+            (self.merged, self.highest) = (true, None);
+        }
         let at_end = self.is_end(look);
         let enough = match self.stop {
             Stop::Never => return Verdict::On,
@@ -541,6 +547,8 @@ mod tests {
     fn where_numbers_say_nothing_only_the_end_counts() {
         let mut stop = stopping();
         let unknown = |position, lsn| at(Reached::Unknown, position, lsn);
+        // Before the merge, in numbers of another sequence.
+        assert_eq!(stop.take(&at(Reached::NotYet, 2, 900)), Verdict::On);
         assert_eq!(stop.take(&unknown(3, 50)), Verdict::On);
         // However long the way there was, the replica that says so may be behind.
         assert_eq!(stop.take(&later(90_000, unknown(50, 50))), Verdict::On);

@@ -52,6 +52,9 @@ pub struct Options {
     /// With --latency: how long it is measured, in seconds, after as long a warm-up.
     #[arg(long, default_value_t = 60, requires = "latency")]
     pub seconds: u64,
+    /// With --latency: an option of both jobs that is not the default, such as source.min-poll-interval-ms=50; implies --no-docs.
+    #[arg(long, value_name = "NAME=VALUE", requires = "latency")]
+    pub set: Vec<String>,
 }
 
 impl Options {

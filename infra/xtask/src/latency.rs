@@ -42,9 +42,17 @@ pub fn run(options: &Options) -> Result<()> {
         };
         pipeline.submit(&start, more)
     };
+    let mut set = Vec::new();
+    for option in &options.set {
+        let (name, value) = option
+            .split_once('=')
+            .with_context(|| format!("--set {option} is not NAME=VALUE"))?;
+        set.extend([format!("--{name}"), value.to_owned()]);
+    }
+    let delivered = [set.clone(), consumer.arguments("http")].concat();
     for job in [
-        submit(&pipeline, Job::Sink, &[])?,
-        submit(&pipeline, Job::Source, &consumer.arguments("http"))?,
+        submit(&pipeline, Job::Sink, &set)?,
+        submit(&pipeline, Job::Source, &delivered)?,
     ] {
         pipeline.cluster.wait_for_tasks(&mut pipeline.processes, &job)?;
     }
@@ -81,7 +89,7 @@ pub fn run(options: &Options) -> Result<()> {
         1000.0 * busy,
         1000.0 * idle
     );
-    if !options.no_docs {
+    if !options.no_docs && options.set.is_empty() {
         let text = format!(
             "`cargo xtask bench --latency --rate {rate} --seconds {seconds}`: from the producer's clock before it writes an order until the consumer has it,\n\
              through both jobs with parallelism {PARALLELISM} on one TaskManager: written, read from the change feed, written to a second container, read from its change\n\

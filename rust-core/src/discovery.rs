@@ -5,10 +5,11 @@ use std::sync::{mpsc, Arc, Mutex, MutexGuard};
 use futures::{stream, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{open_blocking, read_aside, within};
-use crate::config::{Begin, Config, OnDecodeError, Start, StopAt};
+use crate::config::{Begin, Config, OnDecodeError, RetryConfig, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::acquire::{split_of, GIVE_BACK};
@@ -227,6 +228,7 @@ async fn fix(
         where_now_is(feed, config, metrics, at_now, rng.u64(..))
     };
     if config.initial {
+        let mut again = Again::new(config, seed);
         (split.stop, split.then) = loop {
             let versions = now(Mode::AllVersionsAndDeletes).await?;
             let documents = now(Mode::LatestVersion).await?;
@@ -234,7 +236,14 @@ async fn fix(
             if documents.covers(&versions) {
                 break (Stop::At(documents.token), Some(versions.token));
             }
-            tokio::time::sleep(config.retry.backoff).await;
+            let why = format!(
+                "changes of split {} are read from behind write {} on, and its documents could be read up to write {} only: the replica that answers is not up to date",
+                range.id(),
+                versions.numbers(),
+                documents.numbers()
+            );
+            tracing::warn!(target: "cosmosflink::source", "{why}; asking again where now is");
+            again.wait(why).await?;
         };
         split.mode = Mode::LatestVersion;
     } else if split.start == Start::Now && split.continuation.is_none() {
@@ -263,6 +272,13 @@ struct Position {
 }
 
 impl Position {
+    /// Its numbers, for people.
+    fn numbers(&self) -> String {
+        let number = |write: &Option<i64>| write.map_or("unknown".to_owned(), |n| n.to_string());
+        let numbers: Vec<_> = self.writes.iter().map(number).collect();
+        numbers.join(" and ")
+    }
+
     /// Whether no write before `other` is behind this one, for all that their numbers say.
     fn covers(&self, other: &Position) -> bool {
         // A partition was split in between: which number is whose, nobody can say.
@@ -275,6 +291,31 @@ impl Position {
     }
 }
 
+/// Waits between answers that are of no use, ever longer, and gives up at the deadline of failures.
+struct Again(Attempts);
+
+impl Again {
+    fn new(config: &Config, seed: u64) -> Again {
+        let retry = RetryConfig {
+            // Each was an answer: time alone decides.
+            max_attempts: u32::MAX,
+            ..config.retry
+        };
+        Again(Attempts::seeded(&retry, seed))
+    }
+
+    /// # Errors
+    /// Transient, with the reason, once the deadline has passed.
+    async fn wait(&mut self, why: String) -> Result<()> {
+        let error = CoreError::new(Kind::Transient, why);
+        match self.0.next(&error, Instant::now()) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(error),
+        }
+        Ok(())
+    }
+}
+
 /// The position of a split that starts at [`Start::Now`] and has none.
 async fn where_now_is(
     feed: &dyn Feed,
@@ -284,6 +325,7 @@ async fn where_now_is(
     seed: u64,
 ) -> Result<Position> {
     let mut rng = fastrand::Rng::with_seed(seed);
+    let mut again = Again::new(config, rng.u64(..));
     let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let head = PageHead {
         split_id: "",
@@ -320,6 +362,12 @@ async fn where_now_is(
         if let Some(position) = until_answered(attempts(), metrics, "asking where now is", ask).await? {
             return Ok(position);
         }
+        again
+            .wait(format!(
+                "each time that split {} was asked where now is, changes of that moment came: it is written to without a pause",
+                split.id()
+            ))
+            .await?;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The source and the discovery over a feed of the test's own: one thread, no network.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +25,10 @@ struct Numbers {
     failures: Arc<Mutex<Vec<Kind>>>,
     hangs: bool,
     renewed: bool,
+    /// Numbers of the last write that the next requests are told.
+    writes: Arc<Mutex<Vec<i64>>>,
+    /// Pages that were asked for.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Numbers {
@@ -34,6 +39,8 @@ impl Numbers {
             failures: Arc::default(),
             hangs: false,
             renewed: false,
+            writes: Arc::default(),
+            asked: Arc::default(),
         }
     }
 }
@@ -44,6 +51,8 @@ struct Reading {
     limit: usize,
     failures: Arc<Mutex<Vec<Kind>>>,
     hangs: bool,
+    writes: Arc<Mutex<Vec<i64>>>,
+    asked: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -86,6 +95,8 @@ impl Feed for Numbers {
             limit: limit as usize,
             failures: self.failures.clone(),
             hangs: self.hangs,
+            writes: self.writes.clone(),
+            asked: self.asked.clone(),
         }))
     }
 
@@ -104,6 +115,7 @@ impl Pages for Reading {
             std::future::pending::<()>().await;
         }
         tokio::task::yield_now().await;
+        self.asked.fetch_add(1, SeqCst);
         if let Some(kind) = self.failures.lock().unwrap().pop() {
             return Err(CoreError::new(kind, "as the test wants it"));
         }
@@ -119,7 +131,7 @@ impl Pages for Reading {
             continuation: upto.to_string(),
             unchanged,
             stands: false,
-            lsn: None,
+            lsn: self.writes.lock().unwrap().pop(),
             session_lsn: None,
             charge: 1.0,
             position: None,
@@ -323,5 +335,54 @@ fn a_look_finds_what_nobody_reads_over_a_renewed_connection_and_can_be_woken() {
         tokio::task::yield_now().await;
         enumerator.close();
         assert_eq!(looking.await.unwrap().unwrap_err().kind, Kind::Closed);
+    });
+}
+
+/// Looks for the splits of a feed, one partition after the other and not for long.
+async fn look(feed: Numbers, extra: &[(&str, &str)]) -> Result<Vec<SplitEntry>> {
+    let feed = Numbers {
+        renewed: true,
+        ..feed
+    };
+    let short = [
+        ("cosmos.retry.deadline-ms", "300"),
+        ("cosmos.retry.backoff-ms", "20"),
+        ("cosmos.retry.max-backoff-ms", "100"),
+        ("cosmos.max-concurrency", "1"),
+    ];
+    let config = config(&[&short[..], extra].concat());
+    let enumerator = Enumerator::over(Arc::new(feed), config, &Handle::current(), 7);
+    enumerator.look(&[]).await
+}
+
+#[test]
+fn a_look_for_where_now_is_does_not_ask_for_ever() {
+    on_one_thread(async {
+        // Each page has changes of its very moment.
+        let feed = Numbers::new(1000);
+        let asked = feed.asked.clone();
+        let error = look(feed, &[("source.start", "now")]).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Transient);
+        assert!(error.message.contains("written to without a pause"), "{error}");
+        assert!((2..=20).contains(&asked.load(SeqCst)), "{asked:?}");
+        // The documents are told of fewer writes than the changes, again and again.
+        let initial = [
+            ("source.mode", "all-versions-and-deletes"),
+            ("source.start", "initial"),
+        ];
+        let feed = Numbers::new(0);
+        *feed.writes.lock().unwrap() = [7, 9].repeat(50_000);
+        let asked = feed.asked.clone();
+        let error = look(feed, &initial).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Transient);
+        assert!(
+            error.message.contains("write 9 on") && error.message.contains("write 7 only"),
+            "{error}"
+        );
+        assert!((4..=40).contains(&asked.load(SeqCst)), "{asked:?}");
+        // Once they are up to date it goes on.
+        let feed = Numbers::new(0);
+        *feed.writes.lock().unwrap() = vec![9, 9, 9, 9, 8, 9];
+        assert_eq!(look(feed, &initial).await.unwrap().len(), 2);
     });
 }

@@ -138,6 +138,12 @@ impl CoreError {
         self
     }
 
+    /// The same behind requests that went well and cost so many request units: nothing came of them.
+    pub fn behind(mut self, charge: f64) -> Self {
+        self.request_charge += charge;
+        self
+    }
+
     /// Wraps an error of the driver. `before` is the fate of the earlier attempts of the same operation; the driver's own attempts
     /// are looked at here.
     pub fn from_driver(error: &CosmosError, asked: Asked, before: Fate) -> Self {

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cosmosflink_core::account::open_blocking;
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::Kind;
+use cosmosflink_core::feed::{DriverFeed, Feed};
+use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::sink::OperationKind;
 use cosmosflink_core::source::Source;
 use cosmosflink_core::split::{Mode, Split, Stop};
@@ -550,11 +553,10 @@ fn documents_are_read_by_id_and_partition_key() {
     }
 }
 
-#[test]
-fn large_documents_by_key_come_in_pages_of_few() {
-    let local = Local::start(&["c:/pk:1"]);
+/// Writes documents of a megabyte, of which each has a key of its own; gives their ids and keys.
+fn fill_with_large(local: &Local, count: usize) -> Vec<(String, String)> {
     let sink = local.sink("c", &[]);
-    let keys: Vec<_> = (0..30).map(|i| (format!("d{i}"), format!("k{i}"))).collect();
+    let keys: Vec<_> = (0..count).map(|i| (format!("d{i}"), format!("k{i}"))).collect();
     for (n, (id, key)) in keys.iter().enumerate() {
         let text = "x".repeat(1_000_000);
         let document = format!(r#"{{"id":"{id}","pk":"{key}","text":"{text}"}}"#);
@@ -571,6 +573,45 @@ fn large_documents_by_key_come_in_pages_of_few() {
         assert!(outcome.error.is_none(), "{:?}", outcome.error);
     }
     sink.close();
+    keys
+}
+
+#[test]
+fn what_a_page_of_several_requests_has_cost_is_known_when_one_fails() {
+    let local = Local::start(&["c:/pk:1"]);
+    let keys = fill_with_large(&local, 12);
+    let keys = keys
+        .iter()
+        .map(|(id, key)| json!({"id": id, "partitionKey": [key]}));
+    let list = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
+    let options = [("source.read-many", list.as_str())];
+    let split = splits(&local, &options).remove(0);
+    let config = Config::parse(Role::Source, &local.options("c", &options)).unwrap();
+    // All of them are too much for a page: half of them are asked for next.
+    local.admin(
+        "faults",
+        json!({"operations": "query", "status": 400, "skip": 1, "count": 1}),
+    );
+    let (error, used) = open_blocking(async move {
+        let feed = DriverFeed::connect(config).await?;
+        let mut pages = feed.open(&split, 100).await?;
+        let metrics = Metrics::default();
+        let error = pages.next(&metrics).await.err();
+        Ok((error, metrics.request_charge_milli.load(Ordering::Relaxed)))
+    })
+    .unwrap();
+    assert_eq!(local.faults(), 0);
+    let error = error.expect("the second request fails");
+    assert_eq!(error.kind, Kind::BadRequest, "{error}");
+    assert!(used > 0, "the first request cost something");
+    let charge = (error.request_charge * 1000.0).round() as u64;
+    assert!(charge.abs_diff(used) <= 1, "{charge} of {used}");
+}
+
+#[test]
+fn large_documents_by_key_come_in_pages_of_few() {
+    let local = Local::start(&["c:/pk:1"]);
+    let keys = fill_with_large(&local, 30);
     // Each twice, in two ways to write it.
     let list: Vec<_> = keys
         .iter()

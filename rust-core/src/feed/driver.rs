@@ -543,15 +543,12 @@ impl Pages for DriverPages {
         let etag = response.headers().etag.as_ref().map(ToString::to_string);
         let position = etag.as_deref().and_then(write_number);
         let (items, bytes) = items(response, metrics);
-        let continuation = self.plan.position()?;
+        let continuation = self.plan.position().map_err(|e| e.behind(charge))?;
         let token = Token::read(&continuation);
         if let Some(token) = token.as_ref().filter(|t| t.rid != self.plan.container.rid()) {
             // A plan that has no position yet is carried over to the new container by the driver.
-            return Err(recreated(
-                self.plan.container.name(),
-                self.plan.container.rid(),
-                &token.rid,
-            ));
+            let (name, rid) = (self.plan.container.name(), self.plan.container.rid());
+            return Err(recreated(name, rid, &token.rid).behind(charge));
         }
         let stands = !unchanged && self.continuation.as_deref() == Some(&continuation);
         self.continuation = Some(continuation.clone());

@@ -75,7 +75,7 @@ impl Pages for QueryPages {
             // good for nothing else.
             self.spent = true;
             let response = match &mut self.plan {
-                Some(plan) => plan.next(metrics).await?,
+                Some(plan) => plan.next(metrics).await.map_err(|e| e.behind(cost))?,
                 None => None,
             };
             let ended = response.is_none();
@@ -90,7 +90,7 @@ impl Pages for QueryPages {
                 Some(Ok(position)) => self.position = Some(position),
                 // Its answer has no positions: it is one page, so that no checkpoint falls into it.
                 Some(Err(error)) if error.sub_status == NO_POSITION => continue,
-                Some(Err(error)) => return Err(error),
+                Some(Err(error)) => return Err(error.behind(cost)),
             }
             self.spent = false;
             return Ok(RawPage {

@@ -206,10 +206,11 @@ impl Pages for KeyPages {
         let mut cost = 0.0;
         let (to, bodies, bytes) = loop {
             let to = self.keys.len().min(self.at + self.size);
-            match self.documents(to, &mut cost, metrics).await? {
-                Some((bodies, bytes)) => break (to, bodies, bytes),
+            match self.documents(to, &mut cost, metrics).await {
+                Ok(Some((bodies, bytes))) => break (to, bodies, bytes),
                 // They are large. Rows come in any order, so that a part of them is no position.
-                None => self.size = (self.size / 2).max(1),
+                Ok(None) => self.size = (self.size / 2).max(1),
+                Err(error) => return Err(error.behind(cost)),
             }
         };
         self.at = to;

@@ -189,6 +189,11 @@ impl Split {
         )
     }
 
+    /// Whether it is one of the change feed, in which something may come behind what was read.
+    pub fn reads_feed(&self) -> bool {
+        matches!(self.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes)
+    }
+
     /// The same range as it is read on behind its stop: with all versions and deletes, where it was read as it is first.
     pub fn behind_its_stop(&self) -> Option<Split> {
         self.then.as_ref().map(|then| Split {

@@ -259,6 +259,32 @@ fn it_is_read_up_to_a_time() {
 }
 
 #[test]
+fn nothing_is_waited_for_within_a_table() {
+    let local = Local::start(&["c:/pk:3"]);
+    fill(&local, "a", 400, 40);
+    let keys = (0..400).map(|i| json!({"id": format!("a-{i}"), "partitionKey": [format!("k{}", i % 40)]}));
+    let keys = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
+    // Behind a page that is not full the change feed would be looked at again in ten minutes.
+    for what in [
+        ("source.query", "SELECT * FROM c WHERE c.n >= 0"),
+        ("source.read-many", keys.as_str()),
+    ] {
+        let options = [what, ("source.poll-interval-ms", "600000")];
+        let (found, source) = (splits(&local, &options), local.source("c", &options));
+        let mut open = found.len();
+        source.add_splits(found).unwrap();
+        let mut ids = BTreeSet::new();
+        while open > 0 {
+            let page = take(&source, WAIT).expect("a page");
+            ids.extend(page.records.into_iter().map(|(id, _)| id));
+            open -= usize::from(page.finished.is_some());
+            assert_eq!(page.caught_up, page.finished.is_some(), "{}", what.0);
+        }
+        assert_eq!(ids.len(), 400, "{}", what.0);
+    }
+}
+
+#[test]
 fn a_query_is_answered_range_by_range_and_each_row_comes_once() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 400, 40);

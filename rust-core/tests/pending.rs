@@ -112,6 +112,29 @@ fn what_is_pending_is_right_behind_pages_that_were_given_back_and_behind_a_split
 }
 
 #[test]
+fn pages_that_lead_nowhere_do_not_look_like_the_end() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 300);
+    local.admin(
+        "faults",
+        json!({"operations": "feed", "stillPages": true, "skip": 1, "count": 100_000}),
+    );
+    let (source, _) = local.source_of_all("c", &[("source.page-size", "100")]);
+    taken(&source, 100);
+    let asked = local.requests(FEED).len();
+    until("it asks in vain", || local.requests(FEED).len() > asked + 3);
+    assert_eq!(pending(&source), 200);
+    assert_eq!(each(&source)[0].records, 200);
+    assert!(
+        take(&source, Duration::ZERO).is_none(),
+        "it is not read to its end"
+    );
+    local.clear_faults();
+    taken(&source, 200);
+    until("nothing is pending", || pending(&source) == 0);
+}
+
+#[test]
 fn reading_uses_no_more_than_its_budget() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 2000);

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::buffer::{start_millis, Admission, Fetched, Page, LATE};
-use super::pace::{Answer, Rounds};
+use super::pace::{Answer, Pace, Rounds};
 use super::pending::Pending;
 use super::share::{Booked, Share};
 use super::sizes::Sizes;
@@ -374,7 +374,8 @@ impl Fetcher {
         let answer = Answer {
             documents: built.documents,
             full: reading.sizes.is_full(built.documents, page.bytes),
-            unchanged: page.unchanged || page.stands,
+            unchanged: page.unchanged,
+            stands: page.stands,
             newest: (built.newest_ts > 0).then_some(built.newest_ts.saturating_mul(1000)),
             newest_lsn: built.newest_lsn,
             lsn: page.lsn,
@@ -411,7 +412,15 @@ impl Fetcher {
             Verdict::Stuck => return Err(stuck(page.position, page.lsn)),
         };
         let before = reading.rounds.reached();
-        let pace = reading.rounds.take(&answer);
+        let is_feed = reading.split.reads_feed();
+        let pace = match is_feed {
+            true => reading.rounds.take(&answer),
+            // What is asked for is there, and a page that is not full says nothing about what is behind it.
+            false => Pace {
+                pause: None,
+                caught_up: page.ended,
+            },
+        };
         let newest = page.session_lsn.or(page.lsn);
         let read = match (answer.unchanged, built.newest_lsn) {
             // There is nothing behind it, whatever the numbers are.
@@ -440,7 +449,11 @@ impl Fetcher {
             records: built.records as u64,
             undecodable: built.undecodable,
             after: after.clone(),
-            behind: answer.newest.map_or(before, |newest| newest.min(before)),
+            // Rows of a table are as old as they are.
+            behind: answer
+                .newest
+                .filter(|_| is_feed)
+                .map_or(before, |newest| newest.min(before)),
             queued: arrived,
             end: ended.then(Vec::new),
         });

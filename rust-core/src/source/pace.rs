@@ -20,6 +20,8 @@ pub struct Answer {
     pub full: bool,
     /// There is nothing new.
     pub unchanged: bool,
+    /// It left the position where it was without saying so.
+    pub stands: bool,
     /// Time of the newest document in milliseconds since the epoch, where one has a time.
     pub newest: Option<i64>,
     /// Number of the newest write in the page; -1 without documents.
@@ -198,6 +200,8 @@ impl Rounds {
             return match answer.lsn {
                 // Whatever moves the position, no write does.
                 Some(lsn) if range.read >= lsn => Found::End,
+                // To ask again at once is in vain, and yet there may be more.
+                _ if answer.stands => Found::Nothing,
                 Some(_) if range.read > before => Found::More,
                 _ => {
                     range.empty = empty.saturating_add(1);
@@ -234,6 +238,7 @@ mod tests {
             documents,
             full: false,
             unchanged: documents == 0,
+            stands: false,
             newest: (documents > 0).then_some(NOW),
             newest_lsn: -1,
             lsn: None,
@@ -334,6 +339,30 @@ mod tests {
             ..at(0, 100)
         };
         assert_eq!(r.take(&moved), end(200));
+    }
+
+    #[test]
+    fn a_page_that_stands_is_waited_behind_and_is_no_end() {
+        let mut r = rounds(50, 200);
+        let at = |position, stands| Answer {
+            unchanged: false,
+            stands,
+            lsn: Some(100),
+            position: Some(position),
+            ..answer(0, 1)
+        };
+        assert_eq!(r.take(&at(10, false)), ON);
+        r.asked += 1000;
+        for pause in [50, 100, 200] {
+            let pace = r.take(&at(10, true));
+            assert_eq!((millis(pace.pause), pace.caught_up), (Some(pause), false));
+        }
+        assert_eq!(r.reached(), NOW, "nobody knows that there is nothing");
+        // What stood is not taken for read to its end.
+        for position in 11..40 {
+            assert_eq!(r.take(&at(position, false)), ON);
+        }
+        assert!(r.take(&at(100, true)).caught_up, "there is no write behind it");
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl Pages for Reading {
             continuation: upto.to_string(),
             unchanged,
             stands: false,
+            partition: None,
             lsn: self.writes.lock().unwrap().pop(),
             session_lsn: None,
             charge: 1.0,

@@ -18,7 +18,8 @@ use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::session::session_lsn;
+use super::looks::Looks;
+use super::session::{session_lsn, session_partition};
 use super::stop::{Goal, Reached, ReadTo};
 use super::{divided, query, read_many, recreated, trimmed, Feed, Pages, RawPage};
 use crate::account::{read_options, within, Account};
@@ -284,6 +285,7 @@ impl Feed for DriverFeed {
                 }
                 Stop::Never | Stop::Time(_) => None,
             },
+            looks: Looks::new(&self.config.retry),
             mixed: false,
         }))
     }
@@ -495,6 +497,7 @@ struct DriverPages {
     spent: bool,
     /// The position at which the split ends.
     goal: Option<Goal>,
+    looks: Looks,
     /// Partitions may have been merged, so that documents do not come in the order of their times.
     mixed: bool,
 }
@@ -509,16 +512,21 @@ impl Pages for DriverPages {
         &self.parts
     }
 
-    async fn in_order(&mut self) -> bool {
-        if self.mixed {
+    async fn in_order(&mut self, metrics: &Metrics) -> bool {
+        if self.mixed || !self.looks.are_due(true, Instant::now()) {
             return false;
         }
         match self.plan.partitions().await {
             Ok(partitions) => {
+                self.looks.answered(Instant::now());
                 self.mixed = may_be_merged(&self.min, &self.max, &partitions);
                 !self.mixed
             }
-            Err(_) => false,
+            Err(error) => {
+                metrics.failure(&error);
+                self.looks.failed_for_now(&error, Instant::now());
+                false
+            }
         }
     }
 
@@ -539,6 +547,7 @@ impl Pages for DriverPages {
         let lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         let session = response.headers().session_token.as_ref();
         let session_lsn = session.and_then(|token| session_lsn(token.as_str()));
+        let partition = session.and_then(|token| session_partition(token.as_str()));
         let charge = charge(&response);
         let etag = response.headers().etag.as_ref().map(ToString::to_string);
         let position = etag.as_deref().and_then(write_number);
@@ -561,7 +570,8 @@ impl Pages for DriverPages {
             only.lsn = only.lsn.max(lsn);
         }
         let at_end = unchanged || matches!((position, lsn), (Some(read), Some(last)) if read >= last);
-        let reached = self.reached(&read, at_end).await;
+        let reached = self.reached(&read, at_end, metrics).await;
+        let reached = reached.map_err(|e| e.behind(charge))?;
         self.spent = false;
         Ok(RawPage {
             items,
@@ -569,6 +579,7 @@ impl Pages for DriverPages {
             continuation,
             unchanged,
             stands,
+            partition,
             lsn,
             session_lsn,
             charge,
@@ -590,18 +601,35 @@ fn asked(split: &Split) -> Asked {
 }
 
 impl DriverPages {
-    /// Where the position stands to the stop. The partitions are looked up only where that decides something.
-    async fn reached(&mut self, read: &[ReadTo], at_end: bool) -> Reached {
+    /// Where the position stands to the stop. The partitions are looked up only where that decides something, and what is read meanwhile is not
+    /// held up by a look-up that fails.
+    async fn reached(&mut self, read: &[ReadTo], at_end: bool, metrics: &Metrics) -> Result<Reached> {
         let Some(goal) = &mut self.goal else {
-            return Reached::NotYet;
+            return Ok(Reached::NotYet);
         };
         if let Some(reached) = goal.reached(read, at_end) {
-            return reached;
+            return Ok(reached);
+        }
+        // Else it stands before the stop, and only a merge would make another thing of that.
+        let ends = goal.reached(read, false).is_none();
+        if !self.looks.are_due(ends, Instant::now()) {
+            return Ok(match ends || self.looks.last_failed() {
+                true => Reached::Unanswered,
+                false => Reached::NotYet,
+            });
         }
         match self.plan.partitions().await {
-            Ok(partitions) => goal.reached_in(read, &bounds(&partitions)),
-            // Nothing is lost by another page.
-            Err(_) => Reached::NotYet,
+            Ok(partitions) => {
+                self.looks.answered(Instant::now());
+                Ok(goal.reached_in(read, &bounds(&partitions)))
+            }
+            Err(error) => {
+                metrics.failure(&error);
+                match self.looks.failed(error, Instant::now()) {
+                    None => Ok(Reached::Unanswered),
+                    Some(error) => Err(error),
+                }
+            }
         }
     }
 }

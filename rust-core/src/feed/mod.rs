@@ -2,6 +2,7 @@
 //! range one after another. [`DriverFeed`] is the one of an account; a simulation brings its own.
 
 mod driver;
+mod looks;
 mod query;
 mod read_many;
 mod session;
@@ -120,8 +121,8 @@ pub trait Pages: Send {
     }
 
     /// Whether the documents of the range come in the order of their times: those of partitions that were merged do not. False as well where
-    /// that cannot be told now.
-    async fn in_order(&mut self) -> bool {
+    /// that cannot be told now. What fails is counted in `metrics`.
+    async fn in_order(&mut self, _metrics: &Metrics) -> bool {
         true
     }
 
@@ -141,6 +142,8 @@ pub struct RawPage {
     pub unchanged: bool,
     /// It left the position where it was without saying so. To ask again at once is in vain, and yet there may be more.
     pub stands: bool,
+    /// Tells the physical partition that answered from others, where the answer says which it is: numbers of writes are those of one partition.
+    pub partition: Option<u64>,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
     /// The same out of the session token of the answer: what estimators of other clients count with.

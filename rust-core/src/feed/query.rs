@@ -99,6 +99,7 @@ impl Pages for QueryPages {
                 continuation: self.position.clone().unwrap_or_default(),
                 unchanged: false,
                 stands: false,
+                partition: None,
                 lsn: None,
                 session_lsn: None,
                 charge: cost,

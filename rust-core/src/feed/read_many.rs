@@ -220,6 +220,7 @@ impl Pages for KeyPages {
             continuation: format!("{PREFIX}{}", self.at),
             unchanged: false,
             stands: false,
+            partition: None,
             lsn: None,
             session_lsn: None,
             charge: cost,

@@ -6,7 +6,7 @@
 //! later than the requests that look for it: so such an answer is always enough, where the replica that gave it is up to date.
 
 use super::trimmed;
-use crate::split::{Split, Stop};
+use crate::split::{Mode, Split, Stop};
 
 /// Clocks, and replicas of a partition, differ by less, in milliseconds.
 const SETTLED_MS: i64 = 5_000;
@@ -17,6 +17,9 @@ const SILENT_MS: i64 = 60_000;
 /// So often the way to the end may be no shorter than before, each time that the end was reached which was seen before.
 const PATIENCE: u32 = 4;
 
+/// So many pages behind a stop may not tell how far it is to the end.
+const BLIND_PAGES: u32 = 10_000;
+
 /// Where a position stands to the stop of its split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
@@ -26,6 +29,8 @@ pub enum Reached {
     Yes,
     /// Nobody can say: the numbers are not of one sequence, or there are none.
     Unknown,
+    /// What the partitions are decides it, and they cannot be looked up now.
+    Unanswered,
 }
 
 /// A feed range and up to which write it is read; `None` where its position is no number.
@@ -152,6 +157,8 @@ pub struct Look {
     pub reached: Reached,
     /// The service said that there is nothing new.
     pub unchanged: bool,
+    /// Tells the partition that answered from others, where the service said which it is.
+    pub partition: Option<u64>,
     /// Number of the last write in the partition that answered, where the service gave it.
     pub lsn: Option<i64>,
     /// Up to which write the range that answered is read.
@@ -191,18 +198,29 @@ pub struct Stopping {
     stop: Stop,
     /// What comes behind the stop is read by somebody.
     goes_on: bool,
+    /// A document that is changed moves behind the stop, and has to be looked for there.
+    moves: bool,
     /// Answers in a row that are enough for the range that gave them.
     ends: usize,
     /// The newest write that any answer told of: a server that knows of less is not up to date.
     highest: Option<i64>,
-    /// Partitions were merged: numbers that were heard of before are of another sequence.
+    /// The partition that answered last.
+    partition: Option<u64>,
+    /// Partitions were merged since the stop was taken, as far as positions tell.
     merged: bool,
+    /// Of which writes others have told is not known: another partition answers than before, or a reading before this one has heard of it. So an end
+    /// has to be confirmed.
+    forgotten: bool,
+    /// A stop at a time lies before what was read.
+    passed: bool,
     /// When the first end was asked for.
     first_end: Option<i64>,
     /// Since when nothing comes, although it is to be waited for.
     silent: Option<i64>,
     /// The way to the end, once the stop was reached.
     chase: Option<Chase>,
+    /// Pages behind the stop that did not tell how far it is to the end.
+    blind: u32,
 }
 
 /// The way from the stop to the end of the feed, which moves away.
@@ -222,25 +240,29 @@ impl Stopping {
         Stopping {
             stop: split.stop.clone(),
             goes_on: split.then.is_some(),
+            moves: split.mode == Mode::LatestVersion,
             ends: 0,
             highest: None,
+            partition: None,
             merged: false,
+            forgotten: split.continuation.is_some(),
+            passed: false,
             first_end: None,
             silent: None,
             chase: None,
+            blind: 0,
         }
     }
 
     /// Whether [`Look::in_order`] decides something for an answer whose newest document is from then.
     pub fn asks_for_order(&self, newest: Option<i64>) -> bool {
-        matches!(self.stop, Stop::Time(stop) if newest.is_some_and(|newest| newest > settled(stop)))
+        let is_later = |stop| newest.is_some_and(|newest| newest > settled(stop));
+        matches!(self.stop, Stop::Time(stop) if !self.passed && is_later(stop))
     }
 
     /// Takes the next answer.
     pub fn take(&mut self, look: &Look) -> Verdict {
-        if look.reached == Reached::Unknown && !self.merged {
-            (self.merged, self.highest) = (true, None);
-        }
+        self.heed_changes(look);
         let at_end = self.is_end(look);
         let enough = match self.stop {
             Stop::Never => return Verdict::On,
@@ -251,12 +273,22 @@ impl Stopping {
                     other => return other,
                 },
                 Reached::Unknown => at_end && self.is_settled(look.asked),
-                Reached::NotYet => false,
+                Reached::NotYet | Reached::Unanswered => false,
             },
             Stop::Time(stop) => {
                 // In one partition documents come in the order of their times, but for one that others were merged into.
                 let later = look.in_order && self.asks_for_order(look.newest);
-                later || (at_end && look.asked >= settled(stop))
+                if later && self.moves && look.ranges == 1 {
+                    self.passed = true;
+                }
+                match self.passed {
+                    true => match self.chase(look, at_end) {
+                        Verdict::On => false,
+                        other => return other,
+                    },
+                    false if later && !self.moves => true,
+                    false => at_end && look.asked >= settled(stop) && self.is_confirmed(look.asked),
+                }
             }
         };
         self.ends = if enough { self.ends + 1 } else { 0 };
@@ -269,6 +301,24 @@ impl Stopping {
         }
     }
 
+    /// Forgets what was heard of writes where their numbers are of another sequence from now on: a partition that others were merged into may count
+    /// from less on, and what was heard before would make each of its ends look like that of a replica that lags behind.
+    fn heed_changes(&mut self, look: &Look) {
+        // Ranges that are asked in turn are of several partitions anyway.
+        let now = look.partition.filter(|_| look.ranges == 1);
+        let other = self
+            .partition
+            .is_some_and(|before| now.is_some_and(|now| now != before));
+        self.partition = now.or(self.partition);
+        let merged = look.reached == Reached::Unknown && !self.merged;
+        if other || merged {
+            self.merged |= merged;
+            self.forgotten = true;
+            (self.highest, self.first_end, self.silent) = (None, None, None);
+            (self.chase, self.blind) = (None, 0);
+        }
+    }
+
     /// Whether there was nothing behind the answer, and whoever gave it knows of every write that others have told of.
     fn is_end(&mut self, look: &Look) -> bool {
         // Ranges that are asked in turn have numbers of their own each.
@@ -276,6 +326,11 @@ impl Stopping {
         let is_behind = known.is_some() && known < self.highest;
         self.highest = self.highest.max(known);
         look.is_end() && !is_behind
+    }
+
+    /// Whether an end that was asked for now is to be believed: where it is not known of which writes others have told, only a settled one is.
+    fn is_confirmed(&mut self, asked: i64) -> bool {
+        !self.forgotten || self.is_settled(asked)
     }
 
     /// Whether an end that was asked for now comes late enough behind the first one for a replica to have caught up.
@@ -288,6 +343,7 @@ impl Stopping {
     fn is_silent(&mut self, look: &Look, at_end: bool) -> bool {
         let waits = match self.stop {
             Stop::Time(stop) => !at_end && look.asked >= settled(stop),
+            _ if look.reached == Reached::Unanswered => false,
             _ => look.reached == Reached::NotYet || !at_end,
         };
         if !look.unchanged || !waits {
@@ -301,11 +357,18 @@ impl Stopping {
     /// Behind the stop it is read on to the end of the feed: a document that was there before and has been changed since comes there, and
     /// would be missing. Where the end does not come closer, that is given up.
     fn chase(&mut self, look: &Look, at_end: bool) -> Verdict {
-        let (Some(read), Some(last), false) = (look.position, look.lsn.max(self.highest), at_end) else {
-            return match look.is_end() && !at_end {
-                // A server that is behind the others.
-                true => Verdict::On,
-                false => Verdict::End,
+        if at_end && self.is_confirmed(look.asked) {
+            return Verdict::End;
+        }
+        if look.is_end() {
+            // There is nothing behind it for now, or its server is behind the others.
+            return Verdict::On;
+        }
+        let (Some(read), Some(last)) = (look.position, look.lsn.max(self.highest)) else {
+            self.blind = self.blind.saturating_add(1);
+            return match self.blind >= BLIND_PAGES {
+                true => Verdict::Outrun,
+                false => Verdict::On,
             };
         };
         let distance = last - read;
@@ -339,7 +402,6 @@ fn settled(stop: i64) -> i64 {
 mod tests {
     use super::*;
     use crate::config::Start;
-    use crate::split::Mode;
 
     fn ranges(list: &[(&str, &str, i64)]) -> Vec<ReadTo> {
         list.iter()
@@ -436,6 +498,7 @@ mod tests {
         Look {
             reached,
             unchanged: false,
+            partition: None,
             lsn: Some(lsn),
             position: Some(position),
             newest: None,
@@ -590,8 +653,14 @@ mod tests {
         assert_eq!(stop.take(&end(NOW - 1)), Verdict::On);
         assert_eq!(stop.take(&end(NOW + 4_999)), Verdict::On, "clocks differ");
         assert_eq!(stop.take(&document(NOW + 5_000)), Verdict::On);
-        assert_eq!(time().take(&document(NOW + 5_001)), Verdict::End);
         assert_eq!(time().take(&end(NOW + 5_000)), Verdict::End);
+        // Where each version stays where it was written nothing is behind it.
+        let mut versions = Stopping::new(&Split {
+            mode: Mode::AllVersionsAndDeletes,
+            ..split(Stop::Time(NOW))
+        });
+        assert_eq!(versions.take(&document(NOW + 5_000)), Verdict::On);
+        assert_eq!(versions.take(&document(NOW + 5_001)), Verdict::End);
         // Where partitions were merged, what one of them had comes behind what the other had, and is older.
         let mut stop = time();
         let unordered = Look {
@@ -607,8 +676,111 @@ mod tests {
     }
 
     #[test]
-    fn each_range_of_a_split_must_reach_its_stop() {
+    fn what_was_changed_behind_a_time_is_looked_for_up_to_the_end() {
         let mut stop = Stopping::new(&split(Stop::Time(NOW)));
+        let page = |newest: i64, position, lsn| Look {
+            newest: Some(newest),
+            ..at(Reached::NotYet, position, lsn)
+        };
+        assert_eq!(stop.take(&page(NOW - 9_000, 10, 50)), Verdict::On);
+        // A document that was there before the time may have been changed a minute behind it.
+        let first = page(NOW + 60_000, 20, 50);
+        assert!(stop.asks_for_order(first.newest));
+        assert_eq!(stop.take(&first), Verdict::On);
+        let second = page(NOW + 61_000, 30, 60);
+        assert!(!stop.asks_for_order(second.newest), "that it is passed is known");
+        let unordered = Look {
+            in_order: false,
+            ..second
+        };
+        assert_eq!(stop.take(&unordered), Verdict::On);
+        assert_eq!(stop.take(&page(NOW + 62_000, 60, 60)), Verdict::End);
+        // Writers that are as fast as the reader do not keep it from ending.
+        let mut stop = Stopping::new(&split(Stop::Time(NOW)));
+        let outrun = (1..1_000).find_map(|n| {
+            let look = page(NOW + 60_000, n * 100, n * 100 + 2_000);
+            Some(stop.take(&look)).filter(|verdict| *verdict != Verdict::On)
+        });
+        assert_eq!(outrun, Some(Verdict::Outrun));
+    }
+
+    #[test]
+    fn an_end_whose_number_nobody_gives_is_looked_for_and_that_is_bounded() {
+        let blind = Look {
+            lsn: None,
+            ..at(Reached::Yes, 8, 0)
+        };
+        let mut stop = stopping();
+        for _ in 0..100 {
+            assert_eq!(stop.take(&blind), Verdict::On);
+        }
+        let end = Look {
+            unchanged: true,
+            ..blind
+        };
+        assert_eq!(stop.take(&end), Verdict::End);
+        let mut stop = stopping();
+        let verdicts: Vec<_> = (0..BLIND_PAGES).map(|_| stop.take(&blind)).collect();
+        assert_eq!(verdicts.last(), Some(&Verdict::Outrun));
+        assert!(verdicts.iter().rev().skip(1).all(|v| *v == Verdict::On));
+    }
+
+    #[test]
+    fn a_partition_that_others_were_merged_into_begins_anew() {
+        let of = |partition, look| Look {
+            partition: Some(partition),
+            ..look
+        };
+        for stop in [Stop::At("7".into()), Stop::Time(NOW - 100_000)] {
+            let mut stop = Stopping::new(&split(stop));
+            let before = later(0, at(Reached::Yes, 500, 900));
+            assert_eq!(stop.take(&of(1, before)), Verdict::On);
+            // The merged partition counts from less on. Its first end may be that of a replica that lags behind.
+            let end = |ms| of(2, later(ms, nothing(Reached::Yes, 40, 40)));
+            assert_eq!(stop.take(&of(2, later(0, at(Reached::Yes, 20, 40)))), Verdict::On);
+            assert_eq!(stop.take(&end(1_000)), Verdict::On);
+            assert_eq!(stop.take(&end(6_000)), Verdict::End);
+        }
+    }
+
+    #[test]
+    fn a_reading_that_goes_on_confirms_its_end() {
+        // What was left out of a page before, since it had been changed, the replica that answers now may not know of.
+        for stop in [Stop::At("7".into()), Stop::Time(NOW - 100_000)] {
+            let mut stop = Stopping::new(&Split {
+                continuation: Some("c1.x".into()),
+                ..split(stop)
+            });
+            let end = |ms| later(ms, nothing(Reached::Yes, 8, 8));
+            assert_eq!(stop.take(&end(0)), Verdict::On);
+            assert_eq!(stop.take(&later(1_000, at(Reached::Yes, 9, 9))), Verdict::On);
+            assert_eq!(stop.take(&end(4_999)), Verdict::On);
+            assert_eq!(
+                stop.take(&later(5_000, nothing(Reached::Yes, 9, 9))),
+                Verdict::End
+            );
+        }
+    }
+
+    #[test]
+    fn a_look_up_that_fails_does_not_make_it_stuck() {
+        let mut stop = stopping();
+        for ms in [0, 59_000, 120_000, 300_000] {
+            let look = later(ms, nothing(Reached::Unanswered, 9, 9));
+            assert_eq!(stop.take(&look), Verdict::On);
+        }
+        assert_eq!(
+            stop.take(&later(301_000, nothing(Reached::Yes, 9, 9))),
+            Verdict::End
+        );
+    }
+
+    #[test]
+    fn each_range_of_a_split_must_reach_its_stop() {
+        let mut stop = Stopping::new(&Split {
+            mode: Mode::AllVersionsAndDeletes,
+            ..split(Stop::Time(NOW))
+        });
         let look = |newest: i64| Look {
             newest: Some(newest),
             ranges: 2,

@@ -376,6 +376,7 @@ impl Fetcher {
             full: reading.sizes.is_full(built.documents, page.bytes),
             unchanged: page.unchanged,
             stands: page.stands,
+            partition: page.partition,
             newest: (built.newest_ts > 0).then_some(built.newest_ts.saturating_mul(1000)),
             newest_lsn: built.newest_lsn,
             lsn: page.lsn,
@@ -387,12 +388,16 @@ impl Fetcher {
             false => {
                 let asks = reading.stopping.asks_for_order(answer.newest);
                 let in_order = match reading.pages.as_mut().filter(|_| asks) {
-                    Some(pages) => pages.in_order().await,
+                    Some(pages) => {
+                        let _turn = self.requests.acquire().await.map_err(|_| CoreError::closed())?;
+                        pages.in_order(&self.shared.metrics).await
+                    }
                     None => false,
                 };
                 reading.stopping.take(&Look {
                     reached: page.reached,
                     unchanged: page.unchanged,
+                    partition: answer.partition,
                     lsn: answer.lsn,
                     position: answer.position,
                     newest: answer.newest,
@@ -406,7 +411,7 @@ impl Fetcher {
             Verdict::On => false,
             Verdict::End => true,
             Verdict::Outrun => {
-                tracing::warn!(target: "cosmosflink::source", "split {} ends at its stop, but others write at least as fast as it is read: a document that was there at the start and is written again and again may be missing; read faster, or write less meanwhile", self.id);
+                tracing::warn!(target: "cosmosflink::source", "split {} ends at its stop, but others write at least as fast as it is read: a document that was there before and is written again and again may be missing; read faster, or write less meanwhile", self.id);
                 true
             }
             Verdict::Stuck => return Err(stuck(page.position, page.lsn)),

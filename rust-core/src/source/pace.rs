@@ -22,6 +22,8 @@ pub struct Answer {
     pub unchanged: bool,
     /// It left the position where it was without saying so.
     pub stands: bool,
+    /// Tells the partition that answered from others, where that is known.
+    pub partition: Option<u64>,
     /// Time of the newest document in milliseconds since the epoch, where one has a time.
     pub newest: Option<i64>,
     /// Number of the newest write in the page; -1 without documents.
@@ -54,6 +56,8 @@ struct Range {
     doubted: bool,
     /// Number of the last write that is read for sure; -1 when unknown.
     read: i64,
+    /// The partition of that number.
+    partition: Option<u64>,
     /// Empty pages in a row that showed no progress.
     empty: u32,
 }
@@ -65,6 +69,7 @@ impl Range {
             trusted: 0,
             doubted: false,
             read: -1,
+            partition: None,
             empty: 0,
         }
     }
@@ -187,6 +192,10 @@ impl Rounds {
     fn look(&self, range: &mut Range, answer: &Answer) -> Found {
         let doubted = std::mem::take(&mut range.doubted);
         let empty = std::mem::take(&mut range.empty);
+        if answer.partition.is_some() && range.partition != answer.partition {
+            // A partition that others were merged into may count from less on.
+            (range.read, range.partition) = (-1, answer.partition);
+        }
         let before = range.read;
         range.read = before.max(answer.newest_lsn).max(answer.position.unwrap_or(-1));
         if answer.unchanged {
@@ -239,6 +248,7 @@ mod tests {
             full: false,
             unchanged: documents == 0,
             stands: false,
+            partition: None,
             newest: (documents > 0).then_some(NOW),
             newest_lsn: -1,
             lsn: None,
@@ -363,6 +373,23 @@ mod tests {
             assert_eq!(r.take(&at(position, false)), ON);
         }
         assert!(r.take(&at(100, true)).caught_up, "there is no write behind it");
+    }
+
+    #[test]
+    fn a_partition_that_counts_from_less_on_is_not_at_its_end() {
+        let mut r = rounds(50, 200);
+        let at = |partition, position, lsn| Answer {
+            unchanged: false,
+            partition: Some(partition),
+            lsn: Some(lsn),
+            position: Some(position),
+            ..answer(0, 1)
+        };
+        assert_eq!(r.take(&at(1, 900, 900)), end(50));
+        for position in 1..60 {
+            assert_eq!(r.take(&at(2, position, 60)), ON);
+        }
+        assert!(r.take(&at(2, 60, 60)).caught_up);
     }
 
     #[test]

@@ -470,6 +470,7 @@ impl Pages for ModelPages {
             continuation: position,
             unchanged: served.unchanged,
             stands,
+            partition: None,
             // Not every server gives the number.
             lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
             session_lsn: None,

@@ -25,12 +25,23 @@ import org.apache.flink.core.io.InputStatus
 
 import java.util.{Collection, List as JavaList, Map as JavaMap, Set as JavaSet}
 
+import scala.collection.mutable
 import scala.jdk.CollectionConverters.*
 
 /** A split that a reader is reading, and, once it has ended, those that go on in its place; moved once every record of a page is emitted. Flink
   * wants it mutable.
   */
-final private[scaladsl] class SplitProgress(var split: CosmosDBSplit, var children: Seq[CosmosDBSplit] = Nil)
+final private[scaladsl] class SplitProgress(var split: CosmosDBSplit):
+  private var ended: Option[Seq[CosmosDBSplit]] = None
+
+  /** The split has ended: these go on in its place. */
+  def endWith(goOn: Seq[CosmosDBSplit]): Unit = ended = Some(goOn)
+
+  /** The splits that go on in place of one that has ended. */
+  def children: Seq[CosmosDBSplit] = ended.getOrElse(Nil)
+
+  /** What is still to be read: the split, or, once it has ended, what goes on in its place, which may be nothing. */
+  def rest: Seq[CosmosDBSplit] = ended.getOrElse(Seq(split))
 
 /** Reads all its splits with one fetcher: the concurrency is inside the core.
   *
@@ -49,6 +60,9 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
       context.getConfiguration,
       context
     ):
+  /** The splits that are read, by id. */
+  private val reading = mutable.Map.empty[String, SplitProgress]
+
   /** Flink's, as of the last poll: whatever ends a split is within one. */
   private var output: Option[ReaderOutput[T]] = None
 
@@ -60,14 +74,18 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
     * of this reader would pass by what it has not read yet.
     */
   override protected def onSplitFinished(finished: JavaMap[String, SplitProgress]): Unit =
+    reading --= finished.keySet.asScala
     val children = finished.values.asScala.flatMap(_.children).toList
     for output <- output; child <- children do output.createOutputForSplit(child.id)
     if children.nonEmpty then addSplits(children.asJava)
 
+  /** Between the last page of a split and its end, which takes another poll, there is time for a checkpoint: it must not hold a split of which
+    * everything is out.
+    */
   override def snapshotState(checkpoint: Long): JavaList[CosmosDBSplit] =
-    val splits = super.snapshotState(checkpoint)
-    leases.taken(checkpoint, splits.asScala.map(_.entry).asJava)
-    splits
+    val splits = super.snapshotState(checkpoint).asScala.flatMap(split => reading(split.id).rest).toList
+    leases.taken(checkpoint, splits.map(_.entry).asJava)
+    splits.asJava
 
   override def notifyCheckpointComplete(checkpoint: Long): Unit =
     super.notifyCheckpointComplete(checkpoint)
@@ -75,7 +93,9 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
 
   override protected def initializedState(split: CosmosDBSplit): SplitProgress =
     metrics.reads(split.id)
-    SplitProgress(split)
+    val progress = SplitProgress(split)
+    reading(split.id) = progress
+    progress
 
   override protected def toSplitType(splitId: String, progress: SplitProgress): CosmosDBSplit = progress.split
 
@@ -196,7 +216,7 @@ final private[scaladsl] class PageEmitter[T](
       i += 1
     metrics.emitted(page)
     progress.split = progress.split.copy(position = page.split)
-    progress.children = page.children.asScala.map(CosmosDBSplit.of).toList
+    if page.finished then progress.endWith(page.children.asScala.map(CosmosDBSplit.of).toList)
 
   /** Why a record cannot be used, or null. What is everybody's failure is thrown. */
   private inline def attempt(inline read: Either[DecodeError, Unit]): Refused | Null =

@@ -213,6 +213,20 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.poll(400)
       f.emitted.map(r => String(r.document)) shouldBe
         (0 until 200).flatMap(i => List(s"""{"id":"first$i"}""", s"""{"id":"second$i"}"""))
+  // Its last page is out, and Flink asks for a checkpoint before the next poll, which ends the split.
+  test("a checkpoint has what goes on in place of a split that has ended"):
+    reading(typed): f =>
+      f.add(split(0, 0), split(1, 0))
+      f.core.source.page(TestPages.page("s0", bytes(0, 9), 2, 0, java.util.List.of(Item.of("a", 100))))
+      f.poll(1)
+      f.positions shouldBe Set(split(1, 0))
+      val goOn = java.util.List.of(split(2, 2).entry, split(3, 2).entry)
+      f.core.source.page(TestPages.last("s1", bytes(1, 2), goOn))
+      LocalCosmos.await("the children", limit):
+        f.reader.pollNext(f.output)
+        f.positions should not contain split(1, 2)
+        f.positions == Set(split(2, 2), split(3, 2))
+
       f.positions shouldBe Set(split(0, 199))
 
   test("deletes are left out of models, and are records of their own when raw"):

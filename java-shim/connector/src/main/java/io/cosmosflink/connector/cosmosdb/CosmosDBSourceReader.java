@@ -5,6 +5,7 @@ import io.cosmosflink.core.DecodePolicy;
 import io.cosmosflink.core.LagReports;
 import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.Page;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.apache.flink.api.connector.source.ReaderOutput;
@@ -18,6 +19,8 @@ final class CosmosDBSourceReader<T>
         extends SingleThreadMultiplexSourceReaderBase<Page, T, CosmosDBSplit, CosmosDBSplitState> {
     private final SourceMetrics metrics;
     private final LeaseProgress leases;
+    /** The splits that are read, by id. */
+    private final Map<String, CosmosDBSplitState> states = new HashMap<>();
     /** Flink's, as of the last poll: whatever ends a split is within one. */
     private ReaderOutput<T> output;
 
@@ -64,9 +67,15 @@ final class CosmosDBSourceReader<T>
         return new LagReports(options.toMap(), lag -> context.sendSourceEventToCoordinator(new LagEvent(lag)));
     }
 
+    /**
+     * Between the last page of a split and its end, which takes another poll, there is time for a checkpoint: it must not hold a split of
+     * which everything is out.
+     */
     @Override
     public List<CosmosDBSplit> snapshotState(long checkpoint) {
-        List<CosmosDBSplit> splits = super.snapshotState(checkpoint);
+        List<CosmosDBSplit> splits = super.snapshotState(checkpoint).stream()
+                .flatMap(split -> states.get(split.splitId()).rest().stream())
+                .toList();
         leases.taken(checkpoint, splits.stream().map(CosmosDBSplit::entry).toList());
         return splits;
     }
@@ -89,6 +98,7 @@ final class CosmosDBSourceReader<T>
      */
     @Override
     protected void onSplitFinished(Map<String, CosmosDBSplitState> finished) {
+        states.keySet().removeAll(finished.keySet());
         List<CosmosDBSplit> children = finished.values().stream()
                 .flatMap(state -> state.children().stream())
                 .toList();
@@ -101,7 +111,9 @@ final class CosmosDBSourceReader<T>
     @Override
     protected CosmosDBSplitState initializedState(CosmosDBSplit split) {
         metrics.reads(split.splitId());
-        return new CosmosDBSplitState(split);
+        CosmosDBSplitState state = new CosmosDBSplitState(split);
+        states.put(split.splitId(), state);
+        return state;
     }
 
     @Override

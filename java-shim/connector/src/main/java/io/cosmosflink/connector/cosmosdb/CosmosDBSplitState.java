@@ -6,6 +6,7 @@ import java.util.List;
 /** A split that a reader is reading, and how far it is. */
 final class CosmosDBSplitState {
     private CosmosDBSplit split;
+    private boolean ended;
     private List<CosmosDBSplit> children = List.of();
 
     CosmosDBSplitState(CosmosDBSplit split) {
@@ -19,6 +20,7 @@ final class CosmosDBSplitState {
 
     /** The split has ended: these go on in its place. */
     void endWith(List<SplitEntry> goOn) {
+        ended = true;
         children = goOn.stream().map(CosmosDBSplit::new).toList();
     }
 
@@ -29,5 +31,10 @@ final class CosmosDBSplitState {
 
     CosmosDBSplit split() {
         return split;
+    }
+
+    /** What is still to be read: the split, or, once it has ended, what goes on in its place, which may be nothing. */
+    List<CosmosDBSplit> rest() {
+        return ended ? children : List.of(split);
     }
 }

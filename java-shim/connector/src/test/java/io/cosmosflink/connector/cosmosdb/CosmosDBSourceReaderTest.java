@@ -415,6 +415,25 @@ class CosmosDBSourceReaderTest {
             Thread.sleep(1);
         }
     }
+    /** Its last page is out, and Flink asks for a checkpoint before the next poll, which ends the split. */
+    @Test
+    void aCheckpointHasWhatGoesOnInPlaceOfASplitThatHasEnded() throws Exception {
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0)), new CosmosDBSplit(split(1, 0))));
+        core.source.page(TestPages.page("s0", bytes(0, 9), 2, 0, List.of(Item.of("a", 100))));
+        poll(1);
+        assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(1, 0)));
+        core.source.page(TestPages.last("s1", bytes(1, 2), List.of(split(2, 2), split(3, 2))));
+        List<CosmosDBSplit> taken = List.of();
+        long deadline = System.nanoTime() + LIMIT.toNanos();
+        while (taken.size() < 2) {
+            assertThat(System.nanoTime()).as("taken: %s", taken).isLessThan(deadline);
+            reader.pollNext(output);
+            taken = reader.snapshotState(2);
+            assertThat(taken).doesNotContain(new CosmosDBSplit(split(1, 2)));
+        }
+        assertThat(taken).containsExactlyInAnyOrder(new CosmosDBSplit(split(2, 2)), new CosmosDBSplit(split(3, 2)));
+    }
+
 
     @Test
     void pagesInFlightDoNotShareABuffer() throws Exception {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery, encode_event};
 
 use self::backlog::Backlog;
-use crate::config::{Auth, Config, SecretSource, Start};
+use crate::config::{Auth, Config, SecretSource, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::split::{self, Mode, Reads, Split, SplitEntry, Stop};
 
@@ -130,7 +130,8 @@ pub enum Event {
     CheckpointAborted { id: u64 },
     /// Nothing is done from now on.
     Closed,
-    /// Another source goes on behind this one: it asks for the state to begin with.
+    /// Another source may go on behind this one: what would be the state to begin with? Nobody need ever use it, so that a
+    /// [`Action::Fail`] is the answer to whoever does, and nothing that happened to this source.
     Followed,
 }
 
@@ -300,8 +301,13 @@ impl Coordinator {
         let entries = self.splits.values().map(|entry| {
             let Stop::At(position) = &entry.split.stop else {
                 return Err(CoreError::config(format!(
-                    "nothing can go on behind split {}, which has no position to stop at; set source.stop of the first source to start",
-                    entry.split.id()
+                    "nothing can go on behind this source: split {} has no position to stop at{}",
+                    entry.split.id(),
+                    match self.settings.reads.stop == StopAt::Start {
+                        // A stop is fixed when splits are found.
+                        true => ", since its state was written without source.stop start; start the job without that state",
+                        false => "; set its source.stop to start",
+                    }
                 )));
             };
             Ok(SplitEntry {

@@ -1228,17 +1228,31 @@ fn another_source_goes_on_where_the_splits_of_this_one_stop() {
 
 #[test]
 fn nothing_goes_on_behind_a_stop_that_is_no_position() {
-    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
     let found = Split {
         stop: Stop::Time(5),
         ..at(0, "", "FF", "")
     };
-    c.on(&readers(1, &[]), Event::Discovered(Ok(vec![found])));
-    let actions = c.on(&readers(1, &[]), Event::Followed);
-    assert!(
-        matches!(actions.as_slice(), [Action::Fail { failure, .. }] if failure.message.contains("source.stop")),
-        "{actions:?}"
-    );
+    let found = Event::Discovered(Ok(vec![found]));
+    for (stop, advice) in [
+        (StopAt::Time(5), "set its source.stop to start"),
+        // A query, whose state may have been written with another one.
+        (StopAt::Start, "start the job without that state"),
+    ] {
+        let settings = Settings {
+            reads: Reads {
+                stop,
+                ..settings().reads
+            },
+            ..bounded()
+        };
+        let mut c = Coordinator::new(settings, &[], true).unwrap();
+        c.on(&readers(1, &[]), found.clone());
+        let actions = c.on(&readers(1, &[]), Event::Followed);
+        assert!(
+            matches!(actions.as_slice(), [Action::Fail { failure, .. }] if failure.message.ends_with(advice)),
+            "{actions:?}"
+        );
+    }
 }
 
 #[test]

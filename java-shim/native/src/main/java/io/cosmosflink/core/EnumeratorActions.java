@@ -62,7 +62,15 @@ public record EnumeratorActions(int unassigned, List<Action> actions) {
     @SuppressWarnings("ArrayRecordComponent")
     public record State(byte[] bytes) implements Action {}
 
-    /** The state, if a checkpoint asked for it. */
+    /** Why what was asked for cannot be, or the job is to fail; empty otherwise. */
+    public Optional<CosmosException> failure() {
+        return actions.stream()
+                .filter(Fail.class::isInstance)
+                .map(action -> ((Fail) action).failure())
+                .findFirst();
+    }
+
+    /** The state, if a checkpoint asked for it, or a source that goes on behind this one. */
     public Optional<byte[]> state() {
         return actions.stream()
                 .filter(State.class::isInstance)

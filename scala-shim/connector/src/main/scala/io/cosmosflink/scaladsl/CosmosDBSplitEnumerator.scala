@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Backlog, Discover, Fail, NoMoreSplits}
-import io.cosmosflink.core.{Core, EnumeratorActions, EnumeratorEvent, PerOperator, SplitEntry}
+import io.cosmosflink.core.{Core, CosmosException, EnumeratorActions, EnumeratorEvent, PerOperator, SplitEntry}
 import org.apache.flink.api.connector.source.{
   ReaderInfo,
   SourceEvent,
@@ -47,8 +47,9 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   @volatile private var unassigned = 0L
   @volatile private var closed = false
 
-  /** What a source that goes on behind this one begins with, once all splits are known. */
+  /** What a source that goes on behind this one begins with, or why it cannot; neither before all splits are known. */
   private var positions: Option[Array[Byte]] = None
+  private var noPositions: Option[CosmosException] = None
   private val unassignedHere: () => Long = () => unassigned
 
   private def opened(firstStart: Boolean) =
@@ -94,9 +95,8 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     * at it is refused for good.
     */
   private[scaladsl] def following: CosmosDBSourceState =
-    val message =
-      "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start"
-    CosmosDBSourceState(positions.getOrElse(throw CosmosDBUnrecoverableException(message, null)))
+    def why = noPositions.fold("nothing can go on behind this source: its splits are not known yet")(_.getMessage)
+    CosmosDBSourceState(positions.getOrElse(throw CosmosDBUnrecoverableException(why, noPositions.orNull)))
 
   /** Ends a look for feed ranges that is under way. Flink calls it on a thread of its own, perhaps beside other calls. */
   override def close(): Unit =
@@ -109,11 +109,22 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
         core.drainLog(true)
 
   private def coordinate(event: EnumeratorEvent): EnumeratorActions =
+    val actions = decided(event)
+    actions.actions.forEach(perform)
+    actions
+
+  private def decided(event: EnumeratorEvent): EnumeratorActions =
     val actions = handle.coordinate(Core.Readers(context.currentParallelism, context.registeredReaders.keySet), event)
     unassigned = actions.unassigned
     core.drainLog(false)
-    actions.actions.forEach(perform)
     actions
+
+  /** Keeps what a source behind this one would begin with, or why it cannot: there need not be one, and it asks once this is closed. */
+  private def keepPositions(): Unit =
+    if positions.isEmpty then
+      val answer = decided(EnumeratorEvent.Followed())
+      positions = answer.state.toScala
+      noPositions = answer.failure.toScala
 
   private def perform(action: Action): Unit = action match
     case discover: Discover if discover.periodMillis > 0 =>
@@ -124,8 +135,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
       context.assignSplits(SplitsAssignment(splits.asJava))
     case none: NoMoreSplits =>
       none.subtasks.forEach(context.signalNoMoreSplits(_))
-      if positions.isEmpty && options.get("source.stop").contains("start") then
-        positions = coordinate(EnumeratorEvent.Followed()).state.toScala
+      keepPositions()
     case backlog: Backlog => context.setIsProcessingBacklog(backlog.there)
     case fail: Fail =>
       val message = fail.failure.getMessage

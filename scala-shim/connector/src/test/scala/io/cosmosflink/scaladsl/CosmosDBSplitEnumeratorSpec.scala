@@ -8,6 +8,7 @@ import io.cosmosflink.core.EnumeratorEvent.{
   CheckpointTaken,
   Closed,
   Discovered,
+  Followed,
   LagReported,
   ReaderRegistered,
   SplitRequested,
@@ -147,6 +148,26 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
     f.answer[ReaderRegistered](0, NoMoreSplits(JavaList.of(0, 1)))
     f.enumerator.addReader(0)
     Seq(0, 1).foreach(f.context.getSplitAssignments.get(_).hasReceivedNoMoreSplitsSignal shouldBe true)
+
+  // What another source would begin with is asked for in any case: a job in which none comes must not fail of the answer.
+  test("why nothing can go on behind it is said to whoever asks"):
+    val f = Fixture()
+    f.enumerator.start()
+    f.context.registerReader(0, "host")
+    def answering(action: Action) =
+      f.core.enumerator.decide =
+        case _: Followed => EnumeratorActions(0, JavaList.of(action))
+        case _: ReaderRegistered => EnumeratorActions(0, JavaList.of(NoMoreSplits(JavaList.of(0))))
+        case _ => EnumeratorActions(0, JavaList.of())
+      f.enumerator.addReader(0)
+    (the[CosmosDBUnrecoverableException] thrownBy f.enumerator.following).getMessage should include("not known yet")
+    val why = failure(Kind.CONFIG, "it has no positions")
+    answering(Fail(why, true))
+    val thrown = the[CosmosDBUnrecoverableException] thrownBy f.enumerator.following
+    (thrown.getMessage, thrown.getCause) shouldBe ("it has no positions", why)
+    answering(State(Array[Byte](7)))
+    f.enumerator.close()
+    f.enumerator.following.bytes shouldBe Array[Byte](7)
 
   test("a look runs elsewhere, and its result comes back"):
     val f = Fixture()

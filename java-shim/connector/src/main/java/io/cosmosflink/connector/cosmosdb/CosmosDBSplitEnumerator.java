@@ -43,8 +43,10 @@ final class CosmosDBSplitEnumerator
 
     private volatile long unassigned;
     private volatile boolean closed;
-    /** What a source that goes on behind this one begins with; null before all splits are known. */
+    /** What a source that goes on behind this one begins with; null where there is no such thing, or before all splits are known. */
     private byte[] following;
+    /** Why there is no such thing; null where it is there, or before all splits are known. */
+    private CosmosException noFollowing;
 
     /**
      * @param options validated
@@ -138,9 +140,10 @@ final class CosmosDBSplitEnumerator
      */
     CosmosDBSourceState following() {
         if (following == null) {
-            throw new CosmosDBUnrecoverableException(
-                    "nothing can go on behind this source: its splits have no positions to stop at, or are not known yet; set its source.stop to start",
-                    null);
+            String why = noFollowing == null
+                    ? "nothing can go on behind this source: its splits are not known yet"
+                    : noFollowing.getMessage();
+            throw new CosmosDBUnrecoverableException(why, noFollowing);
         }
         return new CosmosDBSourceState(following);
     }
@@ -162,6 +165,12 @@ final class CosmosDBSplitEnumerator
     }
 
     private EnumeratorActions coordinate(EnumeratorEvent event) {
+        EnumeratorActions actions = decided(event);
+        actions.actions().forEach(this::perform);
+        return actions;
+    }
+
+    private EnumeratorActions decided(EnumeratorEvent event) {
         if (handle == null) {
             throw new IllegalStateException("the enumerator has not been started");
         }
@@ -170,8 +179,16 @@ final class CosmosDBSplitEnumerator
         EnumeratorActions actions = handle.coordinate(readers, event);
         unassigned = actions.unassigned();
         core.drainLog(false);
-        actions.actions().forEach(this::perform);
         return actions;
+    }
+
+    /** Keeps what a source behind this one would begin with, or why it cannot: there need not be one, and it asks once this is closed. */
+    private void keepFollowing() {
+        if (following == null) {
+            EnumeratorActions answer = decided(new EnumeratorEvent.Followed());
+            following = answer.state().orElse(null);
+            noFollowing = answer.failure().orElse(null);
+        }
     }
 
     private void perform(Action action) {
@@ -187,10 +204,7 @@ final class CosmosDBSplitEnumerator
             context.assignSplits(new SplitsAssignment<>(assignment));
         } else if (action instanceof NoMoreSplits none) {
             none.subtasks().forEach(context::signalNoMoreSplits);
-            if (following == null
-                    && options.get("source.stop").filter("start"::equals).isPresent()) {
-                following = coordinate(new EnumeratorEvent.Followed()).state().orElse(null);
-            }
+            keepFollowing();
         } else if (action instanceof Backlog backlog) {
             context.setIsProcessingBacklog(backlog.there());
         } else if (action instanceof Fail fail) {

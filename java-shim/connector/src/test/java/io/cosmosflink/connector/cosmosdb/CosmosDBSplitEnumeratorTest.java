@@ -20,6 +20,7 @@ import io.cosmosflink.core.EnumeratorEvent.CheckpointCompleted;
 import io.cosmosflink.core.EnumeratorEvent.CheckpointTaken;
 import io.cosmosflink.core.EnumeratorEvent.Closed;
 import io.cosmosflink.core.EnumeratorEvent.Discovered;
+import io.cosmosflink.core.EnumeratorEvent.Followed;
 import io.cosmosflink.core.EnumeratorEvent.LagReported;
 import io.cosmosflink.core.EnumeratorEvent.ReaderRegistered;
 import io.cosmosflink.core.EnumeratorEvent.SplitRequested;
@@ -189,6 +190,36 @@ class CosmosDBSplitEnumeratorTest {
         enumerator.addReader(1);
         assertThat(context.getSplitAssignments().get(1).hasReceivedNoMoreSplitsSignal())
                 .isTrue();
+    }
+
+    /** What another source would begin with is asked for in any case: a job in which none comes must not fail of the answer. */
+    @Test
+    void whyNothingCanGoOnBehindItIsSaidToWhoeverAsks() {
+        enumerator.start();
+        context.registerReader(0, "host");
+        assertThatThrownBy(enumerator::following)
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessageContaining("not known yet");
+        var why = FakeCore.failure(1, "it has no positions");
+        answering(new Fail(why, true));
+        enumerator.addReader(0);
+        assertThatThrownBy(enumerator::following)
+                .isInstanceOf(CosmosDBUnrecoverableException.class)
+                .hasMessage("it has no positions")
+                .hasCause(why);
+        answering(new State(new byte[] {7}));
+        enumerator.addReader(0);
+        enumerator.close();
+        assertThat(enumerator.following().bytes()).containsExactly(7);
+    }
+
+    /** No split comes any more, and this is the answer to the question for a source behind this one. */
+    private void answering(Action action) {
+        core.enumerator.decide = event -> new EnumeratorActions(
+                0,
+                event instanceof Followed
+                        ? List.of(action)
+                        : event instanceof ReaderRegistered ? List.of(new NoMoreSplits(List.of(0))) : List.of());
     }
 
     @Test

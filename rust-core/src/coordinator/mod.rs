@@ -187,6 +187,8 @@ pub struct Coordinator {
     told: BTreeSet<u32>,
     /// Whether there was state to go on from. Then a reader may have ended before, which never comes again, and nothing is kept for it.
     restored: bool,
+    /// Whether the splits of a state are still to be given out, once all readers are there.
+    to_be_spread: bool,
     backlog: Backlog,
     closed: bool,
 }
@@ -205,6 +207,7 @@ impl Coordinator {
         };
         let mut coordinator = Coordinator {
             restored: !restored.is_empty(),
+            to_be_spread: !restored.is_empty() && !settings.bounded,
             told: BTreeSet::new(),
             first_start: first_start && restored.is_empty(),
             settings,
@@ -496,16 +499,29 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Gives waiting splits to registered readers. With all `S` splits on `p` readers, `S mod p` of them have one more than the others: what
-    /// goes beyond waits for readers that are not there yet. Within that a split goes back to the reader that had it last: another one, which
-    /// did not fail, may have passed the split's records by, and its watermark never goes back. Each of the others goes to the reader that has
-    /// fewest, the lowest of those. Where readers end nothing is kept for one of which it is not known that it comes: after a restore there
-    /// is no share.
+    /// Gives waiting splits to registered readers. What a reader had goes back to it, however much that is: another one, which did not fail,
+    /// may have passed the split's records by, and its watermark never goes back. Of the others each goes to the reader that has fewest, the
+    /// lowest of those. With all `S` splits on `p` readers, `S mod p` of them have one more than the others: what goes beyond waits for readers
+    /// that are not there yet.
+    ///
+    /// After a restore the splits are spread once, evenly, and go back to the reader that had them only within that. No reader begins before
+    /// all have said what they have: one that did would have passed by what others report. Where readers end nothing is kept for one of which
+    /// it is not known that it comes: then each begins at once, and there is no share.
     fn assign(&mut self, readers: &Readers) -> Option<Action> {
         let parallelism = readers.parallelism as usize;
         if parallelism == 0 {
             return None;
         }
+        let spreads = self.to_be_spread;
+        if spreads {
+            let is_there = |n| readers.registered.contains(&n) && self.registered.contains(&n);
+            if !(0..readers.parallelism).all(is_there) {
+                return None;
+            }
+            self.to_be_spread = false;
+        }
+        // Whether what one reader had may go to another one.
+        let moves = spreads || (self.settings.bounded && self.restored);
         let mut load = self.load(parallelism, &readers.registered);
         let (share, rest) = match self.settings.bounded && self.restored {
             true => (usize::MAX, 0),
@@ -514,9 +530,9 @@ impl Coordinator {
         let mut above = load.iter().filter(|n| **n > share).count();
         let mut assignment: BTreeMap<u32, Vec<Split>> = BTreeMap::new();
         // Whether the reader takes it.
-        let mut offer = |entry: &mut Entry, reader: u32, load: &mut [usize]| {
+        let mut offer = |entry: &mut Entry, reader: u32, load: &mut [usize], in_any_case: bool| {
             let has = &mut load[reader as usize];
-            if *has > share || (*has == share && above >= rest) {
+            if !in_any_case && (*has > share || (*has == share && above >= rest)) {
                 return false;
             }
             above += usize::from(*has == share);
@@ -530,15 +546,16 @@ impl Coordinator {
         let waiting = |entry: &&mut Entry| entry.owner == Owner::None;
         for entry in self.splits.values_mut().filter(waiting) {
             if let Some(before) = entry.before.filter(|before| there.contains(before)) {
-                offer(entry, before, &mut load);
+                offer(entry, before, &mut load, !moves);
             }
         }
         let mut idle: BTreeSet<(usize, u32)> = there.iter().map(|r| (load[*r as usize], *r)).collect();
-        for entry in self.splits.values_mut().filter(waiting) {
+        let free = |entry: &&mut Entry| entry.owner == Owner::None && (moves || entry.before.is_none());
+        for entry in self.splits.values_mut().filter(free) {
             let Some((_, reader)) = idle.pop_first() else {
                 break;
             };
-            if !offer(entry, reader, &mut load) {
+            if !offer(entry, reader, &mut load, false) {
                 break;
             }
             idle.insert((load[reader as usize], reader));

@@ -211,26 +211,111 @@ fn what_comes_back_waits_with_its_position_for_a_reader_that_has_room() {
 
 #[test]
 fn what_another_reader_has_by_now_does_not_come_back() {
+    let mut c = restored(&[(0, true), (1, true)]);
+    // One reader had both; after the restore there are two.
+    c.on(&readers(2, &[0]), report(0, &[range(0), range(1)]));
+    let actions = c.on(&readers(2, &[0, 1]), report(1, &[]));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0]), (1, vec![1])]));
+    // It fails before another checkpoint.
+    let back = Event::SplitsBack {
+        subtask: 0,
+        splits: vec![range(0)],
+    };
+    assert_eq!(c.on(&readers(2, &[1]), back.clone()), []);
+    assert_eq!(c.on(&readers(2, &[1]), back), []);
+    assert_eq!(flags(&c), [false, true]);
+    let again = c.on(&readers(2, &[0, 1]), report(0, &[range(0), range(1)]));
+    assert_eq!(assigned(&again), BTreeMap::from([(0, vec![0])]));
+}
+
+#[test]
+fn what_a_reader_had_waits_for_it_although_another_has_room() {
     let mut c = fresh();
     c.on(&readers(2, &[0, 1]), found([0, 1, 2]));
-    // Subtask 0 had two. One of them goes to the other, which has room for it.
     let back = Event::SplitsBack {
         subtask: 0,
         splits: vec![range(0), range(2)],
     };
-    let actions = c.on(&readers(2, &[1]), back.clone());
-    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![0])]));
+    // Subtask 1 has read on, and would make what is in them late.
     assert_eq!(c.on(&readers(2, &[1]), back), []);
-    assert_eq!(flags(&c), [true, true, false]);
+    assert_eq!(flags(&c), [false, true, false]);
+    let again = c.on(&readers(2, &[0, 1]), register(0));
+    assert_eq!(assigned(&again), BTreeMap::from([(0, vec![0, 2])]));
+}
+
+#[test]
+fn a_reader_that_failed_gets_all_of_its_children_back() {
+    let all = readers(2, &[0, 1]);
+    let young = ["", "10", "20", "30", "40"];
+    let young: Vec<_> = young.windows(2).map(|b| at(0, b[0], b[1], "5")).collect();
+    for bounded_too in [false, true] {
+        let settings = if bounded_too { bounded() } else { settings() };
+        let mut c = Coordinator::new(settings, &[], true).unwrap();
+        let found = vec![at(0, "", "40", ""), at(1, "40", "FF", "")];
+        c.on(&all, Event::Discovered(Ok(found)));
+        let back = Event::SplitsBack {
+            subtask: 0,
+            splits: Vec::new(),
+        };
+        c.on(&readers(2, &[1]), back);
+        // More than its share; the other one never failed.
+        let actions = c.on(&all, report(0, &young));
+        assert_eq!(
+            assigned(&actions),
+            BTreeMap::from([(0, vec![0; 4])]),
+            "{bounded_too}"
+        );
+        assert_eq!(c.unassigned(), 0);
+    }
+}
+
+#[test]
+fn after_a_restore_nobody_begins_before_all_readers_have_said_what_they_have() {
+    // Each of four had one split, which has become four that its reader alone knows of.
+    let parents: Vec<_> = ["", "40", "80", "C0", "FF"]
+        .windows(2)
+        .map(|b| at(0, b[0], b[1], "1"))
+        .collect();
+    let parents: Vec<_> = (0..)
+        .zip(parents)
+        .map(|(ordinal, split)| Split { ordinal, ..split })
+        .collect();
+    let mut c = restored_with(&parents);
+    let all: Vec<u32> = (0..4).collect();
+    for (subtask, parent) in (0..4).zip(&parents) {
+        let first = u8::from_str_radix(&parent.min, 16).unwrap_or(0);
+        let bound = |n: u8| match n {
+            0 => parent.min.clone(),
+            4 => parent.max.clone(),
+            n => format!("{:02X}", first + 0x10 * n),
+        };
+        // The later the reader, the further behind.
+        let position = (9 - subtask).to_string();
+        let young: Vec<_> = (0..4)
+            .map(|n| at(subtask, &bound(n), &bound(n + 1), &position))
+            .collect();
+        let there = readers(4, &all[..=subtask as usize]);
+        let actions = c.on(&there, report(subtask, &young));
+        if subtask < 3 {
+            assert_eq!(actions, [], "others are still to say what they have");
+            continue;
+        }
+        let given = assigned(&actions);
+        assert_eq!(
+            given.values().map(Vec::len).collect::<Vec<_>>(),
+            [4; 4],
+            "{given:?}"
+        );
+    }
 }
 
 #[test]
 fn restored_splits_are_not_given_out_twice() {
     let mut c = restored(&[(0, true), (1, false), (2, true)]);
+    assert_eq!(c.on(&readers(2, &[1]), register(1)), []);
     // Those whose reader is not known are counted as one each.
-    let actions = c.on(&readers(2, &[1]), register(1));
-    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![1])]));
-    assert_eq!(c.on(&readers(2, &[0, 1]), register(0)), []);
+    let actions = c.on(&readers(2, &[0, 1]), register(0));
+    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![1])]));
     assert_eq!(flags(&c), [true; 3]);
 }
 
@@ -241,10 +326,10 @@ fn after_a_restore_at_the_same_parallelism_readers_get_what_they_report() {
         subtask,
         reported: ordinals.map(range).to_vec(),
     };
-    let actions = c.on(&readers(2, &[1]), report(1, [1, 3]));
-    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![1, 3])]));
+    assert_eq!(c.on(&readers(2, &[1]), report(1, [1, 3])), []);
     let actions = c.on(&readers(2, &[0, 1]), report(0, [0, 2]));
-    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0, 2])]));
+    let expected = BTreeMap::from([(0, vec![0, 2]), (1, vec![1, 3])]);
+    assert_eq!(assigned(&actions), expected);
 }
 
 #[test]
@@ -297,10 +382,15 @@ fn a_report_counts_only_where_the_split_is_with_nobody_else() {
     let reset = |subtask, splits| Event::SplitsBack { subtask, splits };
     let both = readers(2, &[0, 1]);
     assert_eq!(
-        assigned(&c.on(&both, report(0, "p1"))),
-        BTreeMap::from([(0, vec![0])])
+        c.on(&both, report(0, "p1")),
+        [],
+        "the other may have something too"
     );
     assert_eq!(c.on(&both, report(0, "p1")), [], "the same registration again");
+    let actions = c.on(&both, report(1, "p0"));
+    let first = at(0, &bound(0), &bound(1), "p1");
+    assert_eq!(actions, [Action::Assign(BTreeMap::from([(0, vec![first])]))]);
+    c.on(&readers(2, &[0]), reset(1, Vec::new()));
     assert_eq!(c.on(&both, report(1, "p0")), [], "another one has it");
     // The reader that has it begins again, from a checkpoint that holds it.
     assert_eq!(c.on(&readers(2, &[1]), reset(0, Vec::new())), []);
@@ -515,13 +605,15 @@ fn restored_with(splits: &[Split]) -> Coordinator {
 fn children_that_are_reported_take_the_place_of_their_parent() {
     // One reader had the parent, and split it; its children came to two readers.
     let mut c = restored_with(&[at(0, "", "80", "1"), at(1, "80", "FF", "1")]);
-    let actions = c.on(&readers(2, &[0]), report(0, &[at(0, "", "40", "5")]));
-    assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0])]));
+    assert_eq!(c.on(&readers(2, &[0]), report(0, &[at(0, "", "40", "5")])), []);
     // What is left of the parent is somewhere, at a position that nobody knows.
-    assert_eq!(known(&c), ["-40:5", "40-80:1", "80-FF:1"]);
+    assert_eq!(known(&c), ["?-40:5", "40-80:1", "80-FF:1"]);
     let late = [at(0, "40", "80", "7"), at(1, "80", "FF", "3")];
     let actions = c.on(&readers(2, &[0, 1]), report(1, &late));
-    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![0, 1])]));
+    assert_eq!(
+        assigned(&actions),
+        BTreeMap::from([(0, vec![0]), (1, vec![0, 1])])
+    );
     assert_eq!(known(&c), ["-40:5", "40-80:7", "80-FF:3"]);
 }
 
@@ -783,6 +875,13 @@ fn holds(split: &Split, cell: &str) -> bool {
 struct Reader {
     registered: bool,
     splits: BTreeMap<String, Split>,
+    /// Up to where it has read all that it had. It never goes back while the reader lives.
+    watermark: u64,
+}
+
+/// How far a split is read.
+fn position(split: &Split) -> Option<u64> {
+    split.continuation.as_deref().map(|p| p.parse().unwrap())
 }
 
 struct Checkpoint {
@@ -805,6 +904,8 @@ struct Job {
     look: Option<Vec<Split>>,
     last: Option<Event>,
     restored: bool,
+    /// Whether readers have failed since, and have back what they had, however much that is.
+    failed: bool,
 }
 
 impl Job {
@@ -820,6 +921,7 @@ impl Job {
             look: None,
             last: None,
             restored: false,
+            failed: false,
         }
     }
 
@@ -841,6 +943,9 @@ impl Job {
                         let reader = &mut self.readers[subtask as usize];
                         assert!(reader.registered, "{subtask} is not there");
                         for split in splits {
+                            // What nobody has read yet may be older: it was not known before.
+                            let late = position(&split).is_some_and(|read| read < reader.watermark);
+                            assert!(!late, "{subtask} has passed {split:?} by at {}", reader.watermark);
                             self.tracked.push((self.next_checkpoint, subtask, split.clone()));
                             let before = reader.splits.insert(split.id(), split);
                             assert!(before.is_none(), "{subtask} has {before:?} already");
@@ -903,10 +1008,12 @@ impl Job {
                 });
             }
             Step::Read(i) if i < self.readers.len() && self.readers[i].registered => {
-                for split in self.readers[i].splits.values_mut() {
-                    let read: u64 = split.continuation.as_deref().map_or(0, |p| p.parse().unwrap());
-                    split.continuation = Some((read + 1).to_string());
+                let reader = &mut self.readers[i];
+                for split in reader.splits.values_mut() {
+                    split.continuation = Some((position(split).unwrap_or(0) + 1).to_string());
                 }
+                let read = reader.splits.values().filter_map(position).min();
+                reader.watermark = reader.watermark.max(read.unwrap_or(0));
             }
             Step::Part { reader, nth } if reader < self.readers.len() && self.readers[reader].registered => {
                 let splits = &mut self.readers[reader].splits;
@@ -931,8 +1038,10 @@ impl Job {
             Step::Fail(mask) => {
                 self.pending = None;
                 let failed: Vec<_> = (0..self.readers.len()).filter(|i| mask >> i & 1 == 1).collect();
+                self.failed |= !failed.is_empty();
                 for i in &failed {
                     self.readers[*i].registered = false;
+                    self.readers[*i].watermark = 0;
                 }
                 for i in failed {
                     let completed = self.completed.as_ref();
@@ -990,6 +1099,7 @@ impl Job {
                 self.tracked.clear();
                 self.pending = None;
                 self.look = None;
+                self.failed = false;
                 self.event(Event::Started);
             }
             Step::Again => match self.last.clone() {
@@ -1037,7 +1147,7 @@ impl Job {
         if self.readers.iter().all(|r| r.registered) {
             assert_eq!(waiting, 0, "all are there, and some wait");
         }
-        if self.reports || !self.restored {
+        if (self.reports || !self.restored) && !self.failed {
             for reader in self.readers.iter().filter(|r| r.registered) {
                 // What it has made of them does not count.
                 let given = |e: &&SplitEntry| reader.splits.values().any(|s| overlap(s, &e.split));

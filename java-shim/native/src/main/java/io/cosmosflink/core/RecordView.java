@@ -122,7 +122,10 @@ public final class RecordView {
         return string(KEY);
     }
 
-    /** The service's {@code _ts}, of a {@link Change#DELETE} the time of the deletion: epoch seconds. */
+    /**
+     * The service's {@code _ts}, of a {@link Change#DELETE} the time of the deletion: epoch seconds; 0 for a row of a query that does not
+     * select it.
+     */
     public long timestampSeconds() {
         return page.buffer().getLong(at + TS);
     }

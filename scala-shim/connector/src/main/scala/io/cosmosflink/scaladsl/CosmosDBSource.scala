@@ -4,6 +4,7 @@ import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, LeaseProgress, NativeCore, NotOfRecordException, Reading, RecordFailures, RecordView}
 import org.apache.flink.annotation.PublicEvolving
+import org.apache.flink.api.common.eventtime.TimestampAssigner
 import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.TypeInformation
 import org.apache.flink.api.connector.source.{
@@ -74,14 +75,17 @@ enum FeedMode:
   /** Every version of each document, and deletes. The account needs continuous backup. */
   case AllVersionsAndDeletes
 
-/** Event time of a record, epoch millis. The record is valid during the call only. */
+/** Event time of a record, epoch millis, or Flink's `TimestampAssigner.NO_TIMESTAMP` for none. The record is valid during the call only. */
 @PublicEvolving
 trait EventTime[T] extends Serializable:
   def apply(value: T, record: RecordView): Long
 
 object EventTime:
-  /** The service's `_ts`, which counts whole seconds. */
-  def ofService[T]: EventTime[T] = (_, record) => record.timestampSeconds * 1000
+  /** The service's `_ts`, which counts whole seconds. A row of a query that does not select it has no event time. */
+  def ofService[T]: EventTime[T] = (_, record) =>
+    record.timestampSeconds match
+      case 0L => TimestampAssigner.NO_TIMESTAMP
+      case seconds => seconds * 1000
 
 /** Makes elements of a stream out of records of the feed. */
 @PublicEvolving

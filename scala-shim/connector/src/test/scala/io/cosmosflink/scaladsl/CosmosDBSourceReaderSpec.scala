@@ -4,6 +4,7 @@ import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, LagReports, LeaseProgress, NotOfRecordException, ReaderMetrics, RecordView, TestPages}
 import io.cosmosflink.core.TestPages.Item
 import io.cosmosflink.scaladsl.FakeCore.{bytes, failure, page, split}
+import org.apache.flink.api.common.eventtime.TimestampAssigner
 import org.apache.flink.api.common.serialization.DeserializationSchema
 import org.apache.flink.api.common.typeinfo.Types
 import org.apache.flink.api.connector.source.SourceOutput
@@ -152,6 +153,13 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.core.source.added.asScala.map(_.id) shouldBe List("s0", "s1")
       f.recordsIn shouldBe 3
 
+  test("a row without a time has no event time"):
+    reading(typed): f =>
+      f.core.source.page(page(0, 3, Item.of("a", 0), Item.of("b", 101)))
+      f.add(split(0, 0))
+      f.poll(2)
+      f.times.toList shouldBe List(TimestampAssigner.NO_TIMESTAMP, 101_000L)
+
   test("a checkpoint that has completed is published as it was taken"):
     val f = Fixture(typed, more = CosmosDBOptions("source.lease-container" -> "leases"))
     try
@@ -205,14 +213,6 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.poll(4)
       f.positions.map(_.id) shouldBe Set("s3", "s4", "s5")
 
-  test("pages in flight do not share a buffer"):
-    reading(RecordReader.raw): f =>
-      f.add(split(0, 0))
-      (0 until 200).foreach: i =>
-        f.core.source.page(page(0, i, Item.of(s"first$i", 1), Item.of(s"second$i", 1)))
-      f.poll(400)
-      f.emitted.map(r => String(r.document)) shouldBe
-        (0 until 200).flatMap(i => List(s"""{"id":"first$i"}""", s"""{"id":"second$i"}"""))
   // Its last page is out, and Flink asks for a checkpoint before the next poll, which ends the split.
   test("a checkpoint has what goes on in place of a split that has ended"):
     reading(typed): f =>
@@ -227,6 +227,14 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         f.positions should not contain split(1, 2)
         f.positions == Set(split(2, 2), split(3, 2))
 
+  test("pages in flight do not share a buffer"):
+    reading(RecordReader.raw): f =>
+      f.add(split(0, 0))
+      (0 until 200).foreach: i =>
+        f.core.source.page(page(0, i, Item.of(s"first$i", 1), Item.of(s"second$i", 1)))
+      f.poll(400)
+      f.emitted.map(r => String(r.document)) shouldBe
+        (0 until 200).flatMap(i => List(s"""{"id":"first$i"}""", s"""{"id":"second$i"}"""))
       f.positions shouldBe Set(split(0, 199))
 
   test("deletes are left out of models, and are records of their own when raw"):
@@ -518,6 +526,10 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
     )
     unrecoverable(intercept[Exception](source.createReader(context))).mkString should include("linux-s390x")
     unrecoverable(intercept[Exception](source.createEnumerator(null))).mkString should include("linux-s390x")
+    val serializer = source.getSplitSerializer
+    unrecoverable(intercept[Exception](serializer.deserialize(1, Array[Byte](1)))).mkString should include(
+      "linux-s390x"
+    )
 
   test("splits are paused and resumed in the core"):
     reading(typed): f =>

@@ -296,11 +296,18 @@ final class Schemas {
 
         @Override
         T read(RecordView record) throws IOException {
+            T value;
             try {
-                return reader.readValue(record.buffer(), record.documentOffset(), record.documentLength());
+                value = reader.readValue(record.buffer(), record.documentOffset(), record.documentLength());
             } catch (InvalidDefinitionException e) {
                 throw new NotOfRecordException(unreadable(e), e);
             }
+            if (value == null) {
+                // A stream has no element that is nothing: its serializer would fail, again after each restart.
+                throw new IOException("it is null, and no " + type.getSimpleName()
+                        + " can be made of that; leave such rows out in the query, as with WHERE NOT IS_NULL(..)");
+            }
+            return value;
         }
 
         private String unreadable(JsonMappingException e) {

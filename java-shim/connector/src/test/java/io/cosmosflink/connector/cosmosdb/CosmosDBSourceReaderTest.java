@@ -29,6 +29,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import org.apache.flink.api.common.eventtime.TimestampAssigner;
 import org.apache.flink.api.common.functions.util.ListCollector;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -201,6 +202,14 @@ class CosmosDBSourceReaderTest {
                         .getNumRecordsInCounter()
                         .getCount())
                 .isEqualTo(3);
+    }
+
+    @Test
+    void aRowWithoutATimeHasNoEventTime() throws Exception {
+        core.source.page(page(0, 3, Item.of("a", 0), Item.of("b", 101)));
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        poll(2);
+        assertThat(times).containsExactly(TimestampAssigner.NO_TIMESTAMP, 101_000L);
     }
 
     private static List<CosmosDBChange<String>> changes(Item... items) throws IOException {
@@ -406,15 +415,6 @@ class CosmosDBSourceReaderTest {
         assertThat(reader.getNumberOfCurrentlyAssignedSplits()).isEqualTo(3);
     }
 
-    /** Polls until the core reads the last of some children: before that it has no page of them. */
-    private void children(String last) throws Exception {
-        long deadline = System.nanoTime() + LIMIT.toNanos();
-        while (!last.equals(core.source.added.get(core.source.added.size() - 1).id())) {
-            assertThat(System.nanoTime()).as("read: %s", core.source.added).isLessThan(deadline);
-            reader.pollNext(output);
-            Thread.sleep(1);
-        }
-    }
     /** Its last page is out, and Flink asks for a checkpoint before the next poll, which ends the split. */
     @Test
     void aCheckpointHasWhatGoesOnInPlaceOfASplitThatHasEnded() throws Exception {
@@ -434,6 +434,15 @@ class CosmosDBSourceReaderTest {
         assertThat(taken).containsExactlyInAnyOrder(new CosmosDBSplit(split(2, 2)), new CosmosDBSplit(split(3, 2)));
     }
 
+    /** Polls until the core reads the last of some children: before that it has no page of them. */
+    private void children(String last) throws Exception {
+        long deadline = System.nanoTime() + LIMIT.toNanos();
+        while (!last.equals(core.source.added.get(core.source.added.size() - 1).id())) {
+            assertThat(System.nanoTime()).as("read: %s", core.source.added).isLessThan(deadline);
+            reader.pollNext(output);
+            Thread.sleep(1);
+        }
+    }
 
     @Test
     void pagesInFlightDoNotShareABuffer() throws Exception {
@@ -823,6 +832,26 @@ class CosmosDBSourceReaderTest {
         List<Timed> out = new ArrayList<>();
         travelled.deserialize(record, new ListCollector<>(out));
         assertThat(out.get(0).parts.get(0).at).isEqualTo(Instant.parse("2026-01-01T00:00:00Z"));
+    }
+
+    /** {@code SELECT VALUE c.details} has one for a document whose details are null. */
+    @Test
+    void aRowThatIsNullIsNoPojo() throws Exception {
+        CosmosDBDeserializationSchema<Named> schema = CosmosDBDeserializationSchema.pojo(Named.class);
+        schema.open(null);
+        CosmosDBSourceReader<Named> named = new CosmosDBSourceReader<>(
+                context,
+                core,
+                FakeCore.options().with("source.on-decode-error", "skip"),
+                schema,
+                CosmosDBTimestampExtractor.serviceTime());
+        core.source.page(page(0, 1, new Item("", "[]", 0, 0, "null"), Item.of("a", 1)));
+        named.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        TestingReaderOutput<Named> emitted = new TestingReaderOutput<>();
+        poll(named, emitted, 1);
+        assertThat(emitted.getEmittedRecords()).extracting(value -> value.id).containsExactly("a");
+        assertThat(errors()).isEqualTo(1);
+        named.close();
     }
 
     @Test

@@ -10,6 +10,9 @@ import java.util.stream.Collectors;
 public final class OptionText {
     private static final String HIDDEN = "[redacted]";
 
+    /** What a job looks for in the container, which is data like what it finds, and may be long. */
+    private static final Set<String> DATA = Set.of("source.query-parameters", "source.read-many");
+
     /** Names of the options that the core knows and does not call secret; null where there is no core. */
     private static final class Harmless {
         static final Set<String> NAMES = names();
@@ -30,12 +33,20 @@ public final class OptionText {
 
     /**
      * The options in the order of their names, such as {@code {cosmos.auth.key=[redacted], cosmos.database=orders}}. The core's option
-     * table says what is secret. A name that it does not have may be a secret's, misspelt, so its value is not shown either.
+     * table says what is secret. A name that it does not have may be a secret's, misspelt, so its value is not shown either. Of the values of a
+     * query's parameters and of a list of keys only the length is shown.
      */
     public static String of(Map<String, String> options) {
         TreeMap<String, String> shown = new TreeMap<>(options);
-        shown.replaceAll((name, value) -> isSecret(name) ? HIDDEN : value);
+        shown.replaceAll((name, value) -> shown(name, value));
         return shown.toString();
+    }
+
+    private static String shown(String name, String value) {
+        if (isSecret(name)) {
+            return HIDDEN;
+        }
+        return DATA.contains(name) ? "[" + value.length() + " characters]" : value;
     }
 
     private static boolean isSecret(String name) {

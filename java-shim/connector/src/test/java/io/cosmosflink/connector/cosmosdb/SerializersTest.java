@@ -72,6 +72,17 @@ class SerializersTest {
                 .isEqualTo(change);
     }
 
+    /** Flink logs the source of a {@code HybridSource} as text. */
+    @Test
+    void whatAJobLooksForIsNotShown() {
+        assertThat(CosmosDBOptions.empty()
+                        .with("source.query", "SELECT * FROM c WHERE c.customer = @who")
+                        .with("source.query-parameters", "{\"@who\":\"ann\"}")
+                        .with("source.read-many", "[{\"id\":\"ann\"}]"))
+                .hasToString("CosmosDBOptions{source.query=SELECT * FROM c WHERE c.customer = @who,"
+                        + " source.query-parameters=[14 characters], source.read-many=[14 characters]}");
+    }
+
     @Test
     void sourceAndSinkTravelInTheJobGraphAndShowNoSecret() throws Exception {
         CosmosDBSource<String> source = CosmosDBSource.<String>builder()

@@ -31,7 +31,7 @@ public final class LagReports {
     /**
      * Looks how far the reader is behind.
      *
-     * @param lagMillis what its gauges show; not asked for where nobody wants to know
+     * @param lagMillis that of the splits that are not held back; not asked for where nobody wants to know
      */
     void look(LongSupplier lagMillis) {
         if (threshold > 0) {

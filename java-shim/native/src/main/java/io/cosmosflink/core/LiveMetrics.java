@@ -47,7 +47,7 @@ public class LiveMetrics {
         }
     }
 
-    private CoreMetrics current() {
+    final CoreMetrics current() {
         return look(FRESH_NANOS);
     }
 

@@ -2,6 +2,7 @@ package io.cosmosflink.core;
 
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -33,6 +34,8 @@ public final class PageReader implements AutoCloseable {
     private final List<SplitEntry> added = new ArrayList<>();
 
     private final Set<String> paused = new TreeSet<>();
+    /** The splits that are paused now, by id. */
+    private final Set<String> heldBack = new HashSet<>();
 
     /**
      * @param options validated
@@ -72,6 +75,8 @@ public final class PageReader implements AutoCloseable {
 
     /** Holds splits back and lets others go on, by split id. */
     public void pauseOrResume(Collection<String> pause, Collection<String> resume) {
+        heldBack.removeAll(resume);
+        heldBack.addAll(pause);
         if (opened) {
             handle.pauseOrResumeSplits(pause, resume);
         } else {
@@ -95,12 +100,15 @@ public final class PageReader implements AutoCloseable {
             Page page = ready(open) ? buffers.next(open, WAIT_MILLIS) : null;
             core.drainLog(false);
             if (opened) {
-                lag.look(metrics::lagMillis);
+                lag.look(() -> metrics.lagMillis(heldBack));
             }
             if (page == null) {
                 woken = false;
             } else {
                 metrics.fetched(page, open, leavesOut);
+                if (page.finished()) {
+                    heldBack.remove(page.splitId());
+                }
             }
             return page;
         } catch (CosmosException e) {

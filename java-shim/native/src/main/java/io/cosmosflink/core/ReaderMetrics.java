@@ -1,6 +1,7 @@
 package io.cosmosflink.core;
 
 import java.util.List;
+import java.util.Set;
 
 /** The metrics of a reader: those of its handle, and what is counted on this side of the boundary. */
 @Internal
@@ -8,7 +9,6 @@ public final class ReaderMetrics extends LiveMetrics {
     private final CoreMetric undecodable;
     private final CoreMetric pendingRecords;
     private final CoreMetric pendingBytes;
-    private final CoreMetric lagSeconds;
     private volatile long fetchLagMillis;
     /** What the core left out so far, with all handles. */
     private volatile long leftOut;
@@ -27,7 +27,6 @@ public final class ReaderMetrics extends LiveMetrics {
         undecodable = CoreMetric.named(table, "undecodable");
         pendingRecords = CoreMetric.named(table, "pendingRecords");
         pendingBytes = CoreMetric.named(table, "pendingBytes");
-        lagSeconds = CoreMetric.named(table, "lagSeconds");
     }
 
     @Override
@@ -51,9 +50,18 @@ public final class ReaderMetrics extends LiveMetrics {
         return value(pendingBytes).longValue();
     }
 
-    /** How far the split that is furthest behind is behind, in milliseconds. */
-    public long lagMillis() {
-        return Math.round(value(lagSeconds).doubleValue() * 1000);
+    /**
+     * How far the split that is furthest behind is behind, in milliseconds, leaving out those that are held back: they are behind because the
+     * job wants them to be.
+     *
+     * @param heldBack ids of splits
+     */
+    long lagMillis(Set<String> heldBack) {
+        return current().splits().entrySet().stream()
+                .filter(split -> !heldBack.contains(split.getKey()))
+                .mapToLong(split -> split.getValue().lagMillis())
+                .max()
+                .orElse(0);
     }
 
     /** From the newest document of the last page to the page's arrival. */

@@ -14,7 +14,7 @@ pub(super) const JOBS: &[OptionSpec] = &[
     opt(J, "job.dead-letter-container", "COSMOS_DEAD_LETTER_CONTAINER", Type::Text, "dead-letter", "Container for records that the primary job cannot use."),
     opt(J, "job.checkpoint-interval-ms", "CHECKPOINT_INTERVAL_MS", Type::Int(10, 86_400_000), "30000", "Pause between two checkpoints, in milliseconds."),
     opt(J, "job.checkpoint-dir", "CHECKPOINT_DIR", Type::Text, "", "Folder or URL for checkpoints. Empty: the cluster's own setting."),
-    opt(J, "job.count-repeats", "JOB_COUNT_REPEATS", Type::Bool, "false", "Whether the primary job counts, in Flink's state, the changes that are not newer than what it has seen of their document. Keeps a number for each document."),
+    opt(J, "job.count-repeats", "JOB_COUNT_REPEATS", Type::Bool, "false", "Whether the primary job counts, in Flink's state, the changes that are not newer than what it has seen of their document. Keeps a number and a time for each document. Not with all versions and deletes. A savepoint of a job that counts is restored by one that does not only with Flink's allowNonRestoredState."),
     opt(J, "job.transport", "CONSUMER_TRANSPORT", Type::Choice(&["http", "tcp"]), "http", "How the secondary job reaches the consumer."),
     opt(J, "job.consumer-url", "CONSUMER_URL", Type::Url, "http://localhost:8090/events", "Where batches are posted over HTTP."),
     opt(J, "job.consumer-tcp", "CONSUMER_TCP_ADDRESS", Type::Text, "localhost:8091", "host:port for the TCP transport, newline-delimited JSON."),

@@ -744,6 +744,9 @@ mod tests {
         );
         // A sink, which reads nothing, is not asked.
         Config::parse(Role::Sink, &with(&[all])).unwrap();
+        let counts = [all, (start, "now"), ("job.count-repeats", "true")];
+        let error = Config::parse(Role::Job, &with(&counts)).unwrap_err();
+        assert!(error.message.contains("job.count-repeats"), "{error}");
     }
 
     #[test]

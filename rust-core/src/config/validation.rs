@@ -318,6 +318,11 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
             }
         }
     }
+    if role == Role::Job && out["source.mode"] == ALL_VERSIONS && out["job.count-repeats"] == "true" {
+        return Err(CoreError::config(format!(
+            "job.count-repeats counts documents by their latest versions, and source.mode is '{ALL_VERSIONS}', in which a document may come as it is and then as it was before; leave one out"
+        )));
+    }
     if role == Role::Sink {
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
         if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {

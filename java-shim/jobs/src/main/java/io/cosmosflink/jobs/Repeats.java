@@ -23,7 +23,9 @@ import org.apache.flink.util.Collector;
 /**
  * Hands every change on, and counts those that are not newer than what was seen of their document: repeats, which there must be none of.
  *
- * <p>The last number of each document and the counts are in Flink's state. After a failure both go back to the checkpoint, as the source
+ * <p>A change is newer by its number, or by its time: behind a merge of partitions numbers may begin anew, lower than before.
+ *
+ * <p>Number and time of the last change of each document and the counts are in Flink's state. After a failure both go back to the checkpoint, as the source
  * does: what it reads again is no repeat, unless its position is not that of the checkpoint.
  */
 final class Repeats extends KeyedProcessFunction<String, CosmosDBRecord, CosmosDBRecord>
@@ -37,7 +39,9 @@ final class Repeats extends KeyedProcessFunction<String, CosmosDBRecord, CosmosD
     private static final int UPDATES = 1;
     private static final int REPEATS = 2;
 
-    private transient ValueState<Long> last;
+    /** Number and time, in seconds, of the last change that was newer. */
+    private transient ValueState<long[]> last;
+
     private transient ListState<long[]> saved;
     private transient long[] counts;
 
@@ -64,7 +68,8 @@ final class Repeats extends KeyedProcessFunction<String, CosmosDBRecord, CosmosD
 
     @Override
     public void open(OpenContext context) {
-        last = getRuntimeContext().getState(new ValueStateDescriptor<>("lsn", Types.LONG));
+        last = getRuntimeContext()
+                .getState(new ValueStateDescriptor<>("last", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO));
         MetricGroup metrics = getRuntimeContext().getMetricGroup();
         metrics.gauge("documents", (Gauge<Long>) () -> counts[DOCUMENTS]);
         metrics.gauge("updates", (Gauge<Long>) () -> counts[UPDATES]);
@@ -73,14 +78,15 @@ final class Repeats extends KeyedProcessFunction<String, CosmosDBRecord, CosmosD
 
     @Override
     public void processElement(CosmosDBRecord change, Context context, Collector<CosmosDBRecord> out) throws Exception {
-        Long before = last.value();
+        long[] before = last.value();
+        boolean newer = before == null || change.lsn > before[0] || change.timestampSeconds > before[1];
         if (before == null) {
             counts[DOCUMENTS]++;
         } else {
-            counts[change.lsn > before ? UPDATES : REPEATS]++;
+            counts[newer ? UPDATES : REPEATS]++;
         }
-        if (before == null || change.lsn > before) {
-            last.update(change.lsn);
+        if (newer) {
+            last.update(new long[] {change.lsn, change.timestampSeconds});
         }
         out.collect(change);
     }

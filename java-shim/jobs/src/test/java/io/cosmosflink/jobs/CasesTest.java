@@ -200,6 +200,7 @@ class CasesTest {
             CosmosDBRecord record = new CosmosDBRecord();
             record.id = change.get(0).asText();
             record.lsn = change.get(1).asLong();
+            record.timestampSeconds = change.path(2).asLong();
             operator.processElement(record, 0);
         }
     }

@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl.jobs
 import io.cosmosflink.scaladsl.{keyedBy, ChangeRecord, FlinkType}
 import org.apache.flink.api.common.functions.OpenContext
 import org.apache.flink.api.common.state.{ListState, ListStateDescriptor, ValueState, ValueStateDescriptor}
-import org.apache.flink.api.common.typeinfo.{PrimitiveArrayTypeInfo, Types}
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo
 import org.apache.flink.metrics.Gauge
 import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSnapshotContext}
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction
@@ -15,7 +15,9 @@ import scala.jdk.CollectionConverters.*
 
 /** Hands every change on, and counts those that are not newer than what was seen of their document: repeats, which there must be none of.
   *
-  * The last number of each document and the counts are in Flink's state. After a failure both go back to the checkpoint, as the source
+  * A change is newer by its number, or by its time: behind a merge of partitions numbers may begin anew, lower than before.
+  *
+  * Number and time of the last change of each document and the counts are in Flink's state. After a failure both go back to the checkpoint, as the source
   * does: what it reads again is no repeat, unless its position is not that of the checkpoint.
   */
 private[jobs] object Repeats:
@@ -40,7 +42,8 @@ final private[jobs] class Repeats
       CheckpointedFunction:
   import Repeats.Count
 
-  @transient private var last: ValueState[java.lang.Long] | Null = null
+  /** Number and time, in seconds, of the last change that was newer. */
+  @transient private var last: ValueState[Array[Long]] | Null = null
   @transient private var saved: ListState[Array[Long]] | Null = null
   @transient private var counts: Array[Long] = Array.emptyLongArray
 
@@ -54,7 +57,8 @@ final private[jobs] class Repeats
       all.zip(part).map(_ + _)
 
   override def open(context: OpenContext): Unit =
-    last = getRuntimeContext.getState(ValueStateDescriptor("lsn", Types.LONG))
+    last =
+      getRuntimeContext.getState(ValueStateDescriptor("last", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO))
     for count <- Count.values do
       getRuntimeContext.getMetricGroup.gauge[Long, Gauge[Long]](count.metric, () => counts(count.ordinal))
 
@@ -67,10 +71,10 @@ final private[jobs] class Repeats
     val lsn = change.lsn.getOrElse(-1L)
     val count = Option(state.value) match
       case None => Count.Documents
-      case Some(before) if lsn > before => Count.Updates
+      case Some(before) if lsn > before(0) || change.timestamp > before(1) => Count.Updates
       case _ => Count.Repeats
     counts(count.ordinal) += 1
-    if count != Count.Repeats then state.update(lsn)
+    if count != Count.Repeats then state.update(Array(lsn, change.timestamp))
     out.collect(change)
 
   /** Documents, updates and repeats of this subtask. */

@@ -106,8 +106,9 @@ class CasesSpec extends AnyFunSuite with Matchers with EitherValues with ScalaFu
     (processed ++ bad).toList shouldBe c.field("becomes").strings
 
   cases("repeats.json"): c =>
-    val changes = c.list("changes").map(_.strings).collect { case List(id, lsn) =>
-      ChangeRecord(Array.emptyByteArray, id, PartitionKey("k"), 0, Some(lsn.toLong), ChangeKind.Upsert)
+    val changes = c.list("changes").map(_.strings).collect { case id :: lsn :: seconds =>
+      val time = seconds.headOption.fold(0L)(_.toLong)
+      ChangeRecord(Array.emptyByteArray, id, PartitionKey("k"), time, Some(lsn.toLong), ChangeKind.Upsert)
     }
     def counting(function: Repeats) =
       val key: KeySelector[ChangeRecord, String] = _.id

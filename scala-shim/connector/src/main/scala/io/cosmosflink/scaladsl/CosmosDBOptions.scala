@@ -5,6 +5,8 @@ import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
 import io.cosmosflink.core.{Core, Finality, NativeCore, OptionText}
 
+import java.time.Duration
+
 import scala.jdk.CollectionConverters.*
 
 /** Options of a source, a sink or a job: a flat map with the names of `docs/configuration.md`. What is secret never shows in
@@ -22,6 +24,33 @@ final case class CosmosDBOptions(values: Map[String, String]):
   def ++(others: CosmosDBOptions): CosmosDBOptions = CosmosDBOptions(values ++ others.values)
 
   def get(name: String): Option[String] = values.get(name)
+
+  /** Of a source: the rows of a SQL query in place of the change feed. Each feed range answers for itself; with `ORDER BY`, `DISTINCT`, `TOP` or
+    * `OFFSET LIMIT` one reader reads it all. Aggregates and `GROUP BY` are refused: they are Flink's.
+    *
+    * @param parameters
+    *   by name, such as `"@least" -> Json.num(100)`
+    */
+  def withQuery(sql: String, parameters: (String, Json)*): CosmosDBOptions =
+    val query = this + ("source.query" -> sql)
+    if parameters.isEmpty then query else query + ("source.query-parameters" -> Json.obj(parameters*).toString)
+
+  /** Of a source: documents by id and partition key in place of the change feed. One that is not there is passed over. A long list is better
+    * given as a file (`source.read-many-file`), since this one travels in the job graph.
+    */
+  def withReadMany(keys: (String, PartitionKey)*): CosmosDBOptions =
+    val each = keys.map((id, key) => s"""{"id":${Json.Str(id)},"partitionKey":${key.json}}""")
+    this + ("source.read-many" -> each.mkString("[", ",", "]"))
+
+  /** Of a source: request units per second that all its readers may use together for pages, in the long run; 0 does not limit them. */
+  def withRequestUnitsPerSecond(units: Long): CosmosDBOptions =
+    this + ("source.request-units-per-second" -> units.toString)
+
+  /** Of a source: lag of a reader from which on Flink is told that the source processes a backlog; zero never tells, nor does a source that
+    * ends.
+    */
+  def withBacklogThreshold(lag: Duration): CosmosDBOptions =
+    this + ("source.backlog-threshold-ms" -> lag.toMillis.toString)
 
   /** A value that must be there. */
   def require(name: String): Either[CosmosError, String] =

@@ -58,7 +58,7 @@ final private[scaladsl] class CosmosDBSplitSerializer(core: Core.Provider)
 
   override def deserialize(version: Int, bytes: Array[Byte]): CosmosDBSplit =
     Failures.checkVersion("splits", version, getVersion)
-    restored("a split")(CosmosDBSplit.of(core.get().describeSplit(bytes)))
+    restored("a split")(CosmosDBSplit.of(Failures.core(core).describeSplit(bytes)))
 
 /** The enumerator's state as it is: the bytes carry their own version, which the core checks when an enumerator begins with them. */
 private[scaladsl] object CosmosDBSourceStateSerializer extends SimpleVersionedSerializer[CosmosDBSourceState]:

@@ -2,7 +2,9 @@ package io.cosmosflink.scaladsl
 
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.api.common.functions.{FilterFunction, FlatMapFunction, MapFunction}
+import org.apache.flink.api.connector.source.{Boundedness, SplitEnumerator}
 import org.apache.flink.api.java.functions.KeySelector
+import org.apache.flink.connector.base.source.hybrid.HybridSource
 import org.apache.flink.streaming.api.datastream.{DataStream, KeyedStream, SingleOutputStreamOperator}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.api.functions.ProcessFunction
@@ -18,6 +20,30 @@ extension (env: StreamExecutionEnvironment)
       watermarks: WatermarkStrategy[T] =
         WatermarkStrategy.forMonotonousTimestamps[T]().withIdleness(Duration.ofSeconds(10))
   ): SingleOutputStreamOperator[T] = env.fromSource(source, watermarks, name, source.getProducedType)
+
+extension [T](first: CosmosDBSource[T])
+  /** A source that ends, and behind it the change feed from where it stops, without a gap: it needs [[StopAt.Start]]. What was changed while it
+    * read may come twice.
+    *
+    * {{{
+    * val table = CosmosDBSource[Order](account.withQuery("SELECT * FROM c"), "orders", stop = StopAt.Start)
+    * val source = table.followedBy(start => CosmosDBSource[Order](account, "orders", start = start))
+    * }}}
+    *
+    * @param changes
+    *   makes the second source of where it is to begin, once the first has ended; travels in the job graph
+    */
+  def followedBy(changes: StartFrom => CosmosDBSource[T]): HybridSource[T] = HybridSource
+    .builder[T, Enumerator](first)
+    .addSource[Enumerator, CosmosDBSource[T]](Changes(changes), Boundedness.CONTINUOUS_UNBOUNDED)
+    .build()
+
+private type Enumerator = SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]
+
+final private class Changes[T](make: StartFrom => CosmosDBSource[T])
+    extends HybridSource.SourceFactory[T, CosmosDBSource[T], Enumerator]:
+  override def create(context: HybridSource.SourceSwitchContext[Enumerator]): CosmosDBSource[T] =
+    make(StartFrom.Behind(context.getPreviousEnumerator))
 
 /** Flink's operators with types from [[FlinkType]], so that nothing falls back to Kryo. */
 extension [T](stream: DataStream[T])

@@ -7,6 +7,8 @@ import org.apache.flink.util.InstantiationUtil
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
 
+import java.time.Duration
+
 /** Over the natives. */
 final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
   private val secret = "c2VjcmV0"
@@ -53,6 +55,30 @@ final class CosmosDBOptionsSpec extends AnyFunSuite, Matchers:
     )
     options.toString shouldBe
       "CosmosDBOptions{cosmos.auth.key=[redacted], cosmos.auth.key-file=/run/key, cosmos.database=d}"
+
+  test("what a source reads, and what that may cost, has types"):
+    val query = CosmosDBOptions.empty.withQuery("SELECT * FROM c WHERE c.n > @least", "@least" -> Json.num(100))
+    query.values shouldBe Map(
+      "source.query" -> "SELECT * FROM c WHERE c.n > @least",
+      "source.query-parameters" -> """{"@least":100}"""
+    )
+    CosmosDBOptions.empty.withQuery("SELECT * FROM c").values shouldBe Map("source.query" -> "SELECT * FROM c")
+    val keys = CosmosDBOptions.empty.withReadMany("a\"b" -> PartitionKey("eu", 7), "c" -> PartitionKey.none)
+    keys.get("source.read-many") shouldBe
+      Some("""[{"id":"a\"b","partitionKey":["eu",7]},{"id":"c","partitionKey":[]}]""")
+    CosmosDBOptions.empty.withRequestUnitsPerSecond(400).withBacklogThreshold(Duration.ofMinutes(1)).values shouldBe
+      Map("source.request-units-per-second" -> "400", "source.backlog-threshold-ms" -> "60000")
+
+  // Flink logs the source of a HybridSource as text.
+  test("what a job looks for is not shown"):
+    val options = CosmosDBOptions(
+      "source.query" -> "SELECT * FROM c WHERE c.customer = @who",
+      "source.query-parameters" -> """{"@who":"ann"}""",
+      "source.read-many" -> """[{"id":"ann"}]"""
+    )
+    options.toString shouldBe
+      "CosmosDBOptions{source.query=SELECT * FROM c WHERE c.customer = @who, " +
+      "source.query-parameters=[14 characters], source.read-many=[14 characters]}"
 
   test("source and sink travel in the job graph, and show no secret"):
     val options =

@@ -8,7 +8,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use azure_data_cosmos_driver::models::{ContainerReference, CosmosOperation, DatabaseReference};
+use azure_data_cosmos_driver::models::{
+    ContainerReference, CosmosOperation, CosmosResponse, DatabaseReference,
+};
 use azure_data_cosmos_driver::options::{
     AvailabilityStrategy, BinaryEncodingOptions, ConnectionPoolOptions, ConnectionPoolOptionsBuilder,
     ContentResponseOnWrite, DriverOptions, EndToEndOperationLatencyPolicy, ExcludedRegions, HedgeThreshold,
@@ -562,6 +564,11 @@ fn base_options(config: &Config) -> OperationOptionsBuilder {
         control = control.with_throughput_bucket(bucket);
     }
     options.with_throughput_control(control.build())
+}
+
+/// Request units of an answer, with those of the driver's own attempts before it.
+pub fn charge(response: &CosmosResponse) -> f64 {
+    response.diagnostics_ref().total_request_charge().value()
 }
 
 /// Options of every read. A reader does not read what it wrote: session tokens are kept only where the option asks for a session.

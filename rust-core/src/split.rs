@@ -148,9 +148,8 @@ impl Reads {
                 split.id()
             )));
         }
-        let is_feed = matches!(mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
         // Where another mode follows, the stop is only where that begins.
-        if !is_feed || split.then.is_some() {
+        if !split.reads_feed() || split.then.is_some() {
             return Ok(());
         }
         let fits = match (&split.stop, self.stop) {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use azure_core::base64;
 use azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange;
 use azure_data_cosmos_driver::models::{
-    ChangeFeedStartFrom, ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse,
-    MaxItemCountHint, PartitionKeyVersion, ResponseBody,
+    ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse, MaxItemCountHint,
+    PartitionKeyVersion, ResponseBody,
 };
 use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
@@ -20,14 +20,15 @@ use tokio::time::Instant;
 
 use super::looks::Looks;
 use super::session::{session_lsn, session_partition};
-use super::stop::{Goal, Reached, ReadTo};
+use super::stop::{is_end, Goal, Reached, ReadTo};
 use super::{divided, query, read_many, recreated, trimmed, Feed, Pages, RawPage};
-use crate::account::{read_options, within, Account};
-use crate::config::{Config, Start};
+use crate::account::{charge, read_options, within, Account};
+use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::leases::acquire::{acquire, give_back};
 use crate::leases::store::LeaseStore;
 use crate::leases::takeover::{Partition, Piece, Wanted};
+use crate::leases::token::to_driver;
 use crate::metrics::Metrics;
 use crate::page::{Items, KeyPaths};
 use crate::partitions::{partition_ranges, MendRanges};
@@ -248,15 +249,7 @@ impl Feed for DriverFeed {
             Mode::LatestVersion | Mode::AllVersionsAndDeletes => {}
         }
         let container = &self.container;
-        let start = match split.start {
-            Start::Beginning => ChangeFeedStartFrom::Beginning,
-            Start::Now => ChangeFeedStartFrom::Now,
-            Start::PointInTime(ms) => ChangeFeedStartFrom::PointInTime(
-                azure_core::time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).map_err(|e| {
-                    CoreError::state(format!("start {ms} ms of a split is out of range: {e}"))
-                })?,
-            ),
-        };
+        let start = to_driver(split.start)?;
         check_position(split, container)?;
         let parts = split.continuation.as_deref().and_then(Token::read);
         let parts = parts.map_or_else(Vec::new, |token| token.parts(&split.min, &split.max));
@@ -411,11 +404,7 @@ impl Plan {
         };
         match result {
             Ok(Some(response)) => {
-                metrics.request(
-                    started.elapsed(),
-                    // With what the driver's own attempts before it cost.
-                    response.diagnostics_ref().total_request_charge().value(),
-                );
+                metrics.request(started.elapsed(), charge(&response));
                 Ok(Some(response))
             }
             Ok(None) => Ok(None),
@@ -460,11 +449,6 @@ fn may_be_merged(min: &str, max: &str, ranges: &[PartitionKeyRange]) -> bool {
     parts
         .filter_map(|range| range.parents.as_ref())
         .any(|parents| parents.len() > 1)
-}
-
-/// What an answer cost in request units, with the driver's own attempts before it.
-pub(super) fn charge(response: &CosmosResponse) -> f64 {
-    response.diagnostics_ref().total_request_charge().value()
 }
 
 /// The items of a page and their bytes, which are counted.
@@ -569,7 +553,7 @@ impl Pages for DriverPages {
             // What is behind the last write that this server knows is not among what it was asked for.
             only.lsn = only.lsn.max(lsn);
         }
-        let at_end = unchanged || matches!((position, lsn), (Some(read), Some(last)) if read >= last);
+        let at_end = is_end(unchanged, position, lsn);
         let reached = self.reached(&read, at_end, metrics).await;
         let reached = reached.map_err(|e| e.behind(charge))?;
         self.spent = false;

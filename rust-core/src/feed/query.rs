@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use azure_data_cosmos_driver::models::CosmosOperation;
 
-use super::driver::{at_most, charge, check_position, items, DriverFeed, Plan};
+use super::driver::{at_most, check_position, items, DriverFeed, Plan};
 use super::stop::Reached;
 use super::{Pages, RawPage};
+use crate::account::charge;
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
 use crate::page::Items;

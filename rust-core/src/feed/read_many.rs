@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use azure_data_cosmos_driver::models::{CosmosOperation, FeedRange, PartitionKey, PartitionKeyDefinition};
 use serde_json::{json, Map, Value};
 
-use super::driver::{charge, items, DriverFeed, Plan};
+use super::driver::{items, DriverFeed, Plan};
 use super::stop::Reached;
 use super::{Pages, RawPage};
+use crate::account::charge;
 use crate::config::ReadMany;
 use crate::error::{CoreError, Result};
 use crate::keys::{of_lines, of_list, DocumentKey};

@@ -176,8 +176,13 @@ pub struct Look {
 impl Look {
     /// Whether the server that answered had nothing behind the answer when it gave it.
     pub fn is_end(&self) -> bool {
-        self.unchanged || matches!((self.position, self.lsn), (Some(read), Some(last)) if read >= last)
+        is_end(self.unchanged, self.position, self.lsn)
     }
+}
+
+/// Whether an answer says that there was nothing behind it: with so many words, or by a position that is no less than the last write.
+pub fn is_end(unchanged: bool, position: Option<i64>, lsn: Option<i64>) -> bool {
+    unchanged || matches!((position, lsn), (Some(read), Some(last)) if read >= last)
 }
 
 /// What follows an answer.

@@ -17,7 +17,7 @@ use super::token::Position;
 use crate::clock::epoch_millis;
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
-use crate::split::{Mode, Split};
+use crate::split::Split;
 
 /// Longest time for which a reader that closes waits until its last positions are written. A reader that goes on from the lease instead reads some
 /// again.
@@ -144,8 +144,7 @@ pub fn times(config: &crate::config::LeaseConfig) -> Times {
 /// What is published of a split: one lease for each range of its token. Nothing while a part of it was never asked, nor of one that reads the
 /// container before it goes on with the feed of all versions: its position is none that a processor could go on from.
 fn progress(split: &Split) -> Vec<Progress> {
-    let is_feed = matches!(split.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes);
-    if !is_feed || split.then.is_some() {
+    if !split.reads_feed() || split.then.is_some() {
         return Vec::new();
     }
     let position = split.continuation.as_deref().and_then(Position::decode);

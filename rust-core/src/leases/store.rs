@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::format::{marker, Format, Lease, Sdk};
 use super::ledger::{Answer, Request};
 use super::takeover::Store;
-use crate::account::{look_up_at_opening, read_options, within, write_options, Account};
+use crate::account::{charge, look_up_at_opening, read_options, within, write_options, Account};
 use crate::config::{Config, LeaseConfig};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -150,10 +150,7 @@ impl LeaseStore {
                 .await
                 .map_err(failed)?
             {
-                metrics.request(
-                    started.elapsed(),
-                    page.diagnostics_ref().total_request_charge().value(),
-                );
+                metrics.request(started.elapsed(), charge(&page));
                 found.extend(documents(page.into_body())?);
             }
             Ok(found)
@@ -258,7 +255,7 @@ impl LeaseStore {
                 .while_doing("writing a lease")
         });
         let charge = match &answer {
-            Ok(response) => response.diagnostics_ref().total_request_charge().value(),
+            Ok(response) => charge(response),
             Err(e) => e.request_charge,
         };
         metrics.request(started.elapsed(), charge);

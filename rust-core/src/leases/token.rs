@@ -136,7 +136,7 @@ pub fn to_driver(start: Start) -> Result<ChangeFeedStartFrom> {
         Start::Now => ChangeFeedStartFrom::Now,
         Start::PointInTime(ms) => ChangeFeedStartFrom::PointInTime(
             OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
-                .map_err(|e| CoreError::state(format!("start {ms} ms is out of range: {e}")))?,
+                .map_err(|e| CoreError::state(format!("start {ms} ms of a split is out of range: {e}")))?,
         ),
     })
 }

@@ -212,7 +212,6 @@ pub fn build(
         false => size / 16,
     };
     let mut builder = Builder {
-        added_at: out.0.len() + body.len(),
         head: out.0,
         out: Vec::with_capacity(added),
         table: Vec::with_capacity(size / 8),
@@ -237,14 +236,13 @@ pub fn build(
         newest_lsn,
         undecodable,
         skipped,
-        added_at,
         ..
     } = builder;
     let records = table.len() / RECORD_BYTES;
     // Nothing points into an answer without a record.
     let (table_at, body) = match records {
         0 => (head.len(), Bytes::new()),
-        _ => (added_at + rest.len(), body.clone()),
+        _ => (head.len() + body.len() + rest.len(), body.clone()),
     };
     let mut out = FrameWriter(head);
     out.patch_u32(4, records as u32);
@@ -274,8 +272,6 @@ struct Builder<'p> {
     head: Vec<u8>,
     /// What is added behind the answer.
     out: Vec<u8>,
-    /// Where that begins in the frame.
-    added_at: usize,
     /// The answer, as a part of the frame.
     body: &'p Bytes,
     table: Vec<u8>,
@@ -427,7 +423,7 @@ impl Builder<'_> {
 
     /// Where the next thing that is added will stand in the frame.
     fn end(&self) -> usize {
-        self.added_at + self.out.len()
+        self.head.len() + self.body.len() + self.out.len()
     }
 
     /// Adds something; where it stands in the frame, and its length.
@@ -440,7 +436,7 @@ impl Builder<'_> {
     /// Where something stands in the frame. What is no part of the answer is added.
     fn place(&mut self, bytes: &[u8]) -> usize {
         match offset(self.body, bytes) {
-            Some(at) => self.added_at - self.body.len() + at,
+            Some(at) => self.head.len() + at,
             None => self.append(bytes).0,
         }
     }

@@ -17,7 +17,7 @@ use azure_data_cosmos_driver::models::{
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::account::{read_options, within, write_options, Account};
+use crate::account::{charge, read_options, within, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::json::{escaped_len, push_string};
@@ -429,11 +429,6 @@ fn same_container(response: CosmosResponse, asked: Asked) -> Result<CosmosRespon
     );
     error.request_charge = charge(&response);
     Err(error)
-}
-
-/// Request units of an answer, with those of the driver's own attempts before it.
-fn charge(response: &CosmosResponse) -> f64 {
-    response.diagnostics_ref().total_request_charge().value()
 }
 
 impl Service for ContainerService {

@@ -491,30 +491,9 @@ impl Fetcher {
     /// Goes on in another mode: a page without records says so, behind the pages before it.
     fn go_on(&self, reading: &mut Reading, split: Split) -> Result<()> {
         tracing::info!(target: "cosmosflink::source", "split {} was read as it is: reading {}", self.id, split.describe());
-        let now = Now::read();
-        let head = PageHead {
-            split_id: &self.id,
-            split: &split.encode(),
-            children: &[],
-            arrived_epoch_millis: now.epoch_millis,
-        };
-        let built = page::build(
-            &head,
-            &Items::None,
-            self.feed.key_paths(),
-            self.config.on_decode_error,
-        )?;
         let reached = reading.rounds.reached();
         let fetched = Fetched {
-            page: Some(Page {
-                frame: built.frame,
-                records: 0,
-                undecodable: 0,
-                after: split.clone(),
-                behind: reached,
-                queued: now.instant,
-                end: None,
-            }),
+            page: Some(self.page_without_records(&split, None, reached)?),
             reached,
             at_rest_until: None,
             held_since: reading.attempts.held_since(),
@@ -545,25 +524,8 @@ impl Fetcher {
             .collect();
         let ids: Vec<_> = children.iter().map(Split::id).collect();
         tracing::info!(target: "cosmosflink::source", "split {} is several partitions now: {} go on in its place", self.id, ids.join(", "));
-        let head = PageHead {
-            split_id: &self.id,
-            split: &parted.encode(),
-            children: &children,
-            arrived_epoch_millis: epoch_millis(),
-        };
-        let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
-        let mut built = page::build(&head, &Items::None, paths, on_error)?;
-        built.finished();
         let reached = reading.rounds.reached();
-        let last = Page {
-            frame: built.frame,
-            records: 0,
-            undecodable: 0,
-            after: parted.clone(),
-            behind: reached,
-            queued: Instant::now(),
-            end: Some(ids),
-        };
+        let last = self.page_without_records(parted, Some(&children), reached)?;
         reading.pages = None;
         let fetched = Fetched {
             page: Some(last),
@@ -574,6 +536,31 @@ impl Fetcher {
         };
         self.settle(reserve, fetched);
         Ok(Read::Ended)
+    }
+
+    /// A page that says where the split stands. With children it is the last one, and they go on in its place.
+    fn page_without_records(&self, split: &Split, children: Option<&[Split]>, reached: i64) -> Result<Page> {
+        let now = Now::read();
+        let head = PageHead {
+            split_id: &self.id,
+            split: &split.encode(),
+            children: children.unwrap_or_default(),
+            arrived_epoch_millis: now.epoch_millis,
+        };
+        let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
+        let mut built = page::build(&head, &Items::None, paths, on_error)?;
+        if children.is_some() {
+            built.finished();
+        }
+        Ok(Page {
+            frame: built.frame,
+            records: 0,
+            undecodable: 0,
+            after: split.clone(),
+            behind: reached,
+            queued: now.instant,
+            end: children.map(|children| children.iter().map(Split::id).collect()),
+        })
     }
 
     /// Exchanges a reserve for what came.

@@ -463,7 +463,8 @@ fn told(who: &str, m: Measured) {
     );
 }
 
-fn taskmanager(pipeline: &Pipeline) -> Result<(f64, f64)> {
+/// CPU seconds of the TaskManager so far, and its peak of resident memory in MiB.
+pub fn taskmanager(pipeline: &Pipeline) -> Result<(f64, f64)> {
     pipeline
         .processes
         .pid("taskmanager")

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::bench::Options;
+use crate::bench::{taskmanager, Options};
 use crate::build::Variant;
 use crate::pipeline::{get, Consumer, Containers, Job, Pipeline, Setup, Submission};
 use crate::process::sleep;
@@ -67,16 +67,16 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{rate} orders a second for {seconds} s to warm up, and for {seconds} s that are measured");
     pipeline.processes.start_task("producer", &mut producer)?;
     wait_for(&mut pipeline, &consumer, rate * seconds)?;
-    let (warm, busy_before) = (latencies(&consumer)?, cpu(&pipeline)?);
+    let (warm, busy_before) = (latencies(&consumer)?, taskmanager(&pipeline)?.0);
     let began = Instant::now();
     wait_for(&mut pipeline, &consumer, 2 * rate * seconds)?;
-    let busy = (cpu(&pipeline)? - busy_before) / began.elapsed().as_secs_f64();
+    let busy = (taskmanager(&pipeline)?.0 - busy_before) / began.elapsed().as_secs_f64();
     let measured = difference(&latencies(&consumer)?, &warm);
     // The last pauses have to grow to their longest first.
     sleep(Duration::from_secs(5))?;
-    let before = cpu(&pipeline)?;
+    let before = taskmanager(&pipeline)?.0;
     sleep(IDLE)?;
-    let idle = (cpu(&pipeline)? - before) / IDLE.as_secs_f64();
+    let idle = (taskmanager(&pipeline)?.0 - before) / IDLE.as_secs_f64();
     pipeline.processes.stop();
 
     let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| quantile(&measured, q));
@@ -122,11 +122,6 @@ fn wait_for(pipeline: &mut Pipeline, consumer: &Consumer, unique: u64) -> Result
         }
         sleep(Duration::from_millis(200))?;
     }
-}
-
-fn cpu(pipeline: &Pipeline) -> Result<f64> {
-    let usage = pipeline.processes.usage("taskmanager");
-    Ok(usage.context("the TaskManager is gone")?.0)
 }
 
 fn latencies(consumer: &Consumer) -> Result<Latencies> {

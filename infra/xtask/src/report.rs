@@ -11,9 +11,7 @@ use serde_json::{json, Value};
 use crate::build::Variant;
 use crate::cluster::Cluster;
 use crate::process::Processes;
-
-/// Between these lines of the documentation stands what was measured.
-const MARKERS: (&str, &str) = ("<!-- measured:begin -->", "<!-- measured:end -->");
+use crate::speed;
 
 /// What the connector counted, over both jobs of a pipeline.
 #[derive(Clone, Default)]
@@ -211,8 +209,7 @@ pub fn record(file: &Path, outcomes: &[Outcome]) -> Result<()> {
 
 /// The document with a block in it. Blocks begin with a back-tick, and their first line says which they are.
 fn with_block(text: &str, block: &str) -> Result<String> {
-    let (before, rest) = text.split_once(MARKERS.0).context("it has no measured:begin")?;
-    let (measured, after) = rest.split_once(MARKERS.1).context("it has no measured:end")?;
+    let [before, measured, after] = speed::split(text, "measured")?;
     let mut blocks: Vec<String> = Vec::new();
     for line in measured.trim().lines() {
         match blocks.last_mut() {
@@ -229,12 +226,7 @@ fn with_block(text: &str, block: &str) -> Result<String> {
         None => blocks.push(block.to_owned()),
     }
     let blocks: Vec<_> = blocks.iter().map(|b| b.trim()).collect();
-    Ok(format!(
-        "{before}{}\n{}\n{}{after}",
-        MARKERS.0,
-        blocks.join("\n\n"),
-        MARKERS.1
-    ))
+    Ok(format!("{before}\n{}\n{after}", blocks.join("\n\n")))
 }
 
 #[cfg(test)]

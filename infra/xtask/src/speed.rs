@@ -16,17 +16,23 @@ pub fn record(section: &str, text: &str) -> Result<()> {
 }
 
 fn with_section(document: &str, section: &str, text: &str) -> Result<String> {
-    let (begin, end) = (
-        format!("<!-- {section}:begin -->"),
-        format!("<!-- {section}:end -->"),
-    );
-    let (before, rest) = document
-        .split_once(&begin)
-        .with_context(|| format!("it has no {begin}"))?;
-    let (_, after) = rest
-        .split_once(&end)
-        .with_context(|| format!("it has no {end} behind its begin"))?;
-    Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim()))
+    let [before, _, after] = split(document, section)?;
+    Ok(format!("{before}\n{}\n{after}", text.trim()))
+}
+
+/// A document up to the line that begins a section, with it; the section; and the rest from the line that ends it on.
+pub fn split<'a>(document: &'a str, section: &str) -> Result<[&'a str; 3]> {
+    let find = |text: &str, mark: &str| {
+        let line = format!("<!-- {section}:{mark} -->");
+        let at = text.find(&line);
+        at.map(|at| (at, at + line.len()))
+            .with_context(|| format!("it has no {section}:{mark}"))
+    };
+    let (_, begin) = find(document, "begin")?;
+    let (before, rest) = document.split_at(begin);
+    let (end, _) = find(rest, "end")?;
+    let (inside, after) = rest.split_at(end);
+    Ok([before, inside, after])
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub fn take(source: &Source) -> Result<Vec<Value>> {
 }
 
 /// A source that reads all of a container from its beginning.
-fn open(options: &Options, database: &str, container: &str) -> Result<Source> {
+pub fn open(options: &Options, database: &str, container: &str) -> Result<Source> {
     let config = || options.config(Role::Source, database, container);
     let splits = Enumerator::open(config()?)?.discover(&[])?;
     let source = Source::open(config()?)?;

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use cosmosflink_core::config::{Config, Role};
-use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Sink};
-use cosmosflink_core::source::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
@@ -285,10 +283,7 @@ fn count(documents: &Documents) -> usize {
 
 /// Reads a container from its beginning until it has `enough` documents and is silent.
 fn read(options: &Options, database: &str, container: &str, enough: usize) -> Result<Documents> {
-    let config = || options.config(Role::Source, database, container);
-    let splits = Enumerator::open(config()?)?.discover(&[])?;
-    let source = Source::open(config()?)?;
-    source.add_splits(splits.into_iter().map(|entry| entry.split).collect())?;
+    let source = feed::open(options, database, container)?;
     let mut documents = Documents::new();
     let deadline = Instant::now() + LIMIT;
     loop {

@@ -15,39 +15,12 @@ class LeaseProgressTest {
     private final List<String> published = new ArrayList<>();
 
     /** Notes what is published as checkpoint and ids. */
-    private final class Source implements Core.SourceHandle {
+    private final class Source extends IdleSource {
         @Override
         public void publish(long checkpoint, Collection<SplitEntry> splits) {
             published.add(
                     checkpoint + splits.stream().map(SplitEntry::id).toList().toString());
         }
-
-        @Override
-        public void addSplits(Collection<SplitEntry> splits) {}
-
-        @Override
-        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
-
-        @Override
-        public int nextPage(byte[] into, long timeoutMillis) {
-            return 0;
-        }
-
-        @Override
-        public boolean awaitOpen(long timeoutMillis) {
-            return true;
-        }
-
-        @Override
-        public CoreMetrics metrics() {
-            return CoreMetrics.NONE;
-        }
-
-        @Override
-        public void wakeUp() {}
-
-        @Override
-        public void close() {}
     }
 
     private static List<SplitEntry> splits(String... ids) {

@@ -3,7 +3,6 @@ package io.cosmosflink.core;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.cosmosflink.core.TestPages.Item;
-import java.util.Collection;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -11,7 +10,7 @@ class LiveMetricsTest {
     private static final Core CORE = NativeCore.get();
 
     /** Its metrics are all of one number. */
-    private static final class Source implements Core.SourceHandle {
+    private static final class Source extends IdleSource {
         long count;
         int asked;
         boolean closed;
@@ -28,28 +27,6 @@ class LiveMetricsTest {
             frame.u32(1).str("split").u64(1000 * count).u64(count);
             return CoreMetrics.decode(frame.toBytes());
         }
-
-        @Override
-        public void addSplits(Collection<SplitEntry> splits) {}
-
-        @Override
-        public void publish(long checkpoint, Collection<SplitEntry> splits) {}
-
-        @Override
-        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
-
-        @Override
-        public int nextPage(byte[] into, long timeoutMillis) {
-            return 0;
-        }
-
-        @Override
-        public boolean awaitOpen(long timeoutMillis) {
-            return true;
-        }
-
-        @Override
-        public void wakeUp() {}
 
         @Override
         public void close() {

@@ -4,14 +4,13 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.cosmosflink.core.TestPages.Item;
 import java.util.ArrayDeque;
-import java.util.Collection;
 import java.util.Deque;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class PageBuffersTest {
     /** Hands out its pages as the core does. */
-    private static final class Pages implements Core.SourceHandle {
+    private static final class Pages extends IdleSource {
         final Deque<byte[]> pages = new ArrayDeque<>();
         int calls;
 
@@ -33,31 +32,6 @@ class PageBuffersTest {
             System.arraycopy(page, 0, into, 0, page.length);
             return pages.remove().length;
         }
-
-        @Override
-        public void addSplits(Collection<SplitEntry> splits) {}
-
-        @Override
-        public void publish(long checkpoint, Collection<SplitEntry> splits) {}
-
-        @Override
-        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
-
-        @Override
-        public boolean awaitOpen(long timeoutMillis) {
-            return true;
-        }
-
-        @Override
-        public CoreMetrics metrics() {
-            return CoreMetrics.NONE;
-        }
-
-        @Override
-        public void wakeUp() {}
-
-        @Override
-        public void close() {}
     }
 
     private final Pages source = new Pages();

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.lang.reflect.Proxy;
 import java.util.ArrayList;
-import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -14,38 +13,13 @@ class PageReaderTest {
             Map.of("source.on-decode-error", "fail", "source.backlog-threshold-ms", "1000");
 
     /** Two splits, of which one is far behind. */
-    private static final class Source implements Core.SourceHandle {
+    private static final class Source extends IdleSource {
         @Override
         public CoreMetrics metrics() {
             FrameWriter frame = FrameWriter.frame(FrameKind.METRICS).u32(0).u32(2);
             frame.str("far").u64(90_000).u64(7).str("near").u64(10).u64(1);
             return CoreMetrics.decode(frame.toBytes());
         }
-
-        @Override
-        public void addSplits(Collection<SplitEntry> splits) {}
-
-        @Override
-        public void publish(long checkpoint, Collection<SplitEntry> splits) {}
-
-        @Override
-        public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {}
-
-        @Override
-        public int nextPage(byte[] into, long timeoutMillis) {
-            return 0;
-        }
-
-        @Override
-        public boolean awaitOpen(long timeoutMillis) {
-            return true;
-        }
-
-        @Override
-        public void wakeUp() {}
-
-        @Override
-        public void close() {}
     }
 
     /** The real core but for what it opens. */

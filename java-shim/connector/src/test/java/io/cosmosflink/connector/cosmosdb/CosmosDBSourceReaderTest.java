@@ -245,26 +245,13 @@ class CosmosDBSourceReaderTest {
         assertThat(changes.get(3).partitionKey).isEqualTo("[\"k\"]");
     }
 
-    /** Reads what has an id, and marks what it hands on as it is. */
-    private static final class Marking implements CosmosDBDeserializationSchema<String> {
+    /** Marks what it hands on as it is. */
+    private static final class Marking extends Picky {
         private static final long serialVersionUID = 1L;
-
-        @Override
-        public void deserialize(RecordView record, Collector<String> out) throws IOException {
-            if (record.text().contains("bad")) {
-                throw new IOException("no good");
-            }
-            out.collect(record.text());
-        }
 
         @Override
         public void deserializeRaw(RecordView record, Throwable error, Collector<String> out) {
             out.collect("raw " + record.text() + ": " + error.getMessage());
-        }
-
-        @Override
-        public TypeInformation<String> getProducedType() {
-            return Types.STRING;
         }
     }
 

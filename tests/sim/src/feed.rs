@@ -1,5 +1,6 @@
 //! What the source reads from: the world's change feed behind the core's own interface.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::split::{Mode, Split, Stop};
 use cosmosflink_core::status::{Asked, Fate};
-use tokio::time::sleep;
+use tokio::time::{sleep, Instant};
 
 use crate::plan::{Request, What};
 use crate::world::{ask, failure, from_hex, hex, key_name, lock, Call, Doc, Epk, Event, Shared, World};
@@ -30,6 +31,16 @@ pub struct ModelFeed {
     /// Pages under way.
     pub under_way: Arc<Mutex<usize>>,
     pub most: usize,
+    /// What pages may cost, where that is bounded.
+    pub budget: Option<Budget>,
+}
+
+/// Request units that the pages of a reader may cost in a second; each costs one.
+#[derive(Clone)]
+pub struct Budget {
+    pub rate: u64,
+    pub since: Instant,
+    pub used: Arc<Mutex<u64>>,
 }
 
 impl ModelFeed {
@@ -41,6 +52,7 @@ impl ModelFeed {
             padding,
             under_way: Arc::default(),
             most,
+            budget: None,
         }
     }
 
@@ -62,13 +74,15 @@ struct Part {
     max: Epk,
     /// `None`: where the split starts.
     read: Option<u64>,
+    /// The partition of that number.
+    of: u32,
 }
 
 /// A position of one mode is none of the other.
 fn encode(rid: &str, parts: &[Part], mode: Mode) -> String {
     let mut text = format!("{}:{rid}", prefix(mode));
     for part in parts {
-        let read = part.read.map(|n| n.to_string()).unwrap_or_default();
+        let read = part.read.map(|n| format!("{n}.{}", part.of)).unwrap_or_default();
         let _ = write!(text, ":{}-{}@{read}", hex(part.min), hex(part.max));
     }
     text
@@ -87,10 +101,12 @@ fn decode(text: &str, mode: Mode) -> Option<(String, Vec<Part>)> {
     let parts = fields.map(|field| {
         let (range, read) = field.split_once('@')?;
         let (min, max) = range.split_once('-')?;
+        let read = read.split_once('.');
         Some(Part {
             min: from_hex(min),
             max: from_hex(max),
-            read: read.parse().ok(),
+            read: read.and_then(|(n, _)| n.parse().ok()),
+            of: read.and_then(|(_, of)| of.parse().ok()).unwrap_or(0),
         })
     });
     Some((rid, parts.collect::<Option<Vec<_>>>()?))
@@ -104,7 +120,12 @@ fn bounds(parts: &[Part]) -> Vec<(String, String)> {
 fn inside(parts: &[Part], min: Epk, max: Epk) -> Vec<Part> {
     let mut found = Vec::new();
     let mut at = min;
-    let gap = |min, max| Part { min, max, read: None };
+    let gap = |min, max| Part {
+        min,
+        max,
+        read: None,
+        of: 0,
+    };
     for part in parts.iter().filter(|p| p.min < max && min < p.max) {
         let (low, high) = (part.min.max(min), part.max.min(max));
         if at < low {
@@ -160,6 +181,7 @@ impl Feed for ModelFeed {
                 min: from_hex(&split.min),
                 max: from_hex(&split.max),
                 read: None,
+                of: 0,
             }],
             Some(text) => {
                 let (rid, parts) =
@@ -180,6 +202,8 @@ impl Feed for ModelFeed {
                     .map(|(_, parts)| Goal::new(&split.min, &split.max, read_to(&parts))),
                 Stop::Never | Stop::Time(_) => None,
             },
+            seam: split.then.is_some(),
+            ends: split.stop != Stop::Never && split.then.is_none(),
             padding: self.padding,
             limit: limit as usize,
             position: split.continuation.clone(),
@@ -189,6 +213,7 @@ impl Feed for ModelFeed {
             spent: false,
             under_way: self.under_way.clone(),
             most: self.most,
+            budget: self.budget.clone(),
         }))
     }
 }
@@ -212,6 +237,10 @@ struct ModelPages {
     mode: Mode,
     /// Where it ends.
     goal: Option<Goal>,
+    /// Whether it does, there or at a time.
+    ends: bool,
+    /// Changes are read behind it, from the seam on.
+    seam: bool,
     padding: usize,
     limit: usize,
     position: Option<String>,
@@ -223,6 +252,7 @@ struct ModelPages {
     spent: bool,
     under_way: Arc<Mutex<usize>>,
     most: usize,
+    budget: Option<Budget>,
 }
 
 /// Counts pages under way.
@@ -238,6 +268,7 @@ impl Drop for Counted {
 struct Served {
     documents: Vec<(Event, u64)>,
     part: Part,
+    partition: u32,
     unchanged: bool,
     lsn: u64,
 }
@@ -253,7 +284,10 @@ impl ModelPages {
             .map(|p| Part {
                 min: p.min.max(part.min),
                 max: p.max.min(part.max),
-                read: part.read,
+                read: part
+                    .read
+                    .map(|read| world.number_now(part.of, read, p.min.max(part.min), p.max.min(part.max))),
+                of: p.id,
             })
             .collect();
         self.parts.splice(self.turn..=self.turn, inside);
@@ -290,6 +324,20 @@ impl ModelPages {
             Mode::AllVersionsAndDeletes => {
                 let behind = partition.history.range(read + 1..);
                 behind.map(|(lsn, events)| (*lsn, events.clone())).collect()
+            }
+            // Of a document that was changed since it still has the version before, in its place. What was deleted before the seam nobody tells of.
+            _ if lag.is_some() && !self.seam => {
+                let mut last: BTreeMap<Doc, (u64, Event)> = BTreeMap::new();
+                for (lsn, events) in partition.history.range(..=visible) {
+                    last.extend(events.iter().map(|event| (event.doc, (*lsn, *event))));
+                }
+                let mut behind: BTreeMap<u64, Vec<Event>> = BTreeMap::new();
+                for (lsn, event) in last.into_values() {
+                    if lsn > read && event.n.is_some() {
+                        behind.entry(lsn).or_default().push(event);
+                    }
+                }
+                behind.into_iter().collect()
             }
             _ => {
                 let behind = partition.feed.range(read + 1..);
@@ -332,8 +380,25 @@ impl ModelPages {
                 read: Some(read),
                 ..part
             },
+            partition: partition.id,
             unchanged,
             lsn: visible,
+        }
+    }
+
+    /// A page is there, which has its price.
+    fn pay(&self) {
+        let Some(budget) = &self.budget else { return };
+        let used = {
+            let mut used = budget.used.lock().unwrap_or_else(|e| e.into_inner());
+            *used += 1;
+            *used
+        };
+        // A second's worth at once, and what is under way.
+        let most = (budget.since.elapsed().as_secs_f64() + 1.0) * budget.rate as f64 + self.most as f64 + 1.0;
+        if used as f64 > most {
+            let what = format!("{used} request units, {most:.1} may be used by now");
+            lock(&self.world).violation("reading stays within its budget", what);
         }
     }
 
@@ -460,6 +525,7 @@ impl Pages for ModelPages {
         let stands = !served.unchanged && self.position.as_deref() == Some(&position);
         self.position = Some(position.clone());
         self.bounds = bounds(&self.parts);
+        self.pay();
         let reached = self.reached(served.unchanged || served.part.read >= Some(served.lsn));
         Ok(RawPage {
             bytes: body.len() as u64,
@@ -470,9 +536,9 @@ impl Pages for ModelPages {
             continuation: position,
             unchanged: served.unchanged,
             stands,
-            partition: None,
-            // Not every server gives the number.
-            lsn: (call.nth % 4 != 0).then_some(served.lsn as i64),
+            partition: Some(u64::from(served.partition)),
+            // Not every server gives the number. Where reading ends, who does not know of a write cannot know that it is missing.
+            lsn: (self.ends || call.nth % 4 != 0).then_some(served.lsn as i64),
             session_lsn: None,
             charge: 1.0,
             position: served.part.read.map(|n| n as i64),
@@ -484,6 +550,18 @@ impl Pages for ModelPages {
 
     fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    async fn in_order(&mut self, _: &Metrics) -> bool {
+        let (Some(first), Some(last)) = (self.parts.first(), self.parts.last()) else {
+            return false;
+        };
+        let world = lock(&self.world);
+        let mut inside = world
+            .partitions
+            .iter()
+            .filter(|p| p.min < last.max && first.min < p.max);
+        !inside.any(|p| p.mixed)
     }
 
     fn parts(&self) -> &[(String, String)] {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cosmosflink_core::config::{Config, Role, Start};
+use cosmosflink_core::config::{Config, Role, Start, StopAt};
 use cosmosflink_core::coordinator::{Action, Coordinator, Event, Failure, Readers, Settings};
 use cosmosflink_core::discovery::discover;
 use cosmosflink_core::error::{CoreError, Kind, Result};
@@ -26,7 +26,7 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, Instant};
 
-use crate::feed::ModelFeed;
+use crate::feed::{Budget, ModelFeed};
 use crate::plan::{mix, pick, Fault, Options, Plan, Random, Request, Side, What};
 use crate::world::{from_hex, lock, Doc, Epk, Shared, World, TOP};
 use crate::Outcome;
@@ -230,8 +230,19 @@ pub fn generate(seed: u64) -> Plan {
         steps,
         faults,
     };
-    if let Some(start) = pick(random, &[None, None, None, Some("now"), Some("initial")]) {
-        with_deletes(&mut plan, start, random);
+    if random.u32(0..4) == 0 {
+        let value = random.u32(2..9).to_string();
+        plan.options.insert("source.min-splits".to_owned(), value);
+    }
+    if random.u32(0..6) == 0 {
+        let value = pick(random, &["100", "1000"]).to_owned();
+        let name = "source.request-units-per-second";
+        plan.options.insert(name.to_owned(), value);
+    }
+    match pick(random, &[None, None, None, Some("now"), Some("initial")]) {
+        Some(start) => with_deletes(&mut plan, start, random),
+        None if random.u32(0..3) == 0 => with_end(&mut plan, span, random),
+        None => {}
     }
     Plan {
         seed,
@@ -256,6 +267,45 @@ fn with_deletes(plan: &mut SourcePlan, start: &str, random: &mut Random) {
                 changes.push_str(&format!(" d{doc}"));
             }
         }
+    }
+}
+
+/// Reading that ends, at the start or at a time.
+fn with_end(plan: &mut SourcePlan, span: u64, random: &mut Random) {
+    let stop = match random.bool() {
+        true => "start".to_owned(),
+        false => {
+            // The hour of the run's beginning has room for all of it.
+            let seconds = 13 * 60 + 20 + random.u64(0..=span / 1000 + 5);
+            format!("2023-11-14T22:{:02}:{:02}Z", seconds / 60, seconds % 60)
+        }
+    };
+    let options = [
+        ("source.start", "beginning"),
+        ("source.stop", stop.as_str()),
+        // Pages of few documents are outrun by others that write many at once, which the core may give up to.
+        ("source.page-size", pick(random, &["7", "1000"])),
+    ];
+    plan.options
+        .extend(options.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan.steps.retain(|step| !matches!(step.act, Act::Recreate));
+    // No replica is behind for as long as an end is confirmed.
+    let mut lags = 0;
+    plan.faults.retain_mut(|fault| {
+        let is_lag = matches!(fault.what, What::Lag { .. });
+        if is_lag {
+            lags += 1;
+            fault.to_ms = fault.to_ms.min(fault.from_ms + 4_000);
+        }
+        !is_lag || lags == 1
+    });
+    if plan
+        .steps
+        .iter()
+        .any(|step| matches!(step.act, Act::Merge { .. }))
+    {
+        // A partition that was merged and split again has the bounds that it had, and other numbers: that cannot be told.
+        plan.steps.retain(|step| !matches!(step.act, Act::Split { .. }));
     }
 }
 
@@ -413,6 +463,8 @@ type Delivered = Rc<BTreeMap<Doc, u64>>;
 struct Held {
     split: Split,
     delivered: Delivered,
+    /// It was read to its end: no reader has it any more, only what is behind the source.
+    ended: bool,
 }
 
 /// A page that a reader has fetched.
@@ -460,6 +512,7 @@ fn decode(frame: &[u8]) -> Result<Page> {
 /// What is sent to a reader, in order.
 enum ToReader {
     Splits(Vec<Split>),
+    NoMoreSplits,
     Barrier(u64),
 }
 
@@ -469,6 +522,10 @@ struct Reader {
     under_way: Arc<Mutex<usize>>,
     /// By id.
     splits: BTreeMap<String, Held>,
+    /// Those that were read to their ends.
+    ended: Vec<Held>,
+    /// It was told that no split comes any more.
+    told: bool,
     inbox: VecDeque<(Instant, ToReader)>,
     handed_over: VecDeque<Page>,
     blocked_until: Instant,
@@ -521,6 +578,11 @@ struct Job<'a> {
     /// The number of the last write before the job began, without state, and before its splits were found.
     begun_at: u64,
     found_at: Option<u64>,
+    /// The number of the last write before the look that found them.
+    looked_at: u64,
+    stop_at: u64,
+    /// Readers that get no split any more.
+    told: BTreeSet<u32>,
     feed: Option<Arc<ModelFeed>>,
     coordinator: Option<Coordinator>,
     /// Coordinators so far.
@@ -579,6 +641,9 @@ pub async fn run(seed: u64, plan: &SourcePlan, traced: bool) -> Outcome {
         writes,
         begun_at: writes,
         found_at: None,
+        looked_at: 0,
+        stop_at: 0,
+        told: BTreeSet::new(),
         feed: None,
         coordinator: None,
         incarnation: 0,
@@ -631,8 +696,15 @@ impl Job<'_> {
                 break;
             }
             if now > healed && steps.peek().is_none() {
-                match self.missing() {
-                    None => break,
+                let missing = match self.config.is_bounded() {
+                    true => self.unread(),
+                    false => self.missing(),
+                };
+                match missing {
+                    None => {
+                        self.check_what_came();
+                        break;
+                    }
                     Some(what) if now > healed + PATIENCE => {
                         self.violation("progress", what);
                         break;
@@ -734,6 +806,7 @@ impl Job<'_> {
         self.note(|| format!("all begin from checkpoint {}, {parallelism} readers", last.id));
         self.assigned.clear();
         self.registered.clear();
+        self.told.clear();
         // The same readers have the same splits again; other readers any.
         let same = last.readers.keys().copied().eq(0..parallelism);
         let mut restored: BTreeMap<u32, Vec<Held>> = BTreeMap::new();
@@ -805,8 +878,14 @@ impl Job<'_> {
                     }
                     return;
                 }
-                Action::NoMoreSplits(_) => {
-                    self.violation("an endless source has more splits", "it has none".to_owned());
+                Action::NoMoreSplits(readers) => {
+                    if !self.config.is_bounded() {
+                        self.violation("an endless source has more splits", "it has none".to_owned());
+                    }
+                    for subtask in readers {
+                        self.told.insert(subtask);
+                        self.send(subtask, ToReader::NoMoreSplits);
+                    }
                 }
                 // No job of the model sets a threshold.
                 Action::Backlog(_) => {
@@ -826,6 +905,12 @@ impl Job<'_> {
         if !self.registered.contains(&subtask) || splits.is_empty() {
             return self.violation(
                 "splits are assigned to registered readers",
+                format!("{subtask}: {splits:?}"),
+            );
+        }
+        if self.told.contains(&subtask) {
+            self.violation(
+                "no split comes behind the word that none does",
                 format!("{subtask}: {splits:?}"),
             );
         }
@@ -853,6 +938,7 @@ impl Job<'_> {
         let (known, feed, config) = (coordinator.known(), feed.clone(), self.config.clone());
         let (incarnation, found) = (self.incarnation, self.found.0.clone());
         self.looks += 1;
+        self.looked_at = self.writes;
         let seed = mix(&[self.seed, 7, self.looks]);
         let look = async move {
             let metrics = Metrics::default();
@@ -867,6 +953,7 @@ impl Job<'_> {
         if let (Ok(splits), None) = (&found, self.found_at) {
             if !splits.is_empty() {
                 self.found_at = Some(self.writes);
+                self.stop_at = self.looked_at;
             }
         }
         let found = found.map_err(|e| Failure::from(&e));
@@ -891,7 +978,10 @@ impl Job<'_> {
             _ => 0,
         };
         let failure = match self.tasks.get_mut(subtask as usize) {
-            Some(Task::Running(reader)) => read(reader, &self.world, subtask, behind),
+            Some(Task::Running(reader)) => {
+                let ends = self.config.is_bounded();
+                read(reader, &self.world, subtask, behind, ends)
+            }
             _ => None,
         };
         if let Some(error) = failure {
@@ -909,7 +999,12 @@ impl Job<'_> {
 
     async fn open_reader(&mut self, subtask: u32, restored: Vec<Held>) {
         self.readers_made += 1;
-        let feed = ModelFeed::new(&self.world, self.plan.padding, self.config.max_concurrency);
+        let mut feed = ModelFeed::new(&self.world, self.plan.padding, self.config.max_concurrency);
+        feed.budget = self.config.request_units_per_second.map(|rate| Budget {
+            rate,
+            since: Instant::now(),
+            used: Arc::default(),
+        });
         if let Some(shared) = &self.feed {
             if shared.rid != feed.rid {
                 // The container is another one since the coordinator began: it is what the core must find out.
@@ -918,11 +1013,14 @@ impl Job<'_> {
         }
         let seed = self.seed ^ self.readers_made;
         let under_way = feed.under_way.clone();
+        let (ended, restored): (Vec<Held>, Vec<Held>) = restored.into_iter().partition(|h| h.ended);
         let source = Source::over(Arc::new(feed), self.config.clone(), &Handle::current(), seed);
         let reader = Reader {
             source,
             under_way,
             splits: BTreeMap::new(),
+            ended,
+            told: false,
             inbox: VecDeque::new(),
             handed_over: VecDeque::new(),
             blocked_until: Instant::now(),
@@ -980,13 +1078,18 @@ impl Job<'_> {
                     let held = splits.into_iter().map(|split| {
                         let at = (split.id(), split.continuation.clone());
                         let delivered = self.delivered_at.get(&at).cloned().unwrap_or_default();
-                        Held { split, delivered }
+                        Held {
+                            split,
+                            delivered,
+                            ended: false,
+                        }
                     });
                     let held = held.collect();
                     self.add(subtask, held).await;
                 }
+                Some((_, ToReader::NoMoreSplits)) => reader.told = true,
                 Some((_, ToReader::Barrier(id))) => {
-                    let state: Vec<_> = reader.splits.values().cloned().collect();
+                    let state: Vec<_> = reader.splits.values().chain(&reader.ended).cloned().collect();
                     for held in &state {
                         let at = (held.split.id(), held.split.continuation.clone());
                         self.delivered_at.insert(at, held.delivered.clone());
@@ -1114,6 +1217,7 @@ impl Job<'_> {
         let task = std::mem::replace(&mut self.tasks[subtask as usize], down);
         self.give_up(task).await;
         self.registered.remove(&subtask);
+        self.told.remove(&subtask);
         let last = self.last.as_ref().map_or(0, |c| c.id);
         let mut splits = Vec::new();
         self.assigned.retain(|(tag, to, split)| {
@@ -1188,7 +1292,8 @@ impl Job<'_> {
         all.extend(known.iter().filter(|e| !e.assigned).map(|e| range(&e.split)));
         for task in &self.tasks {
             if let Task::Running(reader) = task {
-                all.extend(reader.splits.values().map(|h| range(&h.split)));
+                let theirs = reader.splits.values().chain(&reader.ended);
+                all.extend(theirs.map(|h| range(&h.split)));
                 for (_, message) in &reader.inbox {
                     if let ToReader::Splits(splits) = message {
                         all.extend(splits.iter().map(range));
@@ -1276,6 +1381,61 @@ impl Job<'_> {
         let short = self.config.retry.deadline < Duration::from_secs(60);
         let locks = self.plan.steps.iter().any(|s| matches!(s.act, Act::Lock { .. }));
         short && (locks || !self.plan.faults.is_empty())
+    }
+
+    /// What is still read, where reading ends.
+    fn unread(&self) -> Option<String> {
+        if self.restart.is_some() {
+            return Some("all are down".to_owned());
+        }
+        for (subtask, task) in self.tasks.iter().enumerate() {
+            let Task::Running(reader) = task else {
+                return Some(format!("reader {subtask} is down"));
+            };
+            if !reader.inbox.is_empty() || !reader.handed_over.is_empty() || !reader.told {
+                return Some(format!("reader {subtask} has work, or waits for it"));
+            }
+            if let Some(id) = reader.splits.keys().next() {
+                return Some(format!("reader {subtask} reads {id}"));
+            }
+        }
+        let waiting = self.coordinator.as_ref().map_or(0, Coordinator::unassigned);
+        (waiting > 0).then(|| format!("{waiting} splits wait for a reader"))
+    }
+
+    /// Each document that was there before the stop, and still is, came in some version.
+    fn check_what_came(&self) {
+        let ended: Vec<_> = self
+            .tasks
+            .iter()
+            .filter_map(|task| match task {
+                Task::Running(reader) => Some(&reader.ended),
+                Task::Down { .. } => None,
+            })
+            .flatten()
+            .map(|held| {
+                (
+                    from_hex(&held.split.min),
+                    from_hex(&held.split.max),
+                    &held.delivered,
+                )
+            })
+            .collect();
+        let mut world = lock(&self.world);
+        let missing = world.documents.iter().find(|(doc, version)| {
+            let was_there = match self.config.stop {
+                StopAt::Start => version.born <= self.stop_at,
+                StopAt::Time(ms) => version.born_ts * 1000 <= ms,
+                StopAt::Never => false,
+            };
+            let epk = world.epk(**doc);
+            let mut here = ended.iter().filter(|(min, max, _)| (*min..*max).contains(&epk));
+            was_there && !here.any(|(_, _, delivered)| delivered.contains_key(*doc))
+        });
+        let missing = missing.map(|(doc, version)| format!("d{doc}, which is there since {}", version.born));
+        if let Some(what) = missing {
+            world.violation("what was there before the stop comes", what);
+        }
     }
 
     /// What is not delivered yet.
@@ -1373,8 +1533,8 @@ fn uncovered(mut ranges: Vec<(Epk, Epk)>) -> Option<String> {
     (at != TOP && !ranges.is_empty()).then(|| format!("a gap behind {at:x}: {ranges:x?}"))
 }
 
-/// A reader takes pages and emits them, of versions behind a number; the failure that it ends with, if there is one.
-fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64) -> Option<CoreError> {
+/// A reader takes pages and emits them, of versions behind a number; the failure that it ends with, if there is one. `ends`: its splits do.
+fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64, ends: bool) -> Option<CoreError> {
     let now = Instant::now();
     let due: Vec<_> = reader
         .paused
@@ -1451,13 +1611,30 @@ fn read(reader: &mut Reader, world: &Shared, subtask: u32, behind: u64) -> Optio
         }
         held.split = page.split;
         reader.caught_up.insert(id.clone(), page.caught_up);
-        if let Some(children) = page.finished {
+        if page
+            .finished
+            .as_ref()
+            .is_some_and(|children| ends && children.is_empty())
+        {
+            end(reader, world, subtask, &id);
+        } else if let Some(children) = page.finished {
             if let Some(error) = finish(reader, world, subtask, &id, children) {
                 return Some(error);
             }
         }
     }
     None
+}
+
+/// A split was read to its end.
+fn end(reader: &mut Reader, world: &Shared, subtask: u32, id: &str) {
+    reader.caught_up.remove(id);
+    reader.paused.remove(id);
+    let Some(held) = reader.splits.remove(id) else {
+        return;
+    };
+    reader.ended.push(Held { ended: true, ..held });
+    lock(world).note(|| format!("reader {subtask} ends {id}"));
 }
 
 /// A split has ended: others go on in its place.
@@ -1485,7 +1662,14 @@ fn finish(
         let split = child.clone();
         if reader
             .splits
-            .insert(child.id(), Held { split, delivered })
+            .insert(
+                child.id(),
+                Held {
+                    split,
+                    delivered,
+                    ended: false,
+                },
+            )
             .is_some()
         {
             lock(world).violation("an id is not used again", child.id());

@@ -19,6 +19,9 @@ pub type Doc = u32;
 /// A point of the key space. All keys lie below [`TOP`].
 pub type Epk = u128;
 
+/// The number from which partitions count that are there from the beginning: one that others are merged into counts from less on.
+const FIRST_LSN: u64 = 1000;
+
 /// Above all keys.
 pub const TOP: Epk = 0x40 << 120;
 
@@ -55,8 +58,19 @@ pub struct Partition {
     pub feed: BTreeMap<u64, BTreeSet<Doc>>,
     /// Every write and every deletion, in order.
     pub history: BTreeMap<u64, Vec<Event>>,
+    /// It was merged of others, or is a part of one that was: documents are not in the order of their times.
+    pub mixed: bool,
     /// It is being split: it takes no requests until then.
     pub locked_until: Instant,
+}
+
+/// What goes on in place of a part of a partition.
+struct Heir {
+    id: u32,
+    min: Epk,
+    max: Epk,
+    /// The numbers that writes have there; `None`: those that they had.
+    numbers: Option<BTreeMap<u64, u64>>,
 }
 
 /// What was done to a document.
@@ -77,6 +91,9 @@ pub struct Version {
     pub n: u64,
     pub lsn: u64,
     pub ts: i64,
+    /// The write since which it is there, and its time.
+    pub born: u64,
+    pub born_ts: i64,
 }
 
 /// What happened, in order: to compare two runs, and to read.
@@ -96,6 +113,8 @@ pub struct World {
     /// The map before the last change.
     before: Vec<(u32, Epk, Epk)>,
     next_partition: u32,
+    /// What became of partitions that are not there any more.
+    heirs: BTreeMap<u32, Vec<Heir>>,
     /// How often it was created; its resource id.
     pub generation: u32,
     pub documents: BTreeMap<Doc, Version>,
@@ -181,6 +200,7 @@ impl World {
             partitions: Vec::new(),
             before: Vec::new(),
             next_partition: 0,
+            heirs: BTreeMap::new(),
             generation: 1,
             documents: BTreeMap::new(),
             last_write: (0, 0),
@@ -195,7 +215,7 @@ impl World {
             } else {
                 part * Epk::from(i + 1)
             };
-            world.add_partition(part * Epk::from(i), max, 0);
+            world.add_partition(part * Epk::from(i), max, FIRST_LSN);
         }
         world.before = world.map();
         world
@@ -213,6 +233,7 @@ impl World {
                 lsn,
                 feed: BTreeMap::new(),
                 history: BTreeMap::new(),
+                mixed: false,
                 locked_until: self.began,
             },
         );
@@ -281,6 +302,7 @@ impl World {
         let halves = [(old.min, middle), (middle, old.max)];
         let ids = halves.map(|(min, max)| {
             let at = self.add_partition(min, max, old.lsn);
+            self.partitions[at].mixed = old.mixed;
             for (lsn, docs) in &old.feed {
                 let mine: BTreeSet<Doc> = docs
                     .iter()
@@ -300,10 +322,17 @@ impl World {
             }
             self.partitions[at].id
         });
+        let heirs = halves.iter().zip(ids).map(|((min, max), id)| Heir {
+            id,
+            min: *min,
+            max: *max,
+            numbers: None,
+        });
+        self.heirs.insert(old.id, heirs.collect());
         self.note(|| format!("partition {} is split into {ids:?}", old.id));
     }
 
-    /// Merges a partition with the one behind it. As after a split, numbers go on behind both.
+    /// Merges a partition with the one behind it. Writes are numbered anew, from the first on; what was written to one of them stays in its order.
     pub fn merge(&mut self, nth: u32) {
         if self.partitions.len() < 2 {
             return;
@@ -311,17 +340,57 @@ impl World {
         self.before = self.map();
         let at = nth as usize % (self.partitions.len() - 1);
         let (left, right) = (self.partitions.remove(at), self.partitions.remove(at));
-        // What was written on the right keeps its order behind what was written on the left: numbers of both cannot be compared, so that
-        // whoever has a position in either reads from the lower one.
-        let at = self.add_partition(left.min, right.max, left.lsn.max(right.lsn));
-        for (lsn, docs) in left.feed.into_iter().chain(right.feed) {
-            self.partitions[at].feed.entry(lsn).or_default().extend(docs);
+        let at = self.add_partition(left.min, right.max, 0);
+        let merged = &mut self.partitions[at];
+        merged.mixed = true;
+        let sides = [&left, &right];
+        let writes: BTreeSet<(u64, usize)> = (0..2)
+            .flat_map(|side| sides[side].history.keys().map(move |lsn| (*lsn, side)))
+            .collect();
+        let mut numbers = [BTreeMap::new(), BTreeMap::new()];
+        for (lsn, side) in writes {
+            merged.lsn += 1;
+            numbers[side].insert(lsn, merged.lsn);
+            let events = sides[side].history[&lsn].clone();
+            merged.history.insert(merged.lsn, events);
+            let Some(docs) = sides[side].feed.get(&lsn) else {
+                continue;
+            };
+            for doc in docs {
+                if let Some(version) = self.documents.get_mut(doc) {
+                    version.lsn = merged.lsn;
+                }
+            }
+            merged.feed.insert(merged.lsn, docs.clone());
         }
-        for (lsn, events) in left.history.into_iter().chain(right.history) {
-            self.partitions[at].history.entry(lsn).or_default().extend(events);
+        let id = merged.id;
+        for (side, numbers) in sides.into_iter().zip(numbers) {
+            let heir = Heir {
+                id,
+                min: side.min,
+                max: side.max,
+                numbers: Some(numbers),
+            };
+            self.heirs.insert(side.id, vec![heir]);
         }
-        let id = self.partitions[at].id;
         self.note(|| format!("partitions {} and {} are merged into {id}", left.id, right.id));
+    }
+
+    /// The number that a position of a partition has now, in a range that one partition has: where several of those in between were merged into that one,
+    /// the furthest of theirs, since writes were numbered in the order of their old numbers.
+    pub fn number_now(&self, partition: u32, number: u64, min: Epk, max: Epk) -> u64 {
+        let Some(heirs) = self.heirs.get(&partition) else {
+            return number;
+        };
+        let inside = heirs.iter().filter(|heir| heir.min < max && min < heir.max);
+        let numbers = inside.map(|heir| {
+            let number = match &heir.numbers {
+                Some(numbers) => numbers.range(..=number).next_back().map_or(0, |(_, n)| *n),
+                None => number,
+            };
+            self.number_now(heir.id, number, min.max(heir.min), max.min(heir.max))
+        });
+        numbers.max().unwrap_or(number)
     }
 
     /// A partition takes no requests for a while.
@@ -350,6 +419,11 @@ impl World {
     /// when they go to one partition.
     pub fn write(&mut self, doc: Doc, n: u64, with: bool) {
         let ts = (EPOCH + self.millis() as i64).div_euclid(1000);
+        let before = self
+            .documents
+            .get(&doc)
+            .map(|version| (version.born, version.born_ts));
+        let (born, born_ts) = before.unwrap_or((n, ts));
         let replaces = self.remove(doc);
         let at = self.place(doc);
         let partition = &mut self.partitions[at];
@@ -365,7 +439,14 @@ impl World {
             replaces,
             ts,
         });
-        self.documents.insert(doc, Version { n, lsn, ts });
+        let version = Version {
+            n,
+            lsn,
+            ts,
+            born,
+            born_ts,
+        };
+        self.documents.insert(doc, version);
     }
 
     /// What is written from here on is another transaction.

@@ -1261,6 +1261,33 @@ fn a_reader_that_failed_gets_its_splits_back_and_is_told_again_and_no_other_gets
 }
 
 #[test]
+fn nothing_is_kept_for_readers_that_were_told() {
+    let mut c = Coordinator::new(bounded(), &[], true).unwrap();
+    let all = readers(3, &[0, 1, 2]);
+    for subtask in 0..3 {
+        c.on(&all, register(subtask));
+    }
+    let given = c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "")])));
+    assert_eq!(assigned(&given), BTreeMap::from([(0, vec![0])]));
+    let back = Event::SplitsBack {
+        subtask: 0,
+        splits: Vec::new(),
+    };
+    c.on(&readers(3, &[1, 2]), back);
+    // Its range has become two partitions, and the others may have ended.
+    let reported = Event::ReaderRegistered {
+        subtask: 0,
+        reported: vec![at(0, "", "40", "c1.x"), at(0, "40", "FF", "c1.x")],
+    };
+    let again = c.on(&all, reported);
+    assert_eq!(
+        (assigned(&again), told(&again)),
+        (BTreeMap::from([(0, vec![0, 0])]), vec![0])
+    );
+    assert_eq!(c.unassigned(), 0);
+}
+
+#[test]
 fn after_a_restore_nothing_is_kept_for_readers_that_may_have_ended() {
     let entries: Vec<_> = (0..12)
         .map(|ordinal| SplitEntry {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{open_blocking, read_aside, within};
+use crate::bound::common;
 use crate::config::{Begin, Config, OnDecodeError, RetryConfig, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
@@ -92,13 +93,12 @@ pub async fn discover(
         let mut splits = Vec::new();
         for (min, max) in &parts {
             for (low, high) in &gaps {
-                let (min, max) = (min.max(low), max.min(high));
-                if min < max {
+                if let Some((min, max)) = common((min, max), (low, high)) {
                     splits.push(Split {
                         ordinal: next,
                         container_rid: rid.to_owned(),
-                        min: min.clone(),
-                        max: max.clone(),
+                        min: min.to_owned(),
+                        max: max.to_owned(),
                         mode: config.mode,
                         start: config.start,
                         continuation: None,

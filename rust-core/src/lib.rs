@@ -23,6 +23,7 @@ pub mod account;
     reason = "options of the allocator are set through its C interface"
 )]
 mod allocator;
+pub mod bound;
 pub mod clock;
 pub mod config;
 pub mod coordinator;

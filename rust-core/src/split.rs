@@ -8,6 +8,7 @@
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::FeedRange;
 
+use crate::bound::{self, Bounds};
 use crate::config::{Config, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
@@ -191,6 +192,11 @@ impl Split {
     /// Whether it is one of the change feed, in which something may come behind what was read.
     pub fn reads_feed(&self) -> bool {
         matches!(self.mode, Mode::LatestVersion | Mode::AllVersionsAndDeletes)
+    }
+
+    /// Its bounds.
+    pub fn range(&self) -> Bounds<'_> {
+        (&self.min, &self.max)
     }
 
     /// The same range as it is read on behind its stop: with all versions and deletes, where it was read as it is first.
@@ -458,32 +464,17 @@ pub fn decode_state(bytes: &[u8]) -> Result<Vec<SplitEntry>> {
     Ok(out)
 }
 
-/// The parts of the key space that none of `known` covers, as `(min, max)` in order. Bounds are hexadecimal text, whose
-/// order is that of the keys; `FF` is above all.
+/// The parts of the key space that none of `known` covers, as `(min, max)` in order.
 pub fn uncovered(known: &[SplitEntry]) -> Vec<(String, String)> {
     gaps(known.iter().map(|entry| &entry.split))
 }
 
 /// The parts of the key space that none of `splits` covers, as [`uncovered`] has them.
 pub fn gaps<'a>(splits: impl Iterator<Item = &'a Split>) -> Vec<(String, String)> {
-    let mut ranges: Vec<(&str, &str)> = splits
-        .map(|split| (split.min.as_str(), split.max.as_str()))
-        .collect();
-    ranges.sort_unstable();
-    let mut gaps = Vec::new();
-    let mut reached = "";
-    for (min, max) in ranges {
-        if min > reached {
-            gaps.push((reached.to_owned(), min.to_owned()));
-        }
-        if max > reached {
-            reached = max;
-        }
-    }
-    if reached < "FF" {
-        gaps.push((reached.to_owned(), "FF".to_owned()));
-    }
-    gaps
+    bound::gaps(splits.map(Split::range), ("", "FF"))
+        .into_iter()
+        .map(|(min, max)| (min.to_owned(), max.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -690,5 +681,7 @@ mod tests {
             [("40".to_owned(), "80".to_owned())]
         );
         assert!(uncovered(&[entry("40", "FF"), entry("", "80")]).is_empty());
+        // One bound, as two have written it.
+        assert!(uncovered(&[entry("00", "4000"), entry("40", "FF")]).is_empty());
     }
 }

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use wire::{decode_discovery, decode_event, encode_actions, encode_discovery, encode_event};
 
 use self::backlog::Backlog;
+use crate::bound::{self, Bound, Bounds};
 use crate::config::{Auth, Config, SecretSource, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::split::{self, Mode, Reads, Split, SplitEntry, Stop};
@@ -599,18 +600,18 @@ impl Coordinator {
 }
 
 fn overlap(a: &Split, b: &Split) -> bool {
-    a.min < b.max && b.min < a.max
+    bound::overlap(a.range(), b.range())
 }
 
 type Ranges = Vec<(String, String)>;
 
 /// The ranges in order, with those that follow each other as one.
 fn joined(mut ranges: Ranges) -> Ranges {
-    ranges.sort_unstable();
+    ranges.sort_unstable_by(|a, b| Bound(&a.0).cmp(&Bound(&b.0)));
     let mut out: Ranges = Vec::new();
     for (min, max) in ranges {
         match out.last_mut() {
-            Some(last) if last.1 == min => last.1 = max,
+            Some(last) if Bound(&last.1) == Bound(&min) => last.1 = max,
             _ => out.push((min, max)),
         }
     }
@@ -620,16 +621,15 @@ fn joined(mut ranges: Ranges) -> Ranges {
 /// The parts of `gaps` inside of the split's range, and those outside.
 fn cut(gaps: &[(String, String)], split: &Split) -> (Ranges, Ranges) {
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    let keep = |list: &mut Ranges, range: Option<Bounds<'_>>| {
+        list.extend(range.map(|(min, max)| (min.to_owned(), max.to_owned())));
+    };
+    let (min, max) = split.range();
     for (low, high) in gaps {
-        let keep = |list: &mut Ranges, min: &str, max: &str| {
-            if min < max {
-                list.push((min.to_owned(), max.to_owned()));
-            }
-        };
-        let (min, max) = (split.min.as_str(), split.max.as_str());
-        keep(&mut outside, low, min.min(high));
-        keep(&mut inside, min.max(low), max.min(high));
-        keep(&mut outside, max.max(low), high);
+        let gap = (low.as_str(), high.as_str());
+        keep(&mut outside, bound::common(gap, ("", min)));
+        keep(&mut inside, bound::common(split.range(), gap));
+        keep(&mut outside, bound::common(gap, (max, "FF")));
     }
     (inside, outside)
 }

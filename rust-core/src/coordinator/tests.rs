@@ -662,6 +662,18 @@ fn a_reader_that_split_what_it_was_assigned_may_give_back_either() {
 }
 
 #[test]
+fn bounds_that_are_written_otherwise_leave_no_rest() {
+    let mut c = restored_with(&[at(0, "", "8000", "1"), at(1, "80", "FF", "1")]);
+    let reported = [
+        at(0, "00", "40", "5"),
+        at(0, "4000", "80", "6"),
+        at(1, "8000", "FF", "7"),
+    ];
+    c.on(&readers(1, &[0]), report(0, &reported));
+    assert_eq!(known(&c), ["00-40:5", "4000-80:6", "8000-FF:7"]);
+}
+
+#[test]
 fn children_are_spread_over_all_readers() {
     let mut c = restored_with(&[at(0, "", "FF", "1")]);
     c.on(&readers(2, &[1]), report(1, &[]));

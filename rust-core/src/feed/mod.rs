@@ -15,6 +15,7 @@ use async_trait::async_trait;
 pub use self::driver::DriverFeed;
 pub use self::stop::{Goal, Look, Reached, ReadTo, Stopping, Verdict};
 
+use crate::bound::trimmed;
 use crate::config::Config;
 use crate::error::{CoreError, Result};
 use crate::leases::takeover::Piece;
@@ -158,15 +159,6 @@ pub struct RawPage {
     pub reached: Reached,
     /// Nothing comes behind this page, ever.
     pub ended: bool,
-}
-
-/// A bound without the zeros behind it, which make no difference.
-fn trimmed(bound: &str) -> &str {
-    let mut rest = bound;
-    while let Some(shorter) = rest.strip_suffix("00") {
-        rest = shorter;
-    }
-    rest
 }
 
 /// Above all hashes of partition keys: their two highest bits are not used.

@@ -11,6 +11,7 @@ use super::driver::{items, DriverFeed, Plan};
 use super::stop::Reached;
 use super::{Pages, RawPage};
 use crate::account::charge;
+use crate::bound::Bound;
 use crate::config::ReadMany;
 use crate::error::{CoreError, Result};
 use crate::keys::{of_lines, of_list, DocumentKey};
@@ -146,7 +147,7 @@ impl Place {
     }
 
     fn is_in(&self, split: &Split) -> bool {
-        split.min <= self.0 && self.0 < split.max
+        Bound(&split.min) <= Bound(&self.0) && Bound(&self.0) < Bound(&split.max)
     }
 }
 

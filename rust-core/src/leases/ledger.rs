@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::format::{encode, Lease, Mark, Progress, Sdk, PARTITION_KEY};
 use super::takeover::{watch, Times};
 use super::Identity;
+use crate::bound::{covers, overlap, same};
 use crate::error::{CoreError, Result};
 
 /// What is to be asked of the lease container.
@@ -258,7 +259,7 @@ impl Ledger {
             .map(Entry::range)
             .collect();
         let replaced = self.entries.iter().find_map(|(id, entry)| match &entry.state {
-            State::Held { etag, key } if !entry.wanted && covers(&ranges, entry.range()) => {
+            State::Held { etag, key } if !entry.wanted && covers(ranges.iter().copied(), entry.range()) => {
                 Some((id.clone(), key.clone(), etag.clone()))
             }
             _ => None,
@@ -465,9 +466,9 @@ impl Ledger {
                 .entries
                 .values()
                 .any(|e| e.state == State::Over && overlap(e.range(), range));
-            let rest = of_job.iter().filter(|other| **other != range);
-            let others: Vec<_> = mine.iter().chain(rest).copied().collect();
-            if !given_way && covers(&others, range) && !blocked.contains(&range) {
+            let rest = of_job.iter().filter(|other| !same(**other, range));
+            let others = mine.iter().chain(rest).copied();
+            if !given_way && covers(others, range) && !blocked.contains(&range) {
                 stale.push(Stale {
                     id: lease.id.clone(),
                     key: lease.key.clone(),
@@ -480,8 +481,7 @@ impl Ledger {
             }
         }
         if !complete {
-            let all: Vec<_> = mine.iter().chain(&of_job).copied().collect();
-            self.to_complete = covers(&all, ("", "FF"));
+            self.to_complete = covers(mine.iter().chain(&of_job).copied(), ("", "FF"));
             if !self.to_complete {
                 look_at(now + renewal);
             }
@@ -501,23 +501,6 @@ struct Seen<'a> {
 
 fn is_of(lease: &Lease, job: &str) -> bool {
     lease.mark.as_ref().is_some_and(|mark| mark.job == job)
-}
-
-fn overlap(a: (&str, &str), b: (&str, &str)) -> bool {
-    a.0 < b.1 && b.0 < a.1
-}
-
-/// Whether ranges cover `[min, max)` together.
-fn covers(ranges: &[(&str, &str)], (min, max): (&str, &str)) -> bool {
-    let mut ranges = ranges.to_vec();
-    ranges.sort_unstable();
-    let mut at = min;
-    for (low, high) in ranges {
-        if low <= at && high > at {
-            at = high;
-        }
-    }
-    at >= max
 }
 
 fn foreign(settings: &Settings, lease: &Lease) -> CoreError {

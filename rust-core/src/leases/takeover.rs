@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::format::{Format, Lease, Reached, Sdk};
 use super::Identity;
+use crate::bound::Bound;
 use crate::config::Start;
 use crate::error::{CoreError, Result};
 
@@ -280,10 +281,10 @@ fn of_range_id(id: &str, partitions: &[Partition]) -> Option<(String, String)> {
         .iter()
         .filter(|p| p.id == id || p.parents.iter().any(|parent| parent == id))
         .collect();
-    of.sort_by(|a, b| a.min.cmp(&b.min));
+    of.sort_by(|a, b| Bound(&a.min).cmp(&Bound(&b.min)));
     let (first, last) = (of.first()?, of.last()?);
     of.windows(2)
-        .all(|pair| pair[0].max == pair[1].min)
+        .all(|pair| Bound(&pair[0].max) == Bound(&pair[1].min))
         .then(|| (first.min.clone(), last.max.clone()))
 }
 
@@ -299,25 +300,25 @@ fn pieces(leases: &[Lease]) -> std::result::Result<Vec<Piece>, (String, String)>
         .flat_map(|l| <[String; 2]>::from(range(l)))
         .collect();
     bounds.extend([String::new(), "FF".to_owned()]);
-    bounds.sort_unstable();
-    bounds.dedup();
+    bounds.sort_unstable_by(|a, b| Bound(a).cmp(&Bound(b)));
+    bounds.dedup_by(|a, b| Bound(a) == Bound(b));
     let mut out: Vec<(usize, Piece)> = Vec::new();
     for bound in bounds.windows(2) {
         let (min, max) = (&bound[0], &bound[1]);
-        if max.as_str() > "FF" {
+        if Bound(max) > Bound("FF") {
             break;
         }
         let over = leases.iter().enumerate().filter(|(_, l)| {
             l.range
                 .as_ref()
-                .is_some_and(|(low, high)| low <= min && high >= max)
+                .is_some_and(|(low, high)| Bound(low) <= Bound(min) && Bound(high) >= Bound(max))
         });
         // Of two that cover the same stretch the one with the later lower bound, or the earlier upper one, is the smaller.
         let best = over.min_by(|(_, a), (_, b)| {
             let ((alow, ahigh), (blow, bhigh)) = (range(a), range(b));
             (a.reached.etag.is_none().cmp(&b.reached.etag.is_none()))
-                .then(blow.cmp(&alow))
-                .then(ahigh.cmp(&bhigh))
+                .then(Bound(&blow).cmp(&Bound(&alow)))
+                .then(Bound(&ahigh).cmp(&Bound(&bhigh)))
         });
         let Some((number, lease)) = best else {
             return Err((min.clone(), max.clone()));
@@ -577,6 +578,18 @@ mod tests {
             taken(ask(&wanted(), &one)),
             [piece("", "80", Some("\"7\"")), piece("80", "FF", Some("\"5\""))]
         );
+    }
+
+    #[test]
+    fn bounds_that_are_written_otherwise_are_the_same() {
+        let leases = vec![
+            lease("", "8000", Some("\"1\""), None),
+            lease("80", "FF", Some("\"2\""), None),
+        ];
+        let taken = taken(ask(&wanted(), &store(leases)));
+        let etags: Vec<_> = taken.iter().map(|(_, _, etag)| etag.as_deref()).collect();
+        assert_eq!(etags, [Some("\"1\""), Some("\"2\"")]);
+        assert_eq!(taken[0].1, taken[1].0);
     }
 
     #[test]

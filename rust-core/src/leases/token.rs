@@ -5,6 +5,7 @@ use azure_core::time::OffsetDateTime;
 use azure_data_cosmos_driver::models::ChangeFeedStartFrom;
 use serde::{Deserialize, Serialize};
 
+use crate::bound::{self, Bound};
 use crate::config::Start;
 use crate::error::{CoreError, Result};
 
@@ -94,14 +95,13 @@ impl Position {
 
     /// The ranges of `[min, max)` with their ETags; `None` while a part of it has not been asked.
     pub fn covering(&self, min: &str, max: &str) -> Option<Vec<Ranged>> {
-        let mut at = min.to_owned();
+        let mut at = Bound(min);
         let mut out = Vec::new();
         for range in &self.ranges {
-            let (low, high) = (range.min.as_str().max(min), range.max.as_str().min(max));
-            if low >= high {
+            let Some((low, high)) = bound::common((min, max), (&range.min, &range.max)) else {
                 continue;
-            }
-            if low > at.as_str() {
+            };
+            if Bound(low) > at {
                 return None;
             }
             out.push(Ranged {
@@ -109,9 +109,9 @@ impl Position {
                 max: high.to_owned(),
                 etag: range.etag.clone(),
             });
-            at = high.to_owned();
+            at = Bound(high);
         }
-        (at.as_str() >= max).then_some(out)
+        (at >= Bound(max)).then_some(out)
     }
 }
 
@@ -206,5 +206,11 @@ mod tests {
         assert_eq!(position.covering("10", "80").unwrap().len(), 2);
         assert_eq!(position.covering("", "80"), None);
         assert_eq!(position.covering("10", "FF"), None);
+        // Bounds as another has written them.
+        assert_eq!(
+            position.covering("1000", "8000").unwrap(),
+            [ranged("1000", "40", "\"1\""), ranged("40", "8000", "\"2\"")]
+        );
+        assert_eq!(position.covering("8000", "80"), Some(vec![]));
     }
 }

@@ -7,6 +7,7 @@
 use azure_core::base64;
 use serde::{Deserialize, Serialize};
 
+use crate::bound::{overlap, Bound};
 use crate::error::{CoreError, Result};
 use crate::feed::recreated;
 use crate::split::{decode_state, uncovered, Split, SplitEntry};
@@ -91,7 +92,7 @@ pub fn read(text: &str, container: &str, rid: &str) -> Result<Vec<Split>> {
 
 /// In the order of their ranges, numbered from 0.
 fn checked(mut splits: Vec<Split>, what: &str) -> Result<Vec<Split>> {
-    splits.sort_by(|a, b| (&a.min, &a.max).cmp(&(&b.min, &b.max)));
+    splits.sort_by(|a, b| Bound(&a.min).cmp(&Bound(&b.min)));
     for pair in splits.windows(2) {
         if pair[0].container_rid != pair[1].container_rid {
             return Err(CoreError::state(format!(
@@ -99,7 +100,7 @@ fn checked(mut splits: Vec<Split>, what: &str) -> Result<Vec<Split>> {
                 pair[0].container_rid, pair[1].container_rid
             )));
         }
-        if pair[1].min < pair[0].max {
+        if overlap(pair[0].range(), pair[1].range()) {
             return Err(CoreError::state(format!(
                 "{what} has two splits for one range: {} and {}",
                 pair[0].id(),
@@ -189,6 +190,7 @@ mod tests {
         assert!(error.message.contains("[, 80)"), "{error}");
         let error = write(vec![split(0, "", "FF"), split(1, "80", "FF")], &[]).unwrap_err();
         assert!(error.message.contains("two splits"), "{error}");
+        write(vec![split(1, "80", "FF"), split(0, "", "8000")], &[]).unwrap();
         let other = Split {
             container_rid: "s".into(),
             ..split(1, "80", "FF")

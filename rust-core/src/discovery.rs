@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{open_blocking, read_aside, within};
-use crate::bound::common;
+use crate::bound::{common, overlap};
 use crate::config::{Begin, Config, OnDecodeError, RetryConfig, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::acquire::{split_of, GIVE_BACK};
+use crate::leases::token::join;
 use crate::leases::tokens_file;
 use crate::metrics::Metrics;
 use crate::page::{build, PageHead};
@@ -61,13 +62,14 @@ pub async fn discover(
         };
         if let Some(splits) = given {
             let found = cut(feed, splits, config.min_splits);
-            return fix_all(feed, config, metrics, found, &mut rng).await;
+            let fixed = fix_all(feed, config, metrics, found, &mut rng).await?;
+            return stop_all(feed, config, metrics, None, fixed, &mut rng).await;
         }
     }
     let gaps = uncovered(known);
     let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
-    let ranges = || within(config.request_timeout, feed.ranges(true));
-    let ranges = until_answered(attempts(), metrics, "looking for feed ranges", ranges).await?;
+    let partitions = partitions(feed, config, metrics, &mut rng).await?;
+    let ranges = partitions.clone();
     let whole = config.query.as_ref().and_then(|query| query.global);
     // Only at the beginning: later there is a position for each range, and as many splits as there are to be.
     let parts = match known {
@@ -114,7 +116,20 @@ pub async fn discover(
             found.push((partition, splits));
         }
     }
-    fix_all(feed, config, metrics, found, &mut rng).await
+    let fixed = fix_all(feed, config, metrics, found, &mut rng).await?;
+    stop_all(feed, config, metrics, Some(partitions), fixed, &mut rng).await
+}
+
+/// The physical partitions as they are now.
+async fn partitions(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    rng: &mut fastrand::Rng,
+) -> Result<Vec<Range>> {
+    let attempts = Attempts::seeded(&config.retry, rng.u64(..));
+    let ranges = || within(config.request_timeout, feed.ranges(true));
+    until_answered(attempts, metrics, "looking for feed ranges", ranges).await
 }
 
 /// Where a new split ends, as far as the options alone say.
@@ -171,9 +186,15 @@ async fn from_tokens(feed: &dyn Feed, config: &Config) -> Result<Vec<Split>> {
     let mut splits = tokens_file::read(&text.await?, feed.name(), feed.rid())?;
     for split in &mut splits {
         Reads::of(config).check_mode(split)?;
-        // The stop is this job's. One that reads the container first ends that where its own state says.
+        // One that reads the container first ends that where its own state says.
         if split.then.is_none() {
             split.stop = stop(config);
+        } else if config.stop != StopAt::Never {
+            return Err(CoreError::config(format!(
+                "{option}: split {} is of a job that was still reading the container (source.start initial), which goes on behind that without end; \
+                 leave source.stop out, or write the file once that is done",
+                split.id()
+            )));
         }
     }
     Ok(splits)
@@ -185,8 +206,8 @@ async fn fix_all(
     metrics: &Metrics,
     found: Found,
     rng: &mut fastrand::Rng,
-) -> Result<Vec<SplitEntry>> {
-    let fixed: Vec<Vec<SplitEntry>> = stream::iter(found)
+) -> Result<Vec<Split>> {
+    let fixed: Vec<Vec<Split>> = stream::iter(found)
         .map(|(partition, splits)| (partition, splits, rng.u64(..)))
         .map(|(partition, splits, seed)| fix(feed, config, metrics, partition, splits, seed))
         .buffered(config.max_concurrency)
@@ -197,8 +218,66 @@ async fn fix_all(
 
 type Range = (String, String);
 
-/// Where the splits of a partition begin and end, as far as that is a matter of this moment. It is asked for once, for the partition as a whole:
-/// such a position is valid for each part of it, and tells later whether the partition was merged with another one.
+/// Lets splits end at this moment, where they are to. That is asked for once for each physical partition, as a whole, in whatever ranges it is read:
+/// such a position is valid for each part of it, and tells later whether the partition was merged with another one. That of a part would
+/// look as if it had been. A split over several partitions has the positions of them all.
+async fn stop_all(
+    feed: &dyn Feed,
+    config: &Config,
+    metrics: &Metrics,
+    known: Option<Vec<Range>>,
+    mut splits: Vec<Split>,
+    rng: &mut fastrand::Rng,
+) -> Result<Vec<SplitEntry>> {
+    if let (StopAt::Start, Some(first)) = (config.stop, splits.first()) {
+        let ranges = match known {
+            Some(ranges) => ranges,
+            None => partitions(feed, config, metrics, rng).await?,
+        };
+        let at_now: Vec<(Split, u64)> = ranges
+            .into_iter()
+            .map(|(min, max)| Split {
+                min,
+                max,
+                mode: Mode::LatestVersion,
+                start: Start::Now,
+                continuation: None,
+                stop: Stop::Never,
+                then: None,
+                ..first.clone()
+            })
+            .filter(|partition| {
+                splits
+                    .iter()
+                    .any(|split| overlap(partition.range(), split.range()))
+            })
+            .map(|partition| (partition, rng.u64(..)))
+            .collect();
+        let ends: Vec<(Split, String)> = stream::iter(at_now)
+            .map(|(partition, seed)| async move {
+                let now = where_now_is(feed, config, metrics, partition.clone(), seed).await?;
+                Ok::<_, CoreError>((partition, now.token))
+            })
+            .buffered(config.max_concurrency)
+            .try_collect()
+            .await?;
+        for split in &mut splits {
+            let over = ends
+                .iter()
+                .filter(|(partition, _)| overlap(partition.range(), split.range()));
+            let tokens: Vec<&str> = over.map(|(_, token)| token.as_str()).collect();
+            split.stop = Stop::At(join(&tokens)?);
+        }
+    }
+    let found = splits.into_iter().map(|split| SplitEntry {
+        split,
+        assigned: false,
+    });
+    Ok(found.collect())
+}
+
+/// Where the splits of a range begin, as far as that is a matter of this moment, and where their initial phase ends. It is asked for once, for
+/// the range as a whole: such a position is valid for each part of it.
 async fn fix(
     feed: &dyn Feed,
     config: &Config,
@@ -206,7 +285,7 @@ async fn fix(
     (min, max): Range,
     splits: Vec<Split>,
     seed: u64,
-) -> Result<Vec<SplitEntry>> {
+) -> Result<Vec<Split>> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut split = match splits.first() {
         Some(first) => Split {
@@ -249,19 +328,13 @@ async fn fix(
     } else if split.start == Start::Now && split.continuation.is_none() {
         split.continuation = Some(now(split.mode).await?.token);
     }
-    if config.stop == StopAt::Start {
-        split.stop = Stop::At(now(Mode::LatestVersion).await?.token);
-    }
-    let entries = splits.into_iter().map(|part| SplitEntry {
-        split: Split {
-            ordinal: part.ordinal,
-            min: part.min,
-            max: part.max,
-            ..split.clone()
-        },
-        assigned: false,
+    let parts = splits.into_iter().map(|part| Split {
+        ordinal: part.ordinal,
+        min: part.min,
+        max: part.max,
+        ..split.clone()
     });
-    Ok(entries.collect())
+    Ok(parts.collect())
 }
 
 /// A position that is fixed.

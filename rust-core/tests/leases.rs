@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cosmos_local::AllVersions;
 use cosmosflink_core::account::open_blocking;
+use cosmosflink_core::bound::overlap;
 use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::error::Kind;
@@ -751,4 +752,116 @@ fn a_job_that_ends_by_itself_leaves_leases_to_go_on_from() {
     let store = stored(&local);
     assert!(store.leases.iter().all(|l| l.owner.is_none()));
     assert!(store.leases.iter().all(|l| l.reached.etag.is_some()));
+}
+
+#[test]
+fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
+    let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
+    fill(&local, "a", 100);
+    let mut whole = Reader::start(&local, &[("source.lease-format", "none")]);
+    whole.read(100);
+    whole.end();
+    let mut parts = Reader::start(
+        &local,
+        &[
+            ("source.min-splits", "4"),
+            ("source.lease-format", "none"),
+            ("source.page-size", "10"),
+        ],
+    );
+    parts.read(100);
+    parts.end();
+    let path = |name: &str| {
+        let file = format!("cosmosflink-{name}-{}", std::process::id());
+        std::env::temp_dir().join(file).to_str().unwrap().to_owned()
+    };
+    let (of_whole, of_parts) = (path("whole"), path("parts"));
+    for (path, splits) in [(&of_whole, whole.splits), (&of_parts, parts.splits)] {
+        std::fs::write(path, tokens_file::write(splits, &[]).unwrap()).unwrap();
+    }
+    let stops = |splits: &[Split]| -> Vec<Vec<(String, String)>> {
+        let stop = |split: &Split| match &split.stop {
+            Stop::At(token) => Position::decode(token).unwrap().ranges,
+            other => panic!("{other:?}"),
+        };
+        let bounds = |split: &Split| stop(split).into_iter().map(|r| (r.min, r.max)).collect();
+        splits.iter().map(bounds).collect()
+    };
+    let look = |path: &str| -> Vec<Split> {
+        let options = [
+            ("source.start", "tokens"),
+            ("source.start-tokens-file", path),
+            ("source.stop", "start"),
+        ];
+        let found = local.enumerator("c", &options).discover(&[]).unwrap();
+        found.into_iter().map(|entry| entry.split).collect()
+    };
+    fill(&local, "b", 60);
+    let found = look(&of_parts);
+    let all = vec![(String::new(), "FF".to_owned())];
+    assert_eq!(stops(&found), vec![all; 4], "finer than the one partition");
+
+    let source = local.source(
+        "c",
+        &[
+            ("source.start", "tokens"),
+            ("source.start-tokens-file", &of_parts),
+            ("source.stop", "start"),
+        ],
+    );
+    source.add_splits(found.clone()).unwrap();
+    let (mut open, mut ids) = (found.len(), Vec::new());
+    while open > 0 {
+        let page = take(&source, WAIT).expect("a page, or an end");
+        ids.extend(page.records.into_iter().map(|(id, _)| id));
+        open -= usize::from(page.finished.is_some());
+    }
+    ids.sort();
+    assert_eq!(ids, names("b", 60));
+
+    local.admin(
+        "split",
+        json!({"database": "orders", "container": "c", "partition": "0"}),
+    );
+    let children = stops(&look(&of_whole)).remove(0);
+    assert_eq!(children.len(), 2, "coarser than the two partitions");
+    assert_eq!((children[0].0.as_str(), children[1].1.as_str()), ("", "FF"));
+    let found = look(&of_parts);
+    for (split, stop) in found.iter().zip(stops(&found)) {
+        let over = children
+            .iter()
+            .filter(|(min, max)| overlap((min, max), split.range()));
+        let over: Vec<_> = over.cloned().collect();
+        assert_eq!(stop, over, "{}", split.id());
+    }
+    for path in [of_whole, of_parts] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_still_reads_the_container_has_no_stop_to_be_given() {
+    let local = Local::start_with(&["c:/pk:1"], |config| {
+        config.all_versions = Some(AllVersions::default());
+    });
+    let of = |more: &[(&str, &str)]| {
+        let mut all = vec![("source.mode", "all-versions-and-deletes")];
+        all.extend(more);
+        local.enumerator("c", &all).discover(&[])
+    };
+    let found = of(&[("source.start", "initial")]).unwrap();
+    let splits = found.into_iter().map(|entry| entry.split).collect();
+    let path = std::env::temp_dir().join(format!("cosmosflink-initial-{}", std::process::id()));
+    std::fs::write(&path, tokens_file::write(splits, &[]).unwrap()).unwrap();
+    let tokens = [
+        ("source.start", "tokens"),
+        ("source.start-tokens-file", path.to_str().unwrap()),
+    ];
+    assert!(of(&tokens).unwrap()[0].split.then.is_some());
+    let error = of(&[tokens[0], tokens[1], ("source.stop", "start")]).unwrap_err();
+    assert!(
+        error.kind == Kind::Config && error.message.contains("source.stop"),
+        "{error}"
+    );
+    std::fs::remove_file(&path).unwrap();
 }

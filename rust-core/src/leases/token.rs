@@ -115,6 +115,28 @@ impl Position {
     }
 }
 
+/// One position out of those of ranges that do not overlap, as tokens of the driver for one container and one mode.
+///
+/// # Errors
+/// Internal when there are several, and one is no position of the change feed.
+pub fn join(tokens: &[&str]) -> Result<String> {
+    if let [only] = tokens {
+        return Ok((*only).to_owned());
+    }
+    let mut all: Option<Position> = None;
+    for token in tokens {
+        let next = Position::decode(token)
+            .ok_or_else(|| CoreError::internal(format!("'{token}' is no position of a change feed")))?;
+        match &mut all {
+            Some(all) => all.ranges.extend(next.ranges),
+            None => all = Some(next),
+        }
+    }
+    let mut all = all.ok_or_else(|| CoreError::internal("there is no position to join"))?;
+    all.ranges.sort_by(|a, b| Bound(&a.min).cmp(&Bound(&b.min)));
+    all.encode()
+}
+
 fn start_of(start: &ChangeFeedStartFrom) -> Option<Start> {
     match start {
         ChangeFeedStartFrom::Beginning => Some(Start::Beginning),
@@ -212,5 +234,28 @@ mod tests {
             [ranged("1000", "40", "\"1\""), ranged("40", "8000", "\"2\"")]
         );
         assert_eq!(position.covering("8000", "80"), Some(vec![]));
+    }
+
+    #[test]
+    fn positions_of_several_ranges_become_one() {
+        let position = |ranges: &[Ranged]| Position {
+            rid: "r".into(),
+            full_fidelity: false,
+            ranges: ranges.to_vec(),
+            start: Some(Start::Now),
+        };
+        let of = |ranges: &[Ranged]| position(ranges).encode().unwrap();
+        let (low, high) = (
+            [ranged("", "40", "\"7\"")],
+            [ranged("40", "80", "\"8\""), ranged("80", "FF", "\"9\"")],
+        );
+        let joined = join(&[&of(&high), &of(&low)]).unwrap();
+        let all = [low[0].clone(), high[0].clone(), high[1].clone()];
+        assert_eq!(Position::decode(&joined), Some(position(&all)));
+        // One stays as it is, whoever wrote it.
+        assert_eq!(join(&["7"]).unwrap(), "7");
+        for wrong in [&["7", &joined][..], &[]] {
+            assert!(join(wrong).is_err());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The discovery of splits: which feed ranges of a container nobody reads yet.
 
-use std::sync::{mpsc, Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::{stream, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
@@ -13,7 +13,7 @@ use crate::bound::{common, overlap};
 use crate::config::{Begin, Config, OnDecodeError, RetryConfig, Start, StopAt};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
-use crate::leases::acquire::{split_of, GIVE_BACK};
+use crate::leases::acquire::split_of;
 use crate::leases::token::join;
 use crate::leases::tokens_file;
 use crate::metrics::Metrics;
@@ -503,29 +503,12 @@ impl Enumerator {
         self.woken.notify_waiters();
     }
 
-    /// Ends a look that is under way, and gives the job's leases back; waits for that, up to five seconds. Idempotent. From a thread that may
-    /// block.
-    pub fn close(self: &Arc<Self>) {
-        if self.closed.is_cancelled() {
-            return;
-        }
+    /// Ends a look that is under way. Idempotent.
+    ///
+    /// The job's leases stay its own, and are free once they have expired: Flink closes an enumerator at the end of a job, and as well where it
+    /// makes a new one for the same job, and does not say which it is.
+    pub fn close(&self) {
         self.closed.cancel();
-        if self.config.leases.is_none() {
-            return;
-        }
-        let (done, wait) = mpsc::channel();
-        let this = self.clone();
-        let task = self.runtime.spawn(async move {
-            let (feed, seed) = (this.feed().clone(), this.seed());
-            if let Err(e) = feed.give_leases_back(&this.metrics, seed).await {
-                tracing::warn!(target: "cosmosflink::source", "the job's leases were not given back, and are free once they have expired: {e}");
-            }
-            let _ = done.send(());
-        });
-        if wait.recv_timeout(GIVE_BACK).is_err() {
-            tracing::warn!(target: "cosmosflink::source", "the job's leases were not given back in time, and are free once they have expired");
-            task.abort();
-        }
     }
 
     fn seed(&self) -> u64 {

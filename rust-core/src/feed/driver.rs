@@ -25,7 +25,7 @@ use super::{divided, query, read_many, recreated, trimmed, Feed, Pages, RawPage}
 use crate::account::{charge, read_options, within, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
-use crate::leases::acquire::{acquire, give_back};
+use crate::leases::acquire::acquire;
 use crate::leases::store::LeaseStore;
 use crate::leases::takeover::{Partition, Piece, Wanted};
 use crate::leases::token::to_driver;
@@ -311,21 +311,6 @@ impl Feed for DriverFeed {
 
     async fn check_leases(&self) -> Result<()> {
         self.leases().await.map(drop)
-    }
-
-    async fn give_leases_back(&self, metrics: &Metrics, seed: u64) -> Result<()> {
-        let Some(store) = self.leases().await? else {
-            return Ok(());
-        };
-        let given = give_back(&store, &self.config.retry, seed, metrics).await?;
-        if given > 0 {
-            tracing::info!(
-                target: "cosmosflink::source",
-                "gave {given} leases with the prefix '{}' back",
-                store.config().prefix
-            );
-        }
-        Ok(())
     }
 
     async fn renewed(&self) -> Result<Option<Arc<dyn Feed>>> {

@@ -86,14 +86,6 @@ pub trait Feed: Send + Sync {
         Ok(())
     }
 
-    /// Gives all leases of the job back, where the options name a lease container.
-    ///
-    /// # Errors
-    /// What the requests failed with.
-    async fn give_leases_back(&self, _metrics: &Metrics, _seed: u64) -> Result<()> {
-        Ok(())
-    }
-
     /// The same feed over another connection, where the secret that this one was opened with has been replaced since; `None` where it has not.
     ///
     /// # Errors

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::format::Mark;
 use super::publisher::times;
 use super::store::{gone_or_changed, LeaseStore};
@@ -105,46 +103,6 @@ pub async fn acquire(
             _ => {}
         }
     }
-}
-
-/// Longest time for which the end of a job waits for its leases to be given back. One that is not is free once it has expired.
-pub const GIVE_BACK: Duration = Duration::from_secs(5);
-
-/// Gives all leases of a job back, of whatever form, so that the next reader need not wait until they have expired. They stay where they
-/// are, under the job's mark. Tries again for as long as [`GIVE_BACK`].
-///
-/// # Errors
-/// What the requests failed with.
-pub async fn give_back(
-    store: &LeaseStore,
-    retry: &RetryConfig,
-    seed: u64,
-    metrics: &Metrics,
-) -> Result<usize> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut attempts = || Attempts::seeded(retry, rng.u64(..));
-    let identity = &store.config().identity;
-    let deadline = Instant::now() + GIVE_BACK;
-    let mut given = 0;
-    'look: while Instant::now() < deadline {
-        let found = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
-        for lease in found.leases.iter().filter(|l| l.owner.is_some()) {
-            let Some(mark) = lease.mark.as_ref().filter(|_| is_ours(lease, identity)) else {
-                continue;
-            };
-            let document = lease.with_owner(None, mark, epoch_millis());
-            let key = lease.key.as_deref();
-            let write = || store.replace((&lease.id, key), &document, &lease.etag, metrics);
-            match until_answered(attempts(), metrics, "giving a lease back", write).await {
-                Ok(_) => given += 1,
-                // A reader that is about to end has renewed it, or somebody has taken it.
-                Err(e) if gone_or_changed(&e) => continue 'look,
-                Err(e) => return Err(e),
-            }
-        }
-        break;
-    }
-    Ok(given)
 }
 
 /// The split that goes on from a lease's position, up to a stop. Its number is the caller's to give.

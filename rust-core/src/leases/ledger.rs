@@ -3,11 +3,11 @@
 //! Rules that it keeps:
 //! - Every write of a lease that is there names the ETag that was seen last. What is there is read before it is written for the first time.
 //! - A lease that was not written by this connector last is somebody else's, and ends the job: only `source.start=leases` takes such.
-//! - A lease of another job of ours is taken once its owner is dead or has given it back; an owner that is alive ends this job.
+//! - A lease of another job of ours is taken once its owner is dead, or somebody has removed it; an owner that is alive ends this job.
 //! - A later checkpoint of the same job goes before an earlier one: a reader that was left behind gives way. Where nobody keeps such a lease
 //!   alive, the job was started anew under its old id, which counts its checkpoints from 1 again.
 //! - What a split leaves behind when it goes on as its children is deleted once theirs are there, as long as nobody has touched it.
-//! - A reader that ends keeps its leases: the job may only be starting again. Who ends the job gives them back.
+//! - A reader that ends keeps its leases: the job may only be starting again. They are free once they have expired.
 
 use std::collections::BTreeMap;
 
@@ -614,8 +614,8 @@ mod tests {
             self.put(id, theirs);
         }
 
-        /// What the end of a job does.
-        fn give_back(&mut self) {
+        /// As somebody does who does not want to wait until they expire.
+        fn remove_owners(&mut self) {
             for (id, (_, mut document)) in self.documents.clone() {
                 document["Owner"] = Value::Null;
                 self.put(&id, document);
@@ -742,14 +742,14 @@ mod tests {
             container.owners(),
             [owned("-80", "host-j", "5"), owned("80-FF", "host-j", "5")]
         );
-        container.give_back();
+        container.remove_owners();
         let mut again = ledger("j");
         again.publish(1, vec![at("", "80", "8"), at("80", "FF", "8")], 62_000);
         container.run(&mut again, 62_000).unwrap();
         assert_eq!(
             container.owners(),
             [owned("-80", "host-j", "8"), owned("80-FF", "host-j", "8")],
-            "given back: at once"
+            "nobody's: at once"
         );
     }
 
@@ -1011,11 +1011,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_job_gave_back_is_taken_at_once_by_the_next() {
+    fn what_nobody_owns_is_taken_at_once() {
         let (mut container, mut before, mut ledger) = (Container::default(), ledger("a"), ledger("b"));
         before.publish(9, vec![at("", "FF", "1")], 0);
         container.run(&mut before, 0).unwrap();
-        container.give_back();
+        container.remove_owners();
         ledger.publish(1, vec![at("", "FF", "2")], 1000);
         container.run(&mut ledger, 1000).unwrap();
         assert_eq!(container.owners(), [owned("-FF", "host-b", "2")]);

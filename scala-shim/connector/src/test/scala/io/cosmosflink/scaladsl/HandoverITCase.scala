@@ -76,8 +76,8 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     val env = StreamExecutionEnvironment.getExecutionEnvironment(settings)
     env.setParallelism(2)
     env.enableCheckpointing(200)
-    val options = cosmos.options("events-source") ++ more +
-      ("source.lease-expiration-ms" -> "1000", "source.lease-renew-interval-ms" -> "200")
+    val options = cosmos.options("events-source") +
+      ("source.lease-expiration-ms" -> "1000", "source.lease-renew-interval-ms" -> "200") ++ more
     val source = CosmosDBSource[Order](options, container = "events-source", start = start)
     env
       .fromSource(source, WatermarkStrategy.noWatermarks[Order], "source")
@@ -129,7 +129,8 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     LocalCosmos.await("the leases", limit)(owners.size == 3)
     owners.distinct shouldBe List(s"cosmosflink-${first.getJobID}")
     stop(first)
-    LocalCosmos.await("the leases to be given back", limit)(owners == List("null", "null", "null"))
+    // It might only be starting again: they are free once they have expired.
+    owners shouldBe List.fill(3)(s"cosmosflink-${first.getJobID}")
     write(200 until 260)
     val second = run(StartFrom.Leases, publishing)
     seen(200 until 260)
@@ -137,9 +138,11 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
       owners == List.fill(3)(s"cosmosflink-${second.getJobID}")
 
   test("the second of two jobs with one prefix ends for good"):
-    val first = run(StartFrom.Now, publishing)
+    // A job that the machine holds up does not lose its leases.
+    val patient = publishing + ("source.lease-expiration-ms" -> "60000")
+    val first = run(StartFrom.Now, patient)
     LocalCosmos.await("the leases", limit)(owners.size == 3)
-    val second = run(StartFrom.Now, publishing)
+    val second = run(StartFrom.Now, patient)
     Try(second.getJobExecutionResult.get(60, TimeUnit.SECONDS)) match
       case Failure(e) =>
         Iterator.iterate(e)(_.getCause).takeWhile(_ != null).map(_.toString).mkString should

@@ -848,6 +848,42 @@ fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
 }
 
 #[test]
+fn a_lease_that_is_another_one_each_time_ends_the_attempt_with_its_name() {
+    let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
+    let mut before = Reader::start(&local, &[("source.lease-format", "none")]);
+    before.read(0);
+    before.end();
+    put(
+        &local,
+        &by_range_id(&local, &before.splits, None, "2026-01-02T03:04:05.678Z"),
+    );
+    local.admin(
+        "faults",
+        json!({"operations": "replace", "container": "leases", "status": 412}),
+    );
+    local.forget_requests();
+    let enumerator = local.enumerator(
+        "c",
+        &options(&[
+            FROM_LEASES,
+            ("source.lease-job", "j"),
+            ("cosmos.retry.max-attempts", "4"),
+            ("cosmos.retry.backoff-ms", "10"),
+        ]),
+    );
+    let look = std::thread::spawn(move || enumerator.discover(&[]));
+    until("it gives up", || look.is_finished());
+    let error = look.join().unwrap().unwrap_err();
+    assert_eq!((error.kind, error.status), (Kind::Transient, 412), "{error}");
+    assert!(
+        error.message.contains("_orders_c..0'") && !error.outlives_restart(),
+        "{error}"
+    );
+    assert_eq!(local.requests("replace").len(), 4);
+    local.clear_faults();
+}
+
+#[test]
 fn a_job_that_still_reads_the_container_has_no_stop_to_be_given() {
     let local = Local::start_with(&["c:/pk:1"], |config| {
         config.all_versions = Some(AllVersions::default());

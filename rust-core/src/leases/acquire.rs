@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::format::Mark;
+use tokio::time::Instant;
+
+use super::format::{Lease, Mark};
 use super::publisher::times;
 use super::store::{gone_or_changed, LeaseStore};
 use super::takeover::{is_ours, judge, Partition, Piece, Verdict, Wanted, Watch};
 use super::token::{Position, Ranged};
 use crate::clock::epoch_millis;
 use crate::config::{RetryConfig, Start};
-use crate::error::{CoreError, Result};
+use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::{until_answered, Attempts};
 use crate::split::{Mode, Split, Stop};
@@ -18,7 +20,7 @@ use crate::split::{Mode, Split, Stop};
 /// any point: what was taken by then is free for the next attempt of the same job.
 ///
 /// # Errors
-/// State, where they must not be taken; what the requests failed with.
+/// State, where they must not be taken; what the requests failed with; Transient when they are others each time that they are taken.
 pub async fn acquire(
     store: &LeaseStore,
     wanted: &Wanted,
@@ -35,6 +37,8 @@ pub async fn acquire(
     };
     let mut watched = Watch::default();
     let mut told = false;
+    // Rounds that met something else than was read before: they have pauses and an end, like attempts of a request.
+    let mut rounds = attempts();
     'look: loop {
         let mut found = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
         let verdict = judge(
@@ -66,7 +70,10 @@ pub async fn acquire(
             match until_answered(attempts(), metrics, "taking a lease", write).await {
                 Ok(_) => {}
                 // Somebody was faster, or an attempt of ours that was not answered did it: what is there now says which.
-                Err(e) if gone_or_changed(&e) => continue 'look,
+                Err(e) if gone_or_changed(&e) => {
+                    pause(&mut rounds, met(wanted, lease, &e)).await?;
+                    continue 'look;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -100,8 +107,48 @@ pub async fn acquire(
                 );
                 return Ok(pieces);
             }
-            _ => {}
+            _ => {
+                let changed = CoreError::new(
+                    Kind::Transient,
+                    format!(
+                        "the positions in the leases of container '{}' with the prefix '{}' have changed while this job took them over; stop the \
+                         processor, then start the job again",
+                        wanted.container, wanted.prefix
+                    ),
+                );
+                pause(&mut rounds, changed).await?;
+            }
         }
+    }
+}
+
+/// That a lease was not there any more as it had been read.
+fn met(wanted: &Wanted, lease: &Lease, refused: &CoreError) -> CoreError {
+    CoreError {
+        status: refused.status,
+        sub_status: refused.sub_status,
+        activity_id: refused.activity_id.clone(),
+        ..CoreError::new(
+            Kind::Transient,
+            format!(
+                "lease '{}' of container '{}' could not be taken, it is another one each time (status {}): {refused}",
+                lease.id, wanted.container, refused.status
+            ),
+        )
+    }
+}
+
+/// Waits before the next round.
+///
+/// # Errors
+/// What this round failed with, where it was the last.
+async fn pause(rounds: &mut Attempts, failure: CoreError) -> Result<()> {
+    match rounds.next(&failure, Instant::now()) {
+        Some(wait) => {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        }
+        None => Err(failure),
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 use tokio::time::Instant;
 
-use super::format::{marker, Format, Lease, Sdk};
+use super::format::{marker, Format, Lease, Sdk, PARTITION_KEY};
 use super::ledger::{Answer, Request};
 use super::takeover::Store;
 use crate::account::{charge, look_up_at_opening, read_options, within, write_options, Account};
@@ -115,7 +115,7 @@ impl LeaseStore {
                 match id.strip_prefix(prefix.as_str()) {
                     Some(".info") => initialised.push(prefix),
                     Some(".lock") => store.lock = Some(id),
-                    Some(rest) if rest.starts_with("..") => store.leases.push(Lease::decode(document)?),
+                    Some(rest) if rest.starts_with("..") => store.leases.push(self.lease(document)?),
                     _ => {}
                 }
             }
@@ -128,6 +128,14 @@ impl LeaseStore {
         };
         store.initialised = initialised.contains(&needed);
         Ok(store)
+    }
+
+    fn lease(&self, document: Value) -> Result<Lease> {
+        let lease = Lease::decode(document)?;
+        match self.by_id {
+            true => Ok(lease),
+            false => with_key(lease, &self.leases.container),
+        }
     }
 
     async fn query(&self, prefix: &str, metrics: &Metrics) -> Result<Vec<Value>> {
@@ -175,7 +183,7 @@ impl LeaseStore {
                     let id = document["id"].as_str().unwrap_or_default();
                     match id.strip_prefix(self.prefix.as_str()) {
                         Some(".info") => complete = true,
-                        Some(rest) if rest.starts_with("..") => leases.push(Lease::decode(document)?),
+                        Some(rest) if rest.starts_with("..") => leases.push(self.lease(document)?),
                         _ => {}
                     }
                 }
@@ -264,6 +272,21 @@ impl LeaseStore {
     }
 }
 
+/// A lease of a container that is partitioned by [`PARTITION_KEY`].
+///
+/// # Errors
+/// State when it has none: it could be read, and never be written.
+fn with_key(lease: Lease, container: &str) -> Result<Lease> {
+    match lease.key {
+        Some(_) => Ok(lease),
+        None => Err(CoreError::state(format!(
+            "lease '{}' has no '{PARTITION_KEY}', by which its container '{container}' is partitioned, so that it cannot be written; write it again with the \
+             one that it was created with, or delete it and let its processor start once",
+            lease.id
+        ))),
+    }
+}
+
 /// Whether a write was refused because of what is there, or is not.
 pub fn gone_or_changed(error: &CoreError) -> bool {
     matches!(error.kind, Kind::Conflict | Kind::Precondition)
@@ -294,5 +317,25 @@ fn documents(body: ResponseBody) -> Result<Vec<Value>> {
         ResponseBody::Bytes(bytes) => serde_json::from_slice::<Page>(&bytes)
             .map(|page| page.documents)
             .map_err(unclear),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_without_the_key_of_its_container_is_refused() {
+        let with = |key: Option<&str>| {
+            let lease = json!({"id": "p..0", "LeaseToken": "0", "version": 0, "partitionKey": key});
+            with_key(Lease::decode(lease).unwrap(), "leases")
+        };
+        assert_eq!(with(Some("5f0c")).unwrap().key.as_deref(), Some("5f0c"));
+        let error = with(None).unwrap_err();
+        assert!(
+            error.message.contains("'p..0' has no 'partitionKey'") && error.message.contains("'leases'"),
+            "{error}"
+        );
+        assert!(error.outlives_restart());
     }
 }

@@ -4,14 +4,16 @@ import io.cosmosflink.core.{CosmosException, Operation}
 import org.apache.flink.api.common.RuntimeExecutionMode
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.api.common.functions.MapFunction
-import org.apache.flink.api.common.state.CheckpointListener
+import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.api.connector.source.{Boundedness, Source, SplitEnumerator}
 import org.apache.flink.configuration.{Configuration, RestartStrategyOptions}
-import org.apache.flink.connector.base.source.hybrid.HybridSource
 import org.apache.flink.metrics.Gauge
+import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSnapshotContext}
 import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
+import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction
 import org.apache.flink.streaming.api.datastream.DataStream
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink
 import org.apache.flink.streaming.util.TestStreamEnvironment
 import org.apache.flink.test.util.MiniClusterWithClientResource
 import org.scalatest.funsuite.AnyFunSuite
@@ -21,6 +23,7 @@ import org.scalatest.{BeforeAndAfterAll, BeforeAndAfterEach}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.time.Duration
 import java.util.List as JavaList
+import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.atomic.{AtomicBoolean, AtomicInteger, AtomicLong}
 
 import scala.concurrent.duration.*
@@ -28,36 +31,63 @@ import scala.jdk.CollectionConverters.*
 import scala.util.Using
 
 object BoundedITCase:
-  type Enumerator = SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]
-
   val documents = 2000
 
   val ids: RecordReader[String] = (record, emit) => Right(emit(record.id))
 
-  /** The change feed from where the source before stops. */
-  final class Behind(options: CosmosDBOptions)
-      extends HybridSource.SourceFactory[String, CosmosDBSource[String], Enumerator]:
-    override def create(context: HybridSource.SourceSwitchContext[Enumerator]): CosmosDBSource[String] =
-      CosmosDBSource.of(options, "c", ids, StartFrom.Behind(context.getPreviousEnumerator))
-
-  /** Fails once, if it shall: when a checkpoint is complete that was taken after the last of the orders. */
-  final class FailingOnce extends MapFunction[String, String], CheckpointListener:
+  /** Fails once, if it shall: when a checkpoint is complete that was taken after so many orders. */
+  final class FailingOnce extends MapFunction[String, String], CheckpointListener, CheckpointedFunction:
     import FailingOnce.*
 
     override def map(id: String): String =
-      if id.startsWith("o") && orders.incrementAndGet() == documents then before.set(complete.get)
+      if id.startsWith("o") && orders.incrementAndGet() == behindOrders.get then before.set(complete.get)
       if fails.get && before.get < Long.MaxValue && !failed.get then
         // The one after the next was not under way yet.
         if complete.get >= before.get + 2 && failed.compareAndSet(false, true) then
           throw IllegalStateException("as the test wants it")
         // What is left is to last until then: between pages there is time for a checkpoint.
         Thread.sleep(2)
+      // Long enough that a checkpoint is asked for within the page.
+      if failsAtTheEnd.get && !failed.get then Thread.sleep(1)
       id
 
-    override def notifyCheckpointComplete(id: Long): Unit = complete.accumulateAndGet(id, math.max(_, _))
+    override def initializeState(context: FunctionInitializationContext): Unit = ()
+
+    override def snapshotState(context: FunctionSnapshotContext): Unit =
+      if orders.get >= behindOrders.get then behind.accumulateAndGet(context.getCheckpointId, math.min(_, _))
+
+    override def notifyCheckpointComplete(id: Long): Unit =
+      complete.accumulateAndGet(id, math.max(_, _))
+      if failsAtTheEnd.get && id >= behind.get && failed.compareAndSet(false, true) then
+        throw IllegalStateException("as the test wants it")
+
+  /** Keeps what came in its state: after a failure what the state has, and what came since. */
+  final class Kept extends MapFunction[String, String], CheckpointedFunction:
+    @transient private var own: CopyOnWriteArrayList[String] = scala.compiletime.uninitialized
+    @transient private var state: ListState[String] = scala.compiletime.uninitialized
+
+    override def map(id: String): String =
+      own.add(id)
+      id
+
+    override def initializeState(context: FunctionInitializationContext): Unit =
+      state = context.getOperatorStateStore.getListState(ListStateDescriptor("ids", classOf[String]))
+      own = CopyOnWriteArrayList()
+      state.get().forEach(own.add(_))
+      Kept.ids = own
+
+    override def snapshotState(context: FunctionSnapshotContext): Unit = state.update(own)
+
+  object Kept:
+    /** What the last attempt has. */
+    @volatile var ids: JavaList[String] = JavaList.of()
 
   object FailingOnce:
-    val fails, failed = AtomicBoolean()
+    /** Whether it is to fail, and whether, in place of that, when the first checkpoint is complete that has all orders. */
+    val fails, failsAtTheEnd, failed = AtomicBoolean()
+
+    /** How many orders come before that; all of them unless set. */
+    val behindOrders = AtomicInteger()
 
     /** How many orders came, those that came again too. */
     val orders = AtomicInteger()
@@ -65,11 +95,16 @@ object BoundedITCase:
     /** The last checkpoint that is complete, and the one that was when the last order came. */
     val complete, before = AtomicLong()
 
+    /** The first checkpoint that has all orders. */
+    val behind = AtomicLong()
+
     def reset(): Unit =
-      Seq(fails, failed).foreach(_.set(false))
+      Seq(fails, failsAtTheEnd, failed).foreach(_.set(false))
+      behindOrders.set(documents)
       orders.set(0)
       complete.set(0)
       before.set(Long.MaxValue)
+      behind.set(Long.MaxValue)
 
   /** What another source's enumerator would be. */
   final class ForeignEnumerator extends SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]:
@@ -110,6 +145,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     cosmos = LocalCosmos.start("c:/customerId:4")
     cosmos.write("c", orders(0 until documents))
     FailingOnce.reset()
+    Kept.ids = JavaList.of()
 
   override protected def afterEach(): Unit = cosmos.close()
 
@@ -174,16 +210,26 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     read.size shouldBe documents + tail
     read.distinct.size shouldBe documents + tail
 
+  // Its answer is one page: a checkpoint that is asked for meanwhile is taken behind it, and before the split ends.
+  test("an answer without positions comes once, also after a failure"):
+    val env = environment(RuntimeExecutionMode.STREAMING, 1)
+    env.enableCheckpointing(50)
+    // The most that the driver holds of such an answer.
+    val most = 1000
+    FailingOnce.failsAtTheEnd.set(true)
+    FailingOnce.behindOrders.set(most)
+    val read = run(env, source("source.query" -> "SELECT DISTINCT TOP 1000 c.id FROM c"))
+    FailingOnce.failed.get shouldBe true
+    (read.size, read.distinct.size) shouldBe (most, most)
+
   test("what the driver refuses is refused when the source is made"):
     val refused = the[CosmosException] thrownBy source("source.query" -> "SELECT COUNT(1) FROM c")
     refused.getMessage should (include("COUNT") and include("aggregate in Flink"))
 
   /** A bounded source, and the change feed from where it stops. */
   private def feedBehind(env: StreamExecutionEnvironment, first: CosmosDBSource[String]): DataStream[String] =
-    val hybrid = HybridSource
-      .builder[String, Enumerator](first)
-      .addSource[Enumerator, CosmosDBSource[String]](Behind(cosmos.options("c")), Boundedness.CONTINUOUS_UNBOUNDED)
-      .build()
+    val options = cosmos.options("c")
+    val hybrid = first.followedBy(start => CosmosDBSource.of(options, "c", ids, start))
     env.fromSource(hybrid, WatermarkStrategy.noWatermarks[String], "hybrid", FlinkType[String].info)
 
   test("the change feed goes on behind a query without a gap"):
@@ -210,6 +256,31 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
       LocalCosmos.await("the gauges of the feed's readers", limit)(sum("splits") == 4)
       val requests = sum("requests")
       LocalCosmos.await("requests for changes", limit)(sum("requests") > requests + 4)
+
+  // Within the query, and within the feed behind it, which nobody is there to tell where to begin.
+  for behind <- Seq(documents / 2, documents) do
+    test(s"a table and its changes come once, also after a failure behind $behind of $documents orders"):
+      val env = environment(RuntimeExecutionMode.STREAMING, 2)
+      env.enableCheckpointing(50)
+      FailingOnce.fails.set(true)
+      FailingOnce.behindOrders.set(behind)
+      val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
+      feedBehind(env, query)
+        .map(FailingOnce(), FlinkType[String].info)
+        .map(Kept(), FlinkType[String].info)
+        .setParallelism(1)
+        .sinkTo(DiscardingSink[String]())
+      val job = env.executeAsync("hybrid")
+      try
+        LocalCosmos.await("the table", limit):
+          FailingOnce.before.get < Long.MaxValue && Kept.ids.size >= documents
+        // In the feed the next change fails.
+        LocalCosmos.await("checkpoints", limit)(FailingOnce.complete.get >= FailingOnce.before.get + 2)
+        cosmos.write("c", orders(documents until documents + 300))
+        LocalCosmos.await("the failure", limit)(FailingOnce.failed.get)
+        LocalCosmos.await("the changes", limit)(Kept.ids.size >= documents + 300)
+      finally job.cancel().get()
+      Kept.ids.asScala.toSeq.sorted shouldBe (0 until documents + 300).map(i => s"o$i").sorted
 
   test("nothing goes on behind a source without positions"):
     val env = environment(RuntimeExecutionMode.STREAMING, 2)

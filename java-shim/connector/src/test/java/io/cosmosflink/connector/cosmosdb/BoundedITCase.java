@@ -8,9 +8,11 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.RecordView;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
@@ -21,6 +23,8 @@ import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.state.CheckpointListener;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.connector.source.Boundedness;
@@ -31,10 +35,14 @@ import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.connector.base.source.hybrid.HybridSource;
 import org.apache.flink.core.execution.JobClient;
 import org.apache.flink.metrics.Gauge;
+import org.apache.flink.runtime.state.FunctionInitializationContext;
+import org.apache.flink.runtime.state.FunctionSnapshotContext;
 import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
+import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.flink.util.CloseableIterator;
 import org.apache.flink.util.Collector;
@@ -42,6 +50,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Sources that end, in streaming and in batch mode, and what goes on behind them. */
 class BoundedITCase {
@@ -63,6 +73,7 @@ class BoundedITCase {
     void start() throws Exception {
         cosmos = LocalCosmos.start("c:/customerId:4");
         FailingOnce.reset();
+        Kept.ids = List.of();
     }
 
     @AfterEach
@@ -103,6 +114,22 @@ class BoundedITCase {
                 .as("not begun anew, and no split read that had ended")
                 .hasValue(DOCUMENTS);
         assertThat(ids).hasSize(DOCUMENTS + tail).doesNotHaveDuplicates();
+    }
+
+    /** Its answer is one page: a checkpoint that is asked for meanwhile is taken behind it, and before the split ends. */
+    @Test
+    void anAnswerWithoutPositionsComesOnceAlsoAfterAFailure() throws Exception {
+        // The most that the driver holds of such an answer.
+        int most = 1000;
+        cosmos.write("c", orders(0, most));
+        StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 1);
+        env.enableCheckpointing(50);
+        FailingOnce.FAILS_AT_THE_END.set(true);
+        FailingOnce.BEHIND_ORDERS.set(most);
+        List<String> ids =
+                run(env, builder().query("SELECT DISTINCT TOP 1000 c.id FROM c").build());
+        assertThat(FailingOnce.FAILED).isTrue();
+        assertThat(ids).containsExactlyInAnyOrderElementsOf(ids(0, most));
     }
 
     @Test
@@ -161,6 +188,42 @@ class BoundedITCase {
             LocalCosmos.await("requests for changes", LIMIT, () -> sum(job, "requests") > requests + 4);
         }
         assertThat(seen).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
+    }
+
+    /** Within the query, and within the feed behind it, which nobody is there to tell where to begin. */
+    @ParameterizedTest
+    @ValueSource(ints = {DOCUMENTS / 2, DOCUMENTS})
+    void aTableAndItsChangesComeOnceAlsoAfterAFailure(int behindOrders) throws Exception {
+        cosmos.write("c", orders(0, DOCUMENTS));
+        StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
+        env.enableCheckpointing(50);
+        FailingOnce.FAILS.set(true);
+        FailingOnce.BEHIND_ORDERS.set(behindOrders);
+        CosmosDBSource<String> query = builder()
+                .query("SELECT * FROM c")
+                .stop("start")
+                .option("source.page-size", "20")
+                .build();
+        feedBehind(env, query)
+                .map(new FailingOnce())
+                .returns(Types.STRING)
+                .map(new Kept())
+                .returns(Types.STRING)
+                .setParallelism(1)
+                .sinkTo(new DiscardingSink<>());
+        JobClient job = env.executeAsync("hybrid");
+        try {
+            LocalCosmos.await("the table", LIMIT, () -> FailingOnce.BEFORE.get() < Long.MAX_VALUE
+                    && Kept.ids.size() >= DOCUMENTS);
+            // In the feed the next change fails.
+            LocalCosmos.await("checkpoints", LIMIT, () -> FailingOnce.COMPLETE.get() >= FailingOnce.BEFORE.get() + 2);
+            cosmos.write("c", orders(DOCUMENTS, DOCUMENTS + 300));
+            LocalCosmos.await("the failure", LIMIT, FailingOnce.FAILED::get);
+            LocalCosmos.await("the changes", LIMIT, () -> Kept.ids.size() >= DOCUMENTS + 300);
+        } finally {
+            job.cancel().get();
+        }
+        assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
     }
 
     private static double sum(JobClient job, String gauge) {
@@ -259,30 +322,41 @@ class BoundedITCase {
         }
     }
 
-    /** Fails once, if it shall: when a checkpoint is complete that was taken after the last of the orders. */
-    private static final class FailingOnce implements MapFunction<String, String>, CheckpointListener {
+    /** Fails once, if it shall: when a checkpoint is complete that was taken after so many orders. */
+    private static final class FailingOnce
+            implements MapFunction<String, String>, CheckpointListener, CheckpointedFunction {
         private static final long serialVersionUID = 1L;
 
         static final AtomicBoolean FAILS = new AtomicBoolean();
+        /** Whether it is to fail, in place of that, when the first checkpoint is complete that has all orders. */
+        static final AtomicBoolean FAILS_AT_THE_END = new AtomicBoolean();
+
         static final AtomicBoolean FAILED = new AtomicBoolean();
+        /** How many orders come before that; all of them unless set. */
+        static final AtomicInteger BEHIND_ORDERS = new AtomicInteger();
         /** How many orders came, those that came again too. */
         static final AtomicInteger ORDERS = new AtomicInteger();
         /** The last checkpoint that is complete, and the one that was when the last order came. */
         static final AtomicLong COMPLETE = new AtomicLong();
 
         static final AtomicLong BEFORE = new AtomicLong();
+        /** The first checkpoint that has all orders. */
+        static final AtomicLong BEHIND = new AtomicLong();
 
         static void reset() {
             FAILS.set(false);
+            FAILS_AT_THE_END.set(false);
             FAILED.set(false);
+            BEHIND_ORDERS.set(DOCUMENTS);
             ORDERS.set(0);
             COMPLETE.set(0);
             BEFORE.set(Long.MAX_VALUE);
+            BEHIND.set(Long.MAX_VALUE);
         }
 
         @Override
         public String map(String id) throws InterruptedException {
-            if (id.startsWith("o") && ORDERS.incrementAndGet() == DOCUMENTS) {
+            if (id.startsWith("o") && ORDERS.incrementAndGet() == BEHIND_ORDERS.get()) {
                 BEFORE.set(COMPLETE.get());
             }
             if (FAILS.get() && BEFORE.get() < Long.MAX_VALUE && !FAILED.get()) {
@@ -293,12 +367,59 @@ class BoundedITCase {
                 // What is left is to last until then: between pages there is time for a checkpoint.
                 Thread.sleep(2);
             }
+            if (FAILS_AT_THE_END.get() && !FAILED.get()) {
+                // Long enough that a checkpoint is asked for within the page.
+                Thread.sleep(1);
+            }
             return id;
+        }
+
+        @Override
+        public void initializeState(FunctionInitializationContext context) {}
+
+        @Override
+        public void snapshotState(FunctionSnapshotContext context) {
+            if (ORDERS.get() >= BEHIND_ORDERS.get()) {
+                BEHIND.accumulateAndGet(context.getCheckpointId(), Math::min);
+            }
         }
 
         @Override
         public void notifyCheckpointComplete(long id) {
             COMPLETE.accumulateAndGet(id, Math::max);
+            if (FAILS_AT_THE_END.get() && id >= BEHIND.get() && FAILED.compareAndSet(false, true)) {
+                throw new IllegalStateException("as the test wants it");
+            }
+        }
+    }
+
+    /** Keeps what came in its state: after a failure what the state has, and what came since. */
+    private static final class Kept implements MapFunction<String, String>, CheckpointedFunction {
+        private static final long serialVersionUID = 1L;
+
+        /** What the last attempt has. */
+        static volatile List<String> ids = List.of();
+
+        private transient List<String> own;
+        private transient ListState<String> state;
+
+        @Override
+        public String map(String id) {
+            own.add(id);
+            return id;
+        }
+
+        @Override
+        public void initializeState(FunctionInitializationContext context) throws Exception {
+            state = context.getOperatorStateStore().getListState(new ListStateDescriptor<>("ids", Types.STRING));
+            own = new CopyOnWriteArrayList<>();
+            state.get().forEach(own::add);
+            ids = own;
+        }
+
+        @Override
+        public void snapshotState(FunctionSnapshotContext context) throws Exception {
+            state.update(own);
         }
     }
 

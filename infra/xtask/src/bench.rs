@@ -14,7 +14,7 @@ use crate::build::{self, Variant};
 use crate::latency;
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
-use crate::{root, sdks, speed};
+use crate::{flat, root, sdks, speed};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -37,6 +37,9 @@ pub struct Options {
     /// The source beside the vendor's SDK for Java: as a plain loop, and as the least that could be written for Flink. Only prints.
     #[arg(long, conflicts_with = "tls")]
     pub peers: bool,
+    /// What a document costs the core, without a JVM, for containers of 1 to 100 physical partitions and of 10^4 to 10^6 documents.
+    #[arg(long, conflicts_with_all = ["tls", "peers", "only"])]
+    pub flat: bool,
     /// About how many bytes each document has; with --peers, several sizes in turns.
     #[arg(long, value_delimiter = ',')]
     pub bytes: Vec<usize>,
@@ -65,7 +68,7 @@ impl Options {
     const SIZES: [usize; 3] = [430, 1024, 10_240];
 
     /// Bytes of a document where one size is measured.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.first().copied().unwrap_or(Options::DOCUMENT)
     }
 
@@ -76,15 +79,15 @@ impl Options {
 
 /// One measured run.
 #[derive(Clone, Copy, Default)]
-struct Measured {
+pub struct Measured {
     documents: f64,
     cpu: f64,
     seconds: f64,
-    peak_mib: f64,
+    pub peak_mib: f64,
 }
 
 impl Measured {
-    fn per_cpu_second(self) -> f64 {
+    pub fn per_cpu_second(self) -> f64 {
         self.documents / self.cpu
     }
 }
@@ -108,6 +111,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if options.peers {
         return peers(options);
+    }
+    if options.flat {
+        return flat::run(options);
     }
     if options.latency {
         return latency::run(options);
@@ -390,7 +396,7 @@ fn tls(options: &Options) -> Result<()> {
     for over_tls in [false, true] {
         let home = home.join(if over_tls { "https" } else { "http" });
         std::fs::create_dir_all(&home)?;
-        accounts.push(local_account(&bin, &home, &mut processes, over_tls)?.0);
+        accounts.push(local_account(&bin, &home, &mut processes, over_tls, &[])?.0);
     }
     let mut table = Table::new();
     table.set_header(["", "http: documents per CPU s", "https", "CPU of https"]);
@@ -440,7 +446,7 @@ fn plain_loop(
 }
 
 /// Runs a program that prints what it did and what it cost, as the last line and in JSON.
-fn measured(who: &str, command: &mut Command) -> Result<Measured> {
+pub fn measured(who: &str, command: &mut Command) -> Result<Measured> {
     let printed = output(command)?;
     let last = printed.lines().last().unwrap_or_default();
     let result: Value =

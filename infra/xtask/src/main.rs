@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod docker;
 mod faults;
+mod flat;
 mod latency;
 mod leaks;
 mod mistakes;

@@ -86,12 +86,14 @@ impl Containers {
     }
 }
 
-/// Starts a local account, over https where asked; returns the environment of everything that connects to it, and its endpoint.
+/// Starts a local account, over https where asked; returns the environment of everything that connects to it, and its endpoint. `more` are
+/// containers beside those of the pipeline, each `NAME:PATH:PARTITIONS`.
 pub fn local_account(
     bin: &Path,
     home: &Path,
     processes: &mut Processes,
     tls: bool,
+    more: &[String],
 ) -> Result<(Vec<(String, String)>, String)> {
     // What the user has set is for a real account and must not leak into this run.
     for (name, _) in std::env::vars() {
@@ -122,6 +124,9 @@ pub fn local_account(
         command
             .arg("--container")
             .arg(format!("{name}:{path}:{PARTITIONS}"));
+    }
+    for container in more {
+        command.arg("--container").arg(container);
     }
     processes.start(name, &mut command)?;
     let ready = ready(processes, &file, Duration::from_secs(20))?;
@@ -303,7 +308,7 @@ impl Pipeline {
             (account_environment(&home)?, None)
         } else {
             println!("starting the local account");
-            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, setup.tls)?;
+            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, setup.tls, &[])?;
             (environment, Some(endpoint))
         };
         println!("creating what is missing of database and containers");

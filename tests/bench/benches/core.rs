@@ -23,12 +23,12 @@ use futures::future::BoxFuture;
 /// An order of 430 bytes, as the producer writes it and the service gives it back.
 fn document(i: usize) -> String {
     format!(
-        r#"{{"id":"{:08x}-5717-4562-b3fc-2c963f66afa6","customerId":"customer-{:05}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","note":"{}","_rid":"AAAAAYAAAAECAAAAAAAAAA==","_self":"dbs/AAAAAQ==/colls/AAAAAYAAAAE=/docs/AA==/","_etag":"\"00000000-0000-0000\"","_ts":1795517269}}"#,
+        r#"{{"id":"{:08x}-5717-4562-b3fc-2c963f66afa6","customerId":"customer-{:05}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","lines":[{}],"_rid":"AAAAAYAAAAECAAAAAAAAAA==","_self":"dbs/AAAAAQ==/colls/AAAAAYAAAAE=/docs/AA==/","_etag":"\"00000000-0000-0000\"","_ts":1795517269}}"#,
         i,
         i % 64,
         i % 900,
         i % 100,
-        "n".repeat(117)
+        [r#"{"sku":"sku-004711","quantity":2,"price":19.99,"gift":false}"#; 2].join(",")
     )
 }
 

@@ -5,6 +5,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBRecord;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import java.nio.charset.StandardCharsets;
+import java.util.Collections;
 import java.util.Map;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
@@ -22,8 +23,11 @@ public final class BenchJob {
     /** As many partition keys as the plain loop has. */
     private static final int KEYS = 64;
 
-    /** About the bytes of a document without its padding, as in the plain loop. */
+    /** About the bytes of a document without its lines, as in the plain loop. */
     private static final int BARE = 175;
+
+    /** What is ordered, as in the plain loop. */
+    private static final String LINE = "{\"sku\":\"sku-004711\",\"quantity\":2,\"price\":19.99,\"gift\":false}";
 
     private BenchJob() {}
 
@@ -49,9 +53,10 @@ public final class BenchJob {
             }
         } else {
             long distinct = Long.parseLong(arguments[2]);
-            String padding = "n".repeat(Math.max(0, Integer.parseInt(arguments[3]) - BARE));
+            int many = Math.max(0, Integer.parseInt(arguments[3]) - BARE) / (LINE.length() + 1);
+            String lines = String.join(",", Collections.nCopies(many, LINE));
             env.fromSequence(0, Long.MAX_VALUE - 1)
-                    .map(i -> document(i % distinct, padding))
+                    .map(i -> document(i % distinct, lines))
                     .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                     .sinkTo(CosmosDBSink.<byte[]>builder()
                             .options(options)
@@ -67,17 +72,17 @@ public final class BenchJob {
     }
 
     /** The same document that the plain loop makes. */
-    private static byte[] document(long i, String padding) {
-        StringBuilder out = new StringBuilder(BARE + padding.length());
+    private static byte[] document(long i, String lines) {
+        StringBuilder out = new StringBuilder(BARE + lines.length());
         out.append("{\"id\":\"order-");
         padded(out, i, 12);
         out.append("\",\"customerId\":\"customer-");
         padded(out, i % KEYS, 5);
         out.append("\",\"amount\":").append(i % 900).append('.');
         padded(out, i % 100, 2);
-        out.append(",\"currency\":\"EUR\",\"createdAt\":\"2026-11-24T10:15:30.123Z\",\"source\":\"eu-west\",\"note\":\"")
-                .append(padding)
-                .append("\"}");
+        out.append(",\"currency\":\"EUR\",\"createdAt\":\"2026-11-24T10:15:30.123Z\",\"source\":\"eu-west\",\"lines\":[")
+                .append(lines)
+                .append("]}");
         return out.toString().getBytes(StandardCharsets.ISO_8859_1);
     }
 

@@ -1,5 +1,7 @@
 //! Plain loops over the driver: the baseline that the connector is measured against. Each prints one line of JSON with what it
-//! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB.
+//! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB. `feed` is the same of the core.
+
+mod feed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -36,6 +38,9 @@ struct Args {
     /// About how many bytes each document to write has.
     #[arg(long, global = true, default_value_t = 430)]
     bytes: usize,
+    /// Different partition keys of the documents to write; enough for all physical partitions.
+    #[arg(long, global = true, default_value_t = 64)]
+    keys: u64,
 }
 
 #[derive(Subcommand, Clone, Copy)]
@@ -44,30 +49,67 @@ enum Task {
     Write,
     /// Reads the change feed from the beginning in pages of 1000, all feed ranges at once.
     Read,
+    /// Reads the container through the core from the beginning to its end, again and again, until so many documents have come twice; the
+    /// second half is measured.
+    Feed,
 }
 
-/// The same document that the Flink job of the benchmark makes, of about so many bytes.
-pub fn document(i: u64, bytes: usize) -> (String, String) {
-    let key = format!("customer-{:05}", i % KEYS);
+/// The same document that the Flink job of the benchmark makes.
+fn document(i: u64, args: &Args) -> (String, String) {
+    let key = format!("customer-{:05}", i % args.keys);
     let document = format!(
-        r#"{{"id":"order-{i:012}","customerId":"{key}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","note":"{}"}}"#,
+        r#"{{"id":"order-{i:012}","customerId":"{key}","amount":{}.{:02},"currency":"EUR","createdAt":"2026-11-24T10:15:30.123Z","source":"eu-west","lines":[{}]}}"#,
         i % 900,
         i % 100,
-        "n".repeat(bytes.saturating_sub(BARE)),
+        lines(args.bytes),
     );
     (key, document)
 }
 
-/// Partition keys; enough for all physical partitions.
-const KEYS: u64 = 64;
+/// What is ordered: as much as makes a document of so many bytes.
+fn lines(bytes: usize) -> String {
+    let many = bytes.saturating_sub(BARE) / (LINE.len() + 1);
+    vec![LINE; many].join(",")
+}
 
-/// About the bytes of a document without its padding, the commas and the service's own fields in a page left out.
+const LINE: &str = r#"{"sku":"sku-004711","quantity":2,"price":19.99,"gift":false}"#;
+
+/// About the bytes of a document without its lines, the commas and the service's own fields in a page left out.
 const BARE: usize = 175;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Error> {
     let args = Args::parse();
-    let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
+    let result = match args.task {
+        Task::Feed => tokio::task::spawn_blocking(move || through_the_core(&args)).await??,
+        _ => over_the_driver(&args).await?,
+    };
+    println!("{result}");
+    Ok(())
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Result<String, Error> {
+    std::env::var(name).map_err(|_| format!("{name} is not set").into())
+}
+
+fn through_the_core(args: &Args) -> Result<serde_json::Value, Error> {
+    let passes = feed::Passes::open(&args.container)?;
+    let read = || {
+        let mut documents = 0;
+        while documents < args.count {
+            documents += match passes.pass()? {
+                0 => return Err(Error::from("the container has no documents")),
+                read => read,
+            };
+        }
+        Ok(documents)
+    };
+    read()?;
+    measured(Instant::now(), cpu_seconds()?, read()?)
+}
+
+async fn over_the_driver(args: &Args) -> Result<serde_json::Value, Error> {
     let key = std::fs::read_to_string(variable("COSMOS_KEY_FILE")?)?
         .trim()
         .to_owned();
@@ -82,17 +124,20 @@ async fn main() -> Result<(), Error> {
         .await?;
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     let documents = match args.task {
-        Task::Write => write(driver, container, &args).await?,
-        Task::Read => read(driver, container, args.count).await?,
+        Task::Write => write(driver, container, args).await?,
+        _ => read(driver, container, args.count).await?,
     };
-    let result = serde_json::json!({
+    measured(began, cpu, documents)
+}
+
+/// What was done since then, and what it cost.
+fn measured(began: Instant, cpu: f64, documents: u64) -> Result<serde_json::Value, Error> {
+    Ok(serde_json::json!({
         "documents": documents,
         "seconds": began.elapsed().as_secs_f64(),
         "cpuSeconds": cpu_seconds()? - cpu,
         "peakMib": peak_mib()?,
-    });
-    println!("{result}");
-    Ok(())
+    }))
 }
 
 fn options() -> OperationOptionsBuilder {
@@ -159,8 +204,8 @@ async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, args: &
     let mut owners = HashMap::new();
     let mut lanes: HashMap<String, tokio::sync::mpsc::Sender<Vec<u8>>> = HashMap::new();
     let mut tasks = Vec::new();
-    for i in 0..KEYS {
-        let (key, _) = document(i, args.bytes);
+    for i in 0..args.keys {
+        let (key, _) = document(i, args);
         let ranges = driver
             .resolve_partition_key_ranges_for_key(&container, &PartitionKey::from(key.clone()), false)
             .await?;
@@ -187,7 +232,7 @@ async fn write(driver: Arc<CosmosDriver>, container: ContainerReference, args: &
     }
     let mut batches: BTreeMap<&str, (Vec<u8>, usize)> = BTreeMap::new();
     for i in 0..count {
-        let (key, document) = document(i % distinct, args.bytes);
+        let (key, document) = document(i % distinct, args);
         let range = owners[&key].as_str();
         let (body, size) = batches
             .entry(range)

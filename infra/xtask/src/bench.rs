@@ -307,8 +307,8 @@ fn peers(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What is read and written in all: so many bytes of documents fit into the memory of a small machine.
-const BYTES_OF_PEERS: usize = 2 << 30;
+/// Bytes of documents in all: the local account holds them as values, in ten times as much memory.
+const BYTES_OF_PEERS: usize = 400 << 20;
 
 /// All four, with documents of one size over one protocol: the cells of the table.
 fn compared(options: &Options, size: usize, over: &str) -> Result<Vec<[String; 7]>> {

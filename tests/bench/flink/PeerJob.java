@@ -1,6 +1,6 @@
-import com.azure.cosmos.CosmosClient;
+import com.azure.cosmos.CosmosAsyncClient;
+import com.azure.cosmos.CosmosAsyncContainer;
 import com.azure.cosmos.CosmosClientBuilder;
-import com.azure.cosmos.CosmosContainer;
 import com.azure.cosmos.models.CosmosChangeFeedRequestOptions;
 import com.azure.cosmos.models.FeedRange;
 import com.azure.cosmos.models.FeedResponse;
@@ -8,11 +8,12 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Objects;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
-import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
+import org.apache.flink.streaming.api.functions.sink.legacy.DiscardingSink;
 import org.apache.flink.streaming.api.functions.source.legacy.RichParallelSourceFunction;
 
 /**
@@ -28,9 +29,9 @@ public final class PeerJob {
         Configuration settings = new Configuration();
         settings.set(PipelineOptions.OBJECT_REUSE, true);
         env.configure(settings);
-        // Chained, with objects reused: no document is ever serialized.
+        // Chained, with objects reused: no document is ever serialized. A source with a thread of its own is chained to a sink of its kind only.
         env.addSource(new Pull(arguments[1]), "documents", TypeInformation.of(JsonNode.class))
-                .sinkTo(new DiscardingSink<>());
+                .addSink(new DiscardingSink<>());
         env.execute("cosmosflink-bench-peer");
     }
 
@@ -49,14 +50,14 @@ public final class PeerJob {
             if (System.getenv("COSMOS_URI").startsWith("http:")) {
                 System.setProperty("COSMOS.HTTP_CONNECTION_WITHOUT_TLS_ALLOWED", "true");
             }
-            try (CosmosClient client = new CosmosClientBuilder()
+            try (CosmosAsyncClient client = new CosmosClientBuilder()
                     .endpoint(System.getenv("COSMOS_URI"))
                     .key(Files.readString(Path.of(System.getenv("COSMOS_KEY_FILE"))).strip())
                     .gatewayMode()
-                    .buildClient()) {
-                CosmosContainer container =
+                    .buildAsyncClient()) {
+                CosmosAsyncContainer container =
                         client.getDatabase(System.getenv("COSMOS_DB")).getContainer(name);
-                List<FeedRange> ranges = container.getFeedRanges();
+                List<FeedRange> ranges = Objects.requireNonNull(container.getFeedRanges().block());
                 while (!cancelled) {
                     for (int i = subtask; i < ranges.size() && !cancelled; i += parallelism) {
                         pull(container, ranges.get(i), context);
@@ -65,12 +66,13 @@ public final class PeerJob {
             }
         }
 
-        private void pull(CosmosContainer container, FeedRange range, SourceContext<JsonNode> context) {
+        private void pull(CosmosAsyncContainer container, FeedRange range, SourceContext<JsonNode> context) {
             CosmosChangeFeedRequestOptions options = CosmosChangeFeedRequestOptions
                     .createForProcessingFromBeginning(range)
                     .setMaxItemCount(1000);
+            // One page ahead: the blocking client's 256 pages do not fit into the heap of a TaskManager.
             for (FeedResponse<JsonNode> page :
-                    container.queryChangeFeed(options, JsonNode.class).iterableByPage()) {
+                    container.queryChangeFeed(options, JsonNode.class).byPage().toIterable(1)) {
                 synchronized (context.getCheckpointLock()) {
                     page.getResults().forEach(context::collect);
                 }

@@ -63,12 +63,19 @@ final private[scaladsl] class CosmosDBSourceReader[T] private (
   /** The splits that are read, by id. */
   private val reading = mutable.Map.empty[String, SplitProgress]
 
+  /** Whether the enumerator was told that all splits are read. */
+  private var finished = false
+
   /** Flink's, as of the last poll: whatever ends a split is within one. */
   private var output: Option[ReaderOutput[T]] = None
 
   override def pollNext(output: ReaderOutput[T]): InputStatus =
     this.output = Some(output)
-    super.pollNext(output)
+    val status = super.pollNext(output)
+    if status == InputStatus.END_OF_INPUT && !finished then
+      finished = true
+      context.sendSourceEventToCoordinator(FinishedEvent)
+    status
 
   /** The children of a split go on at once. Each has an output of its own from now on, not from its first record on: until then the watermark
     * of this reader would pass by what it has not read yet.
@@ -248,3 +255,6 @@ private object PageEmitter:
   private def refusal(e: Throwable) = Refused(DecodeError(RecordFailures.reason(e)), e)
 
   private val flagged = Refused(DecodeError("its id or partition key is no JSON in UTF-8"), null)
+
+/** A reader tells its enumerator that it has read all of its splits, and gets no others. */
+private[scaladsl] case object FinishedEvent extends SourceEvent

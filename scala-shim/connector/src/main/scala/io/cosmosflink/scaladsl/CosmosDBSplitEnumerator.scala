@@ -1,7 +1,15 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.EnumeratorActions.{Action, Assign, Backlog, Discover, Fail, NoMoreSplits}
-import io.cosmosflink.core.{Core, CosmosException, EnumeratorActions, EnumeratorEvent, PerOperator, SplitEntry}
+import io.cosmosflink.core.{
+  Core,
+  CosmosException,
+  EnumeratorActions,
+  EnumeratorEvent,
+  FinishedReaders,
+  PerOperator,
+  SplitEntry
+}
 import org.apache.flink.api.connector.source.{
   ReaderInfo,
   SourceEvent,
@@ -47,6 +55,8 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
   @volatile private var unassigned = 0L
   @volatile private var closed = false
 
+  private val finished = FinishedReaders()
+
   /** What a source that goes on behind this one begins with, or why it cannot; neither before all splits are known. */
   private var positions: Option[Array[Byte]] = None
   private var noPositions: Option[CosmosException] = None
@@ -64,6 +74,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     coordinate(EnumeratorEvent.Started())
 
   override def addReader(subtask: Int): Unit =
+    finished.registered(subtask)
     val splits = Option(context.registeredReaders.get(subtask)).fold(Nil)(reported)
     coordinate(EnumeratorEvent.ReaderRegistered(subtask, entries(splits)))
 
@@ -72,6 +83,7 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
 
   override def handleSourceEvent(subtask: Int, event: SourceEvent): Unit = event match
     case LagEvent(millis) => coordinate(EnumeratorEvent.LagReported(subtask, millis))
+    case FinishedEvent => finished.finished(subtask)
     case _ => ()
 
   /** With speculative execution, where the attempts of one reader read the same splits: what one of them says counts for all. */
@@ -92,9 +104,14 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     coordinate(EnumeratorEvent.CheckpointAborted(checkpoint))
 
   /** The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed. Without positions to stop
-    * at it is refused for good.
+    * at it is refused for good. Where a reader has not read all of its splits, the job begins anew from its last checkpoint.
     */
   private[scaladsl] def following: CosmosDBSourceState =
+    val unfinished = finished.unfinished(readers)
+    if !unfinished.isEmpty then
+      throw FlinkRuntimeException(
+        s"nothing may go on behind this source yet: its readers $unfinished were restored, and still read; the job begins anew from its last checkpoint"
+      )
     def why = noPositions.fold("nothing can go on behind this source: its splits are not known yet")(_.getMessage)
     CosmosDBSourceState(positions.getOrElse(throw CosmosDBUnrecoverableException(why, noPositions.orNull)))
 
@@ -113,8 +130,10 @@ final private[scaladsl] class CosmosDBSplitEnumerator(
     actions.actions.forEach(perform)
     actions
 
+  private def readers = Core.Readers(context.currentParallelism, context.registeredReaders.keySet)
+
   private def decided(event: EnumeratorEvent): EnumeratorActions =
-    val actions = handle.coordinate(Core.Readers(context.currentParallelism, context.registeredReaders.keySet), event)
+    val actions = handle.coordinate(readers, event)
     unassigned = actions.unassigned
     core.drainLog(false)
     actions

@@ -3,7 +3,7 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.{CosmosException, Operation}
 import org.apache.flink.api.common.RuntimeExecutionMode
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
-import org.apache.flink.api.common.functions.MapFunction
+import org.apache.flink.api.common.functions.{MapFunction, RichMapFunction}
 import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.api.connector.source.{Boundedness, Source, SplitEnumerator}
 import org.apache.flink.configuration.{Configuration, RestartStrategyOptions}
@@ -60,6 +60,37 @@ object BoundedITCase:
       complete.accumulateAndGet(id, math.max(_, _))
       if failsAtTheEnd.get && id >= behind.get && failed.compareAndSet(false, true) then
         throw IllegalStateException("as the test wants it")
+
+  /** The second reader fails once the first one has ended, which no checkpoint has; from then on the first one is the slower one. */
+  final class EndingFirst extends RichMapFunction[String, String], CheckpointListener:
+    import EndingFirst.*
+
+    override def map(id: String): String =
+      if getRuntimeContext.getTaskInfo.getIndexOfThisSubtask == 0 then
+        first.incrementAndGet()
+        if failed.get || !held.get then Thread.sleep(2)
+      else if !failed.get then
+        if complete.get < 2 then Thread.sleep(2)
+        else
+          // No checkpoint is complete from here on.
+          held.set(true)
+          var before = -1L
+          while before < first.get do
+            before = first.get
+            Thread.sleep(500)
+          failed.set(true)
+          throw IllegalStateException("as the test wants it")
+      id
+
+    override def notifyCheckpointComplete(id: Long): Unit = complete.accumulateAndGet(id, math.max(_, _))
+
+  object EndingFirst:
+    val held, failed = AtomicBoolean()
+    val complete, first = AtomicLong()
+
+    def reset(): Unit =
+      Seq(held, failed).foreach(_.set(false))
+      Seq(complete, first).foreach(_.set(0))
 
   /** Keeps what came in its state: after a failure what the state has, and what came since. */
   final class Kept extends MapFunction[String, String], CheckpointedFunction:
@@ -281,6 +312,23 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
         LocalCosmos.await("the changes", limit)(Kept.ids.size >= documents + 300)
       finally job.cancel().get()
       Kept.ids.asScala.toSeq.sorted shouldBe (0 until documents + 300).map(i => s"o$i").sorted
+
+  test("the change feed waits for a reader that was restored"):
+    val env = environment(RuntimeExecutionMode.STREAMING, 2)
+    env.enableCheckpointing(50)
+    EndingFirst.reset()
+    val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
+    feedBehind(env, query)
+      .map(EndingFirst(), FlinkType[String].info)
+      .map(Kept(), FlinkType[String].info)
+      .setParallelism(1)
+      .sinkTo(DiscardingSink[String]())
+    val job = env.executeAsync("hybrid")
+    try
+      LocalCosmos.await("the failure", limit)(EndingFirst.failed.get)
+      LocalCosmos.await("the table", limit)(Kept.ids.size >= documents)
+    finally job.cancel().get()
+    Kept.ids.asScala.toSeq.sorted shouldBe (0 until documents).map(i => s"o$i").sorted
 
   test("nothing goes on behind a source without positions"):
     val env = environment(RuntimeExecutionMode.STREAMING, 2)

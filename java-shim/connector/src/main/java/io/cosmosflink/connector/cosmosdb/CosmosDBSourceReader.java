@@ -23,6 +23,8 @@ final class CosmosDBSourceReader<T>
     private final Map<String, CosmosDBSplitState> states = new HashMap<>();
     /** Flink's, as of the last poll: whatever ends a split is within one. */
     private ReaderOutput<T> output;
+    /** Whether the enumerator was told that all splits are read. */
+    private boolean finished;
 
     /** @param options validated */
     CosmosDBSourceReader(
@@ -89,7 +91,12 @@ final class CosmosDBSourceReader<T>
     @Override
     public InputStatus pollNext(ReaderOutput<T> output) throws Exception {
         this.output = output;
-        return super.pollNext(output);
+        InputStatus status = super.pollNext(output);
+        if (status == InputStatus.END_OF_INPUT && !finished) {
+            finished = true;
+            context.sendSourceEventToCoordinator(new FinishedEvent());
+        }
+        return status;
     }
 
     /**

@@ -10,6 +10,7 @@ import io.cosmosflink.core.EnumeratorActions.Discover;
 import io.cosmosflink.core.EnumeratorActions.Fail;
 import io.cosmosflink.core.EnumeratorActions.NoMoreSplits;
 import io.cosmosflink.core.EnumeratorEvent;
+import io.cosmosflink.core.FinishedReaders;
 import io.cosmosflink.core.SplitEntry;
 import java.io.IOException;
 import java.util.HashMap;
@@ -43,6 +44,7 @@ final class CosmosDBSplitEnumerator
 
     private volatile long unassigned;
     private volatile boolean closed;
+    private final FinishedReaders finished = new FinishedReaders();
     /** What a source that goes on behind this one begins with; null where there is no such thing, or before all splits are known. */
     private byte[] following;
     /** Why there is no such thing; null where it is there, or before all splits are known. */
@@ -87,6 +89,7 @@ final class CosmosDBSplitEnumerator
 
     @Override
     public void addReader(int subtask) {
+        finished.registered(subtask);
         ReaderInfo reader = context.registeredReaders().get(subtask);
         List<CosmosDBSplit> splits = reader == null ? List.of() : reported.apply(reader);
         coordinate(new EnumeratorEvent.ReaderRegistered(subtask, entries(splits)));
@@ -101,6 +104,8 @@ final class CosmosDBSplitEnumerator
     public void handleSourceEvent(int subtask, SourceEvent event) {
         if (event instanceof LagEvent lag) {
             coordinate(new EnumeratorEvent.LagReported(subtask, lag.lagMillis()));
+        } else if (event instanceof FinishedEvent) {
+            finished.finished(subtask);
         }
     }
 
@@ -137,8 +142,14 @@ final class CosmosDBSplitEnumerator
      * The state with which the change feed goes on where the splits of this enumerator stop, also when it is closed.
      *
      * @throws CosmosDBUnrecoverableException when its splits have no positions to stop at
+     * @throws FlinkRuntimeException when a reader has not read all of its splits: the job begins anew from its last checkpoint then
      */
     CosmosDBSourceState following() {
+        List<Integer> unfinished = finished.unfinished(readers());
+        if (!unfinished.isEmpty()) {
+            throw new FlinkRuntimeException("nothing may go on behind this source yet: its readers " + unfinished
+                    + " were restored, and still read; the job begins anew from its last checkpoint");
+        }
         if (following == null) {
             String why = noFollowing == null
                     ? "nothing can go on behind this source: its splits are not known yet"
@@ -174,12 +185,15 @@ final class CosmosDBSplitEnumerator
         if (handle == null) {
             throw new IllegalStateException("the enumerator has not been started");
         }
-        var readers = new Core.Readers(
-                context.currentParallelism(), context.registeredReaders().keySet());
-        EnumeratorActions actions = handle.coordinate(readers, event);
+        EnumeratorActions actions = handle.coordinate(readers(), event);
         unassigned = actions.unassigned();
         core.drainLog(false);
         return actions;
+    }
+
+    private Core.Readers readers() {
+        return new Core.Readers(
+                context.currentParallelism(), context.registeredReaders().keySet());
     }
 
     /** Keeps what a source behind this one would begin with, or why it cannot: there need not be one, and it asks once this is closed. */

@@ -8,7 +8,6 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.RecordView;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -22,6 +21,7 @@ import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.functions.RichMapFunction;
 import org.apache.flink.api.common.state.CheckpointListener;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
@@ -213,8 +213,10 @@ class BoundedITCase {
                 .sinkTo(new DiscardingSink<>());
         JobClient job = env.executeAsync("hybrid");
         try {
-            LocalCosmos.await("the table", LIMIT, () -> FailingOnce.BEFORE.get() < Long.MAX_VALUE
-                    && Kept.ids.size() >= DOCUMENTS);
+            LocalCosmos.await(
+                    "the table",
+                    LIMIT,
+                    () -> FailingOnce.BEFORE.get() < Long.MAX_VALUE && Kept.ids.size() >= DOCUMENTS);
             // In the feed the next change fails.
             LocalCosmos.await("checkpoints", LIMIT, () -> FailingOnce.COMPLETE.get() >= FailingOnce.BEFORE.get() + 2);
             cosmos.write("c", orders(DOCUMENTS, DOCUMENTS + 300));
@@ -224,6 +226,35 @@ class BoundedITCase {
             job.cancel().get();
         }
         assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
+    }
+
+    /** One reader ends behind the last checkpoint; when both are restored from it, the other one ends first. */
+    @Test
+    void theChangeFeedWaitsForAReaderThatWasRestored() throws Exception {
+        cosmos.write("c", orders(0, DOCUMENTS));
+        StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
+        env.enableCheckpointing(50);
+        CosmosDBSource<String> query = builder()
+                .query("SELECT * FROM c")
+                .stop("start")
+                .option("source.page-size", "20")
+                .build();
+        EndingFirst.reset();
+        feedBehind(env, query)
+                .map(new EndingFirst())
+                .returns(Types.STRING)
+                .map(new Kept())
+                .returns(Types.STRING)
+                .setParallelism(1)
+                .sinkTo(new DiscardingSink<>());
+        JobClient job = env.executeAsync("hybrid");
+        try {
+            LocalCosmos.await("the failure", LIMIT, EndingFirst.FAILED::get);
+            LocalCosmos.await("the table", LIMIT, () -> Kept.ids.size() >= DOCUMENTS);
+        } finally {
+            job.cancel().get();
+        }
+        assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS));
     }
 
     private static double sum(JobClient job, String gauge) {
@@ -390,6 +421,53 @@ class BoundedITCase {
             if (FAILS_AT_THE_END.get() && id >= BEHIND.get() && FAILED.compareAndSet(false, true)) {
                 throw new IllegalStateException("as the test wants it");
             }
+        }
+    }
+
+    /** The second reader fails once the first one has ended, which no checkpoint has; from then on the first one is the slower one. */
+    private static final class EndingFirst extends RichMapFunction<String, String> implements CheckpointListener {
+        private static final long serialVersionUID = 1L;
+
+        static final AtomicBoolean HELD = new AtomicBoolean();
+        static final AtomicBoolean FAILED = new AtomicBoolean();
+        static final AtomicLong COMPLETE = new AtomicLong();
+        static final AtomicLong FIRST = new AtomicLong();
+
+        static void reset() {
+            HELD.set(false);
+            FAILED.set(false);
+            COMPLETE.set(0);
+            FIRST.set(0);
+        }
+
+        @Override
+        public String map(String id) throws InterruptedException {
+            boolean first = getRuntimeContext().getTaskInfo().getIndexOfThisSubtask() == 0;
+            if (first) {
+                FIRST.incrementAndGet();
+                if (FAILED.get() || !HELD.get()) {
+                    Thread.sleep(2);
+                }
+            } else if (!FAILED.get()) {
+                if (COMPLETE.get() < 2) {
+                    Thread.sleep(2);
+                    return id;
+                }
+                // No checkpoint is complete from here on.
+                HELD.set(true);
+                for (long before = -1; before < FIRST.get(); ) {
+                    before = FIRST.get();
+                    Thread.sleep(500);
+                }
+                FAILED.set(true);
+                throw new IllegalStateException("as the test wants it");
+            }
+            return id;
+        }
+
+        @Override
+        public void notifyCheckpointComplete(long id) {
+            COMPLETE.accumulateAndGet(id, Math::max);
         }
     }
 

@@ -80,6 +80,18 @@ pub async fn acquire(
         // A processor that has been waking up while they were taken has written some of them by now, or will find its own gone.
         let mut after = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
         if let Some(lost) = after.leases.iter().find(|l| !is_ours(l, &wanted.identity)) {
+            // A replica that is behind answers with what was there before.
+            if found.leases.iter().any(|before| before.id == lost.id && before.etag == lost.etag) {
+                let behind = CoreError::new(
+                    Kind::Transient,
+                    format!(
+                        "lease '{}' of container '{}' is still read as it was before this job took it: the replicas are behind",
+                        lost.id, wanted.container
+                    ),
+                );
+                pause(&mut rounds, behind).await?;
+                continue;
+            }
             return Err(CoreError::state(format!(
                 "lease '{}' of container '{}' was taken by '{}' while this job took it over; stop the processor, then start the job again",
                 lost.id,

@@ -15,7 +15,7 @@ use super::store::LeaseStore;
 use super::takeover::Times;
 use super::token::Position;
 use crate::clock::epoch_millis;
-use crate::error::{CoreError, Result};
+use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::split::Split;
 
@@ -231,7 +231,11 @@ async fn round(
     metrics: &Metrics,
 ) -> std::result::Result<(), Failed> {
     while let Some(request) = ledger.next(epoch_millis()) {
-        let answer = store.carry_out(&request, metrics).await.map_err(Failed::Round)?;
+        let answer = store.carry_out(&request, metrics).await.map_err(|e| match e.kind {
+            // What lies there is no lease, and will be none in the next round.
+            Kind::State => Failed::Job(e),
+            _ => Failed::Round(e),
+        })?;
         ledger
             .answered(&request, answer, epoch_millis())
             .map_err(Failed::Job)?;

@@ -81,7 +81,11 @@ pub async fn acquire(
         let mut after = until_answered(attempts(), metrics, "reading leases", || store.read(metrics)).await?;
         if let Some(lost) = after.leases.iter().find(|l| !is_ours(l, &wanted.identity)) {
             // A replica that is behind answers with what was there before.
-            if found.leases.iter().any(|before| before.id == lost.id && before.etag == lost.etag) {
+            if found
+                .leases
+                .iter()
+                .any(|before| before.id == lost.id && before.etag == lost.etag)
+            {
                 let behind = CoreError::new(
                     Kind::Transient,
                     format!(

@@ -231,11 +231,14 @@ async fn round(
     metrics: &Metrics,
 ) -> std::result::Result<(), Failed> {
     while let Some(request) = ledger.next(epoch_millis()) {
-        let answer = store.carry_out(&request, metrics).await.map_err(|e| match e.kind {
-            // What lies there is no lease, and will be none in the next round.
-            Kind::State => Failed::Job(e),
-            _ => Failed::Round(e),
-        })?;
+        let answer = store
+            .carry_out(&request, metrics)
+            .await
+            .map_err(|e| match e.kind {
+                // What lies there is no lease, and will be none in the next round.
+                Kind::State => Failed::Job(e),
+                _ => Failed::Round(e),
+            })?;
         ledger
             .answered(&request, answer, epoch_millis())
             .map_err(Failed::Job)?;

@@ -185,7 +185,7 @@ fn page(page: &Value) -> Vec<u8> {
 }
 
 fn operation(operation: &Value) -> NewOperation<'_> {
-    let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete);
+    let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default);
     NewOperation {
         kind: named(kinds.into(), text(operation, "operation")),
         id: text(operation, "id"),
@@ -449,7 +449,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         "frame",
         frames.map(|(name, kind)| (name, i64::from(kind as u16))).into(),
     );
-    let operations = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete);
+    let operations = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default);
     check(
         "operation",
         operations

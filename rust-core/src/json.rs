@@ -171,6 +171,17 @@ impl<'a> Key<'a> {
         &self.quoted[1..self.quoted.len() - 1]
     }
 
+    /// As it stands, with the quotes.
+    #[inline]
+    pub fn quoted(self) -> &'a [u8] {
+        self.quoted
+    }
+
+    /// The name that it is; `None` when it has no UTF-8 or a broken escape.
+    pub fn decoded(self) -> Option<String> {
+        serde_json::from_slice(self.quoted).ok()
+    }
+
     #[inline]
     pub fn is(self, name: &str) -> bool {
         if self.escaped {

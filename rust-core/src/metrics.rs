@@ -178,6 +178,8 @@ metrics! {
         "Operations that have failed and were left out, as `sink.failure-mode` `skip` asks.";
     dead_lettered: Whole, "deadLettered", "operations", SINK,
         "Operations that have failed and are in the dead-letter container.";
+    superseded: Whole, "superseded", "operations", SINK,
+        "Operations that count as done and changed nothing, since their strategy leaves the document as it is: it exists already, was changed since its ETag, is gone, or a patch's condition does not hold.";
     bulk_requests: Whole, "bulkRequests", "requests", SINK,
         "Bulk requests.";
     point_requests: Whole, "pointRequests", "requests", SINK,

@@ -77,13 +77,13 @@ impl Attempts {
     pub fn next(&mut self, error: &CoreError, now: Instant) -> Option<Duration> {
         self.held_since.get_or_insert(now);
         let (since, limit) = match error.next {
-            Next::Done | Next::End => return None,
+            Next::Done | Next::Superseded | Next::Compare | Next::End => return None,
             Next::Wait => {
                 (self.failed, self.failing_since) = (0, None);
                 let since = *self.throttled_since.get_or_insert(now);
                 (since, self.config.throttled_deadline)
             }
-            Next::Retry | Next::Reroute | Next::Halve => {
+            Next::Retry | Next::Reread | Next::Reroute | Next::Halve => {
                 self.failed += 1;
                 let since = *self.failing_since.get_or_insert(now);
                 (since, Some(self.config.deadline))

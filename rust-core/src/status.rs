@@ -33,18 +33,35 @@ pub enum Asked {
     Upsert,
     /// A write of a document that must not be there.
     Create,
+    /// A write of a document unless it is there.
+    CreateIgnoreExisting,
     /// A write of a document that must be there.
     Replace,
+    /// A write of a document if it is there.
+    ReplaceIfExists,
+    /// A write of a document unless it was changed since its ETag, or is gone.
+    ReplaceIfNotModified,
     /// A deletion.
     Delete,
+    /// A deletion unless the document was changed since its ETag.
+    DeleteIfNotModified,
+    /// A patch of a document that must be there.
+    Patch,
+    /// A patch of a document if it is there.
+    PatchIfExists,
+    /// A write of what was made of a document that was read before: the ETag is the one that was read, and without one the document was not
+    /// there.
+    Update,
+    /// A read of the document that a write is about.
+    Read,
 }
 
 impl Asked {
-    /// Whether it is a write of one document.
+    /// Whether it is a write of one document, or the read that belongs to one.
     pub fn is_write(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Asked::Upsert | Asked::Create | Asked::Replace | Asked::Delete
+            Asked::Metadata | Asked::Feed | Asked::VersionsFromNow | Asked::VersionsBehind | Asked::Bulk
         )
     }
 }
@@ -63,6 +80,13 @@ pub enum Fate {
 pub enum Next {
     /// It counts as done.
     Done,
+    /// It counts as done, although it changed nothing: by its strategy the document stands as it is. Such are counted.
+    Superseded,
+    /// Read the document: where it is the one that was to be written, this was the answer to a repetition, and it counts as done; else it
+    /// is final.
+    Compare,
+    /// Read the document again and make the write anew of what is read, until the deadline.
+    Reread,
     /// Ask again after a wait, for as long as it takes: throttling. Ends only where an option sets a limit.
     Wait,
     /// Ask again after a wait, until the deadline.
@@ -177,23 +201,49 @@ const fn after_unknown(mut row: Row) -> Row {
     row
 }
 
-use Asked::{Bulk, Create, Delete, Feed, Metadata, Replace, Upsert, VersionsBehind, VersionsFromNow};
+use Asked::{
+    Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Metadata, Patch, PatchIfExists,
+    Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert, VersionsBehind, VersionsFromNow,
+};
 use Blame::{Everybody, Record};
 use Fate::{NotCarriedOut as Refused, Unknown};
-use Next::{Done, End, Halve, Reroute, Retry, Wait};
+use Next::{Compare, Done, End, Halve, Reread, Reroute, Retry, Superseded, Wait};
 
 /// The first row that fits decides.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // -- what counts as done: the answer is that of an earlier attempt's own success, or says that there is nothing left to do
-    after_unknown(row(Status::Is(409), Sub::Any, For::OneOf(&[Create]),
+    after_unknown(row(Status::Is(409), Sub::Any, For::OneOf(&[Create, CreateIgnoreExisting]),
         (Kind::Conflict, Done, Record, Refused), "", (409, 0, Create))),
-    // [conflict]: the earlier attempt changed the ETag that it was to match.
-    after_unknown(row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, Upsert]),
+    // [conflict]: the earlier attempt changed the ETag that it was to match, or what its condition asks for.
+    after_unknown(row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, ReplaceIfNotModified, Upsert, Patch, PatchIfExists]),
         (Kind::Precondition, Done, Record, Refused), "", (412, 0, Replace))),
+    after_unknown(row(Status::Is(404), Sub::Is(0), For::OneOf(&[DeleteIfNotModified]),
+        (Kind::NotFound, Done, Record, Refused), "", (404, 0, DeleteIfNotModified))),
     // [notfound]: a delete that finds nothing has what it wanted, also at its first attempt: a replay after a restore must not fail.
     row(Status::Is(404), Sub::Is(0), For::OneOf(&[Delete]),
         (Kind::NotFound, Done, Record, Refused), "", (404, 0, Delete)),
+
+    // -- what a strategy leaves as it is: docs/writing.md has them all
+    row(Status::Is(409), Sub::Any, For::OneOf(&[CreateIgnoreExisting]),
+        (Kind::Conflict, Superseded, Record, Refused), "", (409, 0, CreateIgnoreExisting)),
+    // Of a patch it is its condition that does not hold.
+    row(Status::Is(412), Sub::Any, For::OneOf(&[ReplaceIfNotModified, DeleteIfNotModified, Patch, PatchIfExists]),
+        (Kind::Precondition, Superseded, Record, Refused), "", (412, 0, ReplaceIfNotModified)),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[ReplaceIfNotModified, DeleteIfNotModified, ReplaceIfExists, PatchIfExists]),
+        (Kind::NotFound, Superseded, Record, Refused), "", (404, 0, PatchIfExists)),
+
+    // -- what was changed, made or taken out since it was read
+    row(Status::OneOf(&[409, 412]), Sub::Any, For::OneOf(&[Update]),
+        (Kind::Conflict, Reread, Record, Refused), "", (412, 0, Update)),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Update]),
+        (Kind::NotFound, Reread, Record, Refused), "", (404, 0, Update)),
+
+    // -- what may be the answer to a repetition after a restore: only the document says so
+    row(Status::Is(409), Sub::Any, For::OneOf(&[Create]),
+        (Kind::Conflict, Compare, Record, Refused), "", (409, 0, Create)),
+    row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, Upsert]),
+        (Kind::Precondition, Compare, Record, Refused), "", (412, 0, Replace)),
 
     // -- throttling: [http], [sdk]. 3200 request units, 3088 a split, 3092 resources of the system, 3210 metadata, 3214 a hot key.
     row(Status::Is(429), Sub::Any, For::All,
@@ -240,9 +290,9 @@ const TABLE: &[Row] = &[
     row(Status::Is(404), Sub::OneOf(&[1002, 1013]), For::All,
         (Kind::Transient, Retry, Everybody, Refused), "", (404, 1013, Metadata)),
     // An upsert or a create that finds a document which expires at this moment.
-    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Upsert, Create]),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Upsert, Create, CreateIgnoreExisting]),
         (Kind::NotFound, Retry, Everybody, Refused), CONTAINER_MISSING, (404, 0, Upsert)),
-    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Replace]),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Replace, Patch, Read]),
         (Kind::NotFound, End, Record, Refused), "", (404, 0, Replace)),
     // Some servers answer so to the form itself; alone, each operation gets an answer of its own.
     row(Status::Is(404), Sub::Is(0), For::OneOf(&[Bulk]),
@@ -273,7 +323,7 @@ const TABLE: &[Row] = &[
     row(Status::Is(413), Sub::Any, For::Writes,
         (Kind::TooLarge, End, Record, Refused), "make the document smaller; the service takes 2 MiB", (413, 0, Create)),
 
-    // -- conflicts: [http]. 409 of an upsert or a replace is a unique key; 412 an ETag.
+    // -- conflicts: [http]. 409 of an upsert or a replace is a unique key, whatever its ETag; 412 an ETag.
     row(Status::Is(409), Sub::Any, For::Writes,
         (Kind::Conflict, End, Record, Refused), "", (409, 0, Upsert)),
     row(Status::Is(412), Sub::Any, For::Writes,
@@ -391,7 +441,7 @@ pub fn of_kind(kind: Kind) -> Verdict {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 9] = [
+    const ALL: [Asked; 17] = [
         Metadata,
         Feed,
         VersionsFromNow,
@@ -399,8 +449,16 @@ mod tests {
         Bulk,
         Upsert,
         Create,
+        CreateIgnoreExisting,
         Replace,
+        ReplaceIfExists,
+        ReplaceIfNotModified,
         Delete,
+        DeleteIfNotModified,
+        Patch,
+        PatchIfExists,
+        Update,
+        Read,
     ];
 
     fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {
@@ -483,9 +541,10 @@ mod tests {
             (413, 3402, Feed, (Kind::Transient, Halve, Everybody, Refused)),
             (413, 3402, Replace, (Kind::Transient, Retry, Everybody, Unknown)),
             (413, 0, Upsert, (Kind::TooLarge, End, Record, Refused)),
-            (409, 0, Create, (Kind::Conflict, End, Record, Refused)),
+            (409, 0, Create, (Kind::Conflict, Compare, Record, Refused)),
             (409, 0, Replace, (Kind::Conflict, End, Record, Refused)),
-            (412, 0, Replace, (Kind::Precondition, End, Record, Refused)),
+            (412, 0, Replace, (Kind::Precondition, Compare, Record, Refused)),
+            (412, 0, Delete, (Kind::Precondition, End, Record, Refused)),
             (449, 0, Create, (Kind::Transient, Retry, Everybody, Refused)),
             (408, 0, Create, (Kind::Transient, Retry, Everybody, Unknown)),
             (408, 20008, Feed, (Kind::Transient, Retry, Everybody, Unknown)),
@@ -512,7 +571,15 @@ mod tests {
 
     #[test]
     fn a_conflict_is_success_only_after_an_attempt_of_unknown_fate() {
-        for (status, asked) in [(409, Create), (412, Replace), (412, Upsert)] {
+        for (status, asked, first) in [
+            (409, Create, Compare),
+            (412, Replace, Compare),
+            (412, Upsert, Compare),
+            (409, CreateIgnoreExisting, Superseded),
+            (412, ReplaceIfNotModified, Superseded),
+            (404, DeleteIfNotModified, Superseded),
+            (412, Patch, Superseded),
+        ] {
             assert_eq!(
                 judge(status, 0, asked, Unknown).next,
                 Done,
@@ -520,18 +587,53 @@ mod tests {
             );
             assert_eq!(
                 judge(status, 0, asked, Refused).next,
-                End,
+                first,
                 "{status} of {asked:?}"
             );
         }
         // Never the echo of one's own success.
-        for (status, asked) in [(409, Upsert), (409, Replace), (412, Delete), (404, Replace)] {
+        for (status, asked) in [
+            (409, Upsert),
+            (409, Replace),
+            (409, ReplaceIfNotModified),
+            (412, Delete),
+            (404, Replace),
+            (404, Patch),
+            (400, Patch),
+        ] {
             assert_eq!(
                 judge(status, 0, asked, Unknown).next,
                 End,
                 "{status} of {asked:?}"
             );
         }
+    }
+
+    /// docs/writing.md has this table: what each strategy makes of an answer that its own earlier write may have led to.
+    #[test]
+    fn a_strategy_decides_what_an_answer_means() {
+        let table = [
+            // asked, 404, 409, 412
+            (Upsert, [Retry, End, Compare]),
+            (Create, [Retry, Compare, End]),
+            (CreateIgnoreExisting, [Retry, Superseded, End]),
+            (Replace, [End, End, Compare]),
+            (ReplaceIfExists, [Superseded, End, Compare]),
+            (ReplaceIfNotModified, [Superseded, End, Superseded]),
+            (Delete, [Done, End, End]),
+            (DeleteIfNotModified, [Superseded, End, Superseded]),
+            (Patch, [End, End, Superseded]),
+            (PatchIfExists, [Superseded, End, Superseded]),
+            (Update, [Reread, Reread, Reread]),
+            (Read, [End, End, End]),
+        ];
+        for (asked, expected) in table {
+            let found = [404, 409, 412].map(|status| judge(status, 0, asked, Refused).next);
+            assert_eq!(found, expected, "{asked:?}");
+        }
+        assert!(ALL
+            .iter()
+            .all(|a| a.is_write() == table.iter().any(|(asked, _)| asked == a)));
     }
 
     #[test]

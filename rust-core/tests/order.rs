@@ -1,5 +1,5 @@
 //! Laws of the sink over a service that fails at random, without a network: each submission completes exactly once, what is
-//! carried out on a document never goes back to an older operation, and what a create says of itself is true.
+//! carried out on a document never goes back to an older operation, what a create says of itself is true, and no field of a bulk update is lost.
 //!
 //! The service of the model refuses bulk requests as a whole for the sake of some documents, or refuses the form for a while; it loses
 //! answers; its partitions split; and they are locked one by one.
@@ -18,7 +18,7 @@ use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::sink::{
-    NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink,
+    NewOperation, Operation, OperationKind, OperationResult, OutcomeResult, Service, Sink, Stored, Verb,
 };
 use cosmosflink_core::status::{Asked, Fate, Next};
 use futures::future::BoxFuture;
@@ -41,8 +41,8 @@ type Log = Arc<Mutex<Vec<(String, u64)>>>;
 struct Account {
     /// Decides by a linear congruential generator, so that a seed gives the same run.
     state: u64,
-    /// Documents that are there, with the token that made them.
-    documents: HashMap<String, u64>,
+    /// Documents that are there: how often each was written, and what it holds.
+    documents: HashMap<String, (u64, Vec<u8>)>,
     /// How often a partition was split so far.
     splits: u64,
     /// Requests so far.
@@ -84,18 +84,35 @@ impl Flaky {
     fn carry_out(&self, op: &Operation) -> u16 {
         let id = op.id_text().into_owned();
         let mut account = self.account.lock().unwrap();
-        if op.kind == OperationKind::Create {
-            if account.documents.contains_key(&id) {
-                return 409;
-            }
-            account.documents.insert(id.clone(), token(op));
+        let there = account.documents.get(&id).map(|(writes, _)| *writes);
+        let is_it = |writes: u64| writes.to_string().as_bytes() == op.sent_etag();
+        match (op.verb(), there) {
+            (Verb::Create, Some(_)) => return 409,
+            (Verb::Read | Verb::Replace, None) => return 404,
+            (Verb::Replace, Some(writes)) if !is_it(writes) => return 412,
+            (Verb::Read, Some(_)) => return 200,
+            _ => {}
         }
+        let writes = there.map_or(0, |writes| writes + 1);
+        account
+            .documents
+            .insert(id.clone(), (writes, op.sent_body().to_vec()));
         self.log.lock().unwrap().push((id, token(op)));
         201
     }
 
+    /// What a read finds.
+    fn stored(&self, op: &Operation) -> Option<Box<Stored>> {
+        let account = self.account.lock().unwrap();
+        let (writes, document) = account.documents.get(&*op.id_text())?;
+        Some(Box::new(Stored {
+            document: document.clone(),
+            etag: writes.to_string(),
+        }))
+    }
+
     fn one(&self, op: &Operation) -> OperationResult {
-        let failed = |status| OperationResult::failed(self.error((status, 0), op.kind.asked(), op.fate));
+        let failed = |status| OperationResult::failed(self.error((status, 0), op.asked(), op.fate));
         if op.id_text() == BAD {
             return failed(400);
         }
@@ -111,20 +128,16 @@ impl Flaky {
             return failed(status);
         }
         match self.carry_out(op) {
-            201 => OperationResult {
-                status: 201,
-                request_charge: 1.0,
-                error: None,
+            201 => OperationResult::ok(201, 1.0),
+            200 => OperationResult {
+                stored: self.stored(op),
+                ..OperationResult::ok(200, 1.0)
             },
             status => {
-                let error = self.error((status, 0), op.kind.asked(), op.fate);
+                let error = self.error((status, 0), op.asked(), op.fate);
                 // As the wire does: the echo of one's own success is no failure.
                 match error.next {
-                    Next::Done => OperationResult {
-                        status,
-                        request_charge: 1.0,
-                        error: None,
-                    },
+                    Next::Done => OperationResult::ok(status, 1.0),
                     _ => OperationResult::failed(error),
                 }
             }
@@ -213,11 +226,25 @@ impl Service for Flaky {
     fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
         Box::pin(async move { self.one(operation) })
     }
+
+    fn reads(&self) -> bool {
+        true
+    }
+}
+
+/// What is done with a document.
+fn kind_of(id: &str) -> OperationKind {
+    match id {
+        "d1" | "d5" | "d9" => OperationKind::Create,
+        "d2" => OperationKind::CreateIgnoreExisting,
+        "d4" | "d8" => OperationKind::BulkUpdate,
+        _ => OperationKind::Upsert,
+    }
 }
 
 /// Documents that are created, in place of upserted.
 fn creates(id: &str) -> bool {
-    matches!(id, "d1" | "d5" | "d9")
+    kind_of(id) == OperationKind::Create
 }
 
 fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
@@ -259,20 +286,22 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
     let sink = Writer::new(runtime.block_on(sink).unwrap());
     let rows: Vec<_> = documents
         .iter()
-        .map(|d| (format!("d{d}"), format!("[\"k{}\"]", d % 5)))
+        .enumerate()
+        .map(|(n, d)| {
+            // Each has a field of its own.
+            let document = format!("{{\"id\":\"d{d}\",\"f{n}\":1}}");
+            (format!("d{d}"), format!("[\"k{}\"]", d % 5), document)
+        })
         .collect();
     for (chunk, rows) in rows.chunks(SUBMISSION).enumerate() {
         let operations: Vec<_> = rows
             .iter()
-            .map(|(id, key)| NewOperation {
-                kind: match creates(id) {
-                    true => OperationKind::Create,
-                    false => OperationKind::Upsert,
-                },
+            .map(|(id, key, document)| NewOperation {
+                kind: kind_of(id),
                 id,
                 partition_key: key,
                 if_match: "",
-                document: b"{}",
+                document: document.as_bytes(),
             })
             .collect();
         sink.write((chunk * SUBMISSION) as u64.., &operations);
@@ -330,9 +359,21 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
     }
     for (token, d) in documents.iter().enumerate() {
         let (id, token) = (format!("d{d}"), token as u64);
+        let once = matches!(
+            kind_of(&id),
+            OperationKind::Create | OperationKind::CreateIgnoreExisting
+        );
         let expected =
-            id != BAD && (!creates(&id) || log.iter().find(|(i, _)| *i == id) == Some(&(id.clone(), token)));
+            id != BAD && (!once || log.iter().find(|(i, _)| *i == id) == Some(&(id.clone(), token)));
         assert_eq!(log.contains(&(id, token)), expected, "operation {token}");
+    }
+    for (n, d) in documents.iter().enumerate() {
+        let id = format!("d{d}");
+        if kind_of(&id) == OperationKind::BulkUpdate {
+            let document = &account.lock().unwrap().documents[&id].1;
+            let document: serde_json::Value = serde_json::from_slice(document).unwrap();
+            assert_eq!(document[format!("f{n}")], 1, "{id} has lost a field: {document}");
+        }
     }
     // A create that says that it was done did it: a conflict is the echo of one's own success only after an attempt of unknown fate.
     let unclear = std::mem::take(&mut account.lock().unwrap().unclear);
@@ -448,11 +489,7 @@ impl Service for Scripted {
 }
 
 fn taken(operations: &[Operation]) -> Vec<OperationResult> {
-    let one = |_: &Operation| OperationResult {
-        status: 201,
-        request_charge: 1.0,
-        error: None,
-    };
+    let one = |_: &Operation| OperationResult::ok(201, 1.0);
     operations.iter().map(one).collect()
 }
 

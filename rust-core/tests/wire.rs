@@ -314,14 +314,15 @@ fn now_is_fixed_at_discovery() {
 #[test]
 fn refused_operations_fail_are_skipped_or_become_letters() {
     let local = Local::start(&["c:/pk:2", "dead:/container:1"]);
-    let write = |sink: &Writer| {
+    // The first document is another one each time: its own would be no conflict.
+    let write = |sink: &Writer, n: usize| {
         submit(
             sink,
             1,
             OperationKind::Create,
             "a",
             "[\"k\"]",
-            &document("a", "k", 1),
+            &document("a", "k", n),
         );
         submit(
             sink,
@@ -344,7 +345,7 @@ fn refused_operations_fail_are_skipped_or_become_letters() {
         all.sort_by_key(|o| o.token);
         all
     };
-    let done = write(&local.sink("c", &[]));
+    let done = write(&local.sink("c", &[]), 1);
     assert_eq!(done[0].result, OutcomeResult::Ok);
     let conflict = done[1].error.as_ref().unwrap();
     assert_eq!(
@@ -354,7 +355,7 @@ fn refused_operations_fail_are_skipped_or_become_letters() {
     assert!(conflict.message.contains("'a'"), "{conflict}");
     assert_eq!(done[2].error.as_ref().unwrap().kind, Kind::BadRequest);
 
-    let done = write(&local.sink("c", &[("sink.failure-mode", "skip")]));
+    let done = write(&local.sink("c", &[("sink.failure-mode", "skip")]), 10);
     assert!(
         done.iter().all(|o| o.result == OutcomeResult::Skipped),
         "{done:?}"
@@ -365,7 +366,7 @@ fn refused_operations_fail_are_skipped_or_become_letters() {
         ("sink.dead-letter-container", "dead"),
     ];
     let sink = local.sink("c", &letters);
-    let done = write(&sink);
+    let done = write(&sink, 20);
     assert!(
         done.iter().all(|o| o.result == OutcomeResult::DeadLettered),
         "{done:?}"

@@ -16,11 +16,12 @@ use url::Url;
 
 use self::options::ALL_VERSIONS;
 use self::validation::{
-    authority_host, missing, parse_begin, parse_start, parse_stop, query, read_many, INITIAL,
+    authority_host, id_rule, missing, parse_begin, parse_start, parse_stop, query, read_many, INITIAL,
 };
 use crate::error::{CoreError, Result};
 use crate::leases::format::Sdk;
 use crate::leases::Identity;
+use crate::sink::{IdRule, OperationKind};
 use crate::split::Mode;
 use crate::sql::Query;
 
@@ -319,6 +320,12 @@ pub struct Config {
     pub discovery_interval: Duration,
     /// What becomes of a document that cannot be decoded.
     pub on_decode_error: OnDecodeError,
+    /// What is done with a record that does not say so itself.
+    pub write_strategy: OperationKind,
+    /// How an id is made of a document where a record gives none.
+    pub ids: IdRule,
+    /// Fields whose value is null are left out.
+    pub drop_nulls: bool,
     /// Whether operations travel in bulk requests.
     pub bulk: bool,
     /// Most operations in one bulk request.
@@ -542,6 +549,10 @@ impl Config {
                 "raw" => OnDecodeError::Raw,
                 _ => OnDecodeError::Fail,
             },
+            write_strategy: OperationKind::from_name(&text("sink.write-strategy"))
+                .unwrap_or(OperationKind::Upsert),
+            ids: id_rule(&options)?,
+            drop_nulls: text("sink.null-policy") == "drop",
             bulk: text("sink.bulk") == "true",
             max_operations: number("sink.max-operations-per-request") as usize,
             max_request_bytes: number("sink.max-request-bytes") as usize,

@@ -20,6 +20,20 @@ const CONSISTENCY: &[&str] = &[
 ];
 const PRIORITY_LEVELS: &[&str] = &["default", "high", "low"];
 const FAILURE_MODES: &[&str] = &["fail", "skip", "dead-letter"];
+const WRITE_STRATEGIES: &[&str] = &[
+    "upsert",
+    "create",
+    "create-ignore-existing",
+    "replace",
+    "replace-if-exists",
+    "overwrite-if-not-modified",
+    "delete",
+    "delete-if-not-modified",
+    "patch",
+    "patch-if-exists",
+    "bulk-update",
+];
+const NULL_POLICIES: &[&str] = &["keep", "drop"];
 const MODES: &[&str] = &["latest-version", ALL_VERSIONS];
 /// The mode with deletes.
 pub(super) const ALL_VERSIONS: &str = "all-versions-and-deletes";
@@ -89,6 +103,9 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(S, "source.discovery-interval-ms", "COSMOS_SOURCE_DISCOVERY_INTERVAL_MS", Type::Int(0, 86_400_000), "60000", "Pause between two looks for new feed ranges, in milliseconds; 0 looks only once."),
     opt(S, "source.request-units-per-second", "COSMOS_SOURCE_REQUEST_UNITS_PER_SECOND", Type::Int(0, 1_000_000_000), "0", "Request units per second that all readers of the source may use together for pages, in the long run; 0 does not limit them. Each reader has an equal share, and those in one process use what others there leave. Only what is left to the job's own choice waits: the service's throttling comes on top."),
     opt(S, "source.backlog-threshold-ms", "COSMOS_SOURCE_BACKLOG_THRESHOLD_MS", Type::Int(0, 86_400_000), "0", "Lag of a reader in milliseconds from which on Flink is told that the source processes a backlog (isProcessingBacklog), which lets it take checkpoints as execution.checkpointing.interval-during-backlog says; the backlog ends once all readers are behind by less than half of it. A split that watermark alignment holds back does not count, one whose requests are throttled does. 0 never tells, nor does a source that ends."),
+    opt(K, "sink.write-strategy", "COSMOS_SINK_WRITE_STRATEGY", Type::Choice(WRITE_STRATEGIES), "upsert", "What is done with a record that does not say so itself; docs/writing.md describes each, and what a replay of it does. patch sets the fields of the document, bulk-update merges them into the stored one."),
+    opt(K, "sink.id", "COSMOS_SINK_ID", Type::Text, "{id}", "How the id of a document is made where a record gives none: a template in which {field} stands for the value of a field, such as {customerId}-{orderId}, or hash(customerId,orderId), the first 32 hexadecimal digits of a SHA-256 of their values. A field inside an object has a path, such as {customer/id}."),
+    opt(K, "sink.null-policy", "COSMOS_SINK_NULL_POLICY", Type::Choice(NULL_POLICIES), "keep", "Whether fields of a document whose value is null are written (keep) or left out (drop), those of objects inside it too. The items of an array stay, and so does a null in the partition key."),
     opt(K, "sink.bulk", "COSMOS_SINK_BULK", Type::Bool, "true", "Whether operations travel in bulk requests by physical partition. false sends each alone."),
     opt(K, "sink.max-operations-per-request", "COSMOS_SINK_MAX_OPERATIONS", Type::Int(1, 100), "100", "Most operations in one bulk request; the service takes 100."),
     opt(K, "sink.max-request-bytes", "COSMOS_SINK_MAX_REQUEST_BYTES", Type::Int(1024, 2 * MIB), "220201", "Most bytes in one bulk request. An operation that is larger goes alone."),

@@ -10,6 +10,7 @@ use super::table::{nearest, spec, table};
 use super::{auth, Begin, ReadMany, Role, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::keys;
+use crate::sink::IdRule;
 use crate::sql::Query;
 
 /// The start with the container as it is, and then with every change of it.
@@ -151,6 +152,16 @@ pub(super) fn read_many(options: &BTreeMap<String, String>) -> Result<Option<Rea
             Err(why) => Err(CoreError::config(format!("source.read-many: {why}"))),
         },
     }
+}
+
+/// How a sink makes an id of a document.
+pub(super) fn id_rule(options: &BTreeMap<String, String>) -> Result<IdRule> {
+    let text = options.get("sink.id").map_or("{id}", String::as_str);
+    IdRule::parse(text).map_err(|why| {
+        CoreError::config(format!(
+            "sink.id: '{text}' is not valid ({why}); expected: a template such as {{customerId}}-{{orderId}}, or hash(customerId,orderId)"
+        ))
+    })
 }
 
 /// Options of a source that exclude each other.
@@ -301,6 +312,7 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
             number("source.lease-expiration-ms")
         )));
     }
+    id_rule(&out)?;
     if matches!(role, Role::Source | Role::Job) {
         mode_and_start(&out["source.mode"], &out["source.start"])?;
         check_source(&out)?;

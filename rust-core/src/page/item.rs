@@ -23,6 +23,11 @@ impl KeyPaths {
         )
     }
 
+    /// The paths, each as the names on the way to a component.
+    pub fn iter(&self) -> impl Iterator<Item = &[String]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
     /// How many components a key has.
     pub fn len(&self) -> usize {
         self.0.len()

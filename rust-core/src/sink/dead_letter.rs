@@ -264,6 +264,12 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         json.pop();
         json.push_str(",\"documentEncoding\":\"base64\"}");
     }
+    // Of a refused record it is the reason, which stands above.
+    if op.kind != OperationKind::Refused && !op.if_match().is_empty() {
+        json.pop();
+        let etag = String::from_utf8_lossy(op.if_match());
+        json.push_str(&format!(",\"ifMatch\":{}}}", json!(cut(&etag, MAX_TEXT).0)));
+    }
     // The document's own bytes, not a tree of it: numbers keep their digits, and any depth is the service's to judge.
     json.pop();
     json.push_str(",\"document\":");

@@ -24,7 +24,7 @@ use crate::status::Next;
 
 use super::form::{Form, Searches};
 use super::letters::{Letter, Letters};
-use super::operation::Operation;
+use super::operation::{Operation, Rules};
 use super::partition::{halves, Partition, Request};
 use super::routing::Router;
 use super::submissions::{Completion, OutcomeResult, Submissions};
@@ -64,7 +64,7 @@ pub struct Checked {
 
 impl Checked {
     /// Looks them through: what costs most of taking a submission, and needs no engine for it.
-    pub fn of(submission: u64, operations: Vec<Operation>) -> Checked {
+    pub fn of(submission: u64, operations: Vec<Operation>, rules: &Rules) -> Checked {
         let mut checked = Checked {
             fit: Vec::with_capacity(operations.len()),
             refused: Vec::new(),
@@ -74,7 +74,7 @@ impl Checked {
             op.submission = submission;
             op.index = index;
             checked.bytes += op.size() as u64;
-            match op.check() {
+            match op.prepare(rules) {
                 Ok(()) => checked.fit.push(op),
                 Err(e) => checked.refused.push((op, e)),
             }
@@ -97,6 +97,8 @@ pub struct Counts {
     pub bulk_refused: u64,
     /// Answers with status 429.
     pub throttled: u64,
+    /// Operations that changed nothing, as their strategy asks.
+    pub superseded: u64,
 }
 
 /// What is so now.
@@ -152,6 +154,8 @@ pub struct Engine {
     config: Arc<Config>,
     /// Whether there is a container for dead letters.
     stores_letters: bool,
+    /// Whether documents can be read.
+    reads: bool,
     rng: fastrand::Rng,
     router: Router,
     partitions: Vec<Partition>,
@@ -214,6 +218,7 @@ impl Engine {
         Ok(Engine {
             config,
             stores_letters,
+            reads: false,
             rng: fastrand::Rng::with_seed(seed),
             router: Router::new(definition),
             serials: partitions.len() as u64,
@@ -244,6 +249,12 @@ impl Engine {
             wake_at: None,
             acts: Vec::new(),
         })
+    }
+
+    /// The same where documents can be read, so that conflicts are compared with what is stored.
+    pub fn with_reads(mut self, reads: bool) -> Engine {
+        self.reads = reads;
+        self
     }
 
     /// What is to be done, in this order, since it was last asked for.
@@ -328,8 +339,7 @@ impl Engine {
             };
             op.document = document;
             op.canonical_key = place.canonical;
-            op.alone = 2 + wire::bulk_size(&op) > self.config.max_request_bytes;
-            op.needs_bulk = self.config.bulk && !op.alone && wire::check_address(&op).is_err();
+            self.fit(&mut op);
             op.turn = self.turns;
             self.turns += 1;
             match self.busy.entry(document) {
@@ -397,6 +407,12 @@ impl Engine {
         self.store_letters();
         // What was held back by letters that wait.
         self.go_on(now);
+    }
+
+    /// Says how the next request of an operation may travel.
+    fn fit(&self, op: &mut Operation) {
+        op.alone = 2 + wire::bulk_size(op) > self.config.max_request_bytes;
+        op.needs_bulk = self.config.bulk && !op.alone && wire::check_address(op).is_err();
     }
 
     /// The time that was named has come.

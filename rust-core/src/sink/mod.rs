@@ -7,6 +7,8 @@
 //! * A bulk request that is refused as a whole is cut into halves until the operation that spoils it is alone; it then goes alone, and
 //!   has a verdict of its own. Where every operation of a refused request is taken alone and none in bulk, the form itself is the matter:
 //!   the partition's operations go one by one, and the form is tried again after a while.
+//! * What a strategy makes of an answer, `status.rs` decides. Some operations are several requests, of which one is under way: a patch that is
+//!   longer than the service takes, a bulk update, a conflict that is compared with what is stored.
 //! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried. A partition's
 //!   operations wait in the order in which they came, whatever happened to them before.
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
@@ -21,12 +23,15 @@
 //! The engine (`engine.rs`) decides all of this without I/O, lock or clock; what is here carries out what it wants done, and tells it what came of it.
 
 mod dead_letter;
+mod document;
 mod engine;
 mod form;
 mod letters;
 mod operation;
 mod partition;
+mod patch;
 mod routing;
+mod step;
 mod submissions;
 mod wire;
 
@@ -56,8 +61,12 @@ use letters::Letter;
 use partition::Request;
 use wire::ContainerService;
 
+pub use document::IdRule;
+use operation::Rules;
+
 pub(crate) use operation::canonical_key;
-pub use operation::{decode_operations, encode_operations, NewOperation, Operation, OperationKind};
+pub use operation::{decode_operations, encode_operations, NewOperation, Operation, OperationKind, Verb};
+pub use step::Stored;
 pub use submissions::{encode_completions, Completion, Failure, OutcomeResult};
 pub use wire::{bulk_body, bulk_results, OperationResult, Service};
 
@@ -76,6 +85,7 @@ struct Inner {
     dead_letters: Option<DeadLetters>,
     runtime: Handle,
     config: Arc<Config>,
+    rules: Rules,
     engine: Mutex<Engine>,
     done: Sender<Message>,
     /// When the engine is to be woken next.
@@ -169,7 +179,9 @@ impl Sink {
             service.check_interval(),
             dead_letters.is_some(),
             seed,
-        )?;
+        )?
+        .with_reads(service.reads());
+        let rules = Rules::of(&config, service.key_definition());
         // Unbounded, but never fuller than what was submitted, and that the writer bounds with its own buffers.
         let (done, completions) = crossbeam_channel::unbounded();
         let (wake_at, alarm) = watch::channel(None);
@@ -178,6 +190,7 @@ impl Sink {
             dead_letters,
             runtime,
             config,
+            rules,
             engine: Mutex::new(engine),
             done,
             wake_at,
@@ -210,6 +223,7 @@ impl Sink {
             (&metrics.retries, counts.retries),
             (&metrics.bulk_refused, counts.bulk_refused),
             (&metrics.throttled, counts.throttled),
+            (&metrics.superseded, counts.superseded),
         ] {
             counter.fetch_add(more, Relaxed);
         }
@@ -235,7 +249,7 @@ impl Sink {
     pub fn submit(&self, submission: u64, frame: Vec<u8>) -> Result<()> {
         self.check_open()?;
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
-        let operations = Checked::of(submission, decode_operations(frame)?);
+        let operations = Checked::of(submission, decode_operations(frame)?, &self.inner.rules);
         let mut refused = Ok(());
         // Where it panics the submission has begun, and completes with all others.
         Inner::tell(&self.inner, |engine, now| {

@@ -5,17 +5,22 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyValue};
+use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 use crate::json::object_id;
+use crate::page::KeyPaths;
 use crate::retry::Attempts;
 use crate::status::{Asked, Fate};
 
+use super::document::{self, IdRule};
 use super::form::SearchId;
+use super::patch;
+use super::step::Step;
 
 /// Most bytes of a document's id.
 /// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits> (per-item limits).
@@ -24,31 +29,69 @@ const MAX_ID_BYTES: usize = 1023;
 /// Most bytes of a document, from the same page.
 const MAX_DOCUMENT_BYTES: usize = 2 * 1024 * 1024;
 
-/// What is to be done with a document.
+/// What is to be done with a document, and what counts as done where the service finds it otherwise than expected: the strategy of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationKind {
     /// No write at all: the shim could not make one of a record, and says why in place of the ETag. Ends at once, as the failure mode asks.
     Refused,
     /// Writes the document, whether or not it is there.
     Upsert,
-    /// Writes the document unless it is there.
+    /// Writes the document; fails where another one is there.
     Create,
-    /// Writes the document if it is there.
+    /// Writes the document; fails where there is none.
     Replace,
     /// Takes the document out.
     Delete,
+    /// Writes the document unless one is there.
+    CreateIgnoreExisting,
+    /// Writes the document if one is there.
+    ReplaceIfExists,
+    /// Writes the document unless the stored one was changed since its ETag, or is gone. Without an ETag it is the same as
+    /// [`OperationKind::CreateIgnoreExisting`].
+    OverwriteIfNotModified,
+    /// Takes the document out unless it was changed since its ETag.
+    DeleteIfNotModified,
+    /// Changes parts of the document; fails where there is none.
+    Patch,
+    /// Changes parts of the document if it is there.
+    PatchIfExists,
+    /// Writes the fields over those of the stored document, or makes it of them.
+    BulkUpdate,
+    /// What the option `sink.write-strategy` says. For a patch the document's fields are set.
+    Default,
 }
 
+/// All of them, with the number in an OPERATIONS frame, which never changes, and the name. In lower case the name is the option's value,
+/// and a dead letter's operation.
+const KINDS: [(OperationKind, u8, &str); 13] = [
+    (OperationKind::Refused, 0, "Write"),
+    (OperationKind::Upsert, 1, "Upsert"),
+    (OperationKind::Create, 2, "Create"),
+    (OperationKind::Replace, 3, "Replace"),
+    (OperationKind::Delete, 4, "Delete"),
+    (OperationKind::CreateIgnoreExisting, 5, "Create-ignore-existing"),
+    (OperationKind::ReplaceIfExists, 6, "Replace-if-exists"),
+    (
+        OperationKind::OverwriteIfNotModified,
+        7,
+        "Overwrite-if-not-modified",
+    ),
+    (OperationKind::DeleteIfNotModified, 8, "Delete-if-not-modified"),
+    (OperationKind::Patch, 9, "Patch"),
+    (OperationKind::PatchIfExists, 10, "Patch-if-exists"),
+    (OperationKind::BulkUpdate, 11, "Bulk-update"),
+    (OperationKind::Default, 12, "Default"),
+];
+
 impl OperationKind {
+    fn row(self) -> (OperationKind, u8, &'static str) {
+        // The table is in the order of the constants; a test says so.
+        KINDS[self as usize]
+    }
+
     /// The number in an OPERATIONS frame. It never changes.
     pub fn number(self) -> u8 {
-        match self {
-            OperationKind::Refused => 0,
-            OperationKind::Upsert => 1,
-            OperationKind::Create => 2,
-            OperationKind::Replace => 3,
-            OperationKind::Delete => 4,
-        }
+        self.row().1
     }
 
     /// The kind of this number.
@@ -56,41 +99,123 @@ impl OperationKind {
     /// # Errors
     /// State when there is none.
     pub fn from_number(number: u8) -> Result<OperationKind> {
-        Ok(match number {
-            0 => OperationKind::Refused,
-            1 => OperationKind::Upsert,
-            2 => OperationKind::Create,
-            3 => OperationKind::Replace,
-            4 => OperationKind::Delete,
-            other => {
-                return Err(CoreError::state(format!(
-                    "operation {other} is unknown; 0 refused, 1 upsert, 2 create, 3 replace, 4 delete"
-                )))
-            }
+        let found = KINDS.iter().find(|(_, n, _)| *n == number);
+        found.map(|(kind, ..)| *kind).ok_or_else(|| {
+            let all = KINDS.map(|(_, n, name)| format!("{n} {}", name.to_lowercase()));
+            CoreError::state(format!("operation {number} is unknown; {}", all.join(", ")))
         })
     }
 
-    /// What is asked of the service.
+    /// What is asked of the service, where there is an ETag if the kind knows one.
     pub fn asked(self) -> Asked {
         match self {
             // Never sent.
-            OperationKind::Refused | OperationKind::Upsert => Asked::Upsert,
+            OperationKind::Refused | OperationKind::Default | OperationKind::Upsert => Asked::Upsert,
             OperationKind::Create => Asked::Create,
             OperationKind::Replace => Asked::Replace,
             OperationKind::Delete => Asked::Delete,
+            OperationKind::CreateIgnoreExisting => Asked::CreateIgnoreExisting,
+            OperationKind::ReplaceIfExists => Asked::ReplaceIfExists,
+            OperationKind::OverwriteIfNotModified => Asked::ReplaceIfNotModified,
+            OperationKind::DeleteIfNotModified => Asked::DeleteIfNotModified,
+            OperationKind::Patch => Asked::Patch,
+            OperationKind::PatchIfExists => Asked::PatchIfExists,
+            OperationKind::BulkUpdate => Asked::Update,
         }
     }
 
+    /// Its name, for messages.
+    pub fn name(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The kind of this name, in any case: the value of `sink.write-strategy`, or the operation of a dead letter.
+    pub fn from_name(name: &str) -> Option<OperationKind> {
+        let found = KINDS.iter().find(|(_, _, n)| n.eq_ignore_ascii_case(name));
+        found.map(|(kind, ..)| *kind)
+    }
+}
+
+/// What a request does with a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Writes it, whether or not it is there.
+    Upsert,
+    /// Writes it unless it is there.
+    Create,
+    /// Writes it if it is there.
+    Replace,
+    /// Takes it out.
+    Delete,
+    /// Changes parts of it.
+    Patch,
+    /// Reads it.
+    Read,
+}
+
+impl Verb {
     /// The name in a bulk request.
     pub fn name(self) -> &'static str {
         match self {
-            OperationKind::Refused => "Write",
-            OperationKind::Upsert => "Upsert",
-            OperationKind::Create => "Create",
-            OperationKind::Replace => "Replace",
-            OperationKind::Delete => "Delete",
+            Verb::Upsert => "Upsert",
+            Verb::Create => "Create",
+            Verb::Replace => "Replace",
+            Verb::Delete => "Delete",
+            Verb::Patch => "Patch",
+            Verb::Read => "Read",
         }
     }
+
+    /// Whether it is about a document that is there, and named by its id.
+    pub fn is_of_existing(self) -> bool {
+        !matches!(self, Verb::Upsert | Verb::Create)
+    }
+}
+
+/// What the options and the container say of operations that say nothing themselves.
+pub struct Rules {
+    /// In place of [`OperationKind::Default`].
+    pub strategy: OperationKind,
+    /// How an id is made where none was given.
+    pub ids: IdRule,
+    /// Fields whose value is null are left out.
+    pub drop_nulls: bool,
+    /// Where documents of the container have their key.
+    pub paths: KeyPaths,
+}
+
+impl Rules {
+    /// What these options say of operations on a container with such keys.
+    pub fn of(config: &Config, keys: &PartitionKeyDefinition) -> Rules {
+        Rules {
+            strategy: config.write_strategy,
+            ids: config.ids.clone(),
+            drop_nulls: config.drop_nulls,
+            paths: KeyPaths::new(keys.paths()),
+        }
+    }
+
+    /// Those of the defaults.
+    #[cfg(test)]
+    pub fn plain(paths: &[&str]) -> Rules {
+        Rules {
+            strategy: OperationKind::Upsert,
+            ids: IdRule::parse("{id}").unwrap(),
+            drop_nulls: false,
+            paths: KeyPaths::new(paths),
+        }
+    }
+}
+
+/// What an operation has beside what was submitted.
+#[derive(Default)]
+struct Extra {
+    /// Made of the document.
+    id: Option<String>,
+    partition_key: Option<String>,
+    /// In place of the one that was submitted.
+    body: Option<Vec<u8>>,
+    step: Step,
 }
 
 /// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
@@ -128,6 +253,8 @@ pub struct Operation {
     pub search: Option<SearchId>,
     /// Request units of its attempts so far.
     pub request_charge: f64,
+    /// Apart, since most have none.
+    extra: Option<Box<Extra>>,
 }
 
 impl Operation {
@@ -137,12 +264,14 @@ impl Operation {
 
     /// Id of the document, UTF-8 once it was checked.
     pub fn id(&self) -> &[u8] {
-        self.part(self.id)
+        let made = self.extra.as_ref().and_then(|e| e.id.as_ref());
+        made.map_or_else(|| self.part(self.id), |id| id.as_bytes())
     }
 
-    /// JSON array of the key's components, as it was submitted.
+    /// JSON array of the key's components, as it was submitted or as the document has them.
     pub fn partition_key(&self) -> &[u8] {
-        self.part(self.partition_key)
+        let made = self.extra.as_ref().and_then(|e| e.partition_key.as_ref());
+        made.map_or_else(|| self.part(self.partition_key), |key| key.as_bytes())
     }
 
     /// The key as it is sent: one text for all spellings of it.
@@ -157,12 +286,71 @@ impl Operation {
         self.part(self.if_match)
     }
 
-    /// The document, or empty.
+    /// The document that is to be written, the patch, or empty.
     pub fn body(&self) -> &[u8] {
-        self.part(self.body)
+        let made = self.extra.as_ref().and_then(|e| e.body.as_ref());
+        made.map_or_else(|| self.part(self.body), Vec::as_slice)
     }
 
-    /// Bytes that the operation holds.
+    /// What its next request carries; empty for a deletion and a read.
+    pub fn sent_body(&self) -> &[u8] {
+        match self.extra.as_ref().map(|e| &e.step) {
+            Some(Step::Patches(parts)) => parts.front().map_or(&[], Vec::as_slice),
+            Some(Step::Merged { document, .. }) => document,
+            _ if matches!(self.verb(), Verb::Delete | Verb::Read) => b"",
+            _ => self.body(),
+        }
+    }
+
+    /// The ETag that its next request asks for, or empty.
+    pub fn sent_etag(&self) -> &[u8] {
+        match self.extra.as_ref().map(|e| &e.step) {
+            Some(Step::Merged { etag, .. }) => etag.as_bytes(),
+            Some(Step::Read | Step::Compare(_)) => b"",
+            _ => self.if_match(),
+        }
+    }
+
+    /// What its next request does.
+    pub fn verb(&self) -> Verb {
+        match self.extra.as_ref().map(|e| &e.step) {
+            Some(Step::Read | Step::Compare(_)) => return Verb::Read,
+            Some(Step::Merged { etag, .. }) if etag.is_empty() => return Verb::Create,
+            Some(Step::Merged { .. }) => return Verb::Replace,
+            _ => {}
+        }
+        match self.kind {
+            OperationKind::Refused | OperationKind::Default | OperationKind::Upsert => Verb::Upsert,
+            OperationKind::Create | OperationKind::CreateIgnoreExisting => Verb::Create,
+            OperationKind::OverwriteIfNotModified if self.if_match().is_empty() => Verb::Create,
+            OperationKind::Replace
+            | OperationKind::ReplaceIfExists
+            | OperationKind::OverwriteIfNotModified => Verb::Replace,
+            OperationKind::Delete | OperationKind::DeleteIfNotModified => Verb::Delete,
+            OperationKind::Patch | OperationKind::PatchIfExists => Verb::Patch,
+            OperationKind::BulkUpdate => Verb::Read,
+        }
+    }
+
+    /// As what the answer to its next request is judged.
+    pub fn asked(&self) -> Asked {
+        match (self.kind, self.verb()) {
+            (_, Verb::Read) => Asked::Read,
+            (OperationKind::OverwriteIfNotModified, Verb::Create) => Asked::CreateIgnoreExisting,
+            (kind, _) => kind.asked(),
+        }
+    }
+
+    /// Where it stands, if it is or may be more than one request.
+    pub(super) fn step_mut(&mut self) -> Option<&mut Step> {
+        self.extra.as_mut().map(|e| &mut e.step)
+    }
+
+    pub(super) fn set_step(&mut self, step: Step) {
+        self.extra.get_or_insert_default().step = step;
+    }
+
+    /// Bytes that were submitted of it.
     pub fn size(&self) -> usize {
         [self.id, self.partition_key, self.if_match, self.body]
             .iter()
@@ -185,29 +373,80 @@ impl Operation {
         )
     }
 
-    /// What can be told to be wrong without asking the service.
+    /// Makes it what is sent: fills in what the options and the document say, and looks for what can be told to be wrong without asking
+    /// the service.
     ///
     /// # Errors
     /// BadRequest or TooLarge: the record's own failure.
-    pub fn check(&self) -> Result<()> {
-        let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
-        let (id, body) = (self.id(), self.body());
+    pub fn prepare(&mut self, rules: &Rules) -> Result<()> {
         if self.kind == OperationKind::Refused {
-            let reason = String::from_utf8_lossy(self.if_match());
-            let too_large =
-                body.len() > MAX_DOCUMENT_BYTES || reason.to_ascii_lowercase().contains("too large");
+            return Err(self.refusal());
+        }
+        let said_nothing = self.kind == OperationKind::Default;
+        if said_nothing {
+            self.kind = rules.strategy;
+        }
+        // Read before it is asked what is in it.
+        if self.part(self.body).len() > MAX_DOCUMENT_BYTES {
+            let bytes = self.part(self.body).len();
             return Err(CoreError::new(
-                if too_large {
-                    Kind::TooLarge
-                } else {
-                    Kind::BadRequest
-                },
-                match reason.trim() {
-                    "" => "no write could be made of the record; no reason was given",
-                    reason => reason,
-                },
+                Kind::TooLarge,
+                format!("the document has {bytes} bytes; the service takes {MAX_DOCUMENT_BYTES}"),
             ));
         }
+        let made_id = self.identify(rules)?;
+        self.check_id()?;
+        match self.kind.asked() {
+            Asked::Delete | Asked::DeleteIfNotModified => Ok(()),
+            Asked::Patch | Asked::PatchIfExists => self.prepare_patch(rules, said_nothing),
+            _ => self.prepare_document(rules, made_id),
+        }
+    }
+
+    fn refusal(&self) -> CoreError {
+        let reason = String::from_utf8_lossy(self.if_match());
+        let too_large =
+            self.body().len() > MAX_DOCUMENT_BYTES || reason.to_ascii_lowercase().contains("too large");
+        CoreError::new(
+            if too_large {
+                Kind::TooLarge
+            } else {
+                Kind::BadRequest
+            },
+            match reason.trim() {
+                "" => "no write could be made of the record; no reason was given",
+                reason => reason,
+            },
+        )
+    }
+
+    /// Takes id and key from the document where they were not given; whether the id is one of these.
+    fn identify(&mut self, rules: &Rules) -> Result<bool> {
+        let (no_id, no_key) = (
+            self.id.0 == self.id.1,
+            self.partition_key.0 == self.partition_key.1,
+        );
+        if !no_id && !no_key {
+            return Ok(false);
+        }
+        if self.body.0 == self.body.1 {
+            let missing = if no_id { "id" } else { "partition key" };
+            return Err(CoreError::new(
+                Kind::BadRequest,
+                format!("the operation has no {missing}, and no document to take it from"),
+            ));
+        }
+        let body = self.part(self.body);
+        let key = no_key.then(|| document::key_of(body, &rules.paths)).transpose()?;
+        let id = no_id.then(|| rules.ids.id(body)).transpose()?;
+        let extra = self.extra.get_or_insert_default();
+        (extra.id, extra.partition_key) = (id, key);
+        Ok(no_id)
+    }
+
+    fn check_id(&self) -> Result<()> {
+        let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
+        let id = self.id();
         if id.is_empty() || id.len() > MAX_ID_BYTES {
             return bad(format!(
                 "the id has {} bytes; it must have 1 to {MAX_ID_BYTES}",
@@ -220,24 +459,18 @@ impl Operation {
                 self.id_text().escape_debug()
             ));
         }
-        if self.kind == OperationKind::Delete {
-            return Ok(());
-        }
-        if body.len() > MAX_DOCUMENT_BYTES {
-            return Err(CoreError::new(
-                Kind::TooLarge,
-                format!(
-                    "the document has {} bytes; the service takes {MAX_DOCUMENT_BYTES}",
-                    body.len()
-                ),
-            ));
-        }
+        Ok(())
+    }
+
+    fn prepare_document(&mut self, rules: &Rules, made_id: bool) -> Result<()> {
+        let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
         // Whatever is put between others in a bulk request must be one object from its first to its last byte.
-        let Some(in_document) = object_id(body) else {
+        let Some(in_document) = object_id(self.body()) else {
             return bad("the document is not a JSON object".to_owned());
         };
         // The service goes by the document's id, the order of the operations by the one that was given. A replace names both, and is
         // refused by the service.
+        let id = self.id();
         let another = match in_document {
             [b'"', text @ .., b'"'] if text.contains(&b'\\') => {
                 serde_json::from_slice::<String>(in_document).is_ok_and(|text| text.as_bytes() != id)
@@ -245,12 +478,49 @@ impl Operation {
             [b'"', text @ .., b'"'] => text != id,
             _ => false,
         };
-        if another && self.kind != OperationKind::Replace {
+        if another && self.verb() != Verb::Replace {
             return bad(format!(
                 "the document's id is {}, that of the operation '{}'; they must be the same",
                 String::from_utf8_lossy(in_document).escape_debug(),
                 self.id_text().escape_debug()
             ));
+        }
+        if made_id && in_document.is_empty() {
+            let given = crate::json::nested(self.body().trim_ascii_start(), &["id".to_owned()]);
+            if given.is_ok_and(|value| !value.is_empty()) {
+                return bad("the document's field id is no text; the service takes no other ids".to_owned());
+            }
+            let body = document::with_id(self.body(), &self.id_text());
+            self.extra.get_or_insert_default().body = Some(body);
+        }
+        self.drop_nulls(rules)?;
+        if self.kind == OperationKind::BulkUpdate {
+            self.set_step(Step::Read);
+        }
+        Ok(())
+    }
+
+    fn drop_nulls(&mut self, rules: &Rules) -> Result<()> {
+        if !rules.drop_nulls {
+            return Ok(());
+        }
+        let body = document::without_nulls(self.body(), &rules.paths).map_err(|e| document::broken(&e))?;
+        if body.is_some() {
+            self.extra.get_or_insert_default().body = body;
+        }
+        Ok(())
+    }
+
+    /// `of_document`: what was submitted is a document whose fields are to be set.
+    fn prepare_patch(&mut self, rules: &Rules, of_document: bool) -> Result<()> {
+        if of_document {
+            self.drop_nulls(rules)?;
+            let patch = patch::of_document(self.body(), &rules.paths)?;
+            self.extra.get_or_insert_default().body = Some(patch);
+        }
+        let parts = patch::parts(self.body(), &rules.paths, !self.if_match().is_empty())?;
+        if !parts.is_empty() {
+            self.set_step(Step::Patches(parts.into()));
         }
         Ok(())
     }
@@ -427,6 +697,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             ready: None,
             search: None,
             request_charge: 0.0,
+            extra: None,
         });
     }
     r.finish()?;
@@ -466,6 +737,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn rules() -> Rules {
+        Rules::plain(&["/pk"])
+    }
+
     fn operation(kind: OperationKind, id: &str, key: &str, document: &[u8]) -> Operation {
         let new = NewOperation {
             kind,
@@ -501,10 +776,94 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_has_one_number_and_one_name() {
+        for (n, (kind, number, name)) in KINDS.into_iter().enumerate() {
+            assert_eq!((kind.row(), number), (KINDS[n], n as u8), "{name}");
+            assert_eq!(OperationKind::from_number(number).unwrap(), kind);
+            assert_eq!(OperationKind::from_name(&name.to_uppercase()), Some(kind));
+        }
+        let unknown = OperationKind::from_number(13).unwrap_err();
+        assert_eq!(unknown.kind, Kind::State);
+        assert!(unknown.message.contains("9 patch"), "{unknown}");
+    }
+
+    #[test]
+    fn an_operation_that_says_nothing_does_what_the_options_say() {
+        let document = br#"{"pk":null,"number":7,"x":null,"y":{"z":null}}"#;
+        let rules = |strategy| Rules {
+            strategy,
+            ids: IdRule::parse("o-{number}").unwrap(),
+            drop_nulls: true,
+            paths: KeyPaths::new(&["/pk"]),
+        };
+        let made = |kind, strategy| {
+            let mut op = operation(kind, "", "", document);
+            op.prepare(&rules(strategy)).unwrap();
+            op
+        };
+        let op = made(OperationKind::Default, OperationKind::Create);
+        assert_eq!((op.kind, op.verb()), (OperationKind::Create, Verb::Create));
+        assert_eq!(
+            (op.id(), op.partition_key(), op.sent_body()),
+            (
+                &b"o-7"[..],
+                &b"[null]"[..],
+                &br#"{"id":"o-7","pk":null,"number":7,"y":{}}"#[..]
+            )
+        );
+        // What it says itself goes before.
+        let op = made(OperationKind::Upsert, OperationKind::Create);
+        assert_eq!(op.verb(), Verb::Upsert);
+        let op = made(OperationKind::Default, OperationKind::Delete);
+        assert_eq!(
+            (op.verb(), op.id(), op.sent_body()),
+            (Verb::Delete, &b"o-7"[..], &b""[..])
+        );
+        let op = made(OperationKind::Default, OperationKind::PatchIfExists);
+        assert_eq!(
+            std::str::from_utf8(op.sent_body()).unwrap(),
+            r#"{"operations":[{"op":"set","path":"/number","value":7},{"op":"set","path":"/y","value":{}}]}"#
+        );
+        let op = made(OperationKind::Default, OperationKind::BulkUpdate);
+        assert_eq!((op.verb(), op.sent_body()), (Verb::Read, &b""[..]));
+        // The size is that of what was submitted, whatever becomes of it.
+        assert_eq!(op.size(), document.len());
+    }
+
+    #[test]
+    fn without_a_document_there_is_nothing_to_take_an_id_from() {
+        for (id, key) in [("", "[\"k\"]"), ("a", "")] {
+            let mut op = operation(OperationKind::Delete, id, key, b"");
+            let error = op.prepare(&rules()).unwrap_err();
+            assert_eq!(error.kind, Kind::BadRequest);
+        }
+        let mut numeric = operation(OperationKind::Upsert, "", "", br#"{"id":7}"#);
+        assert!(numeric.prepare(&rules()).unwrap_err().message.contains("no text"));
+    }
+
+    #[test]
+    fn an_etag_decides_between_create_and_replace() {
+        let verb = |if_match| {
+            let new = NewOperation {
+                kind: OperationKind::OverwriteIfNotModified,
+                id: "a",
+                partition_key: "[1]",
+                if_match,
+                document: b"{\"id\":\"a\"}",
+            };
+            let mut op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+            op.prepare(&rules()).unwrap();
+            (op.verb(), op.asked())
+        };
+        assert_eq!(verb(""), (Verb::Create, Asked::CreateIgnoreExisting));
+        assert_eq!(verb("e"), (Verb::Replace, Asked::ReplaceIfNotModified));
+    }
+
+    #[test]
     fn what_cannot_be_sent_is_told_apart() {
         let check = |id: &str, doc: &[u8]| {
             operation(OperationKind::Upsert, id, "[\"k\"]", doc)
-                .check()
+                .prepare(&rules())
                 .map_err(|e| e.kind)
         };
         for id in ["a", "a?b#c", "a\tb", "..", "%2F", &"x".repeat(1023)] {
@@ -630,8 +989,8 @@ mod tests {
                 if_match: reason,
                 document,
             };
-            let op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
-            op.check().unwrap_err()
+            let mut op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+            op.prepare(&rules()).unwrap_err()
         };
         let error = refused("the converter threw: no key", b"{");
         assert_eq!(

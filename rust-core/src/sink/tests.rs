@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::engine::{Act, Answer, Checked, Engine, Gauges};
 use super::letters::Letter;
+use super::operation::Rules;
 use super::partition::Request;
 use super::*;
 use crate::config::Role;
@@ -98,11 +99,7 @@ fn refused(status: u16, sub: u32, asked: Asked, retry_after_ms: Option<u64>) -> 
 }
 
 fn taken(count: usize) -> Answer {
-    let one = || OperationResult {
-        status: 201,
-        request_charge: 1.0,
-        error: None,
-    };
+    let one = || OperationResult::ok(201, 1.0);
     Answer::Each(std::iter::repeat_with(one).take(count).collect())
 }
 
@@ -138,7 +135,7 @@ fn accept(
     submission: u64,
     documents: impl IntoIterator<Item = u8>,
 ) -> Seen {
-    let operations = Checked::of(submission, upserts(documents));
+    let operations = Checked::of(submission, upserts(documents), &Rules::plain(&["/pk"]));
     engine.accept(now, submission, operations).unwrap();
     seen(engine)
 }
@@ -213,7 +210,7 @@ fn a_throttled_partition_is_left_alone_and_only_it() {
 fn a_number_that_is_in_use_is_refused() {
     let (mut engine, now) = (engine(&[], &["0"], false, 1), Instant::now());
     let mut first = accept(&mut engine, now, 7, [1]);
-    let twice = Checked::of(7, upserts([2]));
+    let twice = Checked::of(7, upserts([2]), &Rules::plain(&["/pk"]));
     assert_eq!(engine.accept(now, 7, twice).unwrap_err().kind, Kind::BadRequest);
     assert_eq!(engine.gauges(now).bytes_buffered, upserts([1])[0].size() as u64);
     engine.concluded(now, first.sent.remove(0), taken(1));
@@ -230,7 +227,9 @@ fn what_is_refused_faster_than_it_can_be_stored_holds_the_rest_back() {
     let (mut engine, now) = (engine(&options, &["0"], true, 1), Instant::now());
     let mut refused = upserts((0..105).map(|n| n as u8));
     refused.iter_mut().for_each(|op| op.kind = OperationKind::Refused);
-    engine.accept(now, 0, Checked::of(0, refused)).unwrap();
+    engine
+        .accept(now, 0, Checked::of(0, refused, &Rules::plain(&["/pk"])))
+        .unwrap();
     let mut letters = seen(&mut engine).letters;
     assert_eq!(letters.len(), 4, "a few at a time");
     assert!(
@@ -412,11 +411,7 @@ impl Model {
                 "{} was overtaken",
                 op.describe()
             );
-            OperationResult {
-                status: 201,
-                request_charge: 1.0,
-                error: None,
-            }
+            OperationResult::ok(201, 1.0)
         });
         Answer::Each(each.collect())
     }
@@ -521,7 +516,11 @@ impl Model {
                 let operations = upserts(documents);
                 self.open.insert(number, operations.len());
                 self.engine
-                    .accept(at, number, Checked::of(number, operations))
+                    .accept(
+                        at,
+                        number,
+                        Checked::of(number, operations, &Rules::plain(&["/pk"])),
+                    )
                     .unwrap();
             }
             // One that was put off is forgotten.

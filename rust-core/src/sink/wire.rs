@@ -13,8 +13,10 @@ use azure_data_cosmos_driver::models::{
     ContainerReference, CosmosOperation, CosmosResponse, ItemReference, PartitionKey, PartitionKeyDefinition,
     PartitionKeyValue, Precondition,
 };
+use azure_data_cosmos_driver::options::ContentResponseOnWrite;
 
 use futures::future::BoxFuture;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::account::{charge, read_options, within, write_options, Account};
@@ -25,7 +27,8 @@ use crate::metrics::Metrics;
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
 
-use super::operation::{canonical_key, Operation, OperationKind};
+use super::operation::{canonical_key, Operation, OperationKind, Verb};
+use super::step::Stored;
 
 /// What carries operations out. There is one for the service; benchmarks and property tests put another in its place, to see the
 /// sink without a network.
@@ -61,6 +64,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Sends one operation alone.
     fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult>;
+
+    /// Whether it answers operations that read. Where not, a conflict that would be compared with the stored document is final.
+    fn reads(&self) -> bool {
+        false
+    }
 }
 
 /// A container of the real service, over the driver.
@@ -85,15 +93,28 @@ pub struct OperationResult {
     pub request_charge: f64,
     /// Apart, since most have none.
     pub error: Option<Box<CoreError>>,
+    /// What an operation that reads has found.
+    pub stored: Option<Box<Stored>>,
 }
 
 impl OperationResult {
+    /// Of an operation that was carried out.
+    pub fn ok(status: u16, request_charge: f64) -> Self {
+        OperationResult {
+            status,
+            request_charge,
+            error: None,
+            stored: None,
+        }
+    }
+
     /// Of an operation that failed.
     pub fn failed(error: CoreError) -> Self {
         OperationResult {
             status: error.status,
             request_charge: error.request_charge,
             error: Some(Box::new(error)),
+            stored: None,
         }
     }
 }
@@ -104,14 +125,23 @@ pub fn bulk_size(op: &Operation) -> usize {
     const FIXED: usize =
         r#"{"operationType":"Replace","partitionKey":"","id":"","resourceBody":,"ifMatch":"","minimalReturnPreference":true},"#
             .len();
-    FIXED + op.body().len() + 2 * op.sent_key().len() + escaped_len(op.if_match()) + escaped_len(op.id())
+    FIXED
+        + op.sent_body().len()
+        + 2 * op.sent_key().len()
+        + escaped_len(op.sent_etag())
+        + escaped_len(op.id())
 }
 
 /// The body of a bulk request.
 ///
 /// Its form is that of Microsoft's own SDKs in gateway mode (npm `@azure/cosmos`, Java v4), its order of fields Java's; `partitionKey` is the
-/// key's JSON as a string. Each operation asks for an answer without the document, beside the header that asks the same of the request.
+/// key's JSON as a string. Each operation but a read asks for an answer without the document, beside the header that asks the same of the request.
 pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
+    body_of(operations, true)
+}
+
+/// `with_keys`: each operation names its key; in a transactional batch the request does.
+fn body_of(operations: &[Operation], with_keys: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + operations.iter().map(bulk_size).sum::<usize>());
     out.push(b'[');
     for (i, op) in operations.iter().enumerate() {
@@ -120,22 +150,31 @@ pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
         } else {
             b",{\"operationType\":\""
         });
-        out.extend_from_slice(op.kind.name().as_bytes());
-        out.extend_from_slice(b"\",\"partitionKey\":");
-        push_string(&mut out, op.sent_key());
-        if matches!(op.kind, OperationKind::Replace | OperationKind::Delete) {
+        let verb = op.verb();
+        out.extend_from_slice(verb.name().as_bytes());
+        out.push(b'"');
+        if with_keys {
+            out.extend_from_slice(b",\"partitionKey\":");
+            push_string(&mut out, op.sent_key());
+        }
+        if verb.is_of_existing() {
             out.extend_from_slice(b",\"id\":");
             push_string(&mut out, op.id());
         }
-        if op.kind != OperationKind::Delete {
+        let body = op.sent_body();
+        if !body.is_empty() {
             out.extend_from_slice(b",\"resourceBody\":");
-            out.extend_from_slice(op.body());
+            out.extend_from_slice(body);
         }
-        if !op.if_match().is_empty() {
+        let etag = op.sent_etag();
+        if !etag.is_empty() {
             out.extend_from_slice(b",\"ifMatch\":");
-            push_string(&mut out, op.if_match());
+            push_string(&mut out, etag);
         }
-        out.extend_from_slice(b",\"minimalReturnPreference\":true}");
+        if verb != Verb::Read {
+            out.extend_from_slice(b",\"minimalReturnPreference\":true");
+        }
+        out.push(b'}');
     }
     out.push(b']');
     out
@@ -205,9 +244,53 @@ pub fn bulk_results(
                 status: r.status_code,
                 request_charge: r.request_charge.unwrap_or(0.0),
                 error,
+                stored: None,
             }
         })
         .collect())
+}
+
+/// What reads have found, apart: an answer without reads is not looked through for it.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRead<'a> {
+    #[serde(default)]
+    e_tag: Option<String>,
+    #[serde(borrow, default)]
+    resource_body: Option<&'a RawValue>,
+}
+
+/// Adds what the reads among these operations have found to their results.
+///
+/// # Errors
+/// Transient when it cannot be understood.
+fn add_stored(body: &[u8], operations: &[Operation], results: &mut [OperationResult]) -> Result<()> {
+    if operations.iter().all(|op| op.verb() != Verb::Read) {
+        return Ok(());
+    }
+    let unclear = |why: String| {
+        CoreError::new(
+            Kind::Transient,
+            format!("the answer to a read cannot be understood: {why}"),
+        )
+    };
+    let found: Vec<WireRead<'_>> = serde_json::from_slice(body).map_err(|e| unclear(e.to_string()))?;
+    for ((op, result), found) in operations.iter().zip(results).zip(found) {
+        if op.verb() != Verb::Read || result.error.is_some() {
+            continue;
+        }
+        match (found.resource_body, found.e_tag) {
+            (Some(document), Some(etag)) => {
+                let document = document.get().as_bytes().to_vec();
+                result.stored = Some(Box::new(Stored { document, etag }));
+            }
+            _ => {
+                let error = unclear("it has no document or no ETag".to_owned());
+                result.error = Some(Box::new(error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether an id can stand in the address of its document and still mean that document.
@@ -219,8 +302,8 @@ pub fn bulk_results(
 /// # Errors
 /// BadRequest, the record's own: the request would be about another document.
 pub fn check_address(op: &Operation) -> Result<()> {
-    match op.kind {
-        OperationKind::Replace | OperationKind::Delete => check_id(&op.id_text()),
+    match op.verb() {
+        Verb::Replace | Verb::Delete => check_id(&op.id_text()),
         _ => Ok(()),
     }
 }
@@ -282,9 +365,13 @@ impl ContainerService {
         operation: CosmosOperation,
         headers: &[(&'static str, String)],
         (asked, before): (Asked, Fate),
+        with_documents: bool,
     ) -> Result<CosmosResponse> {
         let metrics = &self.metrics;
         let mut options = write_options(&self.config);
+        if with_documents {
+            options = options.with_content_response_on_write(ContentResponseOnWrite::Enabled);
+        }
         if !headers.is_empty() {
             let map: HashMap<HeaderName, HeaderValue> = headers
                 .iter()
@@ -323,28 +410,54 @@ impl ContainerService {
         result
     }
 
-    async fn point_inner(&self, op: &Operation) -> Result<CosmosResponse> {
+    async fn point_inner(&self, op: &Operation) -> Result<OperationResult> {
         let key = canonical_key(op.partition_key(), self.key_definition().paths())?.key;
         // The driver sends none for it.
         let empty_key = [("x-ms-documentdb-partitionkey", "[]".to_owned())];
         let headers: &[_] = if key.is_empty() { &empty_key } else { &[] };
         check_address(op)?;
-        let item = ItemReference::from_name(&self.container, key, op.id_text().into_owned());
-        let mut operation = match op.kind {
-            OperationKind::Refused => return Err(CoreError::internal("a refused record is no write")),
-            OperationKind::Upsert => CosmosOperation::upsert_item(item),
-            OperationKind::Create => CosmosOperation::create_item(item),
-            OperationKind::Replace => CosmosOperation::replace_item(item),
-            OperationKind::Delete => CosmosOperation::delete_item(item),
+        let item = |key| ItemReference::from_name(&self.container, key, op.id_text().into_owned());
+        let mut operation = match op.verb() {
+            _ if op.kind == OperationKind::Refused => {
+                return Err(CoreError::internal("a refused record is no write"))
+            }
+            Verb::Upsert => CosmosOperation::upsert_item(item(key)),
+            Verb::Create => CosmosOperation::create_item(item(key)),
+            Verb::Replace => CosmosOperation::replace_item(item(key)),
+            Verb::Delete => CosmosOperation::delete_item(item(key)),
+            Verb::Patch | Verb::Read => return self.batch_of_one(op, key, headers).await,
         };
-        if op.kind != OperationKind::Delete {
-            operation = operation.with_body(op.body().to_vec());
+        let body = op.sent_body();
+        if !body.is_empty() {
+            operation = operation.with_body(body.to_vec());
         }
-        if !op.if_match().is_empty() {
-            let etag = String::from_utf8_lossy(op.if_match()).into_owned();
+        if !op.sent_etag().is_empty() {
+            let etag = String::from_utf8_lossy(op.sent_etag()).into_owned();
             operation = operation.with_precondition(Precondition::if_match(Etag::from(etag)));
         }
-        self.execute(operation, headers, (op.kind.asked(), op.fate)).await
+        let response = self
+            .execute(operation, headers, (op.asked(), op.fate), false)
+            .await?;
+        let status = u16::from(response.status().status_code());
+        Ok(OperationResult::ok(status, charge(&response)))
+    }
+
+    /// A patch or a read as a transactional batch. The driver's own patch has no condition, and reads and replaces by itself what it
+    /// thinks unsafe; a read of a batch is answered where writes are, and so never with a document from before the last write.
+    async fn batch_of_one(
+        &self,
+        op: &Operation,
+        key: PartitionKey,
+        headers: &[(&'static str, String)],
+    ) -> Result<OperationResult> {
+        let one = std::slice::from_ref(op);
+        let operation = CosmosOperation::batch(self.container.clone(), key).with_body(body_of(one, false));
+        let asked = (op.asked(), op.fate);
+        let response = self
+            .execute(operation, headers, asked, op.verb() == Verb::Read)
+            .await?;
+        let mut results = self.results_of(response, one, op.asked())?;
+        Ok(results.swap_remove(0))
     }
 
     /// The driver has no bulk operation. A create with an empty partition key goes to the same path without a partition key
@@ -362,9 +475,20 @@ impl ContainerService {
             ("x-ms-cosmos-batch-continue-on-error", "true".to_owned()),
             ("x-ms-documentdb-partitionkeyrangeid", range.to_owned()),
         ];
+        let reads = operations.iter().any(|op| op.verb() == Verb::Read);
         let response = self
-            .execute(operation, &headers, (Asked::Bulk, Fate::NotCarriedOut))
+            .execute(operation, &headers, (Asked::Bulk, Fate::NotCarriedOut), reads)
             .await?;
+        self.results_of(response, operations, Asked::Bulk)
+    }
+
+    /// The answer to a request of several operations, which was asked for as a whole as `whole`: one result each.
+    fn results_of(
+        &self,
+        response: CosmosResponse,
+        operations: &[Operation],
+        whole: Asked,
+    ) -> Result<Vec<OperationResult>> {
         let activity_id = response
             .headers()
             .activity_id
@@ -372,7 +496,7 @@ impl ContainerService {
             .map_or("", |a| a.as_str())
             .to_owned();
         let (resent, charge) = (
-            Trail::of(&response.diagnostics(), Asked::Bulk).earlier,
+            Trail::of(&response.diagnostics(), whole).earlier,
             charge(&response),
         );
         let costly = |mut e: CoreError| {
@@ -382,10 +506,12 @@ impl ContainerService {
         let body: Bytes = response
             .into_body()
             .single()
-            .map_err(|e| costly(CoreError::from_driver(&e, Asked::Bulk, resent)))?;
+            .map_err(|e| costly(CoreError::from_driver(&e, whole, resent)))?;
         self.metrics.bytes_received.fetch_add(body.len() as u64, Relaxed);
-        let asked = operations.iter().map(|op| (op.kind.asked(), op.fate));
-        bulk_results(&body, asked, &activity_id, resent).map_err(costly)
+        let asked = operations.iter().map(|op| (op.asked(), op.fate));
+        let mut results = bulk_results(&body, asked, &activity_id, resent).map_err(costly)?;
+        add_stored(&body, operations, &mut results).map_err(costly)?;
+        Ok(results)
     }
 }
 
@@ -458,29 +584,23 @@ impl Service for ContainerService {
     fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
         Box::pin(async move {
             self.metrics.point_requests.fetch_add(1, Relaxed);
-            let mut answer = self.point_inner(operation).await;
+            let answer = self.point_inner(operation).await;
+            let mut answer = answer.unwrap_or_else(OperationResult::failed);
             // Some servers say of a missing container what they say of a missing document.
-            let existing = matches!(operation.kind, OperationKind::Replace | OperationKind::Delete);
-            if existing && matches!(&answer, Err(e) if e.kind == Kind::NotFound && e.blame == Blame::Record) {
+            let is_missing = |e: &CoreError| e.kind == Kind::NotFound && e.blame == Blame::Record;
+            if operation.verb().is_of_existing() && answer.error.as_ref().is_some_and(|e| is_missing(e)) {
                 if let Err(e) = self.check_now().await {
-                    answer = Err(e);
+                    answer = OperationResult::failed(e);
                 }
             }
-            match answer {
-                Ok(response) => OperationResult {
-                    status: u16::from(response.status().status_code()),
-                    request_charge: charge(&response),
-                    error: None,
-                },
-                // Nothing that remains undone: the answer is the echo of an earlier attempt, or there is nothing to do.
-                Err(e) if e.next == Next::Done => OperationResult {
-                    status: e.status,
-                    request_charge: e.request_charge,
-                    error: None,
-                },
-                Err(e) => OperationResult::failed(e),
-            }
+            // Nothing that remains undone: the answer is the echo of an earlier attempt, or there is nothing to do.
+            answer.error.take_if(|e| e.next == Next::Done);
+            answer
         })
+    }
+
+    fn reads(&self) -> bool {
+        true
     }
 }
 
@@ -517,6 +637,22 @@ mod tests {
                 b"{\"id\":\"b\"}",
             ),
             new(OperationKind::Delete, "c", "[null]", "", b""),
+            new(
+                OperationKind::PatchIfExists,
+                "d",
+                "[1]",
+                "e",
+                b"{\"operations\":[{\"op\":\"incr\",\"path\":\"/n\",\"value\":1}],\"condition\":\"FROM c\"}",
+            ),
+            new(OperationKind::BulkUpdate, "e", "[1]", "", b"{\"id\":\"e\"}"),
+            new(
+                OperationKind::OverwriteIfNotModified,
+                "f",
+                "[1]",
+                "",
+                b"{\"id\":\"f\"}",
+            ),
+            new(OperationKind::DeleteIfNotModified, "g", "[1]", "e", b"{}"),
         ]))
         .unwrap();
         let body = bulk_body(&ops);
@@ -535,6 +671,11 @@ mod tests {
                 {"operationType": "Upsert", "partitionKey": "[\"eu\"]", "resourceBody": {"id": "a", "n": 1.10}, "minimalReturnPreference": true},
                 {"operationType": "Replace", "partitionKey": "[\"q\\\"x\",1]", "id": "b\u{1}\"", "ifMatch": "\"etag\"", "resourceBody": {"id": "b"}, "minimalReturnPreference": true},
                 {"operationType": "Delete", "partitionKey": "[null]", "id": "c", "minimalReturnPreference": true},
+                {"operationType": "Patch", "partitionKey": "[1]", "id": "d", "ifMatch": "e", "minimalReturnPreference": true,
+                    "resourceBody": {"operations": [{"op": "incr", "path": "/n", "value": 1}], "condition": "FROM c"}},
+                {"operationType": "Read", "partitionKey": "[1]", "id": "e"},
+                {"operationType": "Create", "partitionKey": "[1]", "resourceBody": {"id": "f"}, "minimalReturnPreference": true},
+                {"operationType": "Delete", "partitionKey": "[1]", "id": "g", "ifMatch": "e", "minimalReturnPreference": true},
             ])
         );
     }
@@ -590,6 +731,38 @@ mod tests {
             (Kind::Conflict, "act")
         );
         assert!(conflict.message.contains("exists"));
+    }
+
+    #[test]
+    fn what_reads_have_found_is_added_to_their_results() {
+        let new = |kind, id| NewOperation {
+            kind,
+            id,
+            partition_key: "[1]",
+            if_match: "",
+            document: b"{}",
+        };
+        let ops = decode_operations(encode_operations(&[
+            new(OperationKind::Upsert, "a"),
+            new(OperationKind::BulkUpdate, "b"),
+            new(OperationKind::BulkUpdate, "c"),
+            new(OperationKind::BulkUpdate, "d"),
+        ]))
+        .unwrap();
+        let body = br#"[{"statusCode":200,"eTag":"\"0\"","resourceBody":{"id":"a"}},
+            {"statusCode":200,"eTag":"\"1\"","resourceBody":{"id":"b","n":1.10}},
+            {"statusCode":404},{"statusCode":200,"eTag":"x"}]"#;
+        let asked = ops.iter().map(|op| (op.asked(), op.fate));
+        let mut results = bulk_results(body, asked, "", Fate::NotCarriedOut).unwrap();
+        add_stored(body, &ops, &mut results).unwrap();
+        assert!(results[0].stored.is_none() && results[2].stored.is_none());
+        let stored = results[1].stored.as_ref().unwrap();
+        assert_eq!(
+            (&stored.document[..], stored.etag.as_str()),
+            (&br#"{"id":"b","n":1.10}"#[..], "\"1\"")
+        );
+        assert_eq!(results[2].error.as_ref().unwrap().kind, Kind::NotFound);
+        assert_eq!(results[3].error.as_ref().unwrap().kind, Kind::Transient);
     }
 
     #[test]

@@ -134,13 +134,7 @@ impl Service for Instant {
     }
 
     fn point<'a>(&'a self, _operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
-        Box::pin(async {
-            OperationResult {
-                status: 200,
-                request_charge: 1.0,
-                error: None,
-            }
-        })
+        Box::pin(async { OperationResult::ok(200, 1.0) })
     }
 }
 

@@ -420,11 +420,7 @@ impl Account {
         let mut world = lock(&self.world);
         let mut ledger = ledger(&self.ledger);
         match result {
-            Ok(status) => OperationResult {
-                status,
-                request_charge: 1.5,
-                error: None,
-            },
+            Ok(status) => OperationResult::ok(status, 1.5),
             Err(error) => {
                 Self::hold(&mut ledger, partition, &error);
                 Self::told(&mut world, &mut ledger, op, &error);
@@ -573,11 +569,7 @@ impl Letters {
         sleep(call.back).await;
         match refused.or(lost) {
             Some(error) => OperationResult::failed(error),
-            None => OperationResult {
-                status: 201,
-                request_charge: 1.5,
-                error: None,
-            },
+            None => OperationResult::ok(201, 1.5),
         }
     }
 }

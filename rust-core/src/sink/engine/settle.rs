@@ -14,6 +14,7 @@ use super::{Act, Again, Answer, Engine};
 use crate::sink::form::SearchId;
 use crate::sink::operation::Operation;
 use crate::sink::partition::{halves, Request};
+use crate::sink::step::{self, Course};
 use crate::sink::submissions::{Failure, OutcomeResult};
 use crate::sink::wire::{self, OperationResult};
 
@@ -161,7 +162,7 @@ impl Engine {
         bulk: Option<bool>,
     ) {
         let mut good = Vec::with_capacity(each.len());
-        let mut failures = Vec::new();
+        let (mut failures, mut onward) = (Vec::new(), Vec::new());
         let whole = bulk == Some(false);
         let (mut again, mut again_after) = (Vec::new(), Pause::default());
         let (mut held, mut hold) = (Vec::new(), Pause::default());
@@ -173,14 +174,25 @@ impl Engine {
         }
         for (mut op, result) in each {
             op.request_charge += result.request_charge;
-            let Some(error) = result.error.filter(|e| e.next != Next::Done) else {
-                good.push(op);
-                continue;
+            let error = match step::follow(&mut op, result.stored, result.error, self.reads) {
+                Course::Done => {
+                    good.push(op);
+                    continue;
+                }
+                Course::Superseded => {
+                    self.counts.superseded += 1;
+                    good.push(op);
+                    continue;
+                }
+                Course::Onward => {
+                    onward.push(op);
+                    continue;
+                }
+                Course::Failed(error) => error,
             };
             if !whole {
                 self.count_failure(&error);
             }
-            op.fate = op.fate.max(error.fate);
             cut &= error.fate == Fate::Unknown;
             let (config, rng) = (&self.config.retry, &mut self.rng);
             let attempts = op
@@ -206,7 +218,7 @@ impl Engine {
         }
         let retried = again.len() + held.len();
         self.counts.retries += if whole { retried.min(1) } else { retried } as u64;
-        self.operations_waiting += retried as u64;
+        self.operations_waiting += (retried + onward.len()) as u64;
         self.counts.records += good.len() as u64;
         let hold = (!held.is_empty()).then(|| now + hold.wait(&mut self.rng));
         let mut again_at = (!again.is_empty()).then(|| now + again_after.wait(&mut self.rng));
@@ -235,6 +247,15 @@ impl Engine {
         }
         for op in held.iter().chain(&again) {
             self.held.entry(op.document).or_insert(now);
+        }
+        // They hold their documents, and go before what came later.
+        for mut op in onward {
+            if let Some(search) = op.search.take() {
+                self.ended_alone(now, search, partition, None);
+            }
+            self.held.remove(&op.document);
+            self.fit(&mut op);
+            self.enqueue_again(op);
         }
         if let Some(until) = hold.filter(|_| throttled && !still_there) {
             // The wait that was asked for is that of the partition, which is gone: it waits for itself.

@@ -341,9 +341,10 @@ class PipelineITCase {
                 .build();
     }
 
+    /** Another document than the sink's of this id. */
     private static Operation stored(String id) {
         return Operation.upsert(
-                id, "[\"eu\"]", ("{\"id\":\"" + id + "\",\"region\":\"eu\"}").getBytes(StandardCharsets.UTF_8));
+                id, "[\"eu\"]", ("{\"id\":\"" + id + "\",\"region\":\"eu\",\"n\":1}").getBytes(StandardCharsets.UTF_8));
     }
 
     private static List<Operation> orders(int from, int to) {

@@ -1,0 +1,294 @@
+//! What an operation does next: most are one request, some are a row of them.
+//!
+//! A patch of more operations than the service takes goes as several patches. A bulk update reads its document, and writes what its fields
+//! make of it under the ETag that was read. A conflict that may be the answer to a repetition is compared with what is stored. Nothing of
+//! this does any I/O: answers go in, and what comes out says whether the operation has ended.
+
+use std::collections::VecDeque;
+
+use crate::error::{CoreError, Kind};
+use crate::status::{Blame, Fate, Next};
+
+use super::document;
+use super::operation::{Operation, OperationKind, Verb};
+
+/// Where an operation stands that is more than one request.
+#[derive(Debug, Default)]
+pub enum Step {
+    /// It is sent as it is.
+    #[default]
+    Write,
+    /// A patch in parts, of which the first is sent.
+    Patches(VecDeque<Vec<u8>>),
+    /// The document is read, to be merged with.
+    Read,
+    /// What was made of the document that was read; without an ETag there was none.
+    Merged { document: Vec<u8>, etag: String },
+    /// The document is read, to be compared with what was to be written: the write failed with this.
+    Compare(Box<CoreError>),
+}
+
+/// A document as it was read.
+#[derive(Debug)]
+pub struct Stored {
+    /// As the service gave it.
+    pub document: Vec<u8>,
+    /// Of this state of it.
+    pub etag: String,
+}
+
+/// What became of an operation with an answer.
+pub enum Course {
+    /// It has ended well.
+    Done,
+    /// It has ended well and changed nothing.
+    Superseded,
+    /// It goes on with its next request.
+    Onward,
+    /// It has failed, for good or for now.
+    Failed(Box<CoreError>),
+}
+
+/// Takes the answer to an operation's request. `compares`: whether documents can be read for a comparison; where not, what would be compared is
+/// final.
+pub fn follow(
+    op: &mut Operation,
+    stored: Option<Box<Stored>>,
+    error: Option<Box<CoreError>>,
+    compares: bool,
+) -> Course {
+    // An attempt to read says nothing of what became of the write.
+    if let Some(error) = error.as_ref().filter(|_| op.verb() != Verb::Read) {
+        op.fate = op.fate.max(error.fate);
+    }
+    let Some(step) = op.step_mut() else {
+        return ended(op, error, compares);
+    };
+    match (std::mem::take(step), error) {
+        (Step::Read, None) => match merge(op, stored) {
+            Ok(merged) => onward(op, merged),
+            Err(e) => Course::Failed(Box::new(e)),
+        },
+        (Step::Read, Some(e)) if is_not_there(&e) => {
+            let new = Step::Merged {
+                document: op.body().to_vec(),
+                etag: String::new(),
+            };
+            onward(op, new)
+        }
+        (Step::Merged { .. }, Some(e)) if e.next == Next::Reread => {
+            op.set_step(Step::Read);
+            op.fate = Fate::NotCarriedOut;
+            Course::Failed(e)
+        }
+        (Step::Patches(mut parts), None) => {
+            parts.pop_front();
+            if parts.is_empty() {
+                return Course::Done;
+            }
+            // It has come on: what failed before is behind it.
+            op.attempts = None;
+            onward(op, Step::Patches(parts))
+        }
+        (Step::Compare(first), None) => {
+            match stored.is_some_and(|s| document::is_same(&s.document, op.body())) {
+                true => Course::Done,
+                false => Course::Failed(first),
+            }
+        }
+        // What was in its way is gone.
+        (Step::Compare(first), Some(e)) if is_not_there(&e) && op.kind == OperationKind::Create => {
+            Course::Failed(Box::new(CoreError {
+                next: Next::Retry,
+                ..*first
+            }))
+        }
+        (Step::Compare(first), Some(e)) if e.blame == Blame::Record => Course::Failed(first),
+        (step, error) => {
+            op.set_step(step);
+            ended(op, error, compares)
+        }
+    }
+}
+
+/// The end of an operation's request, where it decides about the operation.
+fn ended(op: &mut Operation, error: Option<Box<CoreError>>, compares: bool) -> Course {
+    let Some(error) = error else {
+        return Course::Done;
+    };
+    match error.next {
+        Next::Done => Course::Done,
+        Next::Superseded => Course::Superseded,
+        Next::Compare if compares => onward(op, Step::Compare(error)),
+        _ => Course::Failed(error),
+    }
+}
+
+fn onward(op: &mut Operation, step: Step) -> Course {
+    // Of a write that is compared everything is known.
+    op.fate = Fate::NotCarriedOut;
+    op.set_step(step);
+    Course::Onward
+}
+
+fn is_not_there(error: &CoreError) -> bool {
+    error.kind == Kind::NotFound && error.blame == Blame::Record
+}
+
+fn merge(op: &Operation, stored: Option<Box<Stored>>) -> Result<Step, CoreError> {
+    let stored = stored.ok_or_else(|| CoreError::internal("a read was answered without its document"))?;
+    match document::merged(&stored.document, op.body()) {
+        Ok(document) => Ok(Step::Merged {
+            document,
+            etag: stored.etag,
+        }),
+        Err(e) => Err(document::broken(&e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operation::{decode_operations, encode_operations, NewOperation, Rules};
+    use super::*;
+    use crate::status::Asked;
+
+    fn operation(kind: OperationKind, document: &str) -> Operation {
+        let new = NewOperation {
+            kind,
+            id: "a",
+            partition_key: "[\"k\"]",
+            if_match: "",
+            document: document.as_bytes(),
+        };
+        let mut op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+        op.prepare(&Rules::plain(&["/pk"])).unwrap();
+        op
+    }
+
+    fn answer(op: &Operation, status: u16) -> Option<Box<CoreError>> {
+        let error = CoreError::answered((status, 0), op.asked(), op.fate, "asked for");
+        (status >= 400).then(|| Box::new(error))
+    }
+
+    fn stored(document: &str, etag: &str) -> Option<Box<Stored>> {
+        Some(Box::new(Stored {
+            document: document.into(),
+            etag: etag.to_owned(),
+        }))
+    }
+
+    /// What a course is, for comparisons.
+    fn told(course: &Course) -> &'static str {
+        match course {
+            Course::Done => "done",
+            Course::Superseded => "superseded",
+            Course::Onward => "onward",
+            Course::Failed(_) => "failed",
+        }
+    }
+
+    #[test]
+    fn a_bulk_update_writes_what_it_makes_of_what_it_read() {
+        let mut op = operation(OperationKind::BulkUpdate, r#"{"id":"a","n":2}"#);
+        assert_eq!((op.verb(), op.asked()), (Verb::Read, Asked::Read));
+        let read = stored(r#"{"id":"a","pk":"k","n":1,"x":[],"_etag":"e1"}"#, "e1");
+        assert_eq!(told(&follow(&mut op, read, None, true)), "onward");
+        assert_eq!((op.verb(), op.asked()), (Verb::Replace, Asked::Update));
+        assert_eq!(
+            (op.sent_body(), op.sent_etag()),
+            (&br#"{"pk":"k","x":[],"id":"a","n":2}"#[..], &b"e1"[..])
+        );
+        // Changed meanwhile: it is read again.
+        let error = answer(&op, 412);
+        assert_eq!(told(&follow(&mut op, None, error, true)), "failed");
+        assert_eq!(op.verb(), Verb::Read);
+        // Taken out meanwhile: it becomes a create.
+        let error = answer(&op, 404);
+        assert_eq!(told(&follow(&mut op, None, error, true)), "onward");
+        assert_eq!(
+            (op.verb(), op.sent_body(), op.sent_etag()),
+            (Verb::Create, &br#"{"id":"a","n":2}"#[..], &b""[..])
+        );
+        assert_eq!(told(&follow(&mut op, None, None, true)), "done");
+    }
+
+    #[test]
+    fn a_read_that_failed_says_nothing_of_the_write() {
+        let mut op = operation(OperationKind::BulkUpdate, r#"{"id":"a"}"#);
+        let error = answer(&op, 408);
+        assert_eq!(told(&follow(&mut op, None, error, true)), "failed");
+        assert_eq!((op.verb(), op.fate), (Verb::Read, Fate::NotCarriedOut));
+        let mut op = operation(OperationKind::Create, r#"{"id":"a"}"#);
+        let error = answer(&op, 408);
+        follow(&mut op, None, error, true);
+        assert_eq!(op.fate, Fate::Unknown);
+    }
+
+    #[test]
+    fn a_create_that_finds_itself_is_done_and_one_that_finds_another_has_failed() {
+        for (found, expected) in [
+            (r#"{"n":1.0,"id":"a","_ts":1}"#, "done"),
+            (r#"{"n":2,"id":"a"}"#, "failed"),
+        ] {
+            let mut op = operation(OperationKind::Create, r#"{"id":"a","n":1}"#);
+            let error = answer(&op, 409);
+            assert_eq!(told(&follow(&mut op, None, error, true)), "onward");
+            assert_eq!(op.verb(), Verb::Read);
+            // The read may have to be asked for again.
+            let busy = answer(&op, 429);
+            assert_eq!(told(&follow(&mut op, None, busy, true)), "failed");
+            assert_eq!(op.verb(), Verb::Read);
+            let course = follow(&mut op, stored(found, "e"), None, true);
+            assert_eq!(told(&course), expected);
+            if let Course::Failed(e) = course {
+                assert_eq!((e.kind, e.status, e.blame), (Kind::Conflict, 409, Blame::Record));
+            }
+        }
+        let mut op = operation(OperationKind::Create, r#"{"id":"a"}"#);
+        let error = answer(&op, 409);
+        follow(&mut op, None, error, true);
+        let gone = answer(&op, 404);
+        match follow(&mut op, None, gone, true) {
+            Course::Failed(e) => assert_eq!((e.next, op.verb()), (Next::Retry, Verb::Create)),
+            other => panic!("{}", told(&other)),
+        }
+        // Where nothing can be read, a conflict is one.
+        let error = answer(&op, 409);
+        assert_eq!(told(&follow(&mut op, None, error, false)), "failed");
+    }
+
+    #[test]
+    fn a_replace_with_an_etag_of_a_document_that_is_gone_has_failed() {
+        let mut op = operation(OperationKind::Replace, r#"{"id":"a"}"#);
+        let error = answer(&op, 412);
+        assert_eq!(told(&follow(&mut op, None, error, true)), "onward");
+        let gone = answer(&op, 404);
+        match follow(&mut op, None, gone, true) {
+            Course::Failed(e) => assert_eq!(e.kind, Kind::Precondition),
+            other => panic!("{}", told(&other)),
+        }
+    }
+
+    #[test]
+    fn a_long_patch_ends_with_its_last_part() {
+        let operations: Vec<String> = (0..21)
+            .map(|n| format!(r#"{{"op":"set","path":"/f{n}","value":{n}}}"#))
+            .collect();
+        let patch = format!("{{\"operations\":[{}]}}", operations.join(","));
+        let mut op = operation(OperationKind::Patch, &patch);
+        let mut sent = vec![op.sent_body().to_vec()];
+        assert_eq!(told(&follow(&mut op, None, None, true)), "onward");
+        sent.push(op.sent_body().to_vec());
+        let busy = answer(&op, 503);
+        assert_eq!(told(&follow(&mut op, None, busy, true)), "failed");
+        assert_eq!(op.sent_body(), sent[1]);
+        assert_eq!(told(&follow(&mut op, None, None, true)), "onward");
+        sent.push(op.sent_body().to_vec());
+        assert_eq!(told(&follow(&mut op, None, None, true)), "done");
+        for (part, first) in sent.iter().zip([0, 10, 20]) {
+            let part = std::str::from_utf8(part).unwrap();
+            assert!(part.contains(&operations[first]), "{part}");
+        }
+        assert_eq!(op.body(), patch.as_bytes(), "a dead letter holds all of it");
+    }
+}

@@ -1,0 +1,482 @@
+//! What each write strategy does, alone and when a restore does it again, against a local account over HTTP. docs/writing.md has the table.
+
+mod support;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use cosmosflink_core::error::{CoreError, Kind};
+use cosmosflink_core::sink::{NewOperation, OperationKind, OutcomeResult};
+use serde_json::{json, Value};
+use support::*;
+
+const KEY: &str = "[\"k\"]";
+
+/// The document as it is stored, if it is.
+fn stored(local: &Local, id: &str) -> Option<Value> {
+    let token = local.account.token(SystemTime::now() + Duration::from_secs(60));
+    let answer = ureq::get(format!("{}dbs/orders/colls/c/docs/{id}", local.endpoint))
+        .header("authorization", format!("type%3Daad%26ver%3D1.0%26sig%3D{token}"))
+        .header("x-ms-date", "Tue, 24 Nov 2026 10:00:00 GMT")
+        .header("x-ms-documentdb-partitionkey", KEY)
+        .call();
+    match answer {
+        Ok(mut answer) => Some(answer.body_mut().read_json().unwrap()),
+        Err(ureq::Error::StatusCode(404)) => None,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// The same without what the service writes.
+fn fields(local: &Local, id: &str) -> Option<Value> {
+    let mut document = stored(local, id)?;
+    let all = document.as_object_mut().unwrap();
+    all.retain(|name, _| !name.starts_with('_'));
+    Some(document)
+}
+
+fn etag(local: &Local) -> String {
+    stored(local, "a").unwrap()["_etag"].as_str().unwrap().to_owned()
+}
+
+/// Does one thing with the document `a`.
+fn act(sink: &Writer, kind: OperationKind, if_match: &str, body: &Value) -> Result<(), CoreError> {
+    let text = match body {
+        Value::Null => String::new(),
+        body => body.to_string(),
+    };
+    let operation = NewOperation {
+        kind,
+        id: "a",
+        partition_key: KEY,
+        if_match,
+        document: text.as_bytes(),
+    };
+    sink.write([0], &[operation]);
+    let outcome = outcomes(sink, 1).remove(0);
+    match outcome.error {
+        None => {
+            assert_eq!(outcome.result, OutcomeResult::Ok);
+            Ok(())
+        }
+        Some(e) => Err(e),
+    }
+}
+
+fn superseded(sink: &Writer) -> u64 {
+    sink.metrics().superseded.load(Relaxed)
+}
+
+/// A row of the table of replays.
+struct Row {
+    kind: OperationKind,
+    /// What is stored before.
+    before: Option<Value>,
+    /// The operation has the ETag of that.
+    with_etag: bool,
+    body: Value,
+    /// What is stored after the first time and after the second.
+    after: [Option<Value>; 2],
+    /// How many of the two changed nothing, by their strategy.
+    superseded: u64,
+}
+
+/// Each strategy, carried out and carried out once more, as after a restore to a checkpoint from before it.
+#[test]
+fn a_replay_never_fails_and_leaves_what_the_table_says() {
+    let old = || json!({"id": "a", "pk": "k", "n": 1});
+    let new = || json!({"id": "a", "pk": "k", "n": 2, "x": [1.5, null]});
+    let row = |kind, before, with_etag, body, after: Option<Value>, superseded| Row {
+        kind,
+        before,
+        with_etag,
+        body,
+        after: [after.clone(), after],
+        superseded,
+    };
+    let patch = |operations: Value, condition: Option<&str>| match condition {
+        Some(condition) => json!({"operations": operations, "condition": condition}),
+        None => json!({ "operations": operations }),
+    };
+    use OperationKind::*;
+    let rows = || {
+        [
+            row(Upsert, None, false, new(), Some(new()), 0),
+            row(Upsert, Some(old()), false, new(), Some(new()), 0),
+            row(Upsert, Some(old()), true, new(), Some(new()), 0),
+            row(Create, None, false, new(), Some(new()), 0),
+            row(CreateIgnoreExisting, None, false, new(), Some(new()), 1),
+            row(CreateIgnoreExisting, Some(old()), false, new(), Some(old()), 2),
+            row(Replace, Some(old()), false, new(), Some(new()), 0),
+            row(Replace, Some(old()), true, new(), Some(new()), 0),
+            row(ReplaceIfExists, Some(old()), false, new(), Some(new()), 0),
+            row(ReplaceIfExists, None, false, new(), None, 2),
+            row(OverwriteIfNotModified, Some(old()), true, new(), Some(new()), 1),
+            row(OverwriteIfNotModified, None, false, new(), Some(new()), 1),
+            row(Delete, Some(old()), false, Value::Null, None, 0),
+            row(Delete, Some(old()), true, Value::Null, None, 0),
+            row(DeleteIfNotModified, Some(old()), true, Value::Null, None, 1),
+            row(
+                Patch,
+                Some(old()),
+                false,
+                patch(
+                    json!([{"op": "set", "path": "/n", "value": 2}, {"op": "add", "path": "/x", "value": [1.5, null]}]),
+                    None,
+                ),
+                Some(new()),
+                0,
+            ),
+            // The advice for what cannot be repeated: a condition that the patch itself ends.
+            row(
+                Patch,
+                Some(old()),
+                false,
+                patch(
+                    json!([{"op": "incr", "path": "/n", "value": 1}, {"op": "set", "path": "/seq", "value": 7}]),
+                    Some("FROM c WHERE NOT IS_DEFINED(c.seq) OR c.seq < 7"),
+                ),
+                Some(json!({"id": "a", "pk": "k", "n": 2, "seq": 7})),
+                1,
+            ),
+            row(
+                Patch,
+                Some(json!({"id": "a", "pk": "k", "n": 1, "gone": 1})),
+                false,
+                patch(
+                    json!([{"op": "set", "path": "/gone", "value": null}, {"op": "remove", "path": "/gone"}]),
+                    None,
+                ),
+                Some(old()),
+                0,
+            ),
+            row(
+                PatchIfExists,
+                None,
+                false,
+                patch(json!([{"op": "set", "path": "/n", "value": 2}]), None),
+                None,
+                2,
+            ),
+            row(
+                BulkUpdate,
+                Some(json!({"id": "a", "pk": "k", "n": 1, "kept": true})),
+                false,
+                new(),
+                Some(json!({"id": "a", "pk": "k", "n": 2, "x": [1.5, null], "kept": true})),
+                0,
+            ),
+            row(BulkUpdate, None, false, new(), Some(new()), 0),
+            // An increment is one that counts twice: the documentation says so.
+            Row {
+                kind: Patch,
+                before: Some(old()),
+                with_etag: false,
+                body: patch(json!([{"op": "incr", "path": "/n", "value": 1}]), None),
+                after: [2, 3].map(|n| Some(json!({"id": "a", "pk": "k", "n": n}))),
+                superseded: 0,
+            },
+        ]
+    };
+    for bulk in ["true", "false"] {
+        for (n, row) in rows().into_iter().enumerate() {
+            let local = Local::start(&["c:/pk:1"]);
+            let sink = local.sink("c", &[("sink.bulk", bulk)]);
+            let what = format!("row {n}, {:?}, bulk {bulk}", row.kind);
+            if let Some(before) = &row.before {
+                act(&sink, Upsert, "", before).unwrap();
+            }
+            let if_match = if row.with_etag {
+                etag(&local)
+            } else {
+                String::new()
+            };
+            for after in &row.after {
+                act(&sink, row.kind, &if_match, &row.body).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert_eq!(fields(&local, "a"), *after, "{what}");
+            }
+            assert_eq!(superseded(&sink), row.superseded, "{what}");
+            let m = sink.metrics();
+            let at_rest = [&m.operations_waiting, &m.bytes_buffered, &m.held_millis].map(|c| c.load(Relaxed));
+            assert_eq!(at_rest, [0; 3], "{what}");
+        }
+    }
+}
+
+/// What is strict stays so where it is no repetition.
+#[test]
+fn a_document_that_somebody_else_wrote_is_no_repetition() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("sink.failure-mode", "skip")]);
+        let theirs = json!({"id": "a", "pk": "k", "n": 1});
+        let ours = json!({"id": "a", "pk": "k", "n": 2});
+        act(&sink, OperationKind::Upsert, "", &theirs).unwrap();
+        let old = etag(&local);
+        act(
+            &sink,
+            OperationKind::Upsert,
+            "",
+            &json!({"id": "a", "pk": "k", "n": 1, "m": 1}),
+        )
+        .unwrap();
+        let kind =
+            |operation, if_match: &str, body: &Value| act(&sink, operation, if_match, body).unwrap_err().kind;
+        assert_eq!(kind(OperationKind::Create, "", &ours), Kind::Conflict);
+        for operation in [
+            OperationKind::Upsert,
+            OperationKind::Replace,
+            OperationKind::Delete,
+        ] {
+            let body = match operation {
+                OperationKind::Delete => Value::Null,
+                _ => ours.clone(),
+            };
+            assert_eq!(kind(operation, &old, &body), Kind::Precondition, "{operation:?}");
+        }
+        // The same, where nobody is to fail.
+        act(&sink, OperationKind::OverwriteIfNotModified, &old, &ours).unwrap();
+        act(&sink, OperationKind::DeleteIfNotModified, &old, &Value::Null).unwrap();
+        act(&sink, OperationKind::OverwriteIfNotModified, "", &ours).unwrap();
+        assert_eq!(superseded(&sink), 3, "bulk {bulk}");
+        assert_eq!(stored(&local, "a").unwrap()["m"], 1);
+        act(&sink, OperationKind::Delete, "", &Value::Null).unwrap();
+        let set = json!({"operations": [{"op": "set", "path": "/n", "value": 2}]});
+        for (operation, body) in [(OperationKind::Replace, &ours), (OperationKind::Patch, &set)] {
+            assert_eq!(kind(operation, "", body), Kind::NotFound, "{operation:?}");
+        }
+        let remove = json!({"operations": [{"op": "remove", "path": "/missing"}]});
+        act(&sink, OperationKind::Upsert, "", &theirs).unwrap();
+        assert_eq!(kind(OperationKind::Patch, "", &remove), Kind::BadRequest);
+    }
+}
+
+#[test]
+fn patches_do_all_that_the_service_can() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk)]);
+        let document = json!({"id": "a", "pk": "k", "n": 1, "old": "x", "list": [1], "gone": 1});
+        act(&sink, OperationKind::Upsert, "", &document).unwrap();
+        let patch = json!({"operations": [
+            {"op": "incr", "path": "/n", "value": 2.5},
+            {"op": "move", "from": "/old", "path": "/new"},
+            {"op": "add", "path": "/list/-", "value": 2},
+            {"op": "remove", "path": "/gone"},
+            {"op": "replace", "path": "/list/0", "value": 0},
+            {"op": "set", "path": "/at", "value": {"x": "ä\"\\"}},
+        ], "condition": "FROM c WHERE c.n = 1"});
+        act(&sink, OperationKind::Patch, "", &patch).unwrap();
+        assert_eq!(
+            fields(&local, "a").unwrap(),
+            json!({"id": "a", "pk": "k", "n": 3.5, "new": "x", "list": [0, 2], "at": {"x": "ä\"\\"}}),
+            "bulk {bulk}"
+        );
+    }
+}
+
+/// More operations than the service takes in one patch, in order, also while single requests fail.
+#[test]
+fn a_long_patch_arrives_whole() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        act(&sink, OperationKind::Upsert, "", &json!({"id": "a", "pk": "k"})).unwrap();
+        local.admin(
+            "faults",
+            json!({"status": 449, "operations": ["bulk", "batch"], "count": 2}),
+        );
+        let operations: Vec<_> = (0..25)
+            .map(|n| json!({"op": "set", "path": format!("/f{}", n % 20), "value": n}))
+            .collect();
+        act(
+            &sink,
+            OperationKind::Patch,
+            "",
+            &json!({ "operations": operations }),
+        )
+        .unwrap();
+        let written = fields(&local, "a").unwrap();
+        for n in 5..25 {
+            assert_eq!(written[format!("f{}", n % 20)], n, "bulk {bulk}: {written}");
+        }
+        let conditional = json!({"operations": operations, "condition": "FROM c WHERE c.f0 = 20"});
+        let error = act(&sink, OperationKind::Patch, "", &conditional).unwrap_err();
+        assert_eq!(error.kind, Kind::BadRequest);
+        assert!(error.message.contains("condition"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_not_a_patch_never_leaves() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
+    for body in [
+        json!({"operations": []}),
+        json!({"operations": [{"op": "set", "path": "/pk", "value": "other"}]}),
+        json!({"operations": [{"op": "set", "path": "/id", "value": "other"}]}),
+        json!({"id": "a", "pk": "k"}),
+    ] {
+        let error = act(&sink, OperationKind::Patch, "", &body).unwrap_err();
+        assert_eq!(
+            (error.kind, error.status),
+            (Kind::BadRequest, 0),
+            "{body}: {error}"
+        );
+    }
+    assert_eq!(sink.metrics().requests.load(Relaxed), 0);
+}
+
+/// Records that say nothing: neither what is done with them, nor their id, nor their key.
+#[test]
+fn the_options_and_the_document_say_what_a_record_does_not() {
+    let local = Local::start(&["c:/pk:1"]);
+    let write = |extra: &[(&str, &str)], document: &Value| {
+        let sink = local.sink("c", extra);
+        let text = document.to_string();
+        let operation = NewOperation {
+            kind: OperationKind::Default,
+            id: "",
+            partition_key: "",
+            if_match: "",
+            document: text.as_bytes(),
+        };
+        sink.write([0], &[operation]);
+        let outcome = outcomes(&sink, 1).remove(0);
+        (outcome.error.map(|e| e.kind), superseded(&sink))
+    };
+    let document = json!({"pk": "k", "customer": {"id": 7}, "order": "o", "none": null, "n": 1});
+    let template = ("sink.id", "{customer/id}-{order}");
+    assert_eq!(
+        write(&[template, ("sink.null-policy", "drop")], &document),
+        (None, 0)
+    );
+    assert_eq!(
+        fields(&local, "7-o").unwrap(),
+        json!({"id": "7-o", "pk": "k", "customer": {"id": 7}, "order": "o", "n": 1})
+    );
+    let again = json!({"pk": "k", "customer": {"id": 7}, "order": "o", "n": 2, "m": 3});
+    let strategy = |name| [template, ("sink.write-strategy", name)];
+    assert_eq!(write(&strategy("create-ignore-existing"), &again), (None, 1));
+    assert_eq!(fields(&local, "7-o").unwrap()["n"], 1);
+    // The fields of the document are set, and what is beside them stays.
+    assert_eq!(
+        write(
+            &strategy("patch"),
+            &json!({"pk": "k", "customer": {"id": 7}, "order": "o", "m": 4})
+        ),
+        (None, 0)
+    );
+    assert_eq!(
+        fields(&local, "7-o").unwrap(),
+        json!({"id": "7-o", "pk": "k", "customer": {"id": 7}, "order": "o", "n": 1, "m": 4})
+    );
+    assert_eq!(write(&strategy("bulk-update"), &again), (None, 0));
+    assert_eq!(fields(&local, "7-o").unwrap()["m"], 3);
+    assert_eq!(write(&strategy("delete"), &again), (None, 0));
+    assert_eq!(fields(&local, "7-o"), None);
+    assert_eq!(
+        write(&[("sink.failure-mode", "skip")], &document).0,
+        Some(Kind::BadRequest)
+    );
+}
+
+/// Each writer adds fields of its own to the same documents: none is lost, whoever comes between reading and writing.
+#[test]
+fn bulk_updates_of_two_writers_lose_nothing() {
+    let local = Local::start(&["c:/pk:2"]);
+    let options = [
+        ("cosmos.retry.backoff-ms", "5"),
+        ("sink.write-strategy", "bulk-update"),
+    ];
+    let writers = [local.sink("c", &options), local.sink("c", &options)];
+    let (documents, rounds) = (5, 6);
+    for round in 0..rounds {
+        for (w, writer) in writers.iter().enumerate() {
+            for d in 0..documents {
+                let (id, key) = (format!("d{d}"), format!("k{d}"));
+                let document = json!({"id": id, "pk": key, format!("w{w}r{round}"): 1}).to_string();
+                let operation = NewOperation {
+                    kind: OperationKind::Default,
+                    id: &id,
+                    partition_key: &json!([key]).to_string(),
+                    if_match: "",
+                    document: document.as_bytes(),
+                };
+                writer.write([(round * documents + d) as u64], &[operation]);
+            }
+        }
+    }
+    for writer in &writers {
+        for outcome in outcomes(writer, documents * rounds) {
+            assert_eq!(outcome.result, OutcomeResult::Ok, "{:?}", outcome.error);
+        }
+    }
+    let (source, _) = local.source_of_all("c", &[]);
+    let read = read(&source, documents);
+    for (id, document) in read {
+        let document: Value = serde_json::from_str(&document).unwrap();
+        for (w, round) in (0..2).flat_map(|w| (0..rounds).map(move |r| (w, r))) {
+            assert_eq!(document[format!("w{w}r{round}")], 1, "{id}: {document}");
+        }
+    }
+}
+
+/// Answers that are lost, throttling and lost connections between the requests that one operation takes.
+#[test]
+fn operations_of_several_requests_survive_faults_between_them() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        for fault in [
+            json!({"status": 429, "operations": ["bulk", "batch", "write"], "share": 0.3, "count": 6, "retryAfterMillis": 2}),
+            json!({"operations": ["bulk", "batch", "write"], "share": 0.3, "count": 4, "dropResponse": true}),
+            json!({"status": 503, "operations": ["bulk", "batch", "write"], "share": 0.3, "count": 4}),
+        ] {
+            local.admin("faults", fault);
+        }
+        for n in 0..20 {
+            act(
+                &sink,
+                OperationKind::BulkUpdate,
+                "",
+                &json!({"id": "a", "pk": "k", format!("f{n}"): n}),
+            )
+            .unwrap();
+        }
+        let written = fields(&local, "a").unwrap();
+        for n in 0..20 {
+            assert_eq!(written[format!("f{n}")], n, "bulk {bulk}: {written}");
+        }
+        // A replay of a create whose comparison is throttled.
+        act(&sink, OperationKind::Delete, "", &Value::Null).unwrap();
+        let document = json!({"id": "a", "pk": "k", "n": 1});
+        act(&sink, OperationKind::Create, "", &document).unwrap();
+        local.admin(
+            "faults",
+            json!({"status": 429, "operations": ["bulk", "batch"], "count": 3, "retryAfterMillis": 2}),
+        );
+        act(&sink, OperationKind::Create, "", &document).unwrap();
+    }
+}
+
+/// What was refused can be written again from its letter: what it was, and under which ETag.
+#[test]
+fn a_letter_says_what_was_to_be_done() {
+    let local = Local::start(&["c:/pk:1", "letters:/id:1"]);
+    let options = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "letters"),
+    ];
+    let sink = local.sink("c", &options);
+    let patch = json!({"operations": [{"op": "set", "path": "/n", "value": 2}]});
+    let error = act(&sink, OperationKind::Patch, "\"7\"", &patch).unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    let (source, _) = local.source_of_all("letters", &[]);
+    let letters = read(&source, 1);
+    let letter: Value = serde_json::from_str(letters.values().next().unwrap()).unwrap();
+    assert_eq!(
+        (&letter["operation"], &letter["ifMatch"], &letter["document"]),
+        (&json!("patch"), &json!("\"7\""), &patch)
+    );
+}

@@ -47,7 +47,7 @@ public final class PartitionKeys {
 
     private static void append(StringBuilder out, Object component) {
         if (component instanceof String s) {
-            quote(out, s);
+            JsonText.quote(out, "a partition key component", s);
         } else if (component instanceof Double d && !Double.isFinite(d)
                 || component instanceof Float f && !Float.isFinite(f)) {
             throw new IllegalArgumentException(
@@ -62,30 +62,5 @@ public final class PartitionKeys {
                     + component.getClass().getName()
                     + "; it must be a string, a number, a boolean, null or PartitionKeys.UNDEFINED");
         }
-    }
-
-    private static void quote(StringBuilder out, String text) {
-        Utf8.check("a partition key component", text);
-        out.append('"');
-        for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            switch (c) {
-                case '"' -> out.append("\\\"");
-                case '\\' -> out.append("\\\\");
-                case '\b' -> out.append("\\b");
-                case '\t' -> out.append("\\t");
-                case '\n' -> out.append("\\n");
-                case '\f' -> out.append("\\f");
-                case '\r' -> out.append("\\r");
-                default -> {
-                    if (c < ' ') {
-                        out.append(String.format("\\u%04X", (int) c));
-                    } else {
-                        out.append(c);
-                    }
-                }
-            }
-        }
-        out.append('"');
     }
 }

@@ -448,6 +448,8 @@ fn letter(kind: OperationKind) -> char {
         OperationKind::Create => 'c',
         OperationKind::Replace => 'r',
         OperationKind::Delete => 'd',
+        // No plan has them.
+        _ => '?',
     }
 }
 

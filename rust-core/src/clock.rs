@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use azure_core::time::{to_rfc3339, OffsetDateTime};
 use tokio::time::Instant;
 
 thread_local! {
@@ -39,6 +40,18 @@ pub fn epoch_millis() -> i64 {
         #[expect(clippy::disallowed_methods, reason = "this is the place")]
         None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
     }
+}
+
+/// Now, in RFC 3339 and UTC.
+pub fn text() -> String {
+    text_of(epoch_millis())
+}
+
+/// Milliseconds since the epoch in RFC 3339 and UTC.
+pub fn text_of(epoch_millis: i64) -> String {
+    let nanos = i128::from(epoch_millis) * 1_000_000;
+    // No clock shows the year 10,000.
+    to_rfc3339(&OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH))
 }
 
 /// For simulations: from now on this thread's time of day is `base`, in milliseconds since the epoch, and what passes of tokio's time;

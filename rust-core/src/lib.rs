@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod credentials;
+pub mod dead_letters;
 pub mod discovery;
 pub mod enumerator;
 pub mod error;

@@ -1,6 +1,7 @@
 //! From the service's bytes of a change feed page to a PAGE frame, in one pass and without a JSON tree.
 
 mod item;
+mod reader;
 
 use azure_core::Bytes;
 use memchr::memchr;
@@ -13,6 +14,7 @@ use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
 use self::item::{flaw, id_of, item, key_by_path, row, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
+pub use self::reader::{PageReader, PageRecord};
 
 /// Size of one row of the record table.
 pub const RECORD_BYTES: usize = 64;

@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
-use azure_core::time::{to_rfc3339, OffsetDateTime};
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::account::Account;
-use crate::clock::epoch_millis;
+use crate::clock;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -253,25 +252,25 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         "subStatus": error.sub_status,
         "message": cut(&error.message, MAX_TEXT).0,
         "activityId": cut(&error.activity_id, MAX_TEXT).0,
-        "time": to_rfc3339(&now()),
+        "time": clock::text(),
         "documentId": document_id,
         "partitionKey": key,
         "documentBytes": op.body().len(),
         "truncated": !(whole && key_whole && id_whole),
     })
     .to_string();
+    json.pop();
     if base64 {
-        json.pop();
-        json.push_str(",\"documentEncoding\":\"base64\"}");
+        json.push_str(",\"documentEncoding\":\"base64\"");
     }
-    // Of a refused record it is the reason, which stands above.
+    // In a refused record its place holds the reason.
     if op.kind != OperationKind::Refused && !op.if_match().is_empty() {
-        json.pop();
+        // A cut one names no version: the write would be refused once more, and never do harm.
         let etag = String::from_utf8_lossy(op.if_match());
-        json.push_str(&format!(",\"ifMatch\":{}}}", json!(cut(&etag, MAX_TEXT).0)));
+        json.push_str(",\"ifMatch\":");
+        json.push_str(&json!(cut(&etag, MAX_TEXT).0).to_string());
     }
     // The document's own bytes, not a tree of it: numbers keep their digits, and any depth is the service's to judge.
-    json.pop();
     json.push_str(",\"document\":");
     json.push_str(&document);
     json.push('}');
@@ -282,13 +281,6 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         reason,
         json,
     }
-}
-
-/// The time of day.
-fn now() -> OffsetDateTime {
-    let nanos = i128::from(epoch_millis()) * 1_000_000;
-    // No clock shows the year 10,000.
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -371,6 +363,29 @@ mod tests {
             id(&op)
         };
         assert_eq!(spelt("[1.0]", Some("[1]")), spelt("[1]", None));
+    }
+
+    #[test]
+    fn a_letter_holds_the_etag_that_was_asked_for_and_its_id_does_not() {
+        let error = CoreError::new(Kind::Precondition, "changed");
+        let of = |kind, if_match| {
+            let new = NewOperation {
+                kind,
+                id: "a",
+                partition_key: "[\"eu\"]",
+                if_match,
+                document: b"{\"id\":\"a\"}",
+            };
+            let op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
+            letter("events", &op, &error, Kept::Json)
+        };
+        let conditional = of(OperationKind::Replace, "\"5\"");
+        assert_eq!(parsed(&conditional)["ifMatch"], "\"5\"");
+        let plain = of(OperationKind::Replace, "");
+        assert!(parsed(&plain).get("ifMatch").is_none());
+        assert_eq!(conditional.id, plain.id, "found again whatever it asked for");
+        let refused = of(OperationKind::Refused, "the converter threw");
+        assert!(parsed(&refused).get("ifMatch").is_none());
     }
 
     #[test]

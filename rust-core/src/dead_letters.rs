@@ -1,0 +1,593 @@
+//! Dead letters as they lie in their container: how they are found, read back into the operations that were refused, and marked once
+//! these were written again. All of it is decision and form; whoever asks and writes, does so with a source and a sink.
+//! `docs/dead-letters.md` describes a letter, [`crate::sink`] stores them.
+
+use azure_core::time::parse_rfc3339;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{json, Map, Value};
+
+use crate::clock;
+use crate::error::{CoreError, Kind};
+use crate::sink::{NewOperation, OperationKind};
+
+/// What a record that no operation could be made of has as its operation.
+const UNKNOWN: &str = "write";
+
+/// What the letters of a job have as their operation.
+const OF_A_JOB: &str = "process";
+
+/// The result of a letter whose operation was carried out.
+const DONE: &str = "done";
+
+/// The result of one whose operation was refused again.
+const FAILED: &str = "failed";
+
+/// The field that marks a letter.
+const MARK: &str = "replayed";
+
+/// Most characters of a message in a mark: a letter may be almost as large as the service takes.
+const MAX_MESSAGE: usize = 1000;
+
+/// What the service adds to a document. It is written anew with each version.
+const SYSTEM: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
+
+/// The fields of a letter that a list needs: all but the document, which may be large.
+const LISTED: [&str; 16] = [
+    "id",
+    "container",
+    "operation",
+    "reason",
+    "status",
+    "subStatus",
+    "message",
+    "activityId",
+    "time",
+    "documentId",
+    "partitionKey",
+    "documentBytes",
+    "truncated",
+    "documentEncoding",
+    "ifMatch",
+    MARK,
+];
+
+/// A letter, with its document where all of it was read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Letter {
+    /// Follows from what was refused.
+    pub id: String,
+    /// Where the operation should have gone; of a job's letter, where the record came from.
+    pub container: String,
+    /// What was to be done, in lower case.
+    pub operation: String,
+    /// Kind of the failure.
+    pub reason: String,
+    /// The service's status; 0 when it was not asked.
+    pub status: u16,
+    /// The service's sub-status; 0 when there is none.
+    pub sub_status: u32,
+    /// What was wrong.
+    pub message: String,
+    /// Activity id of the request; empty when there was none.
+    pub activity_id: String,
+    /// When it was refused, RFC 3339.
+    pub time: String,
+    /// Id of the document; empty when it is not known.
+    pub document_id: String,
+    /// Its partition key, a JSON array; empty when it is not known.
+    pub partition_key: String,
+    /// Size of the document, before anything was cut.
+    pub document_bytes: u64,
+    /// Whether a part of the document, of its id or of its key was cut off.
+    pub truncated: bool,
+    /// `base64` where the document is bytes.
+    pub document_encoding: String,
+    /// The ETag that the operation named; empty when it named none, or the letter is of a release that did not keep it.
+    pub if_match: String,
+    /// What became of it when it was replayed last.
+    pub replayed: Option<Replayed>,
+    /// The document as it lies in the letter; `None` where it was not read.
+    document: Option<Box<RawValue>>,
+    /// The letter's version.
+    #[serde(rename = "_etag")]
+    pub etag: String,
+}
+
+/// The mark of a letter that was replayed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Replayed {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Where its document was written to.
+    pub container: String,
+    /// `done`, or `failed`.
+    pub result: String,
+}
+
+impl Replayed {
+    /// Whether the operation was carried out.
+    pub fn is_done(&self) -> bool {
+        self.result == DONE
+    }
+}
+
+/// An operation that was refused, as it is to be written again.
+#[derive(Debug, PartialEq)]
+pub struct Replay {
+    /// What is done.
+    pub kind: OperationKind,
+    id: String,
+    partition_key: String,
+    if_match: String,
+    document: Vec<u8>,
+}
+
+impl Replay {
+    /// The operation for a sink.
+    pub fn operation(&self) -> NewOperation<'_> {
+        NewOperation {
+            kind: self.kind,
+            id: &self.id,
+            partition_key: &self.partition_key,
+            if_match: &self.if_match,
+            document: &self.document,
+        }
+    }
+}
+
+impl Letter {
+    /// Reads a letter, whole or as a list has it.
+    ///
+    /// # Errors
+    /// Why the document is none.
+    pub fn read(json: &[u8]) -> Result<Letter, String> {
+        let letter: Letter =
+            serde_json::from_slice(json).map_err(|e| format!("it is no dead letter: {e}"))?;
+        if letter.id.is_empty() || letter.operation.is_empty() || letter.time_nanos().is_none() {
+            return Err("it is no dead letter: its id, its operation or its time is missing".to_owned());
+        }
+        Ok(letter)
+    }
+
+    /// When it was refused, in nanoseconds since the epoch. Texts of RFC 3339 cannot be compared as such: `10Z` is before `10.5Z`.
+    pub fn time_nanos(&self) -> Option<i128> {
+        nanos(&self.time)
+    }
+
+    /// Whether its operation was carried out by a replay.
+    pub fn is_done(&self) -> bool {
+        self.replayed.as_ref().is_some_and(Replayed::is_done)
+    }
+
+    /// Why it cannot be replayed, as far as that can be told without its document; `None` where it can. With `ignore_etags` the
+    /// operation is written whatever version of the document there is by now.
+    pub fn hindrance(&self, ignore_etags: bool) -> Option<String> {
+        let why = match self.operation.as_str() {
+            OF_A_JOB => "it is of a job, which could not use the record: nothing was to be written; mend the job and let it read the record again",
+            UNKNOWN => "what was to be written is not known: the connector could make no operation of the record",
+            _ if self.truncated => "it is truncated: a part of the document, of its id or of its key is lost",
+            name if kind(name).is_none() => {
+                return Some(format!(
+                    "its operation '{name}' is unknown to this version; known are {}",
+                    operations().join(", ")
+                ))
+            }
+            _ if self.container.is_empty() => "it names no container",
+            _ if self.document_id.is_empty() => "it has no id of a document",
+            _ if self.partition_key.is_empty() => "it has no partition key",
+            _ if !ignore_etags && self.if_match.is_empty() && self.reason == format!("{:?}", Kind::Precondition) => {
+                "it was refused for the document's ETag, which a letter of an earlier version does not hold; write it whatever is there with --ignore-etags"
+            }
+            _ => return None,
+        };
+        Some(why.to_owned())
+    }
+
+    /// The operation that was refused.
+    ///
+    /// # Errors
+    /// Why it cannot be replayed.
+    pub fn replay(&self, ignore_etags: bool) -> Result<Replay, String> {
+        if let Some(why) = self.hindrance(ignore_etags) {
+            return Err(why);
+        }
+        // Known, or it would be hindered.
+        let kind = kind(&self.operation).ok_or("its operation is unknown")?;
+        let document = match kind {
+            OperationKind::Delete | OperationKind::DeleteIfNotModified => Vec::new(),
+            _ => match self.document()? {
+                document if document.is_empty() => return Err("it has no document".to_owned()),
+                document => document,
+            },
+        };
+        Ok(Replay {
+            kind,
+            id: self.document_id.clone(),
+            partition_key: self.partition_key.clone(),
+            if_match: match ignore_etags {
+                true => String::new(),
+                false => self.if_match.clone(),
+            },
+            document,
+        })
+    }
+
+    /// The document's own bytes: those of a value as they stand, of a text what it says, of base64 what it stands for.
+    fn document(&self) -> Result<Vec<u8>, String> {
+        let json = self.document.as_ref().map_or("\"\"", |document| document.get());
+        let text =
+            || serde_json::from_str::<String>(json).map_err(|e| format!("its document cannot be read: {e}"));
+        match (self.document_encoding.as_str(), json.starts_with('"')) {
+            ("", false) => Ok(json.as_bytes().to_vec()),
+            ("", true) => Ok(text()?.into_bytes()),
+            ("base64", _) => {
+                azure_core::base64::decode(text()?).map_err(|e| format!("its document is no base64: {e}"))
+            }
+            (other, _) => Err(format!(
+                "its documentEncoding '{other}' is unknown to this version; known is base64"
+            )),
+        }
+    }
+}
+
+/// Nanoseconds since the epoch of a time in RFC 3339.
+pub fn nanos(time: &str) -> Option<i128> {
+    parse_rfc3339(time).ok().map(|time| time.unix_timestamp_nanos())
+}
+
+/// The kind of a write by its name in a letter.
+fn kind(name: &str) -> Option<OperationKind> {
+    kinds().find(|kind| kind.name().eq_ignore_ascii_case(name))
+}
+
+/// All kinds that are sent: their numbers follow one another.
+fn kinds() -> impl Iterator<Item = OperationKind> {
+    (1..=u8::MAX).map_while(|number| OperationKind::from_number(number).ok())
+}
+
+/// What a letter may have as its operation.
+pub fn operations() -> Vec<String> {
+    let names = kinds().map(|kind| kind.name().to_lowercase());
+    names.chain([UNKNOWN, OF_A_JOB].map(str::to_owned)).collect()
+}
+
+/// What a letter may have as its reason.
+pub fn reasons() -> Vec<String> {
+    const OF_RECORDS: [Kind; 5] = [
+        Kind::BadRequest,
+        Kind::Conflict,
+        Kind::Precondition,
+        Kind::NotFound,
+        Kind::TooLarge,
+    ];
+    OF_RECORDS.map(|kind| format!("{kind:?}")).to_vec()
+}
+
+/// Which letters are meant: those for which all that is given here holds. Empty lists and `None` take every letter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Ids of letters.
+    pub ids: Vec<String>,
+    /// Containers that they name.
+    pub containers: Vec<String>,
+    /// Kinds of failures, as in [`reasons`].
+    pub reasons: Vec<String>,
+    /// As in [`operations`].
+    pub operations: Vec<String>,
+    /// Refused at this time or later, RFC 3339.
+    pub since: Option<String>,
+    /// Refused before this time, RFC 3339.
+    pub until: Option<String>,
+    /// Only those whose operation no replay has carried out.
+    pub pending: bool,
+}
+
+impl Filter {
+    /// A query for the rows of a list, and its parameters as a JSON object. It finds all that [`Filter::takes`] takes, and may find a few
+    /// more: times are compared as texts there, which is right for whole seconds alone.
+    pub fn query(&self) -> (String, String) {
+        let (mut conditions, mut parameters) = (Vec::new(), Map::new());
+        let mut parameter = |value: Value| {
+            let name = format!("@p{}", parameters.len());
+            parameters.insert(name.clone(), value);
+            name
+        };
+        for (field, values) in [
+            ("id", &self.ids),
+            ("container", &self.containers),
+            ("reason", &self.reasons),
+            ("operation", &self.operations),
+        ] {
+            match values.as_slice() {
+                [] => {}
+                [one] => conditions.push(format!("c.{field} = {}", parameter(one.as_str().into()))),
+                many => conditions.push(format!("ARRAY_CONTAINS({}, c.{field})", parameter(json!(many)))),
+            }
+        }
+        if let Some(second) = self.since.as_deref().and_then(|time| second(time, 0)) {
+            conditions.push(format!("c.time >= {}", parameter(second.into())));
+        }
+        if let Some(second) = self.until.as_deref().and_then(|time| second(time, 1)) {
+            conditions.push(format!("c.time < {}", parameter(second.into())));
+        }
+        if self.pending {
+            let done = parameter(DONE.into());
+            conditions.push(format!(
+                "(NOT IS_DEFINED(c.{MARK}) OR NOT IS_DEFINED(c.{MARK}.result) OR c.{MARK}.result != {done})"
+            ));
+        }
+        let fields: Vec<_> = LISTED.iter().map(|field| format!("c.{field}")).collect();
+        let mut query = format!("SELECT {} FROM c", fields.join(", "));
+        if !conditions.is_empty() {
+            query.push_str(" WHERE ");
+            query.push_str(&conditions.join(" AND "));
+        }
+        (query, Value::Object(parameters).to_string())
+    }
+
+    /// Whether a letter is meant.
+    pub fn takes(&self, letter: &Letter) -> bool {
+        let among = |values: &[String], value: &String| values.is_empty() || values.contains(value);
+        let time = letter.time_nanos();
+        let bound = |text: &Option<String>| text.as_deref().and_then(nanos);
+        among(&self.ids, &letter.id)
+            && among(&self.containers, &letter.container)
+            && among(&self.reasons, &letter.reason)
+            && among(&self.operations, &letter.operation)
+            && bound(&self.since).is_none_or(|since| time.is_some_and(|time| since <= time))
+            && bound(&self.until).is_none_or(|until| time.is_some_and(|time| time < until))
+            && !(self.pending && letter.is_done())
+    }
+}
+
+/// The beginning of the second that a time is in, or of one `later`, as far as all texts of that second have it in common.
+fn second(time: &str, later: i128) -> Option<String> {
+    let seconds = nanos(time)?.div_euclid(1_000_000_000) + later;
+    let text = clock::text_of(i64::try_from(seconds * 1000).ok()?);
+    text.strip_suffix('Z').map(str::to_owned)
+}
+
+/// The mark of a letter whose operation was written again now to `container`, or was refused once more.
+pub fn mark(container: &str, failure: Option<&CoreError>) -> Value {
+    match failure {
+        None => json!({"time": clock::text(), "container": container, "result": DONE}),
+        Some(error) => json!({
+            "time": clock::text(),
+            "container": container,
+            "result": FAILED,
+            "reason": format!("{:?}", error.kind),
+            "status": error.status,
+            "subStatus": error.sub_status,
+            "message": error.message.chars().take(MAX_MESSAGE).collect::<String>(),
+            "activityId": error.activity_id,
+        }),
+    }
+}
+
+/// A letter with a mark in it, in place of the one that it may have. All else keeps its bytes.
+///
+/// # Errors
+/// Why the letter cannot be read.
+pub fn marked(letter: &[u8], mark: &Value) -> Result<Vec<u8>, String> {
+    let fields: Fields<'_> =
+        serde_json::from_slice(letter).map_err(|e| format!("the letter cannot be read: {e}"))?;
+    let mut out = String::with_capacity(letter.len() + 256);
+    for (name, value) in &fields.0 {
+        if name != MARK && !SYSTEM.contains(&name.as_str()) {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(&Value::from(name.as_str()).to_string());
+            out.push(':');
+            out.push_str(value.get());
+        }
+    }
+    out.push(if out.is_empty() { '{' } else { ',' });
+    out.push_str(&format!("\"{MARK}\":{mark}}}"));
+    Ok(out.into_bytes())
+}
+
+/// The fields of an object in their order, each value as it stands.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A letter of an upsert, with other fields than usual.
+    fn letter(change: &[(&str, Value)]) -> Letter {
+        let mut json = json!({
+            "id": "0123", "container": "events", "operation": "upsert", "reason": "BadRequest", "status": 400, "subStatus": 0,
+            "message": "no", "activityId": "", "time": "2026-11-26T10:00:00.5Z", "documentId": "a", "partitionKey": "[\"eu\"]",
+            "documentBytes": 10, "truncated": false, "document": {"id": "a"}, "_etag": "\"1\"", "_ts": 7,
+        });
+        for (name, value) in change {
+            json[*name] = value.clone();
+        }
+        Letter::read(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn refused(change: &[(&str, Value)]) -> String {
+        letter(change).replay(false).unwrap_err()
+    }
+
+    #[test]
+    fn a_letter_becomes_the_operation_that_was_refused() {
+        let upsert = letter(&[]).replay(false).unwrap();
+        let op = upsert.operation();
+        assert_eq!(
+            (op.kind, op.id, op.partition_key, op.if_match, op.document),
+            (OperationKind::Upsert, "a", "[\"eu\"]", "", &b"{\"id\":\"a\"}"[..])
+        );
+        for kind in kinds() {
+            let name = kind.name().to_lowercase();
+            assert_eq!(
+                letter(&[("operation", name.into())]).replay(false).unwrap().kind,
+                kind
+            );
+        }
+        let delete = letter(&[("operation", "delete".into()), ("document", "".into())]);
+        assert_eq!(delete.replay(false).unwrap().document, b"");
+    }
+
+    #[test]
+    fn a_document_is_the_bytes_that_were_submitted() {
+        let raw = |document: &str, encoding: &str| {
+            let json = format!(
+                r#"{{"id":"1","container":"c","operation":"create","time":"2026-11-26T10:00:00Z","documentId":"a","partitionKey":"[1]","documentEncoding":"{encoding}","document":{document}}}"#
+            );
+            Letter::read(json.as_bytes())
+                .unwrap()
+                .replay(false)
+                .map(|r| r.document)
+        };
+        // Digits that no number type of ours has.
+        assert_eq!(
+            raw(r#"{"n":1.10,"m":1e400}"#, ""),
+            Ok(br#"{"n":1.10,"m":1e400}"#.to_vec())
+        );
+        // Kept as a text, since the container did not take it as a value.
+        assert_eq!(raw(r#""{\"n\":1e400}""#, ""), Ok(br#"{"n":1e400}"#.to_vec()));
+        assert_eq!(raw("\"//4=\"", "base64"), Ok(vec![0xff, 0xfe]));
+        assert!(raw("\"?\"", "base64").unwrap_err().contains("base64"));
+        assert!(raw("\"x\"", "gzip").unwrap_err().contains("gzip"));
+        assert!(raw("\"\"", "").unwrap_err().contains("no document"));
+    }
+
+    #[test]
+    fn what_cannot_be_replayed_says_why() {
+        for (change, why) in [
+            (("operation", json!("process")), "of a job"),
+            (("operation", json!("write")), "no operation"),
+            (("operation", json!("merge")), "'merge'"),
+            (("truncated", json!(true)), "truncated"),
+            (("container", json!("")), "container"),
+            (("documentId", json!("")), "id"),
+            (("partitionKey", json!("")), "partition key"),
+            (("reason", json!("Precondition")), "--ignore-etags"),
+        ] {
+            let said = refused(std::slice::from_ref(&change));
+            assert!(said.contains(why), "{change:?}: {said}");
+        }
+        for broken in [
+            "[]",
+            "{}",
+            r#"{"id":"a","operation":"upsert","time":"yesterday"}"#,
+        ] {
+            assert!(Letter::read(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_asked_for_again_unless_it_is_to_be_ignored() {
+        let change = [
+            ("operation", json!("replace")),
+            ("reason", json!("Precondition")),
+            ("ifMatch", json!("\"5\"")),
+        ];
+        assert_eq!(letter(&change).replay(false).unwrap().if_match, "\"5\"");
+        assert_eq!(letter(&change).replay(true).unwrap().if_match, "");
+        assert_eq!(letter(&change[..2]).replay(true).unwrap().if_match, "");
+    }
+
+    #[test]
+    fn a_mark_takes_the_place_of_the_last_one_and_nothing_else_changes() {
+        let error = CoreError::new(Kind::Conflict, "exists");
+        let stored = br#"{"id":"1","n":1.10,"replayed":{"result":"failed"},"document":{"replayed":1,"x":1e400},"_etag":"e","_ts":1}"#;
+        let done = marked(stored, &mark("c", None)).unwrap();
+        let done = String::from_utf8(done).unwrap();
+        assert!(
+            done.starts_with(r#"{"id":"1","n":1.10,"document":{"replayed":1,"x":1e400},"replayed":{"#),
+            "{done}"
+        );
+        assert!(!done.contains("_etag"));
+        let read = |mark: Value| letter(&[("replayed", mark)]);
+        assert!(read(mark("c", None)).is_done());
+        let failed = read(mark("c", Some(&error)));
+        assert!(!failed.is_done());
+        assert_eq!(failed.replayed.unwrap().result, FAILED);
+        assert!(marked(b"[1]", &json!({})).is_err());
+    }
+
+    #[test]
+    fn a_filter_takes_what_its_parts_all_take() {
+        let with = |change: fn(&mut Filter)| {
+            let mut filter = Filter::default();
+            change(&mut filter);
+            filter
+        };
+        let one = letter(&[]);
+        let takes: [fn(&mut Filter); 7] = [
+            |_| {},
+            |f| f.ids = vec!["x".into(), "0123".into()],
+            |f| f.reasons = vec!["BadRequest".into()],
+            |f| f.since = Some("2026-11-26T10:00:00.5Z".into()),
+            |f| f.until = Some("2026-11-26T12:00:00.6+02:00".into()),
+            |f| f.pending = true,
+            |f| f.operations = vec!["upsert".into()],
+        ];
+        for change in takes {
+            assert!(with(change).takes(&one), "{:?}", with(change));
+        }
+        let leaves: [fn(&mut Filter); 5] = [
+            |f| f.ids = vec!["x".into()],
+            |f| f.containers = vec!["other".into()],
+            |f| f.since = Some("2026-11-26T10:00:00.6Z".into()),
+            |f| f.until = Some("2026-11-26T10:00:00.5Z".into()),
+            |f| f.operations = vec!["create".into()],
+        ];
+        for change in leaves {
+            assert!(!with(change).takes(&one), "{:?}", with(change));
+        }
+        assert!(!with(|f| f.pending = true).takes(&letter(&[("replayed", mark("c", None))])));
+    }
+
+    #[test]
+    fn a_query_is_for_whole_seconds_that_hold_what_is_meant() {
+        let filter = Filter {
+            containers: vec!["a".into(), "b".into()],
+            since: Some("2026-11-26T10:00:00.5Z".into()),
+            until: Some("2026-11-26T10:00:00.7Z".into()),
+            pending: true,
+            ..Filter::default()
+        };
+        let (query, parameters) = filter.query();
+        let parameters: Value = serde_json::from_str(&parameters).unwrap();
+        assert_eq!(
+            parameters,
+            json!({"@p0": ["a", "b"], "@p1": "2026-11-26T10:00:00", "@p2": "2026-11-26T10:00:01", "@p3": "done"})
+        );
+        assert!(
+            query.contains("WHERE ARRAY_CONTAINS(@p0, c.container) AND c.time >= @p1 AND c.time < @p2"),
+            "{query}"
+        );
+        assert!(!query.contains("c.document,"), "{query}");
+        // The core's own check of queries takes it.
+        crate::sql::Query::new(&query, &parameters.to_string()).unwrap();
+        assert!(!Filter::default().query().0.contains("WHERE"));
+    }
+}

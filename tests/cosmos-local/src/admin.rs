@@ -74,9 +74,12 @@ struct Advance {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Headers {
+struct Kept {
     /// Names of the request headers to keep with each request.
     headers: Vec<String>,
+    /// Whether to keep their bodies.
+    #[serde(default)]
+    bodies: bool,
 }
 
 /// A partition key range's id, as a number or as text.
@@ -159,8 +162,8 @@ pub(crate) async fn answer(
             Err(message) => Err(message),
         },
         ("GET", "requests") => requests(server, query),
-        ("POST", "requests") => parse::<Headers>(body).and_then(|request| {
-            server.requests.keep_headers(request.headers)?;
+        ("POST", "requests") => parse::<Kept>(body).and_then(|request| {
+            server.requests.keep(request.headers, request.bodies)?;
             Ok(json!({}))
         }),
         ("DELETE", "requests") => {

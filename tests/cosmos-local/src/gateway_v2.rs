@@ -7,7 +7,7 @@
 use crate::emulator::Reply;
 use crate::faults::{Kind, Target};
 use crate::regions::Role;
-use crate::requests::Entry;
+use crate::requests::{Asked, Entry};
 use crate::server::{header, Dropped, Inner};
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{Method, Request};
@@ -87,6 +87,12 @@ pub(crate) async fn answer(
         region: Some(server.regions.name(role).into()),
         ..Entry::default()
     };
-    server.requests.add(entry, arrived, &parts.headers);
+    let asked = Asked {
+        method: &parts.method,
+        path: &[parts.uri.path().trim_matches('/').to_owned()],
+        headers: &parts.headers,
+        body: &body,
+    };
+    server.requests.add(entry, arrived, &asked);
     Ok(reply)
 }

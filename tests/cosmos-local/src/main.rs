@@ -73,6 +73,9 @@ struct Options {
     /// Bytes of documents that each partition keeps in its history; the oldest versions go first.
     #[arg(long, value_name = "BYTES", requires = "all_versions", default_value_t = AllVersions::default().retention_bytes)]
     history_bytes: usize,
+    /// Answer bulk requests as if each operation had been carried out, and store nothing of them: for measuring clients.
+    #[arg(long)]
+    wire_speed: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -140,6 +143,7 @@ async fn run(options: Options) -> Result<(), String> {
                 KeyForm::Object => MetadataKey::Object,
             },
         }),
+        wire_speed: options.wire_speed,
     })
     .await?;
     println!(

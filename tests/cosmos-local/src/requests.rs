@@ -11,6 +11,12 @@ use std::time::Instant;
 const KEPT: usize = 10_000;
 /// So many headers can be asked for.
 const MAX_HEADERS: usize = 32;
+/// Stands for all headers but the signature.
+const ALL_HEADERS: &str = "*";
+/// The signature, which is never kept.
+const SIGNATURE: &str = "authorization";
+/// Bytes of bodies that are kept in all; the oldest go first.
+const BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request that was answered, or was not.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -50,6 +56,20 @@ pub(crate) struct Entry {
     /// The headers that `POST /_local/requests` asked for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Method and path, where bodies were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<str>>,
+    /// The body as text, where bodies were asked for; what is no UTF-8 shows as U+FFFD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Box<str>>,
+}
+
+/// What is kept of a request where `POST /_local/requests` asks for it.
+pub(crate) struct Asked<'a> {
+    pub method: &'a hyper::Method,
+    pub path: &'a [String],
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
 }
 
 /// The last requests.
@@ -63,6 +83,16 @@ struct Ring {
     next: u64,
     entries: VecDeque<Entry>,
     headers: Vec<String>,
+    bodies: bool,
+    /// Of all bodies that are kept.
+    body_bytes: usize,
+}
+
+impl Ring {
+    fn drop_oldest(&mut self) {
+        let oldest = self.entries.pop_front();
+        self.body_bytes -= oldest.and_then(|entry| entry.body).map_or(0, |body| body.len());
+    }
 }
 
 impl Requests {
@@ -73,23 +103,40 @@ impl Requests {
         }
     }
 
-    /// Takes a request in that arrived then. `headers` are those of the request.
-    pub fn add(&self, mut entry: Entry, arrived: Instant, headers: &HeaderMap) {
+    /// Takes a request in that arrived then.
+    pub fn add(&self, mut entry: Entry, arrived: Instant, asked: &Asked<'_>) {
         entry.millis = arrived.duration_since(self.started).as_millis() as u64;
         entry.micros = arrived.elapsed().as_micros() as u64;
         let mut ring = lock(&self.inner);
-        for name in &ring.headers {
-            if let Some(value) = headers.get(name) {
-                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                entry.headers.insert(name.clone(), value);
+        let value =
+            |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if ring.headers.iter().any(|name| name == ALL_HEADERS) {
+            let all = asked.headers.iter().filter(|(name, _)| *name != SIGNATURE);
+            entry
+                .headers
+                .extend(all.map(|(name, v)| (name.as_str().to_owned(), value(v))));
+        } else {
+            for name in &ring.headers {
+                if let Some(v) = asked.headers.get(name) {
+                    entry.headers.insert(name.clone(), value(v));
+                }
             }
+        }
+        if ring.bodies {
+            entry.request = Some(format!("{} /{}", asked.method, asked.path.join("/")).into());
+            let body = String::from_utf8_lossy(asked.body);
+            ring.body_bytes += body.len();
+            entry.body = Some(body.into());
         }
         entry.sequence = ring.next;
         ring.next += 1;
         if ring.entries.len() == KEPT {
-            ring.entries.pop_front();
+            ring.drop_oldest();
         }
         ring.entries.push_back(entry);
+        while ring.body_bytes > BODY_BYTES {
+            ring.drop_oldest();
+        }
     }
 
     /// The requests from this sequence number on, all kinds or one, and the number that the next request will have.
@@ -101,24 +148,27 @@ impl Requests {
 
     /// Forgets them; sequence numbers go on.
     pub fn clear(&self) {
-        lock(&self.inner).entries.clear();
+        let mut ring = lock(&self.inner);
+        ring.entries.clear();
+        ring.body_bytes = 0;
     }
 
-    /// Keeps these headers of the requests to come.
+    /// Keeps these headers of the requests to come, `*` for all of them, and their bodies.
     ///
     /// # Errors
     /// Names the header that cannot be one, or is a secret.
-    pub fn keep_headers(&self, names: Vec<String>) -> Result<(), String> {
+    pub fn keep(&self, names: Vec<String>, bodies: bool) -> Result<(), String> {
         let names: Vec<_> = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
         if names.len() > MAX_HEADERS {
             return Err(format!("{} headers, at most {MAX_HEADERS} are kept", names.len()));
         }
         for name in &names {
-            if name == "authorization" || hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            if name == SIGNATURE || hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
                 return Err(format!("'{name}' is not a header that can be kept"));
             }
         }
-        lock(&self.inner).headers = names;
+        let mut ring = lock(&self.inner);
+        (ring.headers, ring.bodies) = (names, bodies);
         Ok(())
     }
 }
@@ -137,16 +187,32 @@ pub(crate) fn operations(kind: Kind, body: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    /// A request with a header, its signature and a body of so many bytes.
+    fn add(requests: &Requests, kind: &'static str, bytes: usize) {
+        let headers = [("x-ms-version", "2020-07-15"), (SIGNATURE, "secret")];
+        let headers = headers.map(|(name, value)| {
+            let name = hyper::header::HeaderName::from_static(name);
+            (name, hyper::header::HeaderValue::from_static(value))
+        });
+        let asked = Asked {
+            method: &hyper::Method::POST,
+            path: &["dbs".to_owned(), "d".to_owned()],
+            headers: &headers.into_iter().collect(),
+            body: &vec![b'x'; bytes],
+        };
+        let entry = Entry {
+            kind,
+            ..Entry::default()
+        };
+        requests.add(entry, Instant::now(), &asked);
+    }
+
     #[test]
     fn the_newest_are_kept_and_can_be_asked_for_by_number_and_kind() {
         let requests = Requests::new();
         for n in 0..KEPT + 5 {
             let kind = if n % 2 == 0 { "bulk" } else { "read" };
-            let entry = Entry {
-                kind,
-                ..Entry::default()
-            };
-            requests.add(entry, Instant::now(), &HeaderMap::new());
+            add(&requests, kind, 0);
         }
         let (next, all) = requests.list(0, None);
         assert_eq!((next, all.len(), all[0].sequence), (KEPT as u64 + 5, KEPT, 5));
@@ -159,7 +225,38 @@ mod tests {
 
     #[test]
     fn a_signature_is_never_kept() {
-        let refused = Requests::new().keep_headers(vec!["Authorization".to_owned()]);
+        let requests = Requests::new();
+        let refused = requests.keep(vec!["Authorization".to_owned()], false);
         assert!(refused.unwrap_err().contains("'authorization'"));
+        requests.keep(vec!["*".to_owned()], false).unwrap();
+        add(&requests, "bulk", 0);
+        let (_, kept) = requests.list(0, None);
+        assert_eq!(kept[0].headers.len(), 1);
+        assert_eq!(kept[0].headers["x-ms-version"], "2020-07-15");
+    }
+
+    #[test]
+    fn bodies_are_kept_where_they_are_asked_for_and_only_so_many() {
+        let requests = Requests::new();
+        add(&requests, "bulk", 3);
+        requests.keep(Vec::new(), true).unwrap();
+        add(&requests, "bulk", 3);
+        let (_, kept) = requests.list(0, None);
+        assert_eq!(
+            (kept[0].body.as_deref(), kept[0].request.as_deref()),
+            (None, None)
+        );
+        assert_eq!(
+            (kept[1].body.as_deref(), kept[1].request.as_deref()),
+            (Some("xxx"), Some("POST /dbs/d"))
+        );
+        for _ in 0..9 {
+            add(&requests, "bulk", BODY_BYTES / 8);
+        }
+        let (_, kept) = requests.list(0, None);
+        assert_eq!((kept.len(), kept[0].sequence), (8, 3));
+        requests.clear();
+        add(&requests, "bulk", BODY_BYTES);
+        assert_eq!(requests.list(0, None).1.len(), 1);
     }
 }

@@ -16,7 +16,7 @@ use crate::patch::{self, Batch, Patch, Scratch};
 use crate::query;
 use crate::recreate;
 use crate::regions::{local_host, Regions, Role};
-use crate::requests::{operations, Entry, Requests};
+use crate::requests::{operations, Asked, Entry, Requests};
 use crate::sql::single_quoted;
 use crate::tls::Tls;
 use crate::ttl::{self, Clock, Ttl};
@@ -132,6 +132,9 @@ pub struct Config {
     /// Keep history, and serve the change feed mode AllVersionsAndDeletes, as an account with continuous backup does;
     /// refused if `None`.
     pub all_versions: Option<AllVersions>,
+    /// Answer bulk requests as if each operation had been carried out, and store nothing of them: for measuring clients, to which the server
+    /// is then no limit.
+    pub wire_speed: bool,
 }
 
 impl Config {
@@ -149,6 +152,7 @@ impl Config {
             regions: Vec::new(),
             gateway_v2: false,
             all_versions: None,
+            wire_speed: false,
         }
     }
 }
@@ -225,6 +229,7 @@ impl Server {
             ),
             retention_bytes: config.all_versions.as_ref().map(|a| a.retention_bytes),
             clock: Arc::default(),
+            wire_speed: config.wire_speed,
             emptied: AtomicU64::new(0),
             containers: Mutex::default(),
         });
@@ -349,6 +354,8 @@ pub(crate) struct Inner {
     /// History that a partition keeps; none where the account keeps none.
     retention_bytes: Option<usize>,
     pub clock: Arc<Clock>,
+    /// Bulk requests are answered and not carried out.
+    pub wire_speed: bool,
     /// Pages that were empty on request.
     emptied: AtomicU64,
     containers: Mutex<HashMap<(String, String), Arc<Container>>>,
@@ -696,7 +703,13 @@ impl Inner {
             http: if call.http2 { "2" } else { "1.1" },
             ..Entry::default()
         };
-        self.requests.add(entry, call.arrived, &call.headers);
+        let asked = Asked {
+            method: &call.method,
+            path: &call.path,
+            headers: &call.headers,
+            body: &call.body,
+        };
+        self.requests.add(entry, call.arrived, &asked);
     }
 
     async fn dispatch(&self, kind: Kind, call: &Call) -> Reply {

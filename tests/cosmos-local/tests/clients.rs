@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{json, Value};
-use support::{keyed, Local};
+use support::{keyed, upsert, Local};
 
 const DOCS: &str = "dbs/db/colls/c/docs";
 
@@ -349,4 +349,70 @@ fn the_throughput_of_a_container_is_found_by_its_link_and_changed() {
         .unwrap();
     assert_eq!((answer.status, &answer.json()["id"]), (200, &offer["id"]));
     assert_eq!(offers()[0]["content"]["offerThroughput"], 2000);
+}
+
+#[test]
+fn what_was_sent_is_kept_where_it_is_asked_for_but_for_the_signature() {
+    let local = Local::start(&["c:/pk:1"]);
+    let log = |body: Value| local.admin("POST", "requests", body);
+    log(json!({ "headers": ["*"], "bodies": true }));
+    let operations = [upsert("a", "k")];
+    local.bulk(&local.range_of("k"), &operations).unwrap();
+    let kept = local.requests("bulk");
+    let request = &kept[0];
+    assert_eq!(request["request"], "POST /dbs/db/colls/c/docs");
+    assert_eq!(request["headers"]["x-ms-cosmos-batch-atomic"], "false");
+    assert_eq!(request["headers"].get("authorization"), None);
+    let body: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body, json!(operations));
+    assert!(!Value::from(kept).to_string().contains(&local.key));
+    log(json!({ "headers": [] }));
+    local.bulk(&local.range_of("k"), &operations).unwrap();
+    let kept = local.requests("bulk");
+    assert_eq!(
+        (&kept[1]["body"], &kept[1]["headers"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn at_wire_speed_bulk_requests_are_answered_and_not_carried_out() {
+    let local = Local::with(&["c:/pk:1"], |config| config.wire_speed = true);
+    let of = |kind: &str, minimal: bool| {
+        json!({
+            "operationType": kind, "id": "a", "partitionKey": "[\"k\"]", "resourceBody": { "id": "a", "pk": "k" },
+            "minimalReturnPreference": minimal,
+        })
+    };
+    let kinds = ["Create", "Upsert", "Replace", "Patch", "Delete"];
+    let mut operations: Vec<_> = kinds.iter().map(|kind| of(kind, true)).collect();
+    operations.push(of("Create", false));
+    let answer = local.bulk("0", &operations).unwrap();
+    let results = answer.json();
+    let statuses: Vec<_> = (0..6)
+        .map(|n| results[n]["statusCode"].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        (answer.status, statuses),
+        (200, vec![201, 200, 200, 200, 204, 201])
+    );
+    assert_eq!(results[0].get("resourceBody"), None);
+    assert_eq!(results[5]["resourceBody"], json!({ "id": "a", "pk": "k" }));
+    assert!((0..6).all(|n| results[n]["eTag"].is_string()));
+    assert_eq!(local.read("a", "k").status, 404, "nothing is stored");
+    assert_eq!(
+        local.stats()["bulkOperations"],
+        json!({ "200": 3, "201": 2, "204": 1 })
+    );
+    assert_eq!(
+        local.bulk("0", &[of("Read", true)]).unwrap().json()[0]["statusCode"],
+        404
+    );
+    assert_eq!(
+        local.bulk("0", &vec![of("Upsert", true); 101]).unwrap().status,
+        400
+    );
+    // Single writes are carried out.
+    local.upsert(&json!({ "id": "b", "pk": "k" })).unwrap();
+    assert_eq!(local.read("b", "k").status, 200);
 }

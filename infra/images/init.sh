@@ -1,6 +1,10 @@
 #!/bin/sh
-# Without arguments: containers first, then both jobs. With arguments: the initializer itself, such as "count" or "verify".
+# Without arguments: containers first, then both jobs. With arguments: the tool for dead letters ("dlq list"), or the initializer itself, such
+# as "count" or "verify".
 set -eu
+if [ "${1:-}" = dlq ]; then
+    exec cosmosflink "$@"
+fi
 if [ $# -gt 0 ]; then
     exec cosmosflink-init "$@"
 fi

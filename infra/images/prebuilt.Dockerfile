@@ -21,7 +21,7 @@ EXPOSE 8090 8091
 ENTRYPOINT ["cosmosflink-consumer"]
 
 FROM base AS init
-COPY cosmosflink-init /usr/local/bin/
+COPY cosmosflink-init cosmosflink /usr/local/bin/
 COPY jobs-java.jar jobs-scala.jar /opt/cosmosflink/
 COPY init.sh /usr/local/bin/init.sh
 ENTRYPOINT ["init.sh"]

@@ -41,6 +41,7 @@ for target in "$@"; do
         ;;
     init)
         binary cosmosflink-init
+        binary cosmosflink
         cp "$root/java-shim/jobs/target/cosmosflink-jobs-$version.jar" "$context/jobs-java.jar"
         cp "$root/scala-shim/jobs/target/cosmosflink-jobs-scala-$version.jar" "$context/jobs-scala.jar"
         cp "$root/infra/images/init.sh" "$context/"

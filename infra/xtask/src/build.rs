@@ -202,9 +202,10 @@ fn java_major() -> Option<u32> {
 
 /// Builds the shipped crates. Apart from the local account, so that the emulator's feature of the driver never gets into them.
 pub fn cargo() -> Result<()> {
-    println!("building the core, the producer, the consumer and the initializer");
+    println!("building the core, its tool, the producer, the consumer and the initializer");
     packages(&[
         "cosmosflink-core",
+        "cosmosflink-cli",
         "cosmosflink-producer",
         "cosmosflink-consumer",
         "cosmosflink-init",

@@ -67,8 +67,9 @@ pub fn pipeline(change: impl FnOnce(&mut demo::Options)) -> Result<()> {
 }
 
 /// The crates of the repository.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "cosmosflink-core",
+    "cosmosflink-cli",
     "cosmosflink-producer",
     "cosmosflink-consumer",
     "cosmosflink-init",

@@ -474,6 +474,14 @@ fn follow(options: &Options, project: &Project<'_>, (flink, consumer): &(String,
             dead["documents"]
         );
     }
+    let letters = project.once(None, &["dlq", "list", "--json"])?;
+    let letters = letters.lines().filter(|line| line.starts_with('{')).count() as u64;
+    if dead["documents"] != letters {
+        bail!(
+            "the dead-letter container holds {}, of which `cosmosflink dlq list` lists {letters}",
+            dead["documents"]
+        );
+    }
     println!("every order arrived");
     Ok(())
 }

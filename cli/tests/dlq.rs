@@ -1,0 +1,722 @@
+//! The program against a local account, over HTTP: letters of the real sink, and letters as other releases and jobs write them.
+
+#[path = "../../rust-core/tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use cosmosflink_core::sink::{NewOperation, OperationKind, OutcomeResult};
+use serde_json::{json, Value};
+use support::*;
+
+const LETTERS: [(&str, &str); 2] = [
+    ("sink.failure-mode", "dead-letter"),
+    ("sink.dead-letter-container", "dead"),
+];
+
+/// What a run of the program came to.
+struct Ran {
+    code: i32,
+    printed: String,
+    errors: String,
+}
+
+impl Ran {
+    /// The lines of JSON that it printed.
+    fn lines(&self) -> Vec<Value> {
+        let lines = self.printed.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    }
+
+    /// Results by the ids of the documents, of a replay with `--json`.
+    fn results(&self) -> BTreeMap<String, String> {
+        let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let lines = self.lines();
+        let of_letters = lines.iter().filter(|line| line["id"].is_string());
+        of_letters
+            .map(|line| (text(line, "documentId"), text(line, "result")))
+            .collect()
+    }
+
+    /// A count of the summary of a replay with `--json`.
+    fn count(&self, name: &str) -> u64 {
+        let lines = self.lines();
+        lines.last().unwrap()["summary"][name].as_u64().unwrap()
+    }
+}
+
+fn command(local: &Local, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cosmosflink"));
+    // What the caller's shell has set must not reach the test.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if ["COSMOS_", "JOB_", "AZURE_", "CHECKPOINT_", "CONSUMER_", "CFP_"]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+        .arg("dlq")
+        .args(args)
+        .env("COSMOS_URI", &local.endpoint)
+        .env("COSMOS_DB", "orders")
+        .env("COSMOS_KEY", &local.key)
+        .env("COSMOS_SINK_DEAD_LETTER_CONTAINER", "dead")
+        // Options of a job that read something else, as its environment has them.
+        .env("COSMOS_SOURCE_START", "now")
+        .env("COSMOS_LEASE_CONTAINER", "leases")
+        .env("COSMOS_SINK_FAILURE_MODE", "dead-letter")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(local: &Local, args: &[&str]) -> Ran {
+    ended(command(local, args).spawn().unwrap())
+}
+
+fn ended(child: Child) -> Ran {
+    let out = child.wait_with_output().unwrap();
+    Ran {
+        code: out.status.code().unwrap_or(-1),
+        printed: String::from_utf8(out.stdout).unwrap(),
+        errors: String::from_utf8(out.stderr).unwrap(),
+    }
+}
+
+/// The documents of a container by their ids.
+fn documents(local: &Local, container: &str, count: usize) -> BTreeMap<String, Value> {
+    let (source, _) = local.source_of_all(container, &[]);
+    let all = read(&source, count);
+    all.into_iter()
+        .map(|(id, text)| (id, serde_json::from_str(&text).unwrap()))
+        .collect()
+}
+
+/// The letters by the ids of what was refused.
+fn letters(local: &Local, count: usize) -> BTreeMap<String, Value> {
+    let by_document = |letter: Value| (letter["documentId"].as_str().unwrap().to_owned(), letter);
+    documents(local, "dead", count)
+        .into_values()
+        .map(by_document)
+        .collect()
+}
+
+/// Refuses writes of a document, alone and in bulk.
+fn refuse(local: &Local, id: &str) {
+    local.admin(
+        "faults",
+        json!({"status": 400, "operations": ["bulk", "upsert", "create", "replace"], "documentId": id, "message": "spoilt"}),
+    );
+}
+
+fn write(sink: &Writer, token: u64, kind: OperationKind, id: &str, if_match: &str, document: &str) {
+    let op = NewOperation {
+        kind,
+        id,
+        partition_key: "[\"k\"]",
+        if_match,
+        document: document.as_bytes(),
+    };
+    sink.write([token], &[op]);
+}
+
+fn assert_results(sink: &Writer, count: usize, result: OutcomeResult) {
+    for outcome in outcomes(sink, count) {
+        assert_eq!(outcome.result, result, "{:?}", outcome.error);
+    }
+}
+
+/// A letter as another release, or a job, may have written it.
+fn letter(id: &str, document_id: &str, change: &[(&str, Value)]) -> Value {
+    let mut letter = json!({
+        "id": id, "container": "events", "operation": "upsert", "reason": "BadRequest", "status": 400, "subStatus": 0, "message": "no",
+        "activityId": "", "time": "2026-11-26T10:00:00Z", "documentId": document_id, "partitionKey": "[\"k\"]", "documentBytes": 20,
+        "truncated": false, "document": {"id": document_id, "pk": "k", "n": 1},
+    });
+    for (name, value) in change {
+        letter[*name] = value.clone();
+    }
+    letter
+}
+
+/// Stores letters as they are; the container's key path is `/container`.
+fn store(local: &Local, letters: &[Value]) {
+    let sink = local.sink("dead", &[]);
+    let texts: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            let key = json!([letter["container"]]).to_string();
+            (letter["id"].as_str().unwrap(), key, letter.to_string())
+        })
+        .collect();
+    for texts in texts.chunks(500) {
+        let operations: Vec<_> = texts
+            .iter()
+            .map(|(id, key, text)| NewOperation {
+                kind: OperationKind::Upsert,
+                id,
+                partition_key: key,
+                if_match: "",
+                document: text.as_bytes(),
+            })
+            .collect();
+        sink.write(0.., &operations);
+        assert_results(&sink, operations.len(), OutcomeResult::Ok);
+    }
+    sink.close();
+}
+
+/// Letters of each operation, which the sink stores: of an upsert that the service refuses, a create of what is there, a replace of what
+/// is not, and a delete of another version.
+fn refused_by_the_service(local: &Local) {
+    let good = local.sink("events", &[]);
+    for (token, id) in (0..).zip(["c", "d"]) {
+        write(&good, token, OperationKind::Create, id, "", &document(id, "k", 1));
+        assert_results(&good, 1, OutcomeResult::Ok);
+    }
+    refuse(local, "u");
+    let sink = local.sink("events", &LETTERS);
+    write(
+        &sink,
+        0,
+        OperationKind::Upsert,
+        "u",
+        "",
+        r#"{"id":"u","pk":"k","n":1.10}"#,
+    );
+    write(&sink, 1, OperationKind::Create, "c", "", &document("c", "k", 2));
+    write(&sink, 2, OperationKind::Replace, "r", "", &document("r", "k", 2));
+    write(&sink, 3, OperationKind::Delete, "d", "\"no such version\"", "");
+    assert_results(&sink, 4, OutcomeResult::DeadLettered);
+    local.clear_faults();
+}
+
+#[test]
+fn each_operation_is_written_again_and_its_letter_marked() {
+    let local = Local::start(&["events:/pk:2", "dead:/container:2"]);
+    refused_by_the_service(&local);
+    let before = letters(&local, 4);
+    assert_eq!(before["d"]["ifMatch"], "\"no such version\"");
+
+    // Only the upsert finds another world: the others are refused again, and say so.
+    let first = run(&local, &["replay", "--json"]);
+    assert_eq!(first.code, 1, "{}{}", first.printed, first.errors);
+    let expected = [("c", "failed"), ("d", "failed"), ("r", "failed"), ("u", "done")];
+    assert_eq!(
+        first.results(),
+        expected
+            .map(|(id, result)| (id.to_owned(), result.to_owned()))
+            .into()
+    );
+    let after = letters(&local, 4);
+    for (id, result, reason) in [
+        ("u", "done", Value::Null),
+        ("c", "failed", "Conflict".into()),
+        ("r", "failed", "NotFound".into()),
+        ("d", "failed", "Precondition".into()),
+    ] {
+        let mark = &after[id]["replayed"];
+        assert_eq!(
+            (&mark["result"], &mark["reason"]),
+            (&json!(result), &reason),
+            "{id}: {mark}"
+        );
+        assert_eq!(mark["container"], "events");
+        assert!(mark["time"].as_str().unwrap().ends_with('Z'));
+        // All else stays.
+        for field in [
+            "id",
+            "time",
+            "message",
+            "document",
+            "documentBytes",
+            "operation",
+            "ifMatch",
+        ] {
+            assert_eq!(after[id][field], before[id][field], "{id} {field}");
+        }
+    }
+    let stored = documents(&local, "events", 3);
+    assert_eq!((&stored["u"]["n"], &stored["c"]["n"]), (&json!(1.1), &json!(1)));
+
+    // What they failed of is mended.
+    let good = local.sink("events", &[]);
+    write(&good, 0, OperationKind::Delete, "c", "", "");
+    write(&good, 1, OperationKind::Upsert, "r", "", &document("r", "k", 1));
+    assert_results(&good, 2, OutcomeResult::Ok);
+    let second = run(&local, &["replay", "--json", "--ignore-etags"]);
+    assert_eq!(second.code, 0, "{}{}", second.printed, second.errors);
+    assert_eq!((second.count("done"), second.count("left-out")), (3, 0));
+    assert!(!second.results().contains_key("u"), "it was replayed before");
+    let stored = documents(&local, "events", 3);
+    assert_eq!((&stored["c"]["n"], &stored["r"]["n"]), (&json!(2), &json!(2)));
+    assert!(!stored.contains_key("d"));
+    assert!(letters(&local, 4)
+        .values()
+        .all(|letter| letter["replayed"]["result"] == "done"));
+
+    let third = run(&local, &["replay"]);
+    assert_eq!(
+        (third.code, third.printed.as_str()),
+        (0, "0 replayed\n"),
+        "{}",
+        third.errors
+    );
+}
+
+#[test]
+fn a_letter_that_is_named_is_left_out_unless_it_is_to_be_replayed_again() {
+    let local = Local::start(&["events:/pk:1", "other:/pk:1", "dead:/container:1"]);
+    store(&local, &[letter("0a", "a", &[]), letter("0b", "b", &[])]);
+    let replayed = run(&local, &["replay", "0a"]);
+    assert_eq!(
+        (replayed.code, replayed.printed.as_str()),
+        (0, "1 replayed\n"),
+        "{}",
+        replayed.errors
+    );
+    let again = run(&local, &["replay", "0a", "--json"]);
+    assert_eq!((again.code, again.count("left-out")), (0, 1));
+    assert!(again.printed.contains("--again"), "{}", again.printed);
+    let missing = run(&local, &["replay", "0a", "0c"]);
+    assert_eq!(missing.code, 1);
+    assert!(
+        missing.printed.contains("0c") && missing.printed.contains("no such letter"),
+        "{}",
+        missing.printed
+    );
+
+    let elsewhere = run(&local, &["replay", "--again", "--to", "other", "--json"]);
+    assert_eq!(
+        (elsewhere.code, elsewhere.count("done")),
+        (0, 2),
+        "{}",
+        elsewhere.errors
+    );
+    assert_eq!(documents(&local, "other", 2).len(), 2);
+    assert_eq!(letters(&local, 2)["a"]["replayed"]["container"], "other");
+
+    let nowhere = run(&local, &["replay", "--again", "--to", "nowhere"]);
+    assert_eq!(nowhere.code, 1, "{}", nowhere.errors);
+    assert!(
+        nowhere.printed.contains("nowhere") && nowhere.printed.contains("2 failed"),
+        "{}",
+        nowhere.printed
+    );
+    assert_eq!(
+        letters(&local, 2)["a"]["replayed"]["container"],
+        "other",
+        "nothing was tried"
+    );
+}
+
+#[test]
+fn what_cannot_be_replayed_is_refused_with_the_reason() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let sink = local.sink("events", &LETTERS);
+    let large = format!(r#"{{"id":"large","pk":"k","text":"{}"}}"#, "x".repeat(2_200_000));
+    write(&sink, 0, OperationKind::Upsert, "large", "", &large);
+    write(
+        &sink,
+        1,
+        OperationKind::Refused,
+        "raw",
+        "the converter threw",
+        "raw",
+    );
+    assert_results(&sink, 2, OutcomeResult::DeadLettered);
+    store(
+        &local,
+        &[
+            letter(
+                "1a",
+                "job",
+                &[("operation", "process".into()), ("container", "source".into())],
+            ),
+            letter("1b", "", &[]),
+            letter("1c", "keyless", &[("partitionKey", "".into())]),
+            letter("1d", "empty", &[("document", "".into())]),
+            letter("1e", "earlier", &[("reason", "Precondition".into())]),
+        ],
+    );
+    let ran = run(&local, &["replay", "--json"]);
+    assert_eq!(
+        (ran.code, ran.count("refused"), ran.count("done")),
+        (1, 7, 0),
+        "{}",
+        ran.errors
+    );
+    let why: BTreeMap<_, _> = ran
+        .lines()
+        .into_iter()
+        .map(|line| (line["documentId"].to_string(), line["message"].to_string()))
+        .collect();
+    for (document, part) in [
+        ("large", "truncated"),
+        ("raw", "no operation"),
+        ("job", "of a job"),
+        ("", "no id"),
+        ("keyless", "no partition key"),
+        ("empty", "no document"),
+        ("earlier", "--ignore-etags"),
+    ] {
+        let said = &why[&format!("\"{document}\"")];
+        assert!(said.contains(part), "{document}: {said}");
+    }
+    assert!(letters(&local, 7)
+        .values()
+        .all(|letter| letter["replayed"].is_null()));
+    assert!(local
+        .requests("bulk")
+        .iter()
+        .all(|request| request["container"] != "events"));
+}
+
+#[test]
+fn bytes_and_texts_are_replayed_as_what_was_submitted() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    // {"id":"b","pk":"k","n":7} in base64, and JSON that was kept as a text.
+    let encoded = [
+        ("document", json!("eyJpZCI6ImIiLCJwayI6ImsiLCJuIjo3fQ==")),
+        ("documentEncoding", json!("base64")),
+    ];
+    let text = [("document", json!(r#"{"id":"t","pk":"k","n":8}"#))];
+    store(&local, &[letter("2b", "b", &encoded), letter("2t", "t", &text)]);
+    let ran = run(&local, &["replay", "--json"]);
+    assert_eq!(
+        (ran.code, ran.count("done")),
+        (0, 2),
+        "{}{}",
+        ran.printed,
+        ran.errors
+    );
+    let stored = documents(&local, "events", 2);
+    assert_eq!((&stored["b"]["n"], &stored["t"]["n"]), (&json!(7), &json!(8)));
+}
+
+#[test]
+fn of_several_writes_of_one_document_the_last_one_stays() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let at = |time: &str, n: i32| {
+        [
+            ("time", json!(time)),
+            ("document", json!({"id": "a", "pk": "k", "n": n})),
+        ]
+    };
+    // As texts, the whole second would come last.
+    store(
+        &local,
+        &[
+            letter("3c", "a", &at("2026-11-26T10:00:00.5Z", 2)),
+            letter("3a", "a", &at("2026-11-26T10:00:00.75Z", 3)),
+            letter("3b", "a", &at("2026-11-26T10:00:00Z", 1)),
+        ],
+    );
+    assert_eq!(run(&local, &["replay"]).code, 0);
+    assert_eq!(documents(&local, "events", 1)["a"]["n"], 3);
+}
+
+/// Ids that a list with these filters has, in its order.
+fn listed(local: &Local, filters: &[&str]) -> Vec<String> {
+    let ran = run(local, &[&["list", "--json"], filters].concat());
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+    let lines = ran.lines();
+    assert!(
+        lines.iter().all(|line| line["document"].is_null()),
+        "{}",
+        ran.printed
+    );
+    lines
+        .iter()
+        .map(|line| line["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn lists_have_what_the_filters_take_the_oldest_first() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:4"]);
+    let at = |time: &str| ("time", json!(time));
+    store(
+        &local,
+        &[
+            letter(
+                "4a",
+                "a",
+                &[at("2026-11-26T10:00:02Z"), ("operation", "create".into())],
+            ),
+            letter(
+                "4b",
+                "b",
+                &[at("2026-11-26T10:00:00.5Z"), ("reason", "Conflict".into())],
+            ),
+            letter(
+                "4c",
+                "c\u{1b}[2J",
+                &[at("2026-11-26T10:00:00Z"), ("container", "other".into())],
+            ),
+            letter(
+                "4d",
+                "d",
+                &[
+                    at("2026-11-26T10:00:01.25Z"),
+                    ("replayed", json!({"result": "done"})),
+                ],
+            ),
+            letter(
+                "4e",
+                "e",
+                &[
+                    at("2026-11-26T10:00:01Z"),
+                    ("replayed", json!({"result": "failed"})),
+                ],
+            ),
+        ],
+    );
+    assert_eq!(listed(&local, &[]), ["4c", "4b", "4e", "4d", "4a"]);
+    for (filters, ids) in [
+        (&["--container", "other"][..], &["4c"][..]),
+        (
+            &["--container", "other", "--container", "events", "--limit", "2"],
+            &["4c", "4b"],
+        ),
+        (&["--reason", "conflict"], &["4b"]),
+        (&["--operation", "create"], &["4a"]),
+        (&["--operation", "create", "--reason", "Conflict"], &[]),
+        (
+            &[
+                "--since",
+                "2026-11-26T10:00:00.5Z",
+                "--until",
+                "2026-11-26T10:00:01.25Z",
+            ],
+            &["4b", "4e"],
+        ),
+        (&["--since", "2026-11-26T11:00:02+01:00"], &["4a"]),
+        (&["--pending"], &["4c", "4b", "4e", "4a"]),
+        (&["--limit", "1"], &["4c"]),
+    ] {
+        assert_eq!(listed(&local, filters), ids, "{filters:?}");
+    }
+    let table = run(&local, &["list"]);
+    let lines: Vec<_> = table.printed.lines().collect();
+    assert_eq!((table.code, lines.len()), (0, 6), "{}", table.printed);
+    assert!(lines[0].starts_with("TIME"), "{}", lines[0]);
+    for part in [
+        "2026-11-26T10:00:00Z",
+        "4c",
+        "other",
+        "upsert",
+        "BadRequest",
+        "400",
+        "no",
+    ] {
+        assert!(lines[1].contains(part), "{part}: {}", lines[1]);
+    }
+    assert!(
+        !table.printed.contains('\u{1b}'),
+        "a letter commands the terminal"
+    );
+    assert!(
+        lines[3].contains("failed") && lines[4].contains("done"),
+        "{}",
+        table.printed
+    );
+}
+
+#[test]
+fn a_letter_is_shown_with_its_document_byte_for_byte() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    store(
+        &local,
+        &[letter(
+            "5a",
+            "a",
+            &[("document", json!({"id": "a", "text": "{\"x\":[1, 2]}"}))],
+        )],
+    );
+    let shown = run(&local, &["show", "5a"]);
+    assert_eq!(shown.code, 0, "{}", shown.errors);
+    assert!(
+        shown.printed.contains("  \"documentId\": \"a\""),
+        "{}",
+        shown.printed
+    );
+    let whole: Value = serde_json::from_str(&shown.printed).unwrap();
+    assert_eq!(whole["document"]["text"], "{\"x\":[1, 2]}");
+    let missing = run(&local, &["show", "--json", "5a", "5b"]);
+    assert_eq!((missing.code, missing.lines().len()), (1, 1));
+    assert!(missing.errors.contains("5b"), "{}", missing.errors);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    store(
+        &local,
+        &[
+            letter("6a", "a", &[]),
+            letter("6b", "b", &[("truncated", true.into())]),
+        ],
+    );
+    local.forget_requests();
+    let dry = run(&local, &["replay", "--dry-run"]);
+    assert_eq!(dry.code, 1, "{}", dry.printed);
+    assert!(
+        dry.printed.contains("6a would replay, upsert of document 'a'"),
+        "{}",
+        dry.printed
+    );
+    assert!(
+        dry.printed.contains("1 would be replayed, 1 cannot be replayed"),
+        "{}",
+        dry.printed
+    );
+    for kind in ["bulk", "upsert", "replace", "create", "patch", "batch"] {
+        assert!(local.requests(kind).is_empty(), "{kind}");
+    }
+}
+
+#[test]
+fn a_letter_that_changed_meanwhile_is_not_marked_over() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    store(&local, &[letter("7a", "a", &[])]);
+    // While its document is written, somebody else writes the letter.
+    local.admin(
+        "faults",
+        json!({"container": "events", "operations": "bulk", "delayMillis": 1500, "count": 1}),
+    );
+    let child = command(&local, &["replay", "--json"]).spawn().unwrap();
+    until("the fault has struck", || {
+        local.stats()["faultsInjected"].as_u64() > Some(0)
+    });
+    store(&local, &[letter("7a", "a", &[("message", "another".into())])]);
+    let ran = ended(child);
+    assert_eq!((ran.code, ran.count("failed")), (1, 1), "{}", ran.printed);
+    assert!(ran.printed.contains("could not be marked"), "{}", ran.printed);
+    let letter = &letters(&local, 1)["a"];
+    assert_eq!(
+        (&letter["message"], &letter["replayed"]),
+        (&json!("another"), &Value::Null)
+    );
+}
+
+#[test]
+fn a_long_replay_tells_how_far_it_is() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    store(&local, &[letter("8a", "a", &[]), letter("8b", "b", &[])]);
+    local.admin(
+        "faults",
+        json!({"container": "events", "operations": "bulk", "delayMillis": 2500, "count": 1}),
+    );
+    let ran = run(&local, &["replay"]);
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+    let told: Vec<_> = ran
+        .errors
+        .lines()
+        .filter(|line| line.contains("of 2 letters"))
+        .collect();
+    assert!((1..=4).contains(&told.len()), "{}", ran.errors);
+    assert!(
+        told[0].contains("0 failed") && told[0].contains("a second"),
+        "{}",
+        told[0]
+    );
+}
+
+#[test]
+fn what_was_interrupted_goes_on_and_nothing_is_written_twice() {
+    const COUNT: usize = 1300;
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let all: Vec<_> = (0..COUNT)
+        .map(|n| letter(&format!("9{n:04}"), &format!("a{n}"), &[]))
+        .collect();
+    store(&local, &all);
+    local.forget_requests();
+    let written = || -> u64 {
+        let bulk = local.requests("bulk");
+        let events = bulk.iter().filter(|request| request["container"] == "events");
+        events
+            .map(|request| request["operations"].as_u64().unwrap())
+            .sum()
+    };
+    for round in 1..=2 {
+        local.admin(
+            "faults",
+            json!({"container": "events", "operations": "bulk", "delayMillis": 300, "count": 1}),
+        );
+        let before = written();
+        let mut child = command(&local, &["replay", "--json"]).spawn().unwrap();
+        // What it prints must not fill the pipe.
+        let mut out = child.stdout.take().unwrap();
+        let printed = std::thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).unwrap();
+            text
+        });
+        until("documents are written", || local.faults() == 0);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success());
+        let code = child.wait().unwrap().code();
+        let text = printed.join().unwrap();
+        let ran = Ran {
+            code: code.unwrap_or(-1),
+            printed: text,
+            errors: String::new(),
+        };
+        assert_eq!(ran.code, 1, "round {round}");
+        assert_eq!(ran.lines().last().unwrap()["summary"]["interrupted"], true);
+        assert_eq!(
+            (ran.count("done"), ran.count("unknown")),
+            (500, 0),
+            "what was begun is ended"
+        );
+        assert_eq!(written() - before, 500);
+    }
+    let last = run(&local, &["replay", "--json"]);
+    assert_eq!((last.code, last.count("done")), (0, 300), "{}", last.errors);
+    assert_eq!(written(), COUNT as u64, "each document is written once");
+    assert!(letters(&local, COUNT)
+        .values()
+        .all(|letter| letter["replayed"]["result"] == "done"));
+    assert_eq!(documents(&local, "events", COUNT).len(), COUNT);
+}
+
+#[test]
+fn wrong_usage_and_a_missing_account_are_told_apart_from_failures() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    for (args, said) in [
+        (
+            &["replay", "0a", "--reason", "Conflict"][..],
+            "cannot be used with",
+        ),
+        (&["list", "--since", "yesterday"], "RFC 3339"),
+        (&["list", "--reason", "Oops"], "Conflict"),
+        (&["list", "--option", "cosmos.endpont=x"], "cosmos.endpoint"),
+        (&["list", "--letters", "nowhere"], "nowhere"),
+        (&["show"], "<ID>"),
+    ] {
+        let ran = run(&local, args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.errors);
+        assert!(ran.errors.contains(said), "{args:?}: {}", ran.errors);
+    }
+    let mut without = command(&local, &["list"]);
+    without.env_remove("COSMOS_URI");
+    let ran = ended(without.spawn().unwrap());
+    assert!(
+        ran.code == 2 && ran.errors.contains("COSMOS_URI"),
+        "{}",
+        ran.errors
+    );
+}

@@ -8,6 +8,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import io.cosmosflink.core.Arguments;
 import io.cosmosflink.core.Core.Role;
+import io.cosmosflink.core.OperationKind;
 import java.time.Duration;
 import java.util.Map;
 import java.util.function.BiConsumer;
@@ -119,6 +120,8 @@ final class JobSettings {
                         .id(d -> d.id)
                         .partitionKey(d -> d.partitionKey)
                         .document(d -> d.document)
+                        // Dead letters too: whatever the job's options say of other records.
+                        .operation(d -> OperationKind.UPSERT)
                         .build())
                 .build();
     }

@@ -1,18 +1,26 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Documents;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.PartitionKeys;
+import io.cosmosflink.core.Patch;
 import io.cosmosflink.core.UnwritableRecordException;
 import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Function;
 import org.apache.flink.annotation.PublicEvolving;
+import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.api.connector.sink2.SinkWriter;
+import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
+import org.apache.flink.util.FlinkRuntimeException;
 
-/** Makes a write out of an element: which document, where, what, and how. */
+/**
+ * Makes a write out of an element: which document, where, what, and how. What an element does not say, the options do: {@code
+ * sink.write-strategy} what is done, {@code sink.id} how an id is made of the document; its key the core finds at the container's paths.
+ */
 @PublicEvolving
 public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, CosmosDBRequestEntry> {
     private static final long serialVersionUID = 1L;
@@ -23,22 +31,46 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     @FunctionalInterface
     public interface Extractor<IN, R> extends Function<IN, R>, Serializable {}
 
+    /** Null: the core takes it from the document. */
     private final Extractor<IN, String> id;
+    /** Null: the core takes it from the document. */
     private final ArrayList<Extractor<IN, ?>> partitionKey;
+
     private final Extractor<IN, byte[]> document;
+    private final SerializationSchema<IN> schema;
+    private final Extractor<IN, Integer> timeToLive;
+    private final Extractor<IN, Patch> patch;
     private final Extractor<IN, OperationKind> operation;
     private final Extractor<IN, String> ifMatch;
 
     private CosmosDBElementConverter(Builder<IN> builder) {
         this.id = builder.id;
-        this.partitionKey = new ArrayList<>(builder.partitionKey);
+        this.partitionKey = builder.keyInDocument() ? null : new ArrayList<>(builder.partitionKey);
         this.document = builder.document;
+        this.schema = builder.schema;
+        this.timeToLive = builder.timeToLive;
+        this.patch = builder.patch;
         this.operation = builder.operation;
         this.ifMatch = builder.ifMatch;
     }
 
     public static <IN> Builder<IN> builder() {
         return new Builder<>();
+    }
+
+    /** Opens the schema, if it has one. Not {@code open} of the interface, whose argument is of another class in Flink 1.20 than since 2.0. */
+    void started(WriterInitContext context) {
+        if (schema == null) {
+            return;
+        }
+        try {
+            schema.open(context.asSerializationSchemaInitializationContext());
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Exception e) {
+            throw new FlinkRuntimeException(
+                    "the serialization schema of the sink cannot be opened: " + e.getMessage(), e);
+        }
     }
 
     /**
@@ -50,22 +82,56 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             String name = id(element);
             OperationKind type = operation.apply(element);
             if (type == null || type == OperationKind.REFUSED) {
-                throw new IllegalArgumentException(
-                        "the operation extractor gave " + type + "; it must be UPSERT, CREATE, REPLACE or DELETE");
+                throw new IllegalArgumentException("the operation extractor gave " + type
+                        + "; it must be one of OperationKind, but REFUSED: leave the record out before the sink");
             }
-            byte[] bytes = type == OperationKind.DELETE ? NOTHING : document.apply(element);
-            if (bytes == null) {
-                throw new IllegalArgumentException("the document serializer gave null; only a delete has no document");
-            }
+            byte[] bytes = body(element, type);
             String etag = ifMatch.apply(element);
             return CosmosDBRequestEntry.of(new Operation(type, name, key(element), etag == null ? "" : etag, bytes));
         } catch (RuntimeException | StackOverflowError e) {
-            throw UnwritableRecordException.of(
-                    e, () -> id.apply(element), () -> key(element), () -> document.apply(element));
+            throw UnwritableRecordException.of(e, () -> id(element), () -> key(element), () -> document(element));
         }
     }
 
+    private byte[] body(IN element, OperationKind type) {
+        if (type.isDelete()) {
+            // What it is a delete of, may stand in the document alone.
+            return id == null || partitionKey == null ? document(element) : NOTHING;
+        }
+        if (!type.isPatch()) {
+            return document(element);
+        }
+        if (id == null || partitionKey == null) {
+            throw new IllegalArgumentException("the operation extractor gave " + type
+                    + ", and a patch holds neither id nor partition key; give the converter id and partitionKey");
+        }
+        Patch changes = patch == null ? null : patch.apply(element);
+        if (changes == null) {
+            throw new IllegalArgumentException(
+                    patch == null
+                            ? "the operation extractor gave " + type + ", and the converter has no patch extractor"
+                            : "the patch extractor gave null; a " + type + " needs a patch");
+        }
+        return changes.bytes();
+    }
+
+    private byte[] document(IN element) {
+        if (document == null && schema == null) {
+            throw new IllegalArgumentException(
+                    "the converter has a patch extractor and no document; the operation must be PATCH or PATCH_IF_EXISTS");
+        }
+        byte[] bytes = schema == null ? document.apply(element) : schema.serialize(element);
+        if (bytes == null) {
+            throw new IllegalArgumentException("the document serializer gave null; only a delete has no document");
+        }
+        Integer seconds = timeToLive == null ? null : timeToLive.apply(element);
+        return seconds == null ? bytes : Documents.withTimeToLive(bytes, seconds);
+    }
+
     private String id(IN element) {
+        if (id == null) {
+            return "";
+        }
         String name = id.apply(element);
         if (name == null || name.isEmpty()) {
             throw new IllegalArgumentException("the id extractor gave " + (name == null ? "null" : "an empty id")
@@ -75,6 +141,9 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     }
 
     private String key(IN element) {
+        if (partitionKey == null) {
+            return "";
+        }
         Object[] components = new Object[partitionKey.size()];
         for (int i = 0; i < components.length; i++) {
             components[i] = partitionKey.get(i).apply(element);
@@ -88,13 +157,18 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         private Extractor<IN, String> id;
         private final List<Extractor<IN, ?>> partitionKey = new ArrayList<>();
         private boolean withoutPartitionKey;
+        private boolean idInDocument;
+        private boolean partitionKeyInDocument;
         private Extractor<IN, byte[]> document;
-        private Extractor<IN, OperationKind> operation = element -> OperationKind.UPSERT;
+        private SerializationSchema<IN> schema;
+        private Extractor<IN, Integer> timeToLive;
+        private Extractor<IN, Patch> patch;
+        private Extractor<IN, OperationKind> operation;
         private Extractor<IN, String> ifMatch = element -> "";
 
         private Builder() {}
 
-        /** The document's id. Required. A deterministic one makes writes repeatable. */
+        /** The document's id. A deterministic one makes writes repeatable. */
         public Builder<IN> id(Extractor<IN, String> extractor) {
             id = extractor;
             return this;
@@ -115,13 +189,49 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
-        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes. */
+        /** The id is made of the document, as the option {@code sink.id} says. */
+        public Builder<IN> idFromDocument() {
+            idInDocument = true;
+            return this;
+        }
+
+        /** The partition key is what the document has at the container's paths. */
+        public Builder<IN> partitionKeyFromDocument() {
+            partitionKeyInDocument = true;
+            return this;
+        }
+
+        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes and patches. */
         public Builder<IN> document(Extractor<IN, byte[]> serializer) {
             document = serializer;
             return this;
         }
 
-        /** What to do with the document; upsert unless set. */
+        /**
+         * The document from one of Flink's schemas, such as {@code JsonSerializationSchema}: a JSON object in UTF-8. Id and key are taken from it
+         * where there is no extractor for them.
+         */
+        public Builder<IN> serializer(SerializationSchema<IN> serializationSchema) {
+            schema = serializationSchema;
+            return this;
+        }
+
+        /**
+         * Seconds after its last change for which the document lives, -1 for ever; null leaves it to the container, which must have time to live
+         * turned on. The document gets the field {@code ttl}, which it must not have already.
+         */
+        public Builder<IN> timeToLive(Extractor<IN, Integer> seconds) {
+            timeToLive = seconds;
+            return this;
+        }
+
+        /** What changes in the document, for {@code PATCH} and {@code PATCH_IF_EXISTS}. Without a document every element is a {@code PATCH} unless it says otherwise. */
+        public Builder<IN> patch(Extractor<IN, Patch> extractor) {
+            patch = extractor;
+            return this;
+        }
+
+        /** What to do with the document; unless set, what the option {@code sink.write-strategy} says. */
         public Builder<IN> operation(Extractor<IN, OperationKind> extractor) {
             operation = extractor;
             return this;
@@ -133,19 +243,41 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
+        private boolean keyInDocument() {
+            return partitionKey.isEmpty() && !withoutPartitionKey && (partitionKeyInDocument || schema != null);
+        }
+
         /**
-         * @throws IllegalStateException when id, partition key or document is missing, or a key is given for a container without one
+         * @throws IllegalStateException when id, partition key or document is missing, or given twice, or a key is given for a container without
+         *     one
          */
         public CosmosDBElementConverter<IN> build() {
-            boolean noKey = partitionKey.isEmpty() && !withoutPartitionKey;
-            if (id == null || noKey || document == null) {
+            boolean noId = id == null && !idInDocument && schema == null;
+            boolean noKey = partitionKey.isEmpty() && !withoutPartitionKey && !keyInDocument();
+            boolean noDocument = document == null && schema == null && patch == null;
+            if (noId || noKey || noDocument) {
                 throw new IllegalStateException("an element converter needs id, partitionKey and document; missing: "
-                        + (id == null ? "id " : "") + (noKey ? "partitionKey " : "")
-                        + (document == null ? "document" : ""));
+                        + (noId ? "id " : "") + (noKey ? "partitionKey " : "") + (noDocument ? "document" : ""));
             }
             if (withoutPartitionKey && !partitionKey.isEmpty()) {
                 throw new IllegalStateException(
                         "an element converter has both partitionKey and withoutPartitionKey; leave one");
+            }
+            if (document != null && schema != null) {
+                throw new IllegalStateException("an element converter has both document and serializer; leave one");
+            }
+            if (partitionKeyInDocument && !keyInDocument() || idInDocument && id != null) {
+                throw new IllegalStateException(
+                        "an element converter takes id or partition key from the document and from an extractor; leave one");
+            }
+            boolean patchAlone = document == null && schema == null;
+            if (patchAlone && (idInDocument || keyInDocument())) {
+                throw new IllegalStateException(
+                        "a patch holds neither id nor partition key; give the element converter id and partitionKey");
+            }
+            if (operation == null) {
+                OperationKind kind = patchAlone ? OperationKind.PATCH : OperationKind.DEFAULT;
+                operation = element -> kind;
             }
             return new CosmosDBElementConverter<>(this);
         }

@@ -5,6 +5,7 @@ import io.cosmosflink.core.Core.Role;
 import java.util.Collection;
 import java.util.List;
 import org.apache.flink.annotation.PublicEvolving;
+import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.AsyncSinkBase;
@@ -97,6 +98,23 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
         public Builder<IN> converter(ElementConverter<IN, CosmosDBRequestEntry> elementConverter) {
             converter = elementConverter;
             return this;
+        }
+
+        /**
+         * What is written for an element, by one of Flink's schemas that makes JSON: the document's key is what it has at the container's paths,
+         * its id what the option {@code sink.id} says, its own field {@code id} unless set. In place of a converter.
+         */
+        public Builder<IN> serializer(SerializationSchema<IN> schema) {
+            return converter(
+                    CosmosDBElementConverter.<IN>builder().serializer(schema).build());
+        }
+
+        /**
+         * What is done with an element that does not say so itself, such as {@code upsert} (the default), {@code create-ignore-existing} or {@code
+         * patch}; {@code docs/writing.md} has them all.
+         */
+        public Builder<IN> writeStrategy(String strategy) {
+            return option("sink.write-strategy", strategy);
         }
 
         /** Most records that are handed to the core at once. */

@@ -45,6 +45,9 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         long limit = options.number("sink.max-record-bytes");
         ConverterOpening.open(converter, context);
+        if (converter instanceof CosmosDBElementConverter<IN> ours) {
+            ours.started(context);
+        }
         return new CosmosDBSinkWriter<>(
                 new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
     }

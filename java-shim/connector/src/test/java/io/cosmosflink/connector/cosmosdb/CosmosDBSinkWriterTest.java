@@ -167,10 +167,10 @@ class CosmosDBSinkWriterTest {
                         tuple(OperationKind.REFUSED, "deep", "[\"k\"]"),
                         tuple(OperationKind.REFUSED, "null", "[\"k\"]"),
                         tuple(OperationKind.REFUSED, "large", "[\"k\"]"),
-                        tuple(OperationKind.UPSERT, "fits", "[\"k\"]"),
+                        tuple(OperationKind.DEFAULT, "fits", "[\"k\"]"),
                         tuple(OperationKind.REFUSED, "badkey", ""),
                         tuple(OperationKind.REFUSED, "half?", "[\"k\"]"),
-                        tuple(OperationKind.UPSERT, "good", "[\"k\"]"));
+                        tuple(OperationKind.DEFAULT, "good", "[\"k\"]"));
         assertThat(core.sink.operations.get(0).ifMatch()).isEqualTo("java.lang.IllegalStateException: no amount");
         assertThat(core.sink.operations.get(3).ifMatch()).contains("10001 bytes", "sink.max-record-bytes is 10000");
         assertThat(core.sink.operations.get(3).document()).hasSize(10_001);

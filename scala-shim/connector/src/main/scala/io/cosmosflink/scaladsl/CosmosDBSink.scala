@@ -3,6 +3,7 @@ package io.cosmosflink.scaladsl
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.{Core, NativeCore}
 import org.apache.flink.annotation.PublicEvolving
+import org.apache.flink.api.common.serialization.SerializationSchema
 import org.apache.flink.api.connector.sink2.{StatefulSinkWriter, WriterInitContext}
 import org.apache.flink.connector.base.sink.AsyncSinkBase
 import org.apache.flink.connector.base.sink.writer.{BufferedRequestState, ElementConverter}
@@ -47,7 +48,7 @@ final class CosmosDBSink[T] private (
     val core = Failures.core(this.core)
     // Flink opens a converter with another class in 1.20 than since 2.0.
     converter match
-      case writes: WritesOf[?, ?] => writes.started(context)
+      case ours: Started => ours.started(context)
       case _ => ()
     CosmosDBSinkWriter.open(converter, context, core, options.validatedOnCluster(core, Role.SINK), states)
 
@@ -63,15 +64,15 @@ final class CosmosDBSink[T] private (
   * `container` goes before `cosmos.container` of the options.
   */
 object CosmosDBSink:
-  /** Upserts models. */
+  /** Writes models as the option `sink.write-strategy` says: upserts them, unless it is set. */
   def apply[T: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String): CosmosDBSink[T] =
-    of(options, container)(document => Write.Upsert(document))
+    of(options, container)(document => Write.Default(document))
 
   /** Does with each document what the element says. */
   def writes[T: JsonEncoder: DocumentKey](options: CosmosDBOptions, container: String): CosmosDBSink[Write[T]] =
     of(options, container)(identity[Write[T]])
 
-  /** Upserts documents that are JSON already. */
+  /** Writes documents that are JSON already, as the option `sink.write-strategy` says. */
   def documents(options: CosmosDBOptions, container: String): CosmosDBSink[Document] =
     apply[Document](options, container)
 
@@ -86,6 +87,12 @@ object CosmosDBSink:
       container: String,
       converter: WriteConverter[T, D]
   ): CosmosDBSink[T] = from(options, container, WritesOf(converter), () => NativeCore.get())
+
+  /** Writes, as the option `sink.write-strategy` says, the documents that one of Flink's schemas makes: JSON objects in UTF-8. A document's key is what
+    * it has at the container's paths, its id what the option `sink.id` says, its own field `id` unless set.
+    */
+  def serializing[T](options: CosmosDBOptions, container: String, schema: SerializationSchema[T]): CosmosDBSink[T] =
+    from(options, container, SerializedBy(schema), () => NativeCore.get())
 
   private[scaladsl] def create[T, D: JsonEncoder: DocumentKey](
       options: CosmosDBOptions,

@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Documents
 import org.apache.flink.annotation.PublicEvolving
 import scala.annotation.{implicitNotFound, StaticAnnotation}
 import scala.quoted.*
@@ -38,6 +39,18 @@ object DocumentKey:
     new DocumentKey[T]:
       def id(value: T): String = idOf(value)
       def partitionKey(value: T): PartitionKey = keyOf(value)
+
+  /** An id that follows from these values: 32 hexadecimal digits of a SHA-256, the same as `hash(..)` of the option `sink.id` makes of a document with
+    * them.
+    *
+    * @param values
+    *   strings, numbers, booleans or null; at least one
+    */
+  def hashedId(values: Any*): String = Documents.hashedId(values.map:
+    case number: BigDecimal => number.bigDecimal
+    case number: BigInt => number.bigInteger
+    case other => other.asInstanceOf[AnyRef]
+  *)
 
   /** For a container without partition key paths; such were made by old clients and are still served. */
   def withoutPartitionKey[T](id: T => String): DocumentKey[T] = of(id, _ => PartitionKey.none)

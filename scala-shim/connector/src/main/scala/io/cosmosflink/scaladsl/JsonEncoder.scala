@@ -1,5 +1,6 @@
 package io.cosmosflink.scaladsl
 
+import io.cosmosflink.core.Documents
 import org.apache.flink.annotation.PublicEvolving
 import com.github.plokhotnyuk.jsoniter_scala.core.{writeToArray, JsonValueCodec}
 import com.github.plokhotnyuk.jsoniter_scala.macros.{named, CodecMakerConfig, JsonCodecMaker}
@@ -19,6 +20,17 @@ trait JsonEncoder[T] extends Serializable:
 
   /** Whether what it writes has a field `id`, or may have one; a sink adds the field where a model is sure to have none. */
   private[scaladsl] def writesId: Boolean = true
+
+  /** This with a time to live: the service takes a document out so many seconds after its last change, -1 for never, where the container has time
+    * to live turned on. `None` leaves it to the container. What is encoded must have no field `ttl` of its own.
+    */
+  final def withTimeToLive(seconds: T => Option[Int]): JsonEncoder[T] =
+    val (inner, secondsOf) = (this, seconds)
+    new JsonEncoder[T]:
+      def encode(value: T): Array[Byte] =
+        val document = inner.encode(value)
+        secondsOf(value).fold(document)(Documents.withTimeToLive(document, _))
+      override private[scaladsl] def writesId: Boolean = inner.writesId
 
 object JsonEncoder:
   def apply[T](using encoder: JsonEncoder[T]): JsonEncoder[T] = encoder

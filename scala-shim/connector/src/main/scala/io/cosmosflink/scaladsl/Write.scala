@@ -5,17 +5,53 @@ import io.cosmosflink.core.{Operation, OperationKind, UnwritableRecordException}
 
 import java.nio.charset.StandardCharsets
 
-/** What a sink does with a document. `ifMatch` is the ETag that the stored document must have, if any. */
+/** What a sink does with a document, and what counts as done where the service finds it otherwise than expected. `docs/writing.md` says of each what
+  * a replay after a restore does. `ifMatch` is the ETag that the stored document must have, if any.
+  */
 @PublicEvolving
 enum Write[+T] derives FlinkType:
   case Upsert(document: T, ifMatch: Option[String] = None)
 
-  /** Fails when the document exists. */
+  /** Fails when another document is there; the same one counts as written. */
   case Create(document: T)
 
-  /** Fails when the document does not exist. */
+  /** Fails when there is no document. */
   case Replace(document: T, ifMatch: Option[String] = None)
   case Delete(id: String, partitionKey: PartitionKey, ifMatch: Option[String] = None)
+
+  /** Does what the option `sink.write-strategy` says; with `patch` it sets the document's fields. */
+  case Default(document: T, ifMatch: Option[String] = None)
+
+  /** Writes the document unless one is there. */
+  case CreateIgnoreExisting(document: T)
+
+  /** Writes the document if one is there. */
+  case ReplaceIfExists(document: T, ifMatch: Option[String] = None)
+
+  /** Writes the document unless the stored one was changed since its ETag or is gone; without an ETag, unless one is there. */
+  case OverwriteIfNotModified(document: T, ifMatch: Option[String])
+
+  /** Takes the document out unless it was changed since its ETag. */
+  case DeleteIfNotModified(id: String, partitionKey: PartitionKey, ifMatch: Option[String])
+
+  /** Changes parts of a document; fails when there is none. A condition that does not hold leaves it as it is. */
+  case Patch(
+      id: String,
+      partitionKey: PartitionKey,
+      patch: io.cosmosflink.scaladsl.Patch,
+      ifMatch: Option[String] = None
+  )
+
+  /** The same, but leaves it when there is none. */
+  case PatchIfExists(
+      id: String,
+      partitionKey: PartitionKey,
+      patch: io.cosmosflink.scaladsl.Patch,
+      ifMatch: Option[String] = None
+  )
+
+  /** Writes the fields over those of the stored document, or creates it. A derived encoder leaves out what is `None`, which then stays. */
+  case BulkUpdate(document: T)
 
 object Write:
   private val noDocument = Array.emptyByteArray
@@ -30,7 +66,28 @@ object Write:
       case Create(document) => of(OperationKind.CREATE, document, None)
       case Replace(document, ifMatch) => of(OperationKind.REPLACE, document, ifMatch)
       case Delete(id, partitionKey, ifMatch) =>
-        checked(id, partitionKey, Array.emptyByteArray)(of(OperationKind.DELETE, id, partitionKey, ifMatch, noDocument))
+        deleting(OperationKind.DELETE, id, partitionKey, ifMatch)
+      case Default(document, ifMatch) => of(OperationKind.DEFAULT, document, ifMatch)
+      case CreateIgnoreExisting(document) => of(OperationKind.CREATE_IGNORE_EXISTING, document, None)
+      case ReplaceIfExists(document, ifMatch) => of(OperationKind.REPLACE_IF_EXISTS, document, ifMatch)
+      case OverwriteIfNotModified(document, ifMatch) => of(OperationKind.OVERWRITE_IF_NOT_MODIFIED, document, ifMatch)
+      case DeleteIfNotModified(id, partitionKey, ifMatch) =>
+        deleting(OperationKind.DELETE_IF_NOT_MODIFIED, id, partitionKey, ifMatch)
+      case Patch(id, partitionKey, patch, ifMatch) => patching(OperationKind.PATCH, id, partitionKey, patch, ifMatch)
+      case PatchIfExists(id, partitionKey, patch, ifMatch) =>
+        patching(OperationKind.PATCH_IF_EXISTS, id, partitionKey, patch, ifMatch)
+      case BulkUpdate(document) => of(OperationKind.BULK_UPDATE, document, None)
+
+  private def deleting(kind: OperationKind, id: String, partitionKey: PartitionKey, ifMatch: Option[String]) =
+    checked(id, partitionKey, noDocument)(of(kind, id, partitionKey, ifMatch, noDocument))
+
+  private def patching(
+      kind: OperationKind,
+      id: String,
+      partitionKey: PartitionKey,
+      patch: io.cosmosflink.scaladsl.Patch,
+      ifMatch: Option[String]
+  ) = checked(id, partitionKey, noDocument)(of(kind, id, partitionKey, ifMatch, patch.bytes))
 
   private def of[T](kind: OperationKind, document: T, ifMatch: Option[String])(using
       key: DocumentKey[T],

@@ -68,6 +68,57 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
     (delete.`type`, delete.id, delete.document.length) shouldBe (OperationKind.DELETE, "1", 0)
     an[IllegalArgumentException] should be thrownBy operation(Write.Upsert(order.copy(id = "")))
 
+  test("each strategy is an operation of its own"):
+    val order = Order("1", "eu", BigDecimal("1.10"))
+    val patch = Patch.set("/amount", BigDecimal("2.50")).increment("/n", 1).when("FROM c WHERE c.n < 9")
+    val key = PartitionKey("eu")
+    Seq(
+      Write.Default(order) -> OperationKind.DEFAULT,
+      Write.CreateIgnoreExisting(order) -> OperationKind.CREATE_IGNORE_EXISTING,
+      Write.ReplaceIfExists(order) -> OperationKind.REPLACE_IF_EXISTS,
+      Write.OverwriteIfNotModified(order, None) -> OperationKind.OVERWRITE_IF_NOT_MODIFIED,
+      Write.BulkUpdate(order) -> OperationKind.BULK_UPDATE
+    ).foreach: (write, kind) =>
+      val made = operation(write)
+      (made.`type`, made.id, made.partitionKey, made.ifMatch) shouldBe (kind, "1", """["eu"]""", "")
+      JsonDecoder[Order].decode(made.document) shouldBe Right(order)
+    val delete = operation(Write.DeleteIfNotModified("1", key, Some("e")))
+    (delete.`type`, delete.ifMatch, delete.document.length) shouldBe (OperationKind.DELETE_IF_NOT_MODIFIED, "e", 0)
+    Seq(
+      Write.Patch("1", key, patch) -> OperationKind.PATCH,
+      Write.PatchIfExists("1", key, patch) -> OperationKind.PATCH_IF_EXISTS
+    )
+      .foreach: (write, kind) =>
+        val made = operation(write)
+        made.`type` shouldBe kind
+        String(made.document, "UTF-8") shouldBe
+          """{"operations":[{"op":"set","path":"/amount","value":2.50},{"op":"incr","path":"/n","value":1}],""" +
+          """"condition":"FROM c WHERE c.n < 9"}"""
+
+  test("a patch takes what has a JSON form, and refuses what no patch can do"):
+    val patch = Patch
+      .set("/a", "x")
+      .add("/l/-", Option.empty[Int])
+      .replace("/o", Order("1", "eu", 2))
+      .remove("/r")
+      .move("/f", "/t")
+    String(patch.bytes, "UTF-8") shouldBe """{"operations":[{"op":"set","path":"/a","value":"x"},""" +
+      """{"op":"add","path":"/l/-","value":null},""" +
+      """{"op":"replace","path":"/o","value":{"id":"1","region":"eu","amount":2,"lines":[]}},""" +
+      """{"op":"remove","path":"/r"},{"op":"move","from":"/f","path":"/t"}]}"""
+    an[IllegalArgumentException] should be thrownBy Patch(Vector.empty).bytes
+    an[IllegalArgumentException] should be thrownBy operation(Write.Patch("1", PartitionKey("eu"), Patch.set("/id", 1)))
+    assertDoesNotCompile("""Patch.set("/a", Object())""")
+
+  test("an id can be a hash of values, as the core makes it"):
+    DocumentKey.hashedId("c1", 7) shouldBe "2e802f298aa168b8cb42369fb22355e7"
+    DocumentKey.hashedId(BigDecimal("1.10")) should not be DocumentKey.hashedId("1.10")
+
+  test("a document may have a time to live"):
+    given JsonEncoder[Payment] = JsonEncoder.derived[Payment].withTimeToLive(p => Option.when(p.year > 2000)(60))
+    fields(Payment("n", "eu", 2026, None)) shouldBe """{"id":"n","number":"n","tenant":"eu","year":2026,"ttl":60}"""
+    fields(Payment("n", "eu", 1999, None)) should not include "ttl"
+
   private def fields[T: JsonEncoder: DocumentKey](value: T): String =
     String(Operation.decode(Write.encoded(Write.Upsert(value))).document, "UTF-8")
 

@@ -155,7 +155,17 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
     read.document shouldBe change.document
     val writes = FlinkType[Write[Order]].serializer
     val order = Order("1", "eu", BigDecimal(1))
-    Seq(Write.Upsert(order, Some("etag")), Write.Create(order), Write.Delete("1", PartitionKey("eu"))).foreach: one =>
+    Seq(
+      Write.Upsert(order, Some("etag")),
+      Write.Create(order),
+      Write.Delete("1", PartitionKey("eu")),
+      Write.Patch(
+        "1",
+        PartitionKey("eu"),
+        Patch.set("/a", Json.obj("x" -> Json.num(1))).increment("/n", BigDecimal("1.10"))
+      ),
+      Write.DeleteIfNotModified("1", PartitionKey("eu"), None)
+    ).foreach: one =>
       FlinkTypeSpec.read(writes, write(writes, one)) shouldBe one
     Seq(FlinkType[ChangeRecord], FlinkType[Document], FlinkType[Event], FlinkType[Json], FlinkType[LocalDate]).foreach:
       _.info.createSerializer(SerializerConfigImpl()) should not be a[KryoSerializer[?]]

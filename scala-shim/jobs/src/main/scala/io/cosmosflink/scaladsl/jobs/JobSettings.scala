@@ -3,7 +3,15 @@ package io.cosmosflink.scaladsl.jobs
 import io.cosmosflink.core.Arguments
 import io.cosmosflink.core.Core.Role
 import io.cosmosflink.core.CosmosException.Kind
-import io.cosmosflink.scaladsl.{ChangeRecord, CosmosDBOptions, CosmosDBSink, CosmosDBSource, CosmosError, Document}
+import io.cosmosflink.scaladsl.{
+  ChangeRecord,
+  CosmosDBOptions,
+  CosmosDBSink,
+  CosmosDBSource,
+  CosmosError,
+  Document,
+  Write
+}
 import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.configuration.{
   CheckpointingOptions,
@@ -73,7 +81,9 @@ final case class JobSettings private (
   def source(container: String): CosmosDBSource[ChangeRecord] = CosmosDBSource.raw(options, container)
 
   /** Upserts into a container. */
-  def sink(container: String): CosmosDBSink[Document] = CosmosDBSink.documents(options, container)
+  def sink(container: String): CosmosDBSink[Document] =
+    // Dead letters too: whatever the job's options say of other records.
+    CosmosDBSink.of(options, container)((document: Document) => Write.Upsert(document))
 
 object JobSettings:
   /** The containers of the pipeline, in the order in which an order passes them. */

@@ -186,8 +186,9 @@ class StrategiesITCase {
     /** The option decides about records that do not, and a schema of Flink's says nothing but the document. */
     @Test
     void aSchemaAndTheOptionsSayItAll() throws Exception {
-        CosmosDBElementConverter<String> converter =
-                CosmosDBElementConverter.<String>builder().serializer(new Schema()).build();
+        CosmosDBElementConverter<String> converter = CosmosDBElementConverter.<String>builder()
+                .serializer(new Schema())
+                .build();
         Map<String, String> options = Map.of("sink.id", "o-{order}", "sink.null-policy", "drop");
         run(converter, options, "a");
         JsonNode written = read().get("[\"eu\"]o-a");

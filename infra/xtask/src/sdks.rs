@@ -1,4 +1,4 @@
-//! The vendors' SDKs against the local account: a program of each, and the documents compared with those of the core.
+//! The vendors' SDKs against the local account: a program of each, and the documents compared with those of the core, and what is sent for them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,9 +27,13 @@ pub fn run() -> Result<()> {
     let home = root().join("target/sdks");
     std::fs::create_dir_all(&home)?;
     let mut programs = [
-        ("javascript", javascript(&home)?),
+        ("javascript", javascript(&home, "steps.mjs")?),
         ("python", python(&home)?),
-        ("java", java(&home)?),
+        ("java", java(&home, "Steps.java")?),
+    ];
+    let mut senders = [
+        ("javascript", javascript(&home, "wire.mjs")?),
+        ("java", java(&home, "Wire.java")?),
     ];
     build::cargo()?;
     let mut cargo = Command::new("cargo");
@@ -48,7 +52,8 @@ pub fn run() -> Result<()> {
     server.args(["--listen", "127.0.0.1:0", "--database", "ours"]);
     server
         .args(["--container", "ours/documents:/pk:4"])
-        .args(["--container", "ours/feed:/pk:4", "--key-file"])
+        .args(["--container", "ours/feed:/pk:4"])
+        .args(["--container", "ours/wire:/pk:1", "--key-file"])
         .arg(&key);
     server.arg("--ready-file").arg(&listening);
     processes.start("cosmos-local", &mut server)?;
@@ -96,6 +101,27 @@ pub fn run() -> Result<()> {
         if let Err(error) = run_command(core().arg("agree").args([&our_feed, &feed])) {
             failed.push(format!(
                 "{name}: it reads another change feed than the core: {error:#}"
+            ));
+        }
+    }
+    let (cases, our_wire) = (root().join("tests/cases/wire.json"), home.join("ours-wire.jsonl"));
+    let recorded = ["record", "--database", "ours", "--container", "wire"];
+    run_command(core().args(recorded).args([&cases, &our_wire]))?;
+    for (name, program) in &mut senders {
+        let wire = home.join(format!("{name}-wire.jsonl"));
+        let _ = std::fs::remove_file(&wire);
+        program
+            .env("COSMOS_ENDPOINT", &endpoint)
+            .env("COSMOS_KEY", &key)
+            .env("COSMOS_HTTP_CONNECTION_WITHOUT_TLS_ALLOWED", "true")
+            .env("SDKS_DATABASE", "ours")
+            .env("SDKS_CASES", &cases)
+            .env("SDKS_WIRE", &wire);
+        let compared = run_command(program)
+            .and_then(|()| run_command(core().args(["wire", "--who", name]).args([&our_wire, &wire])));
+        if let Err(error) = compared {
+            failed.push(format!(
+                "{name}: it sends something else than the core: {error:#}"
             ));
         }
     }
@@ -148,7 +174,18 @@ fn installed(list: &Path, stamp: &Path) -> bool {
     matches!((std::fs::read(list), std::fs::read(stamp)), (Ok(list), Ok(stamp)) if list == stamp)
 }
 
-fn javascript(home: &Path) -> Result<Command> {
+/// A program of `tests/sdks/javascript`, with the SDK beside it.
+fn javascript(home: &Path, program: &str) -> Result<Command> {
+    let (from, to) = (sources("javascript"), javascript_modules(home)?);
+    // Modules are looked for beside the program.
+    std::fs::copy(from.join(program), to.join(program))?;
+    let mut command = Command::new("node");
+    command.arg(to.join(program));
+    Ok(command)
+}
+
+/// The folder with the SDK for JavaScript, which is fetched once.
+pub fn javascript_modules(home: &Path) -> Result<PathBuf> {
     let (from, to) = (sources("javascript"), home.join("javascript"));
     let (list, stamp) = (from.join("package-lock.json"), to.join("installed"));
     std::fs::create_dir_all(&to)?;
@@ -164,11 +201,7 @@ fn javascript(home: &Path) -> Result<Command> {
         )?;
         std::fs::copy(&list, &stamp)?;
     }
-    // Modules are looked for beside the program.
-    std::fs::copy(from.join("steps.mjs"), to.join("steps.mjs"))?;
-    let mut command = Command::new("node");
-    command.arg(to.join("steps.mjs"));
-    Ok(command)
+    Ok(to)
 }
 
 fn python(home: &Path) -> Result<Command> {
@@ -192,13 +225,14 @@ fn python(home: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn java(home: &Path) -> Result<Command> {
+/// A program of `tests/sdks/java`, with the SDK on its class path.
+fn java(home: &Path, program: &str) -> Result<Command> {
     let jars = java_jars(home)?;
     let mut command = Command::new("java");
     command
         .arg("-cp")
         .arg(jars.join("*"))
-        .arg(sources("java").join("Steps.java"));
+        .arg(sources("java").join(program));
     Ok(command)
 }
 

@@ -2,6 +2,7 @@
 //! through the core, document by document, and reads the change feed that they read.
 
 mod feed;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,22 @@ enum Command {
     },
     /// Compares two such files: the same documents, system properties included, and the same order within each partition key.
     Agree { ours: PathBuf, theirs: PathBuf },
+    /// Carries the cases of `tests/cases/wire.json` out against a local account, and lists in a file what was sent for each, a line each.
+    Record {
+        #[arg(long)]
+        database: String,
+        #[arg(long)]
+        container: String,
+        cases: PathBuf,
+        file: PathBuf,
+    },
+    /// Compares such a file with that of an SDK: each difference must be explained.
+    Wire {
+        #[arg(long, value_parser = ["java", "javascript"])]
+        who: String,
+        ours: PathBuf,
+        theirs: PathBuf,
+    },
 }
 
 /// A document that a container must hold.
@@ -86,6 +103,13 @@ fn main() -> ExitCode {
             file,
         } => feed::run(&options, database, container, file),
         Command::Agree { ours, theirs } => feed::agree(ours, theirs),
+        Command::Record {
+            database,
+            container,
+            cases,
+            file,
+        } => wire::record(&options, database, container, cases, file),
+        Command::Wire { who, ours, theirs } => wire::compare(who, ours, theirs),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,14 +122,27 @@ fn main() -> ExitCode {
 
 impl Options {
     fn config(&self, role: Role, database: &str, container: &str) -> Result<Config> {
+        self.config_with(role, database, container, &[])
+    }
+
+    fn config_with(
+        &self,
+        role: Role,
+        database: &str,
+        container: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Config> {
         let options = [
             ("cosmos.endpoint", self.endpoint.as_str()),
             ("cosmos.database", database),
             ("cosmos.container", container),
             ("cosmos.auth.key", self.key.as_str()),
         ];
-        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Ok(Config::parse(role, &options)?)
+        let all = options.iter().chain(more);
+        let all: Vec<_> = all
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Ok(Config::parse(role, &all)?)
     }
 }
 

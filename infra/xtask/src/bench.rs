@@ -14,7 +14,7 @@ use crate::build::{self, Variant};
 use crate::latency;
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
-use crate::{flat, root, sdks, speed};
+use crate::{flat, root, sdks, sink_peers, speed};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -28,13 +28,14 @@ pub struct Options {
     /// Only print; leave docs/ as it is.
     #[arg(long)]
     pub no_docs: bool,
-    /// Only the sink or only the source; implies --no-docs.
+    /// Only the sink or only the source; implies --no-docs, unless --peers is given too.
     #[arg(long, value_parser = ["sink", "source"])]
     pub only: Option<String>,
     /// What TLS costs: the plain loops over http and over https in turns, without Flink. Only prints.
     #[arg(long, conflicts_with = "only")]
     pub tls: bool,
-    /// The source beside the vendor's SDK for Java: as a plain loop, and as the least that could be written for Flink. Only prints.
+    /// The source beside the vendor's SDK for Java, and the sink beside those for Java and JavaScript: as plain loops, and as the least that
+    /// could be written for Flink.
     #[arg(long, conflicts_with = "tls")]
     pub peers: bool,
     /// What a document costs the core, without a JVM, for containers of 1 to 100 physical partitions and of 10^4 to 10^6 documents.
@@ -49,6 +50,9 @@ pub struct Options {
     /// How long an order takes from the producer through both jobs to the consumer, and what the idle jobs cost.
     #[arg(long, conflicts_with_all = ["tls", "peers", "only"])]
     pub latency: bool,
+    /// With --peers: physical partitions of the container that the sinks write into, in turns.
+    #[arg(long, requires = "peers", value_delimiter = ',', default_values_t = [1, 16])]
+    pub partitions: Vec<u32>,
     /// With --latency: orders per second.
     #[arg(long, default_value_t = 500, requires = "latency")]
     pub rate: u64,
@@ -65,7 +69,7 @@ impl Options {
     const DOCUMENT: usize = 430;
 
     /// The sizes that `--peers` compares.
-    const SIZES: [usize; 3] = [430, 1024, 10_240];
+    pub const SIZES: [usize; 3] = [430, 1024, 10_240];
 
     /// Bytes of a document where one size is measured.
     pub fn size(&self) -> usize {
@@ -80,9 +84,9 @@ impl Options {
 /// One measured run.
 #[derive(Clone, Copy, Default)]
 pub struct Measured {
-    documents: f64,
+    pub documents: f64,
     cpu: f64,
-    seconds: f64,
+    pub seconds: f64,
     pub peak_mib: f64,
 }
 
@@ -97,7 +101,10 @@ const CONTAINER: &str = "events-source";
 
 /// Documents that the sinks write again and again: more than are ever in flight, so that none waits for itself, and few enough for the
 /// account's memory to stay small and its speed even.
-const DISTINCT: u64 = 50_000;
+pub const DISTINCT: u64 = 50_000;
+
+/// Partition keys of the documents that are written, unless the benchmark says otherwise.
+const KEYS: u64 = 64;
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
@@ -110,7 +117,13 @@ pub fn run(options: &Options) -> Result<()> {
         return tls(options);
     }
     if options.peers {
-        return peers(options);
+        if options.wants("source") {
+            peers(options)?;
+        }
+        if options.wants("sink") {
+            sink_peers::run(options)?;
+        }
+        return Ok(());
     }
     if options.flat {
         return flat::run(options);
@@ -210,16 +223,16 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// The job jar with the benchmark's job in it.
-fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
+pub fn bench_jar(pipeline: &Pipeline) -> Result<PathBuf> {
     let (classes, jar) = (pipeline.home().join("classes"), pipeline.home().join("bench.jar"));
-    compile(pipeline, "BenchJob", &pipeline.built.job_jar, &classes)?;
+    compile(pipeline, &["flink/BenchJob"], &pipeline.built.job_jar, &classes)?;
     std::fs::copy(&pipeline.built.job_jar, &jar)?;
     add(&jar, "uf", &classes)?;
     Ok(jar)
 }
 
-/// A jar with the peer's job and all that the vendor's SDK needs.
-fn peer_jar(pipeline: &Pipeline, sdk: &Path) -> Result<PathBuf> {
+/// A jar with the peer's job for the source, the one for the sink, and all that the vendor's SDK needs.
+pub fn peer_jar(pipeline: &Pipeline, sdk: &Path) -> Result<PathBuf> {
     let in_home = |name: &str| pipeline.home().join(name);
     let (unpacked, classes, jar) = (in_home("sdk"), in_home("peer"), in_home("peer.jar"));
     std::fs::create_dir_all(&unpacked)?;
@@ -244,19 +257,23 @@ fn peer_jar(pipeline: &Pipeline, sdk: &Path) -> Result<PathBuf> {
             std::fs::remove_file(&path)?;
         }
     }
-    compile(pipeline, "PeerJob", &sdk.join("*"), &classes)?;
+    let sources = ["flink/PeerJob", "flink/PeerSinkJob", "java/Order"];
+    compile(pipeline, &sources, &sdk.join("*"), &classes)?;
     add(&jar, "cf", &unpacked)?;
     add(&jar, "uf", &classes)?;
     Ok(jar)
 }
 
-fn compile(pipeline: &Pipeline, class: &str, with: &Path, to: &Path) -> Result<()> {
+/// Compiles sources of `tests/bench`, such as `flink/BenchJob`.
+fn compile(pipeline: &Pipeline, sources: &[&str], with: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     let classpath = format!("{}/*:{}", pipeline.built.flink_lib.display(), with.display());
-    let source = root().join(format!("tests/bench/flink/{class}.java"));
+    let sources = sources
+        .iter()
+        .map(|source| root().join(format!("tests/bench/{source}.java")));
     let mut javac = Command::new("javac");
     javac.args(["-nowarn", "--release", "17", "-cp", &classpath, "-d"]);
-    output(javac.arg(to).arg(source)).map(drop)
+    output(javac.arg(to).args(sources)).map(drop)
 }
 
 /// Makes a jar of a folder, or puts it into one that is there: `cf` or `uf`.
@@ -480,9 +497,9 @@ pub fn taskmanager(pipeline: &Pipeline) -> Result<(f64, f64)> {
 
 /// A jar with a job, whose class is called like the file that it was made of.
 #[derive(Clone, Copy)]
-struct Program<'a> {
-    jar: &'a Path,
-    class: &'a str,
+pub struct Program<'a> {
+    pub jar: &'a Path,
+    pub class: &'a str,
 }
 
 fn submit(pipeline: &Pipeline, program: Program<'_>, arguments: &[&str]) -> Result<String> {
@@ -491,7 +508,7 @@ fn submit(pipeline: &Pipeline, program: Program<'_>, arguments: &[&str]) -> Resu
 }
 
 /// The connector's benchmark.
-const fn ours(jar: &Path) -> Program<'_> {
+pub const fn ours(jar: &Path) -> Program<'_> {
     Program {
         jar,
         class: "BenchJob",
@@ -499,7 +516,7 @@ const fn ours(jar: &Path) -> Program<'_> {
 }
 
 /// Documents that a job has done so far.
-type Progress = fn(&Pipeline, &str) -> f64;
+pub type Progress = fn(&Pipeline, &str) -> f64;
 
 /// What a job's sources have read, as Flink counts it.
 fn read_so_far(pipeline: &Pipeline, job: &str) -> f64 {
@@ -516,7 +533,7 @@ fn emitted_so_far(pipeline: &Pipeline, job: &str) -> f64 {
 }
 
 /// What the account has written in bulk for anybody: unlike Flink's metrics, asking for it costs the TaskManager nothing.
-fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
+pub fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
     let stats = pipeline
         .local
         .as_ref()
@@ -531,7 +548,7 @@ fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
 
 /// Measures `count` documents of a job from `warm_up` documents on: a job runs for days, so that its start, and the compiling of what
 /// runs for the first time in its class loader, do not count.
-fn flink(
+pub fn flink(
     pipeline: &mut Pipeline,
     program: Program<'_>,
     (warm_up, count): (u64, u64),
@@ -575,7 +592,8 @@ fn flink(
 
 /// The job writes without end; its first documents, twice as many as are measured, are the warm-up.
 fn flink_write(pipeline: &mut Pipeline, jar: &Path, (count, bytes): (u64, usize)) -> Result<Measured> {
-    let arguments = ["write", CONTAINER, &DISTINCT.to_string(), &bytes.to_string()];
+    let (distinct, bytes, keys) = (DISTINCT.to_string(), bytes.to_string(), KEYS.to_string());
+    let arguments = ["write", CONTAINER, &distinct, &bytes, &keys];
     flink(
         pipeline,
         ours(jar),

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
             .flat_map(|&splits| DOCUMENTS.map(|documents| (splits, documents)))
     };
     let containers: Vec<_> = all()
-        .map(|(splits, documents)| format!("{}:/customerId:{splits}", name(splits, documents)))
+        .map(|(splits, documents)| format!("--container={}:/customerId:{splits}", name(splits, documents)))
         .collect();
     let (environment, _) = local_account(&bin, &home, &mut processes, false, &containers)?;
     for (splits, documents) in all() {

@@ -17,6 +17,7 @@ mod report;
 mod savepoints;
 mod sdks;
 mod simulate;
+mod sink_peers;
 mod speed;
 mod unrest;
 

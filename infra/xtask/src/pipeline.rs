@@ -87,7 +87,7 @@ impl Containers {
 }
 
 /// Starts a local account, over https where asked; returns the environment of everything that connects to it, and its endpoint. `more` are
-/// containers beside those of the pipeline, each `NAME:PATH:PARTITIONS`.
+/// arguments of the server beside those of the pipeline, such as `--container NAME:PATH:PARTITIONS`.
 pub fn local_account(
     bin: &Path,
     home: &Path,
@@ -125,9 +125,7 @@ pub fn local_account(
             .arg("--container")
             .arg(format!("{name}:{path}:{PARTITIONS}"));
     }
-    for container in more {
-        command.arg("--container").arg(container);
-    }
+    command.args(more);
     processes.start(name, &mut command)?;
     let ready = ready(processes, &file, Duration::from_secs(20))?;
     let endpoint = ready["endpoint"].as_str().unwrap_or_default().to_owned();
@@ -144,6 +142,7 @@ pub fn local_account(
     if tls {
         // Where the vendor's driver looks for authorities, used as it is.
         environment.push(set("SSL_CERT_FILE", &authority.display().to_string()));
+        environment.push(set("NODE_EXTRA_CA_CERTS", &authority.display().to_string()));
         let store = home.join("authority.p12");
         trust_store(&authority, &store)?;
         let option = format!(
@@ -228,6 +227,8 @@ pub struct Setup<'a> {
     pub quick_heartbeats: bool,
     /// The local account is reached over https.
     pub tls: bool,
+    /// More arguments of the local account.
+    pub account_arguments: Vec<String>,
 }
 
 impl<'a> Setup<'a> {
@@ -243,6 +244,7 @@ impl<'a> Setup<'a> {
             taskmanager: "taskmanager",
             quick_heartbeats: true,
             tls: false,
+            account_arguments: Vec::new(),
         }
     }
 }
@@ -308,7 +310,8 @@ impl Pipeline {
             (account_environment(&home)?, None)
         } else {
             println!("starting the local account");
-            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, setup.tls, &[])?;
+            let more = &setup.account_arguments;
+            let (environment, endpoint) = local_account(&built.bin, &home, &mut processes, setup.tls, more)?;
             (environment, Some(endpoint))
         };
         println!("creating what is missing of database and containers");

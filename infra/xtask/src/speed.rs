@@ -51,9 +51,9 @@ mod tests {
     #[test]
     fn the_document_has_all_sections() {
         let mut text = std::fs::read_to_string(root().join("docs/speed.md")).unwrap();
-        for section in ["throughput", "peers", "flat", "latency"] {
+        for section in ["throughput", "peers", "sink-peers", "flat", "latency"] {
             text = with_section(&text, section, "measured").unwrap();
         }
-        assert_eq!(text.matches("\nmeasured\n").count(), 4);
+        assert_eq!(text.matches("\nmeasured\n").count(), 5);
     }
 }

@@ -11,18 +11,16 @@ import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 
 /**
  * What the benchmark runs on a TaskManager beside the plain loops: {@code read CONTAINER TIMES} reads a container into nothing, as often
- * at once, {@code write CONTAINER DISTINCT BYTES} upserts DISTINCT documents of about as many bytes again and again, until it is cancelled. The account comes from
- * the environment.
+ * at once, {@code write CONTAINER DISTINCT BYTES KEYS} upserts DISTINCT documents of about as many bytes with as many partition keys again and again, until it is
+ * cancelled, and {@code make CONTAINER DISTINCT BYTES KEYS} makes the same documents and drops them. The account comes from the environment.
  */
 public final class BenchJob {
-    /** As many partition keys as the plain loop has. */
-    private static final int KEYS = 64;
-
     /** About the bytes of a document without its lines, as in the plain loop. */
     private static final int BARE = 175;
 
@@ -55,29 +53,34 @@ public final class BenchJob {
             long distinct = Long.parseLong(arguments[2]);
             int many = Math.max(0, Integer.parseInt(arguments[3]) - BARE) / (LINE.length() + 1);
             String lines = String.join(",", Collections.nCopies(many, LINE));
-            env.fromSequence(0, Long.MAX_VALUE - 1)
-                    .map(i -> document(i % distinct, lines))
-                    .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
-                    .sinkTo(CosmosDBSink.<byte[]>builder()
-                            .options(options)
-                            .container(container)
-                            .converter(CosmosDBElementConverter.<byte[]>builder()
-                                    .id(BenchJob::id)
-                                    .partitionKey(BenchJob::key)
-                                    .document(d -> d)
-                                    .build())
-                            .build());
+            int keys = Integer.parseInt(arguments[4]);
+            SingleOutputStreamOperator<byte[]> documents = env.fromSequence(0, Long.MAX_VALUE - 1)
+                    .map(i -> document(i % distinct, lines, keys))
+                    .returns(PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+            if (arguments[0].equals("make")) {
+                documents.sinkTo(new DiscardingSink<>());
+            } else {
+                documents.sinkTo(CosmosDBSink.<byte[]>builder()
+                        .options(options)
+                        .container(container)
+                        .converter(CosmosDBElementConverter.<byte[]>builder()
+                                .id(BenchJob::id)
+                                .partitionKey(BenchJob::key)
+                                .document(d -> d)
+                                .build())
+                        .build());
+            }
         }
         env.execute("cosmosflink-bench-" + arguments[0]);
     }
 
     /** The same document that the plain loop makes. */
-    private static byte[] document(long i, String lines) {
+    private static byte[] document(long i, String lines, int keys) {
         StringBuilder out = new StringBuilder(BARE + lines.length());
         out.append("{\"id\":\"order-");
         padded(out, i, 12);
         out.append("\",\"customerId\":\"customer-");
-        padded(out, i % KEYS, 5);
+        padded(out, i % keys, 5);
         out.append("\",\"amount\":").append(i % 900).append('.');
         padded(out, i % 100, 2);
         out.append(",\"currency\":\"EUR\",\"createdAt\":\"2026-11-24T10:15:30.123Z\",\"source\":\"eu-west\",\"lines\":[")

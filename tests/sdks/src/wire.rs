@@ -455,7 +455,7 @@ fn fields(body: &str) -> BTreeMap<String, String> {
             }
             // 25.0 and 25 are one number.
             Value::Number(number) => {
-                drop(leaves.insert(path.to_owned(), number.as_f64().unwrap_or_default().to_string()))
+                drop(leaves.insert(path.to_owned(), number.as_f64().unwrap_or_default().to_string()));
             }
             leaf => drop(leaves.insert(path.to_owned(), leaf.to_string())),
         }

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import io.cosmosflink.core.Patch as CorePatch
-import org.apache.flink.annotation.PublicEvolving
+import org.apache.flink.annotation.{Internal, PublicEvolving}
 
 import scala.annotation.implicitNotFound
 
@@ -101,6 +101,7 @@ object PatchValue extends ModelValues:
   given [A: PatchValue]: PatchValue[Option[A]] = of(_.fold(Json.Null)(PatchValue.json(_)))
 
 /** Those that give way to the ones above. */
+@Internal
 sealed trait ModelValues:
   given [A](using encoder: JsonEncoder[A]): PatchValue[A] = new PatchValue[A]:
     def json(value: A): Json = Json.parse(encoder.encode(value)) match

@@ -153,21 +153,25 @@ final class CosmosDBSplitEnumeratorSpec extends AnyFunSuite, Matchers:
   test("why nothing can go on behind it is said to whoever asks"):
     val f = Fixture()
     f.enumerator.start()
-    f.context.registerReader(0, "host")
+    val readers = 0 until f.context.currentParallelism
+    readers.foreach(f.context.registerReader(_, "host"))
+    def following =
+      readers.foreach(f.enumerator.handleSourceEvent(_, FinishedEvent))
+      f.enumerator.following
     def answering(action: Action) =
       f.core.enumerator.decide =
         case _: Followed => EnumeratorActions(0, JavaList.of(action))
         case _: ReaderRegistered => EnumeratorActions(0, JavaList.of(NoMoreSplits(JavaList.of(0))))
         case _ => EnumeratorActions(0, JavaList.of())
       f.enumerator.addReader(0)
-    (the[CosmosDBUnrecoverableException] thrownBy f.enumerator.following).getMessage should include("not known yet")
+    (the[CosmosDBUnrecoverableException] thrownBy following).getMessage should include("not known yet")
     val why = failure(Kind.CONFIG, "it has no positions")
     answering(Fail(why, true))
-    val thrown = the[CosmosDBUnrecoverableException] thrownBy f.enumerator.following
+    val thrown = the[CosmosDBUnrecoverableException] thrownBy following
     (thrown.getMessage, thrown.getCause) shouldBe ("it has no positions", why)
     answering(State(Array[Byte](7)))
     f.enumerator.close()
-    f.enumerator.following.bytes shouldBe Array[Byte](7)
+    following.bytes shouldBe Array[Byte](7)
 
   test("a look runs elsewhere, and its result comes back"):
     val f = Fixture()

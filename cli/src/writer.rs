@@ -37,7 +37,9 @@ impl Writer {
     /// # Errors
     /// Those of the options and of the connection.
     pub fn open(account: &Account, container: &str) -> Result<Writer, CoreError> {
-        let config = account.config(Role::Sink, container, &[("sink.failure-mode", "skip")])?;
+        // What a letter holds is written as it is: the job's own nulls are gone already.
+        let as_it_is = [("sink.failure-mode", "skip"), ("sink.null-policy", "keep")];
+        let config = account.config(Role::Sink, container, &as_it_is)?;
         Ok(Writer {
             sink: Sink::open(config)?,
             submissions: 0,

@@ -204,8 +204,14 @@ impl Letter {
                 document => document,
             },
         };
+        let ignores = ignore_etags && !self.if_match.is_empty();
         Ok(Replay {
-            kind,
+            // Without their ETag they would make a document, or be refused.
+            kind: match kind {
+                OperationKind::OverwriteIfNotModified if ignores => OperationKind::Upsert,
+                OperationKind::DeleteIfNotModified if ignores => OperationKind::Delete,
+                kind => kind,
+            },
             id: self.document_id.clone(),
             partition_key: self.partition_key.clone(),
             if_match: match ignore_etags {
@@ -512,6 +518,14 @@ mod tests {
         assert_eq!(letter(&change).replay(false).unwrap().if_match, "\"5\"");
         assert_eq!(letter(&change).replay(true).unwrap().if_match, "");
         assert_eq!(letter(&change[..2]).replay(true).unwrap().if_match, "");
+        // Without its ETag it would make a document, and find one.
+        let overwrite = letter(&[
+            ("operation", json!("overwrite-if-not-modified")),
+            change[2].clone(),
+        ]);
+        let kind = |ignore| overwrite.replay(ignore).unwrap().kind;
+        assert_eq!(kind(false), OperationKind::OverwriteIfNotModified);
+        assert_eq!(kind(true), OperationKind::Upsert);
     }
 
     #[test]

@@ -247,6 +247,8 @@ pub struct Operation {
     pub alone: bool,
     /// Its id cannot stand in an address: only a bulk request can carry it.
     pub needs_bulk: bool,
+    /// What was in its way was not there when it was read.
+    pub vanished: bool,
     /// When its wait for another attempt is over: what passes from then on until it is sent is none of its own.
     pub ready: Option<Instant>,
     /// The search for the reason why a bulk request was refused that it was part of, until that is known.
@@ -393,6 +395,16 @@ impl Operation {
                 Kind::TooLarge,
                 format!("the document has {bytes} bytes; the service takes {MAX_DOCUMENT_BYTES}"),
             ));
+        }
+        let bad = |why: &str| Err(CoreError::new(Kind::BadRequest, why));
+        match (self.kind, self.if_match().is_empty()) {
+            (OperationKind::DeleteIfNotModified, true) => {
+                return bad("a delete that is to leave a changed document has no ETag; give the one that was read, or delete")
+            }
+            (OperationKind::BulkUpdate, false) => {
+                return bad("a bulk update has an ETag; it takes the one of the document that it reads")
+            }
+            _ => {}
         }
         let made_id = self.identify(rules)?;
         self.check_id()?;
@@ -694,6 +706,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             fate: Fate::NotCarriedOut,
             alone: false,
             needs_bulk: false,
+            vanished: false,
             ready: None,
             search: None,
             request_charge: 0.0,

@@ -88,7 +88,10 @@ fn check(operation: &RawValue, paths: &KeyPaths) -> Result<()> {
     let text = operation.get();
     let entry: Entry<'_> = match serde_json::from_str(text) {
         Ok(entry) => entry,
-        Err(e) => return bad(format!("has the operation {text}, which cannot be read: {e}")),
+        Err(e) => {
+            let head: String = text.chars().take(200).collect();
+            return bad(format!("has the operation {head}, which cannot be read: {e}"));
+        }
     };
     if !VERBS.contains(&&*entry.op) {
         return bad(format!(

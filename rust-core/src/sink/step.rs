@@ -66,7 +66,10 @@ pub fn follow(
     };
     match (std::mem::take(step), error) {
         (Step::Read, None) => match merge(op, stored) {
-            Ok(merged) => onward(op, merged),
+            Ok(merged) => {
+                op.vanished = false;
+                onward(op, merged)
+            }
             Err(e) => Course::Failed(Box::new(e)),
         },
         (Step::Read, Some(e)) if is_not_there(&e) => {
@@ -75,6 +78,15 @@ pub fn follow(
                 etag: String::new(),
             };
             onward(op, new)
+        }
+        // Of a document that was there, or that again is not: it is another document that has the value of a unique key.
+        (Step::Merged { etag, .. }, Some(e))
+            if e.status == 409 && (!etag.is_empty() || std::mem::replace(&mut op.vanished, true)) =>
+        {
+            Course::Failed(Box::new(CoreError {
+                next: Next::End,
+                ..*e
+            }))
         }
         (Step::Merged { .. }, Some(e)) if e.next == Next::Reread => {
             op.set_step(Step::Read);
@@ -96,8 +108,12 @@ pub fn follow(
                 false => Course::Failed(first),
             }
         }
-        // What was in its way is gone.
-        (Step::Compare(first), Some(e)) if is_not_there(&e) && op.kind == OperationKind::Create => {
+        // What was in its way is gone. The second time it has never been there: another document has the value of a unique key.
+        (Step::Compare(first), Some(e))
+            if is_not_there(&e)
+                && op.kind == OperationKind::Create
+                && !std::mem::replace(&mut op.vanished, true) =>
+        {
             Course::Failed(Box::new(CoreError {
                 next: Next::Retry,
                 ..*first
@@ -252,9 +268,46 @@ mod tests {
             Course::Failed(e) => assert_eq!((e.next, op.verb()), (Next::Retry, Verb::Create)),
             other => panic!("{}", told(&other)),
         }
+        // It is not there again: what is in its way is another document.
+        let error = answer(&op, 409);
+        assert_eq!(told(&follow(&mut op, None, error, true)), "onward");
+        let gone = answer(&op, 404);
+        match follow(&mut op, None, gone, true) {
+            Course::Failed(e) => assert_eq!((e.status, e.next), (409, Next::Compare), "final"),
+            other => panic!("{}", told(&other)),
+        }
         // Where nothing can be read, a conflict is one.
         let error = answer(&op, 409);
         assert_eq!(told(&follow(&mut op, None, error, false)), "failed");
+    }
+
+    #[test]
+    fn a_bulk_update_in_conflict_with_another_document_fails() {
+        let fails_for_good = |op: &mut Operation| {
+            let error = answer(op, 409);
+            match follow(op, None, error, true) {
+                Course::Failed(e) => assert_eq!((e.status, e.next), (409, Next::End)),
+                other => panic!("{}", told(&other)),
+            }
+        };
+        let mut op = operation(OperationKind::BulkUpdate, r#"{"id":"a","n":2}"#);
+        let read = stored(r#"{"id":"a","pk":"k","n":1,"_etag":"e1"}"#, "e1");
+        follow(&mut op, read, None, true);
+        fails_for_good(&mut op);
+        // Somebody may have been faster once.
+        let mut op = operation(OperationKind::BulkUpdate, r#"{"id":"a","n":2}"#);
+        for _ in 0..2 {
+            assert_eq!(op.verb(), Verb::Read);
+            let error = answer(&op, 404);
+            assert_eq!(told(&follow(&mut op, None, error, true)), "onward");
+            assert_eq!(op.verb(), Verb::Create);
+            if op.vanished {
+                break;
+            }
+            let error = answer(&op, 409);
+            assert_eq!(told(&follow(&mut op, None, error, true)), "failed");
+        }
+        fails_for_good(&mut op);
     }
 
     #[test]

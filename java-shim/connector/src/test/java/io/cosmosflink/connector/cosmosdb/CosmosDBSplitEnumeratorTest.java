@@ -32,12 +32,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
+import java.util.stream.IntStream;
 import org.apache.flink.api.connector.source.ReaderInfo;
 import org.apache.flink.api.connector.source.SourceEvent;
 import org.apache.flink.api.connector.source.SupportsHandleExecutionAttemptSourceEvent;
 import org.apache.flink.connector.testutils.source.reader.TestingSplitEnumeratorContext;
 import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
+import org.apache.flink.util.FlinkRuntimeException;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -196,13 +198,15 @@ class CosmosDBSplitEnumeratorTest {
     @Test
     void whyNothingCanGoOnBehindItIsSaidToWhoeverAsks() {
         enumerator.start();
-        context.registerReader(0, "host");
+        IntStream.range(0, context.currentParallelism()).forEach(subtask -> context.registerReader(subtask, "host"));
+        finishAll();
         assertThatThrownBy(enumerator::following)
                 .isInstanceOf(CosmosDBUnrecoverableException.class)
                 .hasMessageContaining("not known yet");
         var why = FakeCore.failure(1, "it has no positions");
         answering(new Fail(why, true));
         enumerator.addReader(0);
+        finishAll();
         assertThatThrownBy(enumerator::following)
                 .isInstanceOf(CosmosDBUnrecoverableException.class)
                 .hasMessage("it has no positions")
@@ -210,7 +214,18 @@ class CosmosDBSplitEnumeratorTest {
         answering(new State(new byte[] {7}));
         enumerator.addReader(0);
         enumerator.close();
+        // It began anew, and has not said since that it has read all.
+        assertThatThrownBy(enumerator::following)
+                .isInstanceOf(FlinkRuntimeException.class)
+                .hasMessageContaining("its readers [0]");
+        finishAll();
         assertThat(enumerator.following().bytes()).containsExactly(7);
+    }
+
+    /** All readers have read all of their splits. */
+    private void finishAll() {
+        IntStream.range(0, context.currentParallelism())
+                .forEach(subtask -> enumerator.handleSourceEvent(subtask, new FinishedEvent()));
     }
 
     /** No split comes any more, and this is the answer to the question for a source behind this one. */

@@ -247,8 +247,8 @@ pub struct Operation {
     pub alone: bool,
     /// Its id cannot stand in an address: only a bulk request can carry it.
     pub needs_bulk: bool,
-    /// What was in its way was not there when it was read.
-    pub vanished: bool,
+    /// How often what was in its way was not there when it was read.
+    pub vanished: u8,
     /// When its wait for another attempt is over: what passes from then on until it is sent is none of its own.
     pub ready: Option<Instant>,
     /// The search for the reason why a bulk request was refused that it was part of, until that is known.
@@ -706,7 +706,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             fate: Fate::NotCarriedOut,
             alone: false,
             needs_bulk: false,
-            vanished: false,
+            vanished: 0,
             ready: None,
             search: None,
             request_charge: 0.0,

@@ -83,6 +83,7 @@ class LiveMetricsTest {
                         "failed",
                         "skipped",
                         "deadLettered",
+                        "superseded",
                         "bulkRequests",
                         "pointRequests",
                         "bulkRefused",

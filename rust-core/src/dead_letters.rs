@@ -247,7 +247,7 @@ pub fn nanos(time: &str) -> Option<i128> {
 
 /// The kind of a write by its name in a letter.
 fn kind(name: &str) -> Option<OperationKind> {
-    kinds().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    OperationKind::from_name(name).filter(|kind| *kind != OperationKind::Refused)
 }
 
 /// All kinds that are sent: their numbers follow one another.

@@ -103,6 +103,22 @@ fn number<T: std::str::FromStr + Default>(answer: &Answer, name: &'static str) -
         .unwrap_or_default()
 }
 
+/// The operations of a bulk request, or the answer that refuses it.
+fn operations<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, Box<Reply>> {
+    let operations: Vec<T> = serde_json::from_slice(body).map_err(|error| {
+        let message = format!("The bulk request is not an array of operations: {error}");
+        Box::new(Reply::error(400, 0, &message))
+    })?;
+    if operations.len() > MAX_OPERATIONS {
+        let message = format!(
+            "The bulk request has {} operations, at most {MAX_OPERATIONS} are allowed.",
+            operations.len()
+        );
+        return Err(Box::new(Reply::error(400, 0, &message)));
+    }
+    Ok(operations)
+}
+
 /// Carries out a bulk request.
 pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderMap, body: &[u8]) -> Reply {
     if body.len() > MAX_BYTES {
@@ -115,23 +131,10 @@ pub(crate) async fn run(server: &Inner, container: &Container, headers: &HeaderM
     if server.wire_speed {
         return answered(server, headers, body);
     }
-    let operations: Vec<Operation> = match serde_json::from_slice(body) {
+    let operations: Vec<Operation> = match operations(body) {
         Ok(operations) => operations,
-        Err(error) => {
-            return Reply::error(
-                400,
-                0,
-                &format!("The bulk request is not an array of operations: {error}"),
-            )
-        }
+        Err(refusal) => return *refusal,
     };
-    if operations.len() > MAX_OPERATIONS {
-        let message = format!(
-            "The bulk request has {} operations, at most {MAX_OPERATIONS} are allowed.",
-            operations.len()
-        );
-        return Reply::error(400, 0, &message);
-    }
     let Some(range) = header(headers, "x-ms-documentdb-partitionkeyrangeid") else {
         return Reply::error(
             400,
@@ -221,19 +224,10 @@ fn answered(server: &Inner, headers: &HeaderMap, body: &[u8]) -> Reply {
         #[serde(default)]
         minimal_return_preference: bool,
     }
-    let operations: Vec<Shape> = match serde_json::from_slice(body) {
+    let operations: Vec<Shape> = match operations(body) {
         Ok(operations) => operations,
-        Err(error) => {
-            return Reply::error(
-                400,
-                0,
-                &format!("The bulk request is not an array of operations: {error}"),
-            )
-        }
+        Err(refusal) => return *refusal,
     };
-    if operations.len() > MAX_OPERATIONS {
-        return Reply::error(400, 0, "The bulk request has too many operations.");
-    }
     let (mut results, mut failed) = (Vec::with_capacity(96 * operations.len()), false);
     let mut statuses = BTreeMap::<u16, u64>::new();
     for operation in &operations {

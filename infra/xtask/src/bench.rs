@@ -14,7 +14,8 @@ use crate::build::{self, Variant};
 use crate::latency;
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
-use crate::{flat, root, sdks, sink_peers, speed};
+use crate::speed::{self, Sheet};
+use crate::{flat, root, sdks, sink_peers};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -91,6 +92,12 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// The run in the middle by what a CPU second did.
+    pub fn median(mut runs: Vec<Measured>) -> Measured {
+        runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
+        runs[runs.len() / 2]
+    }
+
     pub fn per_cpu_second(self) -> f64 {
         self.documents / self.cpu
     }
@@ -181,10 +188,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     let medians: Vec<_> = results
         .into_iter()
-        .map(|(what, who, mut runs)| {
-            runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
-            (what, who, runs[runs.len() / 2])
-        })
+        .map(|(what, who, runs)| (what, who, Measured::median(runs)))
         .collect();
     let mut table = Table::new();
     table.set_header([
@@ -289,8 +293,7 @@ fn peers(options: &Options) -> Result<()> {
         [] => &Options::SIZES,
         sizes => sizes,
     };
-    let mut table = Table::new();
-    let columns = [
+    let mut sheet = Sheet::new(&[
         "bytes",
         "over",
         "",
@@ -298,18 +301,15 @@ fn peers(options: &Options) -> Result<()> {
         "documents per s",
         "peak memory, MiB",
         "times ours",
-    ];
-    table.set_header(columns);
-    let mut markdown = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    ]);
     for &size in sizes {
         for over in &options.over {
             for row in compared(options, size, over)? {
-                let _ = writeln!(markdown, "| {} |", row.join(" | "));
-                table.add_row(row);
+                sheet.row(&row);
             }
         }
     }
-    println!("{table}");
+    let markdown = sheet.print();
     let as_in_docs = options.bytes.is_empty() && options.over.len() == 2;
     if !options.no_docs && as_in_docs {
         let text = format!(
@@ -360,10 +360,7 @@ fn compared(options: &Options, size: usize, over: &str) -> Result<Vec<[String; 7
         }
     }
     pipeline.processes.stop();
-    let medians = results.map(|(who, mut runs)| {
-        runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
-        (who, runs[runs.len() / 2])
-    });
+    let medians = results.map(|(who, runs)| (who, Measured::median(runs)));
     let ours = medians[1].1.per_cpu_second();
     let cells = medians.into_iter().map(|(who, m)| {
         [

@@ -1,16 +1,15 @@
 //! What a document costs the core, by how many splits and how many documents there are.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
-use comfy_table::Table;
 
 use crate::bench::{measured, Measured, Options};
 use crate::pipeline::local_account;
 use crate::process::Processes;
-use crate::{build, root, speed};
+use crate::speed::{self, Sheet};
+use crate::{build, root};
 
 /// Physical partitions of the containers.
 const SPLITS: [u32; 3] = [1, 10, 100];
@@ -64,30 +63,24 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     processes.stop();
-    let mut table = Table::new();
-    let columns = [
+    let mut sheet = Sheet::new(&[
         "splits",
         "documents",
         "documents of a split",
         "us of CPU per document",
         "peak memory, MiB",
-    ];
-    table.set_header(columns);
-    let mut markdown = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
-    for (splits, documents, mut runs) in cells {
-        runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
-        let median = runs[runs.len() / 2];
-        let row = [
+    ]);
+    for (splits, documents, runs) in cells {
+        let median = Measured::median(runs);
+        sheet.row(&[
             splits.to_string(),
             documents.to_string(),
             (documents / u64::from(splits)).to_string(),
             format!("{:.2}", 1e6 / median.per_cpu_second()),
             format!("{:.0}", median.peak_mib),
-        ];
-        let _ = writeln!(markdown, "| {} |", row.join(" | "));
-        table.add_row(row);
+        ]);
     }
-    println!("{table}");
+    let markdown = sheet.print();
     if !options.no_docs && options.bytes.is_empty() {
         let text = format!(
             "`cargo xtask bench --flat --runs {} --documents {}`: the core alone, over http, reads each container from the beginning to its end again and\n\

@@ -1,13 +1,11 @@
 //! The sink beside what a team would write with the vendor's SDKs, in turns on one machine, over an account that answers at wire speed: for each
 //! size of documents, number of physical partitions and protocol.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
-use comfy_table::Table;
 use rustix::process::Signal;
 
 use crate::bench::{
@@ -17,7 +15,8 @@ use crate::bench::{
 use crate::build::Variant;
 use crate::pipeline::{Pipeline, Setup};
 use crate::process::sleep;
-use crate::{root, sdks, speed};
+use crate::speed::{self, Sheet};
+use crate::{root, sdks};
 
 /// Partition keys: enough that each of many partitions has its share.
 const KEYS: u64 = 1024;
@@ -56,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         [] => &Options::SIZES,
         sizes => sizes,
     };
-    let columns = [
+    let mut sheet = Sheet::new(&[
         "bytes",
         "partitions",
         "over",
@@ -65,10 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         "documents per s",
         "peak memory, MiB",
         "times ours",
-    ];
-    let mut table = Table::new();
-    table.set_header(columns);
-    let mut markdown = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    ]);
     for over in &options.over {
         let containers = options.partitions.iter();
         let mut account_arguments: Vec<_> = containers
@@ -96,7 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
                 let medians = in_turns(&mut pipeline, &programs, &load, options.runs)?;
                 let ours = medians[OURS].per_cpu_second();
                 for (who, m) in WHO.iter().zip(medians) {
-                    let row = [
+                    sheet.row(&[
                         bytes.to_string(),
                         partitions.to_string(),
                         over.clone(),
@@ -105,15 +101,13 @@ pub fn run(options: &Options) -> Result<()> {
                         format!("{:.0}", m.documents / m.seconds),
                         format!("{:.0}", m.peak_mib),
                         format!("{:.1}", ours / m.per_cpu_second()),
-                    ];
-                    let _ = writeln!(markdown, "| {} |", row.join(" | "));
-                    table.add_row(row);
+                    ]);
                 }
             }
         }
         pipeline.processes.stop();
     }
-    println!("{table}");
+    let markdown = sheet.print();
     let as_in_docs = options.bytes.is_empty() && options.over.len() == 2 && options.partitions == [1, 16];
     if !options.no_docs && as_in_docs {
         speed::record("sink-peers", &document(options, &markdown))?;
@@ -164,10 +158,7 @@ fn in_turns(
             runs.push(measured);
         }
     }
-    Ok(all.map(|mut runs| {
-        runs.sort_by(|a, b| a.per_cpu_second().total_cmp(&b.per_cpu_second()));
-        runs[runs.len() / 2]
-    }))
+    Ok(all.map(Measured::median))
 }
 
 const fn peer(jar: &Path) -> Program<'_> {

@@ -1,8 +1,37 @@
 //! `docs/speed.md`: each of its sections holds what one benchmark measured last.
 
+use std::fmt::Write;
+
 use anyhow::{Context, Result};
+use comfy_table::Table;
 
 use crate::root;
+
+/// A table of measurements, for the terminal and as Markdown.
+pub struct Sheet {
+    table: Table,
+    markdown: String,
+}
+
+impl Sheet {
+    pub fn new(columns: &[&str]) -> Sheet {
+        let mut table = Table::new();
+        table.set_header(columns);
+        let markdown = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+        Sheet { table, markdown }
+    }
+
+    pub fn row(&mut self, cells: &[String]) {
+        let _ = writeln!(self.markdown, "| {} |", cells.join(" | "));
+        self.table.add_row(cells);
+    }
+
+    /// Shows it; returns it as Markdown.
+    pub fn print(self) -> String {
+        println!("{}", self.table);
+        self.markdown
+    }
+}
 
 /// Puts a text between the lines that mark a section.
 pub fn record(section: &str, text: &str) -> Result<()> {

@@ -7,6 +7,7 @@ import org.apache.flink.api.common.functions.{MapFunction, RichMapFunction}
 import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.api.connector.source.{Boundedness, Source, SplitEnumerator}
 import org.apache.flink.configuration.{Configuration, RestartStrategyOptions}
+import org.apache.flink.core.execution.JobClient
 import org.apache.flink.metrics.Gauge
 import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSnapshotContext}
 import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
@@ -288,20 +289,24 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
       val requests = sum("requests")
       LocalCosmos.await("requests for changes", limit)(sum("requests") > requests + 4)
 
+  /** Runs a query in small pages and the change feed behind it: what comes of them goes through `failing`, and is kept. */
+  private def changesBehindATable(failing: MapFunction[String, String]): JobClient =
+    val env = environment(RuntimeExecutionMode.STREAMING, 2)
+    env.enableCheckpointing(50)
+    val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
+    feedBehind(env, query)
+      .map(failing, FlinkType[String].info)
+      .map(Kept(), FlinkType[String].info)
+      .setParallelism(1)
+      .sinkTo(DiscardingSink[String]())
+    env.executeAsync("hybrid")
+
   // Within the query, and within the feed behind it, which nobody is there to tell where to begin.
   for behind <- Seq(documents / 2, documents) do
     test(s"a table and its changes come once, also after a failure behind $behind of $documents orders"):
-      val env = environment(RuntimeExecutionMode.STREAMING, 2)
-      env.enableCheckpointing(50)
       FailingOnce.fails.set(true)
       FailingOnce.behindOrders.set(behind)
-      val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
-      feedBehind(env, query)
-        .map(FailingOnce(), FlinkType[String].info)
-        .map(Kept(), FlinkType[String].info)
-        .setParallelism(1)
-        .sinkTo(DiscardingSink[String]())
-      val job = env.executeAsync("hybrid")
+      val job = changesBehindATable(FailingOnce())
       try
         LocalCosmos.await("the table", limit):
           FailingOnce.before.get < Long.MaxValue && Kept.ids.size >= documents
@@ -314,16 +319,8 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
       Kept.ids.asScala.toSeq.sorted shouldBe (0 until documents + 300).map(i => s"o$i").sorted
 
   test("the change feed waits for a reader that was restored"):
-    val env = environment(RuntimeExecutionMode.STREAMING, 2)
-    env.enableCheckpointing(50)
     EndingFirst.reset()
-    val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
-    feedBehind(env, query)
-      .map(EndingFirst(), FlinkType[String].info)
-      .map(Kept(), FlinkType[String].info)
-      .setParallelism(1)
-      .sinkTo(DiscardingSink[String]())
-    val job = env.executeAsync("hybrid")
+    val job = changesBehindATable(EndingFirst())
     try
       LocalCosmos.await("the failure", limit)(EndingFirst.failed.get)
       LocalCosmos.await("the table", limit)(Kept.ids.size >= documents)

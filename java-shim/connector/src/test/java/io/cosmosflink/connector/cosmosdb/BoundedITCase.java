@@ -194,24 +194,9 @@ class BoundedITCase {
     @ParameterizedTest
     @ValueSource(ints = {DOCUMENTS / 2, DOCUMENTS})
     void aTableAndItsChangesComeOnceAlsoAfterAFailure(int behindOrders) throws Exception {
-        cosmos.write("c", orders(0, DOCUMENTS));
-        StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
-        env.enableCheckpointing(50);
         FailingOnce.FAILS.set(true);
         FailingOnce.BEHIND_ORDERS.set(behindOrders);
-        CosmosDBSource<String> query = builder()
-                .query("SELECT * FROM c")
-                .stop("start")
-                .option("source.page-size", "20")
-                .build();
-        feedBehind(env, query)
-                .map(new FailingOnce())
-                .returns(Types.STRING)
-                .map(new Kept())
-                .returns(Types.STRING)
-                .setParallelism(1)
-                .sinkTo(new DiscardingSink<>());
-        JobClient job = env.executeAsync("hybrid");
+        JobClient job = changesBehindATable(new FailingOnce());
         try {
             LocalCosmos.await(
                     "the table",
@@ -231,6 +216,19 @@ class BoundedITCase {
     /** One reader ends behind the last checkpoint; when both are restored from it, the other one ends first. */
     @Test
     void theChangeFeedWaitsForAReaderThatWasRestored() throws Exception {
+        EndingFirst.reset();
+        JobClient job = changesBehindATable(new EndingFirst());
+        try {
+            LocalCosmos.await("the failure", LIMIT, EndingFirst.FAILED::get);
+            LocalCosmos.await("the table", LIMIT, () -> Kept.ids.size() >= DOCUMENTS);
+        } finally {
+            job.cancel().get();
+        }
+        assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS));
+    }
+
+    /** Runs a query in small pages and the change feed behind it: what comes of them goes through {@code failing}, and is kept. */
+    private JobClient changesBehindATable(MapFunction<String, String> failing) throws Exception {
         cosmos.write("c", orders(0, DOCUMENTS));
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(50);
@@ -239,22 +237,14 @@ class BoundedITCase {
                 .stop("start")
                 .option("source.page-size", "20")
                 .build();
-        EndingFirst.reset();
         feedBehind(env, query)
-                .map(new EndingFirst())
+                .map(failing)
                 .returns(Types.STRING)
                 .map(new Kept())
                 .returns(Types.STRING)
                 .setParallelism(1)
                 .sinkTo(new DiscardingSink<>());
-        JobClient job = env.executeAsync("hybrid");
-        try {
-            LocalCosmos.await("the failure", LIMIT, EndingFirst.FAILED::get);
-            LocalCosmos.await("the table", LIMIT, () -> Kept.ids.size() >= DOCUMENTS);
-        } finally {
-            job.cancel().get();
-        }
-        assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS));
+        return env.executeAsync("hybrid");
     }
 
     private static double sum(JobClient job, String gauge) {

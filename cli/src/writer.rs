@@ -52,7 +52,8 @@ impl Writer {
     /// Those of the sink: then nothing of it is written.
     pub fn submit(&mut self, operations: &[NewOperation<'_>]) -> Result<(), CoreError> {
         self.submissions += 1;
-        self.sink.submit(self.submissions, encode_operations(operations))
+        let submitted = self.sink.submit(self.submissions, encode_operations(operations));
+        submitted.map(drop)
     }
 
     /// Waits for what was submitted last, so many operations. `tick` is called now and then. What does not end in a while after the user

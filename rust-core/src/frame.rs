@@ -235,6 +235,16 @@ pub fn decode_map(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     Ok(out)
 }
 
+/// Encodes a STRINGS frame.
+pub fn encode_strings(strings: &[String]) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::Strings);
+    w.u32(strings.len() as u32);
+    for text in strings {
+        w.str(text);
+    }
+    w.0
+}
+
 /// Decodes a STRINGS frame.
 pub fn decode_strings(bytes: &[u8]) -> Result<Vec<String>> {
     let mut r = FrameReader::open(bytes, FrameKind::Strings)?;

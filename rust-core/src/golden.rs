@@ -184,10 +184,14 @@ fn page(page: &Value) -> Vec<u8> {
     built.frame.to_vec()
 }
 
-fn operation(operation: &Value) -> NewOperation<'_> {
+fn operation_kind(name: &str) -> OperationKind {
     let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default);
+    named(kinds.into(), name)
+}
+
+fn operation(operation: &Value) -> NewOperation<'_> {
     NewOperation {
-        kind: named(kinds.into(), text(operation, "operation")),
+        kind: operation_kind(text(operation, "operation")),
         id: text(operation, "id"),
         partition_key: text(operation, "partitionKey"),
         if_match: text(operation, "ifMatch"),
@@ -266,16 +270,36 @@ fn failure(failure: &Value) -> Failure {
             ..core_error(failure)
         },
         attempts: number(failure, "attempts") as u32,
+        operation: target(get(failure, "target")),
     }
 }
 
-fn completions(all: &Value) -> Vec<u8> {
+/// The OPERATION BODY of what has failed, without its document; nothing where it is not said.
+fn target(target: &Value) -> Vec<u8> {
+    let name = text(target, "operation");
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let new = NewOperation {
+        kind: operation_kind(name),
+        id: text(target, "id"),
+        partition_key: text(target, "partitionKey"),
+        if_match: "",
+        document: b"",
+    };
+    let mut all = sink::decode_operations(sink::encode_operations(&[new])).unwrap();
+    all.remove(0).without_document()
+}
+
+fn completions(frame: &Value) -> Vec<u8> {
     let completion = |c: &Value| Completion {
         submission: number(c, "submission") as u64,
         request_charge: get(c, "requestCharge").as_f64().unwrap(),
         failures: list(get(c, "failures")).iter().map(failure).collect(),
     };
-    sink::encode_completions(&list(all).iter().map(completion).collect::<Vec<_>>())
+    let all = list(get(frame, "completions"));
+    let room = number(frame, "room") as u64;
+    sink::encode_completions(room, &all.iter().map(completion).collect::<Vec<_>>())
 }
 
 fn metrics(frame: &Value) -> Vec<u8> {

@@ -24,6 +24,7 @@ pub mod account;
 )]
 mod allocator;
 pub mod bound;
+mod budget;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
@@ -51,6 +52,7 @@ pub mod opening;
 pub mod page;
 pub mod partitions;
 pub mod retry;
+pub mod share;
 pub mod sink;
 pub mod source;
 pub mod split;

@@ -156,8 +156,8 @@ metrics! {
         "Estimate of the documents that the job has not got yet: the writes that the service has behind the reader's position, by the numbers (LSNs) of its last answers, and the documents that wait in the core. 0 while the feed is read to its end. A number stands for a transaction of the physical partition: changes that are replaced before they are read count, and where several splits read parts of one partition, as they do before and behind a merge, each counts all that is written to it.";
     pending_bytes: Whole, "pendingBytes", "bytes", FLINK_SOURCE,
         "Estimate of the bytes of those documents: the service's share by the mean size of the documents read so far, with what the core adds to each, as in `numBytesIn`; 0 of it before the first document.";
-    budget_millis: Whole, "budgetMillis", "ms", SOURCE,
-        "Time that fetches have waited for `source.request-units-per-second`, all together.";
+    budget_millis: Whole, "budgetMillis", "ms", BOTH,
+        "Time that requests have waited for `source.request-units-per-second` or `sink.request-units-per-second`, all together.";
     splits: Whole, "splits", "splits", SOURCE,
         "Splits that the reader has.";
     splits_paused: Whole, "splitsPaused", "splits", SOURCE,
@@ -188,6 +188,10 @@ metrics! {
         "Bulk requests that the service refused as a whole.";
     bulk_off: Whole, "bulkOff", "partitions", SINK,
         "Physical partitions whose operations go one by one now, since the service does not take the bulk form.";
+    partitions_slowed: Whole, "partitionsSlowed", "partitions", SINK,
+        "Physical partitions that are asked for less now than the options allow, since they throttle, or answer far slower than before.";
+    partitions_held: Whole, "partitionsHeld", "partitions", SINK,
+        "Physical partitions with operations that have failed and are tried again, throttled ones among them. The log of a flush that takes long names them.";
     --
     Latency(0.5), "requestLatencyP50Ms", "ms", BOTH,
         "Latency that half of the requests kept: an upper bound, of which the true value is at least half. 0 before the first request.";

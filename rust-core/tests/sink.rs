@@ -558,6 +558,103 @@ fn a_throttled_partition_is_waited_for_and_holds_nobody_else_up() {
     assert_eq!(sink.metrics().held_millis.load(Relaxed), 0);
 }
 
+/// One record in ten is for a partition that takes none: the others of the same batches are written as if it were not there, and the
+/// writer may hand over more for as long as what is held up is little.
+#[test]
+fn records_of_a_hot_partition_hold_back_no_others() {
+    const BATCHES: usize = 40;
+    let local = Local::start(&["c:/pk:4"]);
+    let parts = by_partition(&local, 40);
+    let (hot, others) = (&parts[0][0].1, parts[1..].concat());
+    local.admin(
+        "faults",
+        json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 20}),
+    );
+    // Without it, four batches would be all that is in flight.
+    let options = [
+        ("sink.max-batch-size", "50"),
+        ("sink.max-in-flight-requests", "4"),
+    ];
+    let sink = local.sink("c", &options);
+    for batch in 0..BATCHES {
+        let rows: Vec<_> = (0..50)
+            .map(|i| {
+                let key = if i % 10 == 0 {
+                    hot
+                } else {
+                    &others[i % others.len()].1
+                };
+                (format!("{batch}-{i}"), key.clone())
+            })
+            .collect();
+        upsert_all(&sink, &rows);
+        let written = 45 * (batch + 1) as u64;
+        support::until("the others are written", || {
+            sink.metrics().records.load(Relaxed) == written
+        });
+        assert_eq!(sink.room() % 2, 0, "there is room behind batch {batch}");
+    }
+    let metrics = sink.metrics();
+    assert_eq!(metrics.partitions_held.load(Relaxed), 1);
+    assert_eq!(metrics.partitions_slowed.load(Relaxed), 1);
+    let held = sink.held_up();
+    assert!(
+        held[0].starts_with("partition 0 of the hashes") && held[0].contains("429/3200"),
+        "{held:?}"
+    );
+    assert!(
+        sink.poll(Duration::ZERO).unwrap().is_empty(),
+        "each batch waits for its own"
+    );
+    local.clear_faults();
+    let done = until(&sink, |o| o.len() == 50 * BATCHES);
+    assert_all_ok(&done);
+    assert_eq!(
+        (sink.metrics().bytes_buffered.load(Relaxed), sink.room() % 2),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_writer_that_holds_as_much_as_it_may_says_so_and_when_it_has_room_again() {
+    let local = Local::start(&["c:/pk:1"]);
+    local.admin(
+        "faults",
+        json!({"status": 429, "subStatus": 3200, "operations": "bulk", "retryAfterMillis": 20}),
+    );
+    let sink = local.sink("c", &[("sink.max-in-flight-bytes", "20000")]);
+    let mut batches = 0;
+    while sink.room().is_multiple_of(2) {
+        assert!(batches < 10, "{batches} batches of 10 documents of 350 bytes");
+        upsert_all(&sink, &rows(&format!("b{batches}"), 10, 10));
+        batches += 1;
+    }
+    assert!(sink.metrics().bytes_buffered.load(Relaxed) < 20_000 + 10 * 400);
+    local.clear_faults();
+    support::until("there is room", || sink.room().is_multiple_of(2));
+    assert_all_ok(&until(&sink, |o| o.len() == 10 * batches));
+}
+
+#[test]
+fn writing_has_a_budget_of_request_units() {
+    let local = Local::start(&["c:/pk:2"]);
+    let sink = local.sink("c", &[("sink.request-units-per-second", "1000")]);
+    let started = Instant::now();
+    for batch in 0..3 {
+        upsert_all(&sink, &rows(&format!("b{batch}"), 200, 20));
+    }
+    assert_all_ok(&until(&sink, |o| o.len() == 600));
+    let metrics = sink.metrics();
+    let units = metrics.request_charge_milli.load(Relaxed) as f64 / 1000.0;
+    // What comes in meanwhile, a second's worth, and the requests under way before their price was known.
+    let most = 1000.0 * (started.elapsed().as_secs_f64() + 1.0) + 4.0 * 100.0 * units / 600.0;
+    assert!(units <= most, "{units} RU, {most} at most");
+    assert!(
+        metrics.budget_millis.load(Relaxed) > 0,
+        "{units} RU without a wait"
+    );
+}
+
 #[test]
 fn ids_that_the_service_takes_are_taken() {
     let local = Local::start(&["c:/pk:1"]);

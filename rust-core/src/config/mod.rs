@@ -332,8 +332,18 @@ pub struct Config {
     pub max_operations: usize,
     /// Most bytes in one bulk request; an operation that is larger goes alone.
     pub max_request_bytes: usize,
-    /// Bulk requests in flight for one physical partition.
+    /// Most bulk requests in flight for one physical partition.
     pub partition_concurrency: usize,
+    /// Most records that the writer hands over at once.
+    pub max_batch: usize,
+    /// Records of one writer that have not ended, those apart that a partition holds up for its own sake.
+    pub max_in_flight_records: usize,
+    /// Bytes that are held for one writer.
+    pub max_in_flight_bytes: u64,
+    /// Time without any answer after which a writer that waits for writes fails; none: it waits for ever.
+    pub stall_timeout: Option<Duration>,
+    /// What all writers of a sink may use; none: as much as they can.
+    pub sink_request_units_per_second: Option<u64>,
     /// First pause before bulk requests are tried again where the service does not take them.
     pub bulk_probe_interval: Duration,
     /// What becomes of an operation that is refused for good.
@@ -557,6 +567,13 @@ impl Config {
             max_operations: number("sink.max-operations-per-request") as usize,
             max_request_bytes: number("sink.max-request-bytes") as usize,
             partition_concurrency: number("sink.partition-concurrency") as usize,
+            max_batch: number("sink.max-batch-size") as usize,
+            max_in_flight_records: (number("sink.max-batch-size") * number("sink.max-in-flight-requests"))
+                as usize,
+            max_in_flight_bytes: number("sink.max-in-flight-bytes"),
+            stall_timeout: Some(millis("sink.stall-timeout-ms")).filter(|t| !t.is_zero()),
+            sink_request_units_per_second: Some(number("sink.request-units-per-second"))
+                .filter(|units| *units > 0),
             bulk_probe_interval: Duration::from_millis(number("sink.bulk-probe-interval-ms")),
             failure_mode: match text("sink.failure-mode").as_str() {
                 "skip" => FailureMode::Skip,

@@ -344,6 +344,15 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
                 number("sink.max-batch-size")
             )));
         }
+        let (stall, request) = (
+            number("sink.stall-timeout-ms"),
+            number("cosmos.request-timeout-ms"),
+        );
+        if stall > 0 && stall <= request {
+            return Err(CoreError::config(format!(
+                "sink.stall-timeout-ms ({stall}) must exceed cosmos.request-timeout-ms ({request}), or be 0: a request that is still waited for is no stall"
+            )));
+        }
         if out["sink.failure-mode"] == "dead-letter" && !out.contains_key("sink.dead-letter-container") {
             return Err(CoreError::config("sink.failure-mode is 'dead-letter' but sink.dead-letter-container is missing; name the container"));
         }

@@ -20,6 +20,7 @@ use crate::handles::Handles;
 use crate::log_ring;
 use crate::metrics;
 use crate::opening::{Lifecycle, Opening};
+use crate::share::Peers;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::split;
@@ -151,6 +152,14 @@ fn wait(millis: jlong) -> Duration {
 fn config(env: &Env<'_>, options: &JByteArray<'_>, role: Role) -> NativeResult<Config> {
     log_ring::install();
     Ok(Config::parse(role, &frame::decode_map(&read(env, options)?)?)?)
+}
+
+/// Those that share a budget of request units with the handle that is being opened.
+fn peers(env: &Env<'_>, count: jint, group: &JByteArray<'_>) -> NativeResult<Peers> {
+    Ok(Peers {
+        count: u32::try_from(count).unwrap_or_default().max(1),
+        group: String::from_utf8_lossy(&read(env, group)?).into_owned(),
+    })
 }
 
 fn wrong(expected: &str) -> CoreError {

@@ -7,9 +7,10 @@ use ::jni::objects::JByteArray;
 use ::jni::sys::{jint, jlong};
 use tokio::time::Instant;
 
-use super::{config, native, wait, write, wrong, Handle, HANDLES, MAX_WAIT};
+use super::{config, native, peers, wait, write, wrong, Handle, HANDLES, MAX_WAIT};
 use crate::config::Role;
 use crate::error::{CoreError, Kind, Result};
+use crate::frame;
 use crate::opening::Opening;
 use crate::sink::{self as sinks, Sink};
 
@@ -23,15 +24,16 @@ fn sink(id: jlong, timeout: Duration) -> Result<Option<Arc<Sink>>> {
 
 native!(
     Java_io_cosmosflink_core_Natives_openSink,
-    |env, options: JByteArray<'local>| -> jlong {
-        let opening = Sink::connect(config(env, &options, Role::Sink)?);
+    |env, options: JByteArray<'local>, count: jint, group: JByteArray<'local>| -> jlong {
+        let peers = peers(env, count, &group)?;
+        let opening = Sink::connect_among(config(env, &options, Role::Sink)?, peers);
         Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
     }
 );
 
 native!(
     Java_io_cosmosflink_core_Natives_submit,
-    |env, handle: jlong, submission: jlong, operations: JByteArray<'local>, length: jint| -> () {
+    |env, handle: jlong, submission: jlong, operations: JByteArray<'local>, length: jint| -> jlong {
         if operations.is_null() {
             return Err(CoreError::new(Kind::BadRequest, "the array of operations is null").into());
         }
@@ -65,7 +67,7 @@ native!(
             Handle::Sink(sink) => sink.ready(MAX_WAIT)?,
             _ => return Err(wrong("a sink").into()),
         };
-        Ok(sink.submit(submission as u64, bytes)?)
+        Ok(sink.submit(submission as u64, bytes)? as jlong)
     }
 );
 
@@ -73,10 +75,26 @@ native!(
     Java_io_cosmosflink_core_Natives_pollCompletions,
     |env, handle: jlong, timeout_millis: jlong| -> JByteArray<'local> {
         let deadline = Instant::now() + wait(timeout_millis);
-        let completions = match sink(handle, wait(timeout_millis))? {
-            Some(sink) => sink.poll(deadline.saturating_duration_since(Instant::now()))?,
-            None => Vec::new(),
+        let frame = match sink(handle, wait(timeout_millis))? {
+            Some(sink) => {
+                let completions = sink.poll(deadline.saturating_duration_since(Instant::now()))?;
+                // Behind the poll: what it woke up for is in there.
+                sinks::encode_completions(sink.room(), &completions)
+            }
+            None => sinks::encode_completions(0, &[]),
         };
-        write(env, &sinks::encode_completions(&completions))
+        write(env, &frame)
     }
 );
+
+native!(Java_io_cosmosflink_core_Natives_heldUp, |env,
+                                                  handle: jlong|
+ -> JByteArray<
+    'local,
+> {
+    let held = match sink(handle, Duration::ZERO)? {
+        Some(sink) => sink.held_up(),
+        None => Vec::new(),
+    };
+    write(env, &frame::encode_strings(&held))
+});

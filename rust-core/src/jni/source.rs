@@ -7,13 +7,13 @@ use ::jni::objects::JByteArray;
 use ::jni::sys::{jint, jlong};
 use tokio::time::Instant;
 
-use super::{config, native, read, wait, write, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
+use super::{config, native, peers, read, wait, write, wrong, Handle, NativeResult, HANDLES, MAX_WAIT};
 use crate::config::Role;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame;
 use crate::leases::tokens_file;
 use crate::opening::Opening;
-use crate::source::{Readers, Source};
+use crate::source::Source;
 use crate::split;
 
 /// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
@@ -34,11 +34,8 @@ fn with_source<T>(id: jlong, act: impl FnOnce(&Source) -> Result<T>) -> NativeRe
 native!(
     Java_io_cosmosflink_core_Natives_openSource,
     |env, options: JByteArray<'local>, count: jint, group: JByteArray<'local>| -> jlong {
-        let readers = Readers {
-            count: u32::try_from(count).unwrap_or_default().max(1),
-            group: String::from_utf8_lossy(&read(env, &group)?).into_owned(),
-        };
-        let opening = Source::connect_among(config(env, &options, Role::Source)?, readers);
+        let peers = peers(env, count, &group)?;
+        let opening = Source::connect_among(config(env, &options, Role::Source)?, peers);
         Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
     }
 );

@@ -6,6 +6,7 @@
 //!
 //! The rules that it keeps stand in the description of [the module above](super).
 
+mod evidence;
 mod settle;
 
 use std::collections::hash_map::Entry;
@@ -25,10 +26,13 @@ use crate::status::Next;
 use super::form::{Form, Searches};
 use super::letters::{Letter, Letters};
 use super::operation::{Operation, Rules};
+use super::pace::Limits;
 use super::partition::{halves, Partition, Request};
 use super::routing::Router;
 use super::submissions::{Completion, OutcomeResult, Submissions};
 use super::wire::{self, OperationResult};
+
+use evidence::Held;
 
 /// What the engine wants done.
 pub enum Act {
@@ -54,12 +58,24 @@ pub enum Answer {
     Whole(CoreError),
 }
 
+impl Answer {
+    /// Request units that it cost.
+    pub fn request_charge(&self) -> f64 {
+        match self {
+            Answer::Each(results) => results.iter().map(|result| result.request_charge).sum(),
+            Answer::Whole(error) => error.request_charge,
+        }
+    }
+}
+
 /// The operations of a submission, looked through.
 pub struct Checked {
     fit: Vec<Operation>,
     /// They cannot be sent at all.
     refused: Vec<(Operation, CoreError)>,
     bytes: u64,
+    /// What the core holds for them.
+    footprint: u64,
 }
 
 impl Checked {
@@ -69,11 +85,13 @@ impl Checked {
             fit: Vec::with_capacity(operations.len()),
             refused: Vec::new(),
             bytes: 0,
+            footprint: 0,
         };
         for (index, mut op) in (0..).zip(operations) {
             op.submission = submission;
             op.index = index;
             checked.bytes += op.size() as u64;
+            checked.footprint += op.footprint();
             match op.prepare(rules) {
                 Ok(()) => checked.fit.push(op),
                 Err(e) => checked.refused.push((op, e)),
@@ -112,6 +130,10 @@ pub struct Gauges {
     pub held: Option<Duration>,
     /// Partitions whose operations go one by one, since the service does not take the bulk form.
     pub bulk_off: u64,
+    /// Partitions that hold operations up which have failed.
+    pub partitions_held: u64,
+    /// Partitions that are asked for less than the options allow.
+    pub partitions_slowed: u64,
 }
 
 /// Hashes that are hashes already.
@@ -159,6 +181,8 @@ pub struct Engine {
     rng: fastrand::Rng,
     router: Router,
     partitions: Vec<Partition>,
+    /// Those that are not in the map any more, with requests under way: they may come back with the next map, when one was out of date.
+    gone: Vec<Partition>,
     /// Partitions so far, by which they are numbered.
     serials: u64,
     submissions: Submissions,
@@ -168,9 +192,15 @@ pub struct Engine {
         reason = "a pointer in place of four words, in a map that is looked up twice for each operation"
     )]
     busy: Documents<Option<Box<VecDeque<Operation>>>>,
-    /// Documents whose operation under way has failed, and since when.
-    held: Documents<Instant>,
+    /// Documents whose operation under way has failed.
+    held: Documents<Held>,
     in_flight: usize,
+    /// Operations that have not ended.
+    open: usize,
+    /// How often there was no room any more for another batch of the writer, or was again: odd while there is none.
+    room: u64,
+    /// When something came back last, or is to be expected to.
+    heard: Option<Instant>,
     /// Operations so far, by which they are put in order.
     turns: u64,
     /// Where the search for the next request begins, so that no partition starves when requests are scarce.
@@ -215,6 +245,7 @@ impl Engine {
                 ),
             ));
         }
+        let limits = Limits::of(&config);
         Ok(Engine {
             config,
             stores_letters,
@@ -224,12 +255,16 @@ impl Engine {
             serials: partitions.len() as u64,
             partitions: (0..)
                 .zip(partitions)
-                .map(|(serial, p)| Partition::new(serial, p))
+                .map(|(serial, p)| Partition::new(serial, p, limits))
                 .collect(),
+            gone: Vec::new(),
             submissions: Submissions::default(),
             busy: Documents::default(),
             held: Documents::default(),
             in_flight: 0,
+            open: 0,
+            room: 0,
+            heard: None,
             turns: 0,
             turn: 0,
             refreshing: false,
@@ -268,7 +303,8 @@ impl Engine {
     }
 
     pub fn gauges(&self, now: Instant) -> Gauges {
-        let oldest = self.held.values().copied().chain(self.letters.oldest()).min();
+        let since = self.held.values().map(|held| held.since);
+        let oldest = since.chain(self.letters.oldest()).min();
         let off = self
             .partitions
             .iter()
@@ -278,16 +314,68 @@ impl Engine {
             bytes_buffered: self.bytes_buffered,
             held: oldest.map(|since| now.saturating_duration_since(since)),
             bulk_off: off.count() as u64,
+            partitions_held: self.partitions_held() as u64,
+            partitions_slowed: self.partitions.iter().filter(|p| p.pace.is_slowed(now)).count() as u64,
+        }
+    }
+
+    /// Whether the writer may hand over another batch, as a number that grows by one each time that this changes: an odd one says that
+    /// it may not. Asked for after each event.
+    ///
+    /// Records count that have not ended, but those that a partition holds up for its own sake, as many as it gets through soon: so a
+    /// partition that is throttled leaves the others their room. All bytes that are held count.
+    pub fn room(&mut self, now: Instant) -> u64 {
+        let most = self.config.max_in_flight_bytes;
+        let full = |engine: &Engine| engine.submissions.held_bytes() >= most;
+        if full(self) && 2 * self.live_bytes() <= most {
+            self.set_apart();
+        }
+        let apart: usize = self.partitions.iter().map(|p| p.backlog(now)).sum();
+        let records = self.open.saturating_sub(apart) + self.config.max_batch;
+        let is_full = self.open > 0 && (full(self) || records > self.config.max_in_flight_records);
+        self.room += u64::from(is_full != (self.room % 2 == 1));
+        self.room
+    }
+
+    /// Bytes that are held for the sake of operations that have not ended.
+    fn live_bytes(&self) -> u64 {
+        self.bytes_buffered + self.open as u64 * Operation::OVERHEAD
+    }
+
+    /// Gives the operations that wait a copy of their own each, so that the frames that they came in go: of a batch that waits for one last
+    /// record no more is held than that.
+    fn set_apart(&mut self) {
+        let under_way = self.open as u64 - self.operations_waiting;
+        if self.submissions.sharing() as u64 <= under_way {
+            return;
+        }
+        let queued = self
+            .partitions
+            .iter_mut()
+            .flat_map(|p| p.queue.iter_mut().chain(p.parts.iter_mut().flatten()));
+        let behind = self
+            .busy
+            .values_mut()
+            .flatten()
+            .flat_map(|waiting| waiting.iter_mut());
+        let again = self.again.values_mut().flat_map(|again| &mut again.operations);
+        for op in queued.chain(behind).chain(again).filter(|op| !op.is_apart()) {
+            op.set_apart();
+            self.submissions.set_apart(op.submission, op.apart_bytes());
         }
     }
 
     /// Nothing is left of what was submitted.
     #[cfg(test)]
     pub fn is_at_rest(&self) -> bool {
-        let empty =
-            |p: &Partition| p.queue.is_empty() && p.parts.is_empty() && (p.in_flight, p.under_way) == (0, 0);
+        let empty = |p: &Partition| {
+            p.queue.is_empty()
+                && p.parts.is_empty()
+                && (p.in_flight, p.under_way.len(), p.behind) == (0, 0, 0)
+        };
         self.partitions.iter().all(empty)
             && self.in_flight == 0
+            && self.gone.is_empty()
             && self.busy.is_empty()
             && self.held.is_empty()
             && self.again.is_empty()
@@ -312,6 +400,7 @@ impl Engine {
             fit,
             mut refused,
             bytes,
+            footprint,
         } = operations;
         let count = fit.len() + refused.len();
         if count == 0 {
@@ -324,7 +413,11 @@ impl Engine {
             self.acts.push(Act::Complete(failed));
             return Ok(());
         }
-        self.submissions.begin(submission, count);
+        if self.open == 0 {
+            self.heard(now);
+        }
+        self.submissions.begin(submission, count, footprint);
+        self.open += count;
         self.bytes_buffered += bytes;
         self.operations_waiting += fit.len() as u64;
         self.check.due.get_or_insert(now + self.check.interval);
@@ -345,6 +438,7 @@ impl Engine {
             match self.busy.entry(document) {
                 Entry::Occupied(mut waiting) => {
                     waiting.get_mut().get_or_insert_default().push_back(op);
+                    self.partitions[place.partition].behind += 1;
                 }
                 Entry::Vacant(free) => {
                     free.insert(None);
@@ -362,8 +456,11 @@ impl Engine {
     /// The partitions were read, or could not be. There is one attempt: the operations that asked for it have their own, and ask again.
     pub fn refreshed(&mut self, now: Instant, read: Result<Vec<(String, EffectivePartitionKey)>>) {
         self.refreshing = false;
+        if read.is_ok() {
+            self.heard(now);
+        }
         match read {
-            Ok(partitions) if !partitions.is_empty() => self.install(partitions),
+            Ok(partitions) if !partitions.is_empty() => self.install(now, partitions),
             Ok(_) => {
                 tracing::warn!(target: "cosmosflink::sink", "the service names no partitions; going on with those that are known");
             }
@@ -392,6 +489,7 @@ impl Engine {
         if self.broken.is_some() {
             return;
         }
+        self.heard(now);
         self.letters.ended(&letter);
         let Letter { operation, error, .. } = *letter;
         match result {
@@ -419,6 +517,9 @@ impl Engine {
     pub fn woken(&mut self, now: Instant) {
         self.wake_at = None;
         self.go_on(now);
+        if let Some(error) = self.stalled(now) {
+            self.fail(&error);
+        }
     }
 
     /// Ends every submission that has not completed, and takes no more. The first reason counts.
@@ -434,13 +535,30 @@ impl Engine {
         for p in &mut self.partitions {
             p.queue.clear();
             p.parts.clear();
+            p.behind = 0;
         }
         self.again.clear();
         self.busy.clear();
         self.held.clear();
         self.letters.clear();
         self.searches.clear();
-        (self.operations_waiting, self.bytes_buffered) = (0, 0);
+        (self.operations_waiting, self.bytes_buffered, self.open) = (0, 0, 0);
+    }
+
+    /// Until when nothing is to be sent to the partition of a request, if that is not over. The partition may have gone since it was taken,
+    /// and come back under the same id.
+    pub fn held_until(&self, request: &Request, now: Instant) -> Option<Instant> {
+        let same = |p: &&Partition| {
+            p.serial == request.partition || request.bulk_range.as_ref().is_some_and(|id| *id == p.id)
+        };
+        let held = self.partitions.iter().filter(same).map(|p| p.held_until(now));
+        held.max().flatten()
+    }
+
+    /// Bytes that are held for what has not completed.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> u64 {
+        self.submissions.held_bytes()
     }
 
     /// The partition of this serial number, if it is still there.
@@ -449,17 +567,11 @@ impl Engine {
     }
 
     /// Puts an operation whose document it already holds, and that counts as waiting, into its partition's queue, at its place in time.
-    fn enqueue_again(&mut self, op: Operation) {
-        let partition = self.place_again(&op);
-        self.partitions[partition].enqueue(op);
-    }
-
-    fn place_again(&mut self, op: &Operation) -> usize {
-        match self.router.place(op, &self.partitions) {
-            Ok((place, _)) => place.partition,
-            // It was placed before, with the same key.
-            Err(_) => 0,
-        }
+    fn enqueue_again(&mut self, op: Operation) -> &mut Partition {
+        let at = place_again(&mut self.router, &self.partitions, &op);
+        let partition = &mut self.partitions[at];
+        partition.enqueue(op);
+        partition
     }
 
     /// Does what the time asks for, sends what may be sent now, and says when to look again.
@@ -482,7 +594,7 @@ impl Engine {
             false => self.send(now),
         };
         let next_again = self.again.first_key_value().map(|((due, _), _)| *due);
-        let next = [next_look, next_again, self.check.due]
+        let next = [next_look, next_again, self.check.due, self.stalls_at(now)]
             .into_iter()
             .flatten()
             .min();
@@ -495,7 +607,7 @@ impl Engine {
     /// Sends what may be sent now. Gives the next time at which there may be more, where no answer will say so.
     fn send(&mut self, now: Instant) -> Option<Instant> {
         let (n, most) = (self.partitions.len(), self.config.max_concurrency);
-        let mut without = self.partitions.iter().filter(|p| p.under_way == 0).count();
+        let mut without = self.partitions.iter().filter(|p| p.under_way.is_empty()).count();
         let (mut idle, mut next_look) = (0, None::<Instant>);
         while idle < n && self.in_flight < most {
             let at = self.turn % n;
@@ -503,19 +615,18 @@ impl Engine {
             let partition = &mut self.partitions[at];
             // The last places are kept for partitions that have none: one whose requests hang must not stop all.
             let kept = without.min(most / 4);
-            let request = match partition.under_way > 0 && most - self.in_flight <= kept {
+            let request = match !partition.under_way.is_empty() && most - self.in_flight <= kept {
                 true => None,
                 false => partition.next(now, &self.config, &self.searches),
             };
             let Some(mut request) = request else {
                 idle += 1;
-                let look = partition.next_look(now, &self.config);
+                let look = partition.next_look(now);
                 next_look = next_look.into_iter().chain(look).min();
                 continue;
             };
             (idle, next_look) = (0, None);
-            without -= usize::from(partition.under_way == 0);
-            partition.under_way += 1;
+            without -= usize::from(partition.under_way.len() == 1);
             self.in_flight += 1;
             for op in &mut request.operations {
                 // Time in which nothing was asked for it is none in which it failed.
@@ -526,6 +637,8 @@ impl Engine {
             }
             self.operations_waiting -= request.operations.len() as u64;
             self.acts.push(Act::Send(request));
+            // Nothing could be heard of it before.
+            self.heard(now);
         }
         next_look
     }
@@ -542,38 +655,90 @@ impl Engine {
         }
         match self.partition(partition) {
             Some(p) if cut => p.parts.extend(halves(operations)),
-            _ => operations.into_iter().for_each(|op| self.enqueue_again(op)),
+            _ => operations.into_iter().for_each(|op| {
+                self.enqueue_again(op);
+            }),
         }
     }
 
-    /// Replaces the map. A partition that is in both keeps what it knows; what waits in one that is gone is routed anew.
-    fn install(&mut self, partitions: Vec<(String, EffectivePartitionKey)>) {
-        let mut old: BTreeMap<Arc<str>, Partition> = std::mem::take(&mut self.partitions)
+    /// Replaces the map. A partition that is in both keeps what it knows; what waits in one that is gone is routed anew, and its heirs go on
+    /// at its pace.
+    fn install(&mut self, now: Instant, partitions: Vec<(String, EffectivePartitionKey)>) {
+        let old = std::mem::take(&mut self.partitions);
+        let ends = old.iter().skip(1).map(|p| Some(p.min.clone())).chain([None]);
+        let ends: Vec<_> = ends.collect();
+        let mut old: BTreeMap<Arc<str>, (Partition, Option<EffectivePartitionKey>)> = old
             .into_iter()
-            .map(|p| (p.id.clone(), p))
+            .zip(ends)
+            .map(|(p, end)| (p.id.clone(), (p, end)))
             .collect();
+        let limits = Limits::of(&self.config);
+        let mut fresh = Vec::new();
         for (id, min) in partitions {
             let partition = match old.remove(id.as_str()) {
-                Some(mut known) => {
+                Some((mut known, _)) => {
                     known.min = min;
                     known
                 }
                 None => {
+                    if let Some(back) = self.gone.iter().position(|p| *p.id == *id) {
+                        let mut back = self.gone.swap_remove(back);
+                        back.min = min;
+                        self.partitions.push(back);
+                        continue;
+                    }
                     self.serials += 1;
-                    Partition::new(self.serials - 1, (id, min))
+                    fresh.push(self.partitions.len());
+                    Partition::new(self.serials - 1, (id, min), limits)
                 }
             };
             self.partitions.push(partition);
         }
-        self.router.forget();
-        for gone in old.into_values() {
-            let throttled_until = gone.throttled_until;
-            for op in gone.into_waiting() {
-                let at = self.place_again(&op);
-                let heir = &mut self.partitions[at];
-                heir.throttled_until = heir.throttled_until.max(throttled_until);
-                heir.enqueue(op);
+        for at in fresh {
+            let end = self.partitions.get(at + 1).map(|next| next.min.clone());
+            let heir = &mut self.partitions[at];
+            let overlaps = |(gone, gone_end): &&(Partition, Option<EffectivePartitionKey>)| {
+                end.as_ref().is_none_or(|end| gone.min < *end)
+                    && gone_end.as_ref().is_none_or(|end| heir.min < *end)
+            };
+            let before: Vec<_> = old
+                .values()
+                .filter(overlaps)
+                .map(|(gone, _)| &gone.pace)
+                .collect();
+            for pace in before {
+                heir.pace.inherit(pace, now);
             }
         }
+        self.router.forget();
+        for (mut gone, _) in old.into_values() {
+            for op in gone.take_waiting() {
+                self.enqueue_again(op);
+            }
+            if !gone.under_way.is_empty() {
+                self.gone.push(gone);
+            }
+        }
+        self.count_behind();
+    }
+
+    /// Counts anew what waits behind other operations of the same documents, by the map as it is now.
+    fn count_behind(&mut self) {
+        self.partitions.iter_mut().for_each(|p| p.behind = 0);
+        for waiting in self.busy.values().flatten() {
+            if let Some(first) = waiting.front() {
+                let at = place_again(&mut self.router, &self.partitions, first);
+                self.partitions[at].behind += waiting.len();
+            }
+        }
+    }
+}
+
+/// Where an operation belongs that was placed before.
+fn place_again(router: &mut Router, partitions: &[Partition], op: &Operation) -> usize {
+    match router.place(op, partitions) {
+        Ok((place, _)) => place.partition,
+        // It was placed before, with the same key.
+        Err(_) => 0,
     }
 }

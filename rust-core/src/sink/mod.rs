@@ -11,11 +11,17 @@
 //!   longer than the service takes, a bulk update, a conflict that is compared with what is stored.
 //! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried. A partition's
 //!   operations wait in the order in which they came, whatever happened to them before.
+//! * How large the requests to a partition are, and how many there are at the same time, follows its 429s and its latency
+//!   (`pace.rs`): a part is cut off for what was turned away, and a fixed number of operations comes back with each answer without one. A
+//!   partition that was not throttled is asked for all that the options allow.
+//! * What is held for the writer is bounded by records and by bytes. What waits for the sake of a partition that is held back or slowed does
+//!   not count as records, as much as it gets through soon, so that it takes no room from the other partitions.
 //! * What the service turns away for the moment is retried with backoff inside a deadline. A 429 holds its partition
 //!   back for as long as the service asks, a 410 holds it until its next try is due or a new map of the partitions is there, which is
 //!   read meanwhile. The other partitions go on.
 //! * Every submission completes exactly once, whatever happens: when its last operation has ended, or at once with the first that failed for
 //!   good and was neither skipped nor stored as a dead letter.
+//! * A sink that waits for something and hears nothing at all for long fails, and says what it waits for.
 //! * No partition takes the last places of the writer's concurrency while another has none, so that one whose requests hang stops itself alone.
 //! * Nothing is written to a container that was created anew since the sink was opened, whoever of the account's users finds out.
 //! * Refused operations that become dead letters are stored a few at a time. While many wait for that, no new requests are sent.
@@ -28,6 +34,7 @@ mod engine;
 mod form;
 mod letters;
 mod operation;
+mod pace;
 mod partition;
 mod patch;
 mod routing;
@@ -36,7 +43,8 @@ mod submissions;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -50,9 +58,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::{look_up_at_opening, open_blocking, within, Account};
-use crate::config::{Config, FailureMode};
+use crate::config::{Config, FailureMode, Role};
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
+use crate::share::{wait_for, Booked, Peers, Share};
 use crate::status::Next;
 
 use dead_letter::DeadLetters;
@@ -90,6 +99,10 @@ struct Inner {
     done: Sender<Message>,
     /// When the engine is to be woken next.
     wake_at: watch::Sender<Option<Instant>>,
+    /// [`Engine::room`] after the last event.
+    room: AtomicU64,
+    /// Its share in the budget of the sink.
+    share: Option<Share>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     cancelled: CancellationToken,
@@ -107,8 +120,15 @@ impl Sink {
         open_blocking(Self::connect(config))
     }
 
-    /// Connects, looks the containers up and reads the physical partitions. Runs on the shared runtime.
+    /// [`Sink::connect_among`] of a writer that is alone.
     pub async fn connect(config: Config) -> Result<Sink> {
+        Self::connect_among(config, Peers::default()).await
+    }
+
+    /// Connects, looks the containers up and reads the physical partitions. Runs on the shared runtime. `peers` are the writers with which it
+    /// shares `sink.request-units-per-second`.
+    pub async fn connect_among(config: Config, peers: Peers) -> Result<Sink> {
+        let share = share(&config, &peers);
         let (account, config, container) = Account::open_with_container(config).await?;
         let runtime = account.runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
@@ -135,6 +155,7 @@ impl Sink {
             config,
             metrics,
             runtime,
+            share,
             seed,
         )
     }
@@ -160,9 +181,16 @@ impl Sink {
             .transpose()?;
         let partitions = service.partitions(false).await?;
         let runtime = runtime.clone();
-        Self::start(service, letters, partitions, config, metrics, runtime, seed)
+        let share = share(&config, &Peers::default());
+        Self::start(
+            service, letters, partitions, config, metrics, runtime, share, seed,
+        )
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of what is made here, each from another place"
+    )]
     fn start(
         service: Box<dyn Service>,
         dead_letters: Option<DeadLetters>,
@@ -170,6 +198,7 @@ impl Sink {
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         runtime: Handle,
+        share: Option<Share>,
         seed: u64,
     ) -> Result<Sink> {
         let engine = Engine::new(
@@ -194,6 +223,8 @@ impl Sink {
             engine: Mutex::new(engine),
             done,
             wake_at,
+            room: AtomicU64::new(0),
+            share,
             metrics,
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
@@ -234,6 +265,8 @@ impl Sink {
             (&metrics.bytes_buffered, gauges.bytes_buffered),
             (&metrics.held_millis, held),
             (&metrics.bulk_off, gauges.bulk_off),
+            (&metrics.partitions_slowed, gauges.partitions_slowed),
+            (&metrics.partitions_held, gauges.partitions_held),
         ] {
             gauge.store(now, Relaxed);
         }
@@ -246,7 +279,9 @@ impl Sink {
     /// # Errors
     /// State when the frame is damaged, BadRequest when the number is that of a submission that has not completed: then nothing of it is
     /// taken. Closed.
-    pub fn submit(&self, submission: u64, frame: Vec<u8>) -> Result<()> {
+    ///
+    /// Returns [`Sink::room`] as it is then.
+    pub fn submit(&self, submission: u64, frame: Vec<u8>) -> Result<u64> {
         self.check_open()?;
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
         let operations = Checked::of(submission, decode_operations(frame)?, &self.inner.rules);
@@ -255,11 +290,22 @@ impl Sink {
         Inner::tell(&self.inner, |engine, now| {
             refused = engine.accept(now, submission, operations);
         });
-        refused
+        refused.map(|()| self.room())
+    }
+
+    /// Whether the caller may submit another batch: not while the number is odd. It grows by one each time that this changes, so that of two
+    /// answers the larger is the newer. When there is room again, a waiting [`Sink::poll`] returns.
+    pub fn room(&self) -> u64 {
+        self.inner.room.load(Acquire)
+    }
+
+    /// What holds operations up now, each in a sentence without its full stop: which partition, since when, and what it answered last.
+    pub fn held_up(&self) -> Vec<String> {
+        self.inner.lock().held_up(Instant::now())
     }
 
     /// The submissions that have completed, in the order in which they did; waits up to `timeout` for the first. Empty when none came in
-    /// time, or when [`Sink::wake_up`] was called. A timeout of zero never waits.
+    /// time, when there is room again, or when [`Sink::wake_up`] was called. A timeout of zero never waits.
     ///
     /// # Errors
     /// Closed, once there is nothing left to give.
@@ -321,19 +367,31 @@ impl Inner {
             let why = format!("panic in the sink: {}; restart the job", panic_text(&*panic));
             engine.fail(&CoreError::internal(why));
         }
+        let room = engine.room(now);
+        let before = this.room.swap(room, AcqRel);
+        let mut wakes = room != before && room.is_multiple_of(2);
         // Under the lock, so that the completions of two events keep their order.
         for act in engine.acts() {
+            wakes &= !matches!(act, Act::Complete(_));
             Self::carry_out(this, act);
+        }
+        if wakes {
+            // Whoever waits for room hears of it with the next completion, else now.
+            let _ = this.done.send(Message::WakeUp);
         }
     }
 
     fn carry_out(this: &Arc<Self>, act: Act) {
         let me = this.clone();
         match act {
-            Act::Send(request) => Self::spawn(this, async move {
+            Act::Send(mut request) => Self::spawn(this, async move {
+                let booked = Self::pay(&me, &mut request).await;
                 // The operations stay outside of what may panic: each must come back whatever happens.
                 let answer = guarded("writing", Self::perform(&me, &request)).await;
                 let answer = answer.unwrap_or_else(Answer::Whole);
+                if let Some(booked) = booked {
+                    booked.settle(answer.request_charge());
+                }
                 Self::tell(&me, |engine, now| engine.concluded(now, request, answer));
             }),
             Act::Refresh => Self::spawn(this, async move {
@@ -398,6 +456,26 @@ impl Inner {
         }
     }
 
+    /// Waits until a request is paid for, where writing has a budget.
+    async fn pay<'a>(this: &'a Arc<Self>, request: &mut Request) -> Option<Booked<'a>> {
+        let share = this.share.as_ref()?;
+        let (booked, wait) = share.book(request.operations.len());
+        if !wait.is_zero() {
+            this.lock().heard(Instant::now() + wait);
+            wait_for(wait, &this.metrics).await;
+            // What the service has asked for meanwhile holds for this request too.
+            loop {
+                let held = this.lock().held_until(request, Instant::now());
+                match held {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => break,
+                }
+            }
+            request.put_off(Instant::now());
+        }
+        Some(booked)
+    }
+
     async fn perform(this: &Arc<Self>, request: &Request) -> Answer {
         match (&request.bulk_range, request.operations.as_slice()) {
             (None, [single]) => Answer::Each(vec![this.service.point(single).await]),
@@ -432,6 +510,12 @@ impl Inner {
             None => Err(CoreError::internal("there is no dead-letter container")),
         }
     }
+}
+
+/// The share of one more of these writers in the budget of their sink, where it has one.
+fn share(config: &Config, peers: &Peers) -> Option<Share> {
+    let units = config.sink_request_units_per_second?;
+    Some(peers.join(Role::Sink, units))
 }
 
 /// What a future gives, or its panic as an error.

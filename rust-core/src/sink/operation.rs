@@ -223,6 +223,8 @@ pub struct Operation {
     /// What is done.
     pub kind: OperationKind,
     frame: Arc<Vec<u8>>,
+    /// Bytes that are held for it where the frame is its own, and holds nothing else; else 0.
+    apart: u64,
     /// Where the parts lie in the frame.
     id: (u32, u32),
     partition_key: (u32, u32),
@@ -358,6 +360,54 @@ impl Operation {
             .iter()
             .map(|(from, to)| (to - from) as usize)
             .sum()
+    }
+
+    /// Its OPERATION BODY without ETag and document.
+    pub fn without_document(&self) -> Vec<u8> {
+        let mut w = FrameWriter(Vec::with_capacity(
+            17 + self.id().len() + self.partition_key().len(),
+        ));
+        w.u8(self.kind.number());
+        for part in [self.id(), self.partition_key(), b"", b""] {
+            w.blob(part);
+        }
+        w.0
+    }
+
+    /// Bytes that an operation takes besides its texts.
+    pub const OVERHEAD: u64 = size_of::<Operation>() as u64;
+
+    /// Bytes that are held for it, the frame counted as far as it is its own.
+    pub fn footprint(&self) -> u64 {
+        self.size() as u64 + Self::OVERHEAD
+    }
+
+    /// Whether it shares its frame with no other.
+    pub fn is_apart(&self) -> bool {
+        self.apart > 0
+    }
+
+    /// Bytes that are held for it where it does not share its frame; else 0.
+    pub fn apart_bytes(&self) -> u64 {
+        self.apart
+    }
+
+    /// Takes a frame of its own, so that the one it was submitted in goes with the others.
+    pub fn set_apart(&mut self) {
+        let mut own = Vec::with_capacity(self.size());
+        let parts = [
+            &mut self.id,
+            &mut self.partition_key,
+            &mut self.if_match,
+            &mut self.body,
+        ];
+        for part in parts {
+            let from = own.len() as u32;
+            own.extend_from_slice(&self.frame[part.0 as usize..part.1 as usize]);
+            *part = (from, own.len() as u32);
+        }
+        self.frame = Arc::new(own);
+        self.apart = self.footprint();
     }
 
     /// The id, for messages.
@@ -693,6 +743,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
         out.push(Operation {
             kind,
             frame: frame.clone(),
+            apart: 0,
             id,
             partition_key,
             if_match,

@@ -11,6 +11,7 @@ use crate::config::Config;
 
 use super::form::{Form, Searches, PROBE};
 use super::operation::Operation;
+use super::pace::{Limits, Pace};
 use super::wire;
 
 /// A bulk request that has been under way for so long holds up no operations that do not fill the next one.
@@ -23,6 +24,23 @@ pub struct Request {
     pub bulk_range: Option<Arc<str>>,
     /// The serial number of the partition that it was taken from.
     pub partition: u64,
+    /// When it was taken.
+    pub taken: Instant,
+    /// When it was sent, which may be later.
+    pub sent: Instant,
+}
+
+impl Request {
+    /// It is sent now, since something held it back that is nobody's failure.
+    pub fn put_off(&mut self, now: Instant) {
+        let waited = now.saturating_duration_since(self.sent);
+        for op in &mut self.operations {
+            if let Some(attempts) = &mut op.attempts {
+                attempts.leave_out(waited);
+            }
+        }
+        self.sent = now;
+    }
 }
 
 pub struct Partition {
@@ -37,19 +55,21 @@ pub struct Partition {
     pub parts: VecDeque<Vec<Operation>>,
     /// Bulk requests under way.
     pub in_flight: usize,
-    /// All requests under way, those for one operation among them.
-    pub under_way: usize,
+    /// When each of the requests under way was taken, those for one operation among them.
+    pub under_way: Vec<Instant>,
+    /// Operations that wait behind others of the same documents.
+    pub behind: usize,
+    /// How much may be asked of it. Its heirs take it over.
+    pub pace: Pace,
     /// Set by a 410: nothing is sent before.
     not_before: Option<Instant>,
-    /// Set by a 429: nothing is sent before, and what moves on to another partition takes it along.
-    pub throttled_until: Option<Instant>,
     /// When the last bulk request was sent.
     last_sent: Option<Instant>,
     pub form: Form,
 }
 
 impl Partition {
-    pub fn new(serial: u64, (id, min): (String, EffectivePartitionKey)) -> Self {
+    pub fn new(serial: u64, (id, min): (String, EffectivePartitionKey), limits: Limits) -> Self {
         Partition {
             serial,
             id: id.into(),
@@ -57,9 +77,10 @@ impl Partition {
             queue: VecDeque::new(),
             parts: VecDeque::new(),
             in_flight: 0,
-            under_way: 0,
+            under_way: Vec::new(),
+            behind: 0,
+            pace: Pace::new(limits),
             not_before: None,
-            throttled_until: None,
             last_sent: None,
             form: Form::Bulk { suspicions: 0 },
         }
@@ -76,30 +97,60 @@ impl Partition {
 
     /// Sends nothing before `until`, because of a 429 or of something else.
     pub fn hold(&mut self, until: Instant, throttled: bool) {
-        let held = match throttled {
-            true => &mut self.throttled_until,
-            false => &mut self.not_before,
-        };
-        *held = (*held).max(Some(until));
+        match throttled {
+            true => self.pace.hold(until),
+            false => self.not_before = self.not_before.max(Some(until)),
+        }
     }
 
     /// Until when nothing is sent, if that is not over.
-    fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.not_before.max(self.throttled_until).filter(|t| *t > now)
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.max(self.pace.held_until()).filter(|t| *t > now)
     }
 
-    fn request(&self, operations: Vec<Operation>, in_bulk: bool) -> Request {
+    /// Operations that wait because of the partition itself, which is held back or slowed, as far as they need not count against those
+    /// of others.
+    pub fn backlog(&self, now: Instant) -> usize {
+        match self.pace.is_slowed(now) || self.held_until(now).is_some() {
+            true => self.waiting().min(self.pace.backlog(now)),
+            false => 0,
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.parts.iter().map(Vec::len).sum::<usize>() + self.behind
+    }
+
+    /// A request that was taken at this time has come back.
+    pub fn came_back(&mut self, taken: Instant, in_bulk: bool) {
+        if let Some(at) = self.under_way.iter().position(|t| *t == taken) {
+            self.under_way.swap_remove(at);
+        }
+        self.in_flight -= usize::from(in_bulk);
+    }
+
+    fn request(&mut self, operations: Vec<Operation>, in_bulk: bool, now: Instant) -> Request {
+        self.under_way.push(now);
         Request {
             operations,
             bulk_range: in_bulk.then(|| self.id.clone()),
             partition: self.serial,
+            taken: now,
+            sent: now,
         }
     }
 
     fn bulk_request(&mut self, operations: Vec<Operation>, now: Instant) -> Request {
         self.in_flight += 1;
         self.last_sent = Some(now);
-        self.request(operations, true)
+        self.request(operations, true, now)
+    }
+
+    /// Whether a request for one operation may be sent beside those that are under way.
+    fn takes_one(&self, now: Instant) -> bool {
+        self.pace
+            .alone(now)
+            .is_none_or(|most| self.under_way.len() < most)
     }
 
     /// The next request, if there is one that may be sent now.
@@ -107,7 +158,7 @@ impl Partition {
         if self.held_until(now).is_some() {
             return None;
         }
-        let free = self.in_flight < config.partition_concurrency;
+        let (free, takes_one) = (self.in_flight < self.pace.requests(now), self.takes_one(now));
         if let Some(mut part) = self.parts.pop_front() {
             let search = part.first().and_then(|op| op.search);
             if search.is_some_and(|search| searches.is_exhausted(search)) {
@@ -116,13 +167,11 @@ impl Partition {
                     self.parts.push_front(vec![op]);
                 }
             }
-            if part[0].alone {
-                return Some(self.request(part, false));
+            match part[0].alone {
+                true if takes_one => return Some(self.request(part, false, now)),
+                false if free => return Some(self.bulk_request(part, now)),
+                _ => self.parts.push_front(part),
             }
-            if free {
-                return Some(self.bulk_request(part, now));
-            }
-            self.parts.push_front(part);
         }
         let first = self.queue.front()?;
         let probe = match &mut self.form {
@@ -132,23 +181,29 @@ impl Partition {
                 true
             }
             Form::OneByOne { .. } => {
+                if !takes_one {
+                    return None;
+                }
                 // What only a bulk request can carry waits for the form to come back, unless it has turned out that it must go alone.
                 let at = self.queue.iter().position(|op| op.alone || !op.needs_bulk)?;
                 let op = self.queue.remove(at)?;
-                return Some(self.request(vec![op], false));
+                return Some(self.request(vec![op], false, now));
             }
         };
         if first.alone || !config.bulk {
+            if !takes_one {
+                return None;
+            }
             let op = self.queue.pop_front()?;
-            return Some(self.request(vec![op], false));
+            return Some(self.request(vec![op], false, now));
         }
-        let most = if probe {
-            PROBE.min(config.max_operations)
-        } else {
-            config.max_operations
+        let most = match (self.pace.operations(now), probe) {
+            (most, true) => most.min(PROBE),
+            (most, false) => most,
         };
         let hangs = self.last_sent.is_none_or(|sent| sent + HANGING <= now);
-        if !probe && self.in_flight > 0 && !(free && (hangs || fills_request(&self.queue, config))) {
+        let fills = |p: &Self| fills_request(&p.queue, most, config.max_request_bytes);
+        if !probe && self.in_flight > 0 && !(free && (hangs || fills(self))) {
             return None;
         }
         let operations = take_batch(&mut self.queue, most, config.max_request_bytes);
@@ -157,7 +212,7 @@ impl Partition {
 
     /// When something may be sent that no answer will set going, after [`Partition::next`] has given nothing: the wait that was asked
     /// for is over, the form is due to be tried, or a request hangs.
-    pub fn next_look(&self, now: Instant, config: &Config) -> Option<Instant> {
+    pub fn next_look(&self, now: Instant) -> Option<Instant> {
         if self.parts.is_empty() && self.queue.is_empty() {
             return None;
         }
@@ -171,7 +226,7 @@ impl Partition {
                 probing: false,
                 ..
             } => Some(until),
-            Form::Bulk { .. } if self.in_flight > 0 && self.in_flight < config.partition_concurrency => {
+            Form::Bulk { .. } if self.in_flight > 0 && self.in_flight < self.pace.requests(now) => {
                 self.last_sent.map(|sent| sent + HANGING)
             }
             _ => None,
@@ -180,19 +235,20 @@ impl Partition {
         at.filter(|at| *at > now)
     }
 
-    /// All that waits here.
-    pub fn into_waiting(self) -> impl Iterator<Item = Operation> {
-        self.queue.into_iter().chain(self.parts.into_iter().flatten())
+    /// All that waits here, for others.
+    pub fn take_waiting(&mut self) -> impl Iterator<Item = Operation> {
+        let queue = std::mem::take(&mut self.queue).into_iter();
+        queue.chain(std::mem::take(&mut self.parts).into_iter().flatten())
     }
 }
 
 /// Whether the next bulk request would be as large as it may be.
-fn fills_request(queue: &VecDeque<Operation>, config: &Config) -> bool {
+fn fills_request(queue: &VecDeque<Operation>, most: usize, max_bytes: usize) -> bool {
     let mut bytes = 2;
-    queue.len() >= config.max_operations
+    queue.len() >= most
         || queue.iter().any(|op| {
             bytes += wire::bulk_size(op);
-            op.alone || bytes > config.max_request_bytes
+            op.alone || bytes > max_bytes
         })
 }
 
@@ -224,6 +280,7 @@ fn take_batch(queue: &mut VecDeque<Operation>, most: usize, max_bytes: usize) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace::Answered;
     use super::super::tests::{config, operations};
     use super::*;
     use proptest::prelude::*;
@@ -250,7 +307,12 @@ mod tests {
     }
 
     fn partition(operations: Vec<Operation>) -> Partition {
-        let mut partition = Partition::new(0, ("0".into(), EffectivePartitionKey::try_from("").unwrap()));
+        partition_within(operations, &config(&[]))
+    }
+
+    fn partition_within(operations: Vec<Operation>, config: &Config) -> Partition {
+        let whole = ("0".into(), EffectivePartitionKey::try_from("").unwrap());
+        let mut partition = Partition::new(0, whole, Limits::of(config));
         operations.into_iter().for_each(|op| partition.enqueue(op));
         partition
     }
@@ -278,7 +340,7 @@ mod tests {
             shuffle: u64,
         ) {
             let config = config(&[("sink.max-operations-per-request", &size.to_string())]);
-            let mut partition = partition(operations(count));
+            let mut partition = partition_within(operations(count), &config);
             let mut under_way = Vec::new();
             for _ in 0..sent {
                 under_way.extend(next(&mut partition, Instant::now(), &config));
@@ -337,7 +399,7 @@ mod tests {
     #[test]
     fn the_form_is_not_tried_beside_as_many_bulk_requests_as_the_option_allows() {
         let config = config(&[("sink.partition-concurrency", "1")]);
-        let (mut partition, now) = (partition(operations(3)), Instant::now());
+        let (mut partition, now) = (partition_within(operations(3), &config), Instant::now());
         partition
             .form
             .is_refused("0", 100, config.bulk_probe_interval, now);
@@ -351,7 +413,7 @@ mod tests {
     #[test]
     fn the_form_is_not_tried_with_more_operations_than_the_option_allows() {
         let config = config(&[("sink.max-operations-per-request", "1")]);
-        let (mut partition, now) = (partition(operations(3)), Instant::now());
+        let (mut partition, now) = (partition_within(operations(3), &config), Instant::now());
         partition
             .form
             .is_refused("0", 100, config.bulk_probe_interval, now);
@@ -381,22 +443,86 @@ mod tests {
         assert_eq!((taken, partition.in_flight), (50, 0));
     }
 
+    /// The next request, answered at once with so many of its operations throttled; how many it had.
+    fn answer(partition: &mut Partition, now: Instant, config: &Config, throttled: usize) -> usize {
+        let request = next(partition, now, config).unwrap();
+        let operations = request.operations.len();
+        partition.came_back(request.taken, request.bulk_range.is_some());
+        let answered = Answered {
+            sent: request.sent,
+            operations,
+            throttled,
+            failed: 0,
+        };
+        partition.pace.answered(now, answered);
+        operations
+    }
+
+    #[test]
+    fn a_throttled_partition_sends_fewer_and_smaller_requests() {
+        let config = config(&[]);
+        let (mut partition, now) = (partition(operations(1000)), Instant::now());
+        assert_eq!(answer(&mut partition, now, &config, 100), 100);
+        let first = next(&mut partition, now, &config).unwrap();
+        assert_eq!(first.operations.len(), 100);
+        assert!(next(&mut partition, now, &config).is_none(), "one at a time");
+        partition.came_back(first.taken, true);
+        assert_eq!(answer(&mut partition, now, &config, 100), 100);
+        for size in [50, 25, 12, 6] {
+            assert_eq!(answer(&mut partition, now, &config, size), size);
+        }
+        // It counts as full although more operations wait, and the next one waits for its answer.
+        let small = next(&mut partition, now, &config).unwrap();
+        assert_eq!(small.operations.len(), 3);
+        assert!(next(&mut partition, now, &config).is_none());
+    }
+
+    #[test]
+    fn what_goes_alone_to_a_throttled_partition_is_bounded() {
+        let config = config(&[("sink.bulk", "false")]);
+        let (mut partition, now) = (partition(operations(300)), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(answer(&mut partition, now, &config, 1), 1);
+        }
+        let most = partition.pace.alone(now).unwrap();
+        let taken: Vec<_> = std::iter::from_fn(|| next(&mut partition, now, &config)).collect();
+        assert!(most < 10 && taken.len() == most, "{} of {most}", taken.len());
+        partition.came_back(taken[0].taken, false);
+        assert!(next(&mut partition, now, &config).is_some(), "a place is free");
+    }
+
+    #[test]
+    fn what_waits_for_the_partitions_sake_is_its_own_backlog() {
+        let config = config(&[]);
+        let (mut partition, now) = (partition(operations(500)), Instant::now());
+        assert_eq!(partition.backlog(now), 0, "it waits for its turn");
+        partition.hold(now + HANGING, false);
+        assert_eq!(partition.backlog(now), 200, "no more than it gets through soon");
+        let later = now + HANGING;
+        assert_eq!(partition.backlog(later), 0);
+        answer(&mut partition, later, &config, 100);
+        assert_eq!(partition.backlog(later), 200);
+        partition.queue.truncate(50);
+        partition.behind = 30;
+        assert_eq!(partition.backlog(later), 80);
+    }
+
     #[test]
     fn what_waits_for_time_alone_says_when_to_look() {
         let config = config(&[]);
         let (mut partition, now) = (partition(operations(1)), Instant::now());
         assert!(next(&mut partition, now, &config).is_some());
-        assert_eq!(partition.next_look(now, &config), None, "nothing waits");
+        assert_eq!(partition.next_look(now), None, "nothing waits");
         operations(2).into_iter().for_each(|op| partition.enqueue(op));
         assert!(next(&mut partition, now, &config).is_none());
-        assert_eq!(partition.next_look(now, &config), Some(now + HANGING));
+        assert_eq!(partition.next_look(now), Some(now + HANGING));
         partition.in_flight = config.partition_concurrency;
-        assert_eq!(partition.next_look(now, &config), None, "an answer is needed");
+        assert_eq!(partition.next_look(now), None, "an answer is needed");
         let second = Duration::from_secs(1);
         partition.hold(now + second, false);
         partition.hold(now + 2 * second, true);
         partition.hold(now + second, true);
-        assert_eq!(partition.next_look(now, &config), Some(now + 2 * second));
+        assert_eq!(partition.next_look(now), Some(now + 2 * second));
         partition.in_flight = 0;
         assert!(next(&mut partition, now + 2 * second, &config).is_some());
     }

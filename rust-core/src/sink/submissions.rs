@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::CoreError;
 use crate::frame::{FrameKind, FrameWriter};
 
+use super::operation::Operation;
+
 /// What became of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -41,18 +43,51 @@ pub struct Failure {
     pub error: CoreError,
     /// How often it was tried.
     pub attempts: u32,
+    /// Of one that is [`OutcomeResult::Failed`], its OPERATION BODY without the document; else empty.
+    pub operation: Vec<u8>,
 }
 
 /// What is known of a submission that has not completed.
 struct Submission {
     /// Operations that have not ended.
     open: usize,
+    /// Those of them that share the frame of the submission.
+    sharing: usize,
+    /// Bytes that are held for these.
+    frame: u64,
+    /// Bytes that are held for the others.
+    apart: u64,
     completion: Completion,
 }
 
-/// Those that have not completed, by number.
+/// Those that have not completed, by number, and what is held for them.
 #[derive(Default)]
-pub struct Submissions(BTreeMap<u64, Submission>);
+pub struct Submissions {
+    open: BTreeMap<u64, Submission>,
+    held: u64,
+    sharing: usize,
+}
+
+/// Operations of one submission that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many.
+    pub operations: usize,
+    /// Those of them that did not share the frame of the submission, and their bytes.
+    pub apart: usize,
+    pub apart_bytes: u64,
+}
+
+impl Ended {
+    pub fn of(operations: &[Operation]) -> Ended {
+        let apart = operations.iter().filter(|op| op.is_apart());
+        Ended {
+            operations: operations.len(),
+            apart: apart.clone().count(),
+            apart_bytes: apart.map(Operation::apart_bytes).sum(),
+        }
+    }
+}
 
 impl Completion {
     /// Of a submission without operations.
@@ -71,6 +106,7 @@ impl Completion {
             result: OutcomeResult::Failed,
             error: error.clone(),
             attempts: 1,
+            operation: Vec::new(),
         });
         self
     }
@@ -78,14 +114,44 @@ impl Completion {
 
 impl Submissions {
     pub fn is_open(&self, number: u64) -> bool {
-        self.0.contains_key(&number)
+        self.open.contains_key(&number)
     }
 
-    /// One of so many operations, at least one.
-    pub fn begin(&mut self, number: u64, operations: usize) {
-        let completion = Completion::empty(number);
-        let open = operations;
-        self.0.insert(number, Submission { open, completion });
+    /// Bytes that are held for all that have not completed.
+    pub fn held_bytes(&self) -> u64 {
+        self.held
+    }
+
+    /// Operations that have not ended and share the frames of their submissions.
+    pub fn sharing(&self) -> usize {
+        self.sharing
+    }
+
+    /// One of so many operations, at least one, for which so many bytes are held.
+    pub fn begin(&mut self, number: u64, operations: usize, bytes: u64) {
+        self.held += bytes;
+        self.sharing += operations;
+        self.open.insert(
+            number,
+            Submission {
+                open: operations,
+                sharing: operations,
+                frame: bytes,
+                apart: 0,
+                completion: Completion::empty(number),
+            },
+        );
+    }
+
+    /// An operation of one shares its frame no more, and has so many bytes of its own.
+    pub fn set_apart(&mut self, number: u64, bytes: u64) {
+        let Some(submission) = self.open.get_mut(&number) else {
+            return;
+        };
+        submission.apart += bytes;
+        self.held += bytes;
+        self.sharing -= 1;
+        self.held -= submission.leave(1);
     }
 
     /// So many operations of one have ended, well or with a failure. Gives the completion if they were the last, or if the failure is one
@@ -93,39 +159,59 @@ impl Submissions {
     pub fn ended(
         &mut self,
         number: u64,
-        operations: usize,
+        ended: Ended,
         request_charge: f64,
         failure: Option<Failure>,
     ) -> Option<Completion> {
-        let submission = self.0.get_mut(&number)?;
+        let submission = self.open.get_mut(&number)?;
         debug_assert!(
-            submission.open >= operations,
+            submission.open >= ended.operations,
             "more operations of submission {number} end than it has"
         );
-        submission.open -= operations;
+        submission.open -= ended.operations;
+        submission.apart -= ended.apart_bytes;
+        let sharing = ended.operations - ended.apart;
+        self.sharing -= sharing;
+        self.held -= ended.apart_bytes + submission.leave(sharing);
         let completion = &mut submission.completion;
         completion.request_charge += request_charge;
         let failed = failure
             .as_ref()
             .is_some_and(|f| f.result == OutcomeResult::Failed);
         completion.failures.extend(failure);
-        match submission.open == 0 || failed {
-            true => self.0.remove(&number).map(|s| s.completion),
-            false => None,
+        if submission.open > 0 && !failed {
+            return None;
         }
+        let submission = self.open.remove(&number)?;
+        self.sharing -= submission.sharing;
+        self.held -= submission.frame + submission.apart;
+        Some(submission.completion)
     }
 
     /// Ends all that are open, in order of their numbers: the sink itself is the matter. With how many operations of each had not ended.
     pub fn fail_all(&mut self, error: &CoreError) -> impl Iterator<Item = (usize, Completion)> {
         let error = error.clone();
-        let all = std::mem::take(&mut self.0).into_values();
+        (self.held, self.sharing) = (0, 0);
+        let all = std::mem::take(&mut self.open).into_values();
         all.map(move |s| (s.open, s.completion.fail(&error)))
     }
 }
 
-/// Encodes a COMPLETIONS frame.
-pub fn encode_completions(completions: &[Completion]) -> Vec<u8> {
-    let mut w = FrameWriter::with_capacity(FrameKind::Completions, 8 + completions.len() * 20);
+impl Submission {
+    /// So many of its operations share its frame no more. Gives the bytes that are not held any longer: all of it with the last.
+    fn leave(&mut self, operations: usize) -> u64 {
+        self.sharing -= operations;
+        match self.sharing {
+            0 => std::mem::take(&mut self.frame),
+            _ => 0,
+        }
+    }
+}
+
+/// Encodes a COMPLETIONS frame. `room`: [`super::Sink::room`].
+pub fn encode_completions(room: u64, completions: &[Completion]) -> Vec<u8> {
+    let mut w = FrameWriter::with_capacity(FrameKind::Completions, 16 + completions.len() * 20);
+    w.u64(room);
     w.u32(completions.len() as u32);
     for completion in completions {
         w.u64(completion.submission);
@@ -136,6 +222,7 @@ pub fn encode_completions(completions: &[Completion]) -> Vec<u8> {
             result,
             error,
             attempts,
+            operation,
         } in &completion.failures
         {
             w.u32(*index);
@@ -147,6 +234,7 @@ pub fn encode_completions(completions: &[Completion]) -> Vec<u8> {
             w.u32(*attempts);
             w.str(&error.activity_id);
             w.str(&error.message);
+            w.blob(operation);
         }
     }
     w.0
@@ -163,17 +251,27 @@ mod tests {
             result,
             error: CoreError::new(Kind::Conflict, "exists"),
             attempts: 2,
+            operation: Vec::new(),
+        }
+    }
+
+    fn sharing(operations: usize) -> Ended {
+        Ended {
+            operations,
+            ..Ended::default()
         }
     }
 
     #[test]
     fn a_submission_completes_with_its_last_operation() {
         let mut submissions = Submissions::default();
-        submissions.begin(7, 3);
-        assert!(submissions.ended(7, 1, 1.5, None).is_none());
+        submissions.begin(7, 3, 300);
+        assert!(submissions.ended(7, sharing(1), 1.5, None).is_none());
         let skipped = failure(2, OutcomeResult::Skipped);
-        assert!(submissions.ended(7, 1, 2.0, Some(skipped)).is_none());
-        let done = submissions.ended(7, 1, 0.25, None).unwrap();
+        assert!(submissions.ended(7, sharing(1), 2.0, Some(skipped)).is_none());
+        assert_eq!(submissions.held_bytes(), 300, "the frame is there");
+        let done = submissions.ended(7, sharing(1), 0.25, None).unwrap();
+        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
         assert_eq!((done.submission, done.request_charge), (7, 3.75));
         assert_eq!(
             (
@@ -189,11 +287,35 @@ mod tests {
     #[test]
     fn a_failure_of_the_job_completes_at_once_and_once() {
         let mut submissions = Submissions::default();
-        submissions.begin(1, 3);
+        submissions.begin(1, 3, 300);
+        submissions.set_apart(1, 100);
         let failed = || Some(failure(0, OutcomeResult::Failed));
-        assert!(submissions.ended(1, 1, 1.0, failed()).is_some());
-        assert!(submissions.ended(1, 1, 1.0, failed()).is_none());
-        assert!(submissions.ended(1, 1, 1.0, None).is_none());
+        assert!(submissions.ended(1, sharing(1), 1.0, failed()).is_some());
+        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
+        assert!(submissions.ended(1, sharing(1), 1.0, failed()).is_none());
+        assert!(submissions.ended(1, sharing(1), 1.0, None).is_none());
+    }
+
+    #[test]
+    fn of_a_submission_whose_rest_stands_apart_only_the_rest_is_held() {
+        let mut submissions = Submissions::default();
+        submissions.begin(1, 3, 300);
+        submissions.begin(2, 1, 50);
+        submissions.set_apart(1, 100);
+        assert_eq!((submissions.held_bytes(), submissions.sharing()), (450, 3));
+        submissions.ended(1, sharing(1), 0.0, None);
+        assert_eq!(submissions.held_bytes(), 450, "one of them shares the frame");
+        submissions.ended(1, sharing(1), 0.0, None);
+        assert_eq!((submissions.held_bytes(), submissions.sharing()), (150, 1));
+        let apart = Ended {
+            operations: 1,
+            apart: 1,
+            apart_bytes: 100,
+        };
+        assert!(submissions.ended(1, apart, 0.0, None).is_some());
+        assert_eq!(submissions.held_bytes(), 50);
+        assert_eq!(submissions.fail_all(&CoreError::internal("x")).count(), 1);
+        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
     }
 
     #[test]
@@ -201,10 +323,14 @@ mod tests {
         let completion = Completion {
             submission: 5,
             request_charge: 2.5,
-            failures: vec![failure(3, OutcomeResult::DeadLettered)],
+            failures: vec![Failure {
+                operation: vec![1, 2],
+                ..failure(3, OutcomeResult::DeadLettered)
+            }],
         };
-        let frame = encode_completions(&[completion]);
+        let frame = encode_completions(9, &[completion]);
         let mut r = crate::frame::FrameReader::open(&frame, FrameKind::Completions).unwrap();
+        assert_eq!(r.u64().unwrap(), 9);
         assert_eq!((r.u32().unwrap(), r.u64().unwrap()), (1, 5));
         assert_eq!(f64::from_bits(r.u64().unwrap()), 2.5);
         assert_eq!((r.u32().unwrap(), r.u32().unwrap()), (1, 3));
@@ -212,6 +338,7 @@ mod tests {
         assert_eq!((result, kind, flags), (3, Kind::Conflict as u8, 0));
         assert_eq!((r.u16().unwrap(), r.u32().unwrap(), r.u32().unwrap()), (0, 0, 2));
         assert_eq!((r.str().unwrap(), r.str().unwrap()), ("", "exists"));
+        assert_eq!(r.blob().unwrap(), [1, 2]);
         r.finish().unwrap();
     }
 }

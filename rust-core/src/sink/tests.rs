@@ -206,6 +206,216 @@ fn a_throttled_partition_is_left_alone_and_only_it() {
     assert!(resumed.sent.iter().any(|r| r.partition == range));
 }
 
+/// A document of each of two partitions. All whose numbers differ by a multiple of seven have the same key.
+fn one_of_each() -> (u8, u8) {
+    let (mut engine, now) = (engine(&[], &["0", "1"], false, 1), Instant::now());
+    let sent = accept(&mut engine, now, 0, 0..7).sent;
+    let first = |partition: u64| {
+        let request = sent.iter().find(|r| r.partition == partition).unwrap();
+        request.operations[0].id_text()[1..].parse::<u8>().unwrap() % 7
+    };
+    (first(0), first(1))
+}
+
+/// Hands batches of ten over for as long as there is room, one of each for a partition that is throttled; how many. All others are written.
+fn fill(options: &[(&str, &str)]) -> (Engine, Instant, u8) {
+    let (hot, other) = one_of_each();
+    let (mut engine, now) = (engine(options, &["0", "1"], false, 1), Instant::now());
+    let mut first = accept(&mut engine, now, 0, [hot]);
+    let error = refused(429, 3200, Asked::Bulk, Some(60_000));
+    engine.concluded(now, first.sent.remove(0), Answer::Whole(error));
+    seen(&mut engine);
+    let mut batches = 0;
+    while engine.room(now).is_multiple_of(2) && batches < 34 {
+        batches += 1;
+        let documents = (0..9).map(|n| other + 7 * n).chain([hot + 7 * batches]);
+        let mut sent = accept(&mut engine, now, batches.into(), documents).sent;
+        assert_eq!(
+            (sent.len(), sent[0].operations.len()),
+            (1, 9),
+            "the other partition's"
+        );
+        engine.concluded(now, sent.remove(0), taken(9));
+        assert!(
+            seen(&mut engine).completed.is_empty(),
+            "one of each batch is left"
+        );
+    }
+    assert_eq!(engine.take_counts().records, 9 * u64::from(batches));
+    (engine, now, batches)
+}
+
+#[test]
+fn what_a_throttled_partition_holds_up_takes_no_room_from_the_others() {
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-requests", "2"),
+    ];
+    let (_, _, batches) = fill(&options);
+    assert_eq!(batches, 34, "all of them");
+}
+
+#[test]
+fn without_throttling_the_writers_batches_are_what_is_in_flight() {
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-requests", "2"),
+    ];
+    let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
+    let mut under_way = accept(&mut engine, now, 0, 0..10).sent;
+    assert_eq!(engine.room(now), 0);
+    under_way.extend(accept(&mut engine, now, 1, 10..20).sent);
+    assert_eq!(engine.room(now), 1, "twenty records of two batches");
+    assert_eq!(engine.room(now), 1, "nothing has changed");
+    while let Some(request) = under_way.pop() {
+        let count = request.operations.len();
+        engine.concluded(now, request, taken(count));
+        under_way.extend(seen(&mut engine).sent);
+    }
+    assert_eq!(engine.room(now), 2);
+    assert!(engine.is_at_rest());
+}
+
+#[test]
+fn bytes_bound_what_is_held_and_what_is_left_of_a_batch_holds_little() {
+    let ten = 10 * upserts([1])[0].footprint();
+    let most = 4 * ten;
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-bytes", &*most.to_string()),
+    ];
+    let (mut engine, now, batches) = fill(&options);
+    // Whole batches would fill it with the fourth; their last records alone go on up to half of it.
+    assert!((16..34).contains(&batches), "{batches}");
+    assert!(
+        engine.held_bytes() <= most + ten,
+        "{} of {most}",
+        engine.held_bytes()
+    );
+    // Once the partition takes them there is room again, and nothing is left.
+    let mut now = now + MINUTE + MINUTE;
+    engine.woken(now);
+    let mut sent = seen(&mut engine).sent;
+    while let Some(request) = sent.pop() {
+        let count = request.operations.len();
+        now += Duration::from_millis(1);
+        engine.concluded(now, request, taken(count));
+        sent.extend(seen(&mut engine).sent);
+    }
+    assert_eq!((engine.room(now) % 2, engine.held_bytes()), (0, 0));
+    assert!(engine.is_at_rest());
+}
+
+#[test]
+fn heirs_of_a_throttled_partition_are_asked_for_no_more_than_it_was() {
+    let (mut engine, now) = (engine(&[], &["0", "1"], false, 1), Instant::now());
+    for request in accept(&mut engine, now, 0, 0..7).sent {
+        let throttled = request.partition == 0;
+        let count = request.operations.len();
+        let answer = match throttled {
+            true => Answer::Whole(refused(429, 3200, Asked::Bulk, Some(100))),
+            false => taken(count),
+        };
+        engine.concluded(now, request, answer);
+    }
+    assert_eq!(engine.gauges(now).partitions_slowed, 1);
+    // Thirds of the range: the first two lie where the throttled half was.
+    engine.refreshed(now, Ok(map(&["2", "3", "4"])));
+    assert_eq!(engine.gauges(now).partitions_slowed, 2);
+    // Two that go together are one that was throttled.
+    engine.refreshed(now, Ok(map(&["5"])));
+    assert_eq!(engine.gauges(now).partitions_slowed, 1);
+}
+
+#[test]
+fn what_holds_operations_up_is_named() {
+    let (mut engine, now) = (engine(&[], &["0", "1"], false, 1), Instant::now());
+    for request in accept(&mut engine, now, 0, 0..7).sent {
+        if request.partition == 1 {
+            let error = CoreError {
+                activity_id: "act-7".to_owned(),
+                ..refused(429, 3200, Asked::Bulk, Some(100))
+            };
+            engine.concluded(now, request, Answer::Whole(error));
+        }
+    }
+    let bound = map(&["0", "1"])[1].1.to_hex();
+    let later = now + Duration::from_secs(9);
+    let held = engine.held_up(later);
+    assert_eq!(held.len(), 1, "{held:?}");
+    for part in [
+        format!("partition 1 of the hashes from {bound} up to the last holds ").as_str(),
+        "for 9 s and 2 attempts",
+        "429/3200",
+        "act-7",
+    ] {
+        assert!(held[0].contains(part), "{} without {part}", held[0]);
+    }
+    assert_eq!(engine.gauges(later).partitions_held, 1);
+    // The other one does not answer.
+    let held = engine.held_up(now + Duration::from_secs(10));
+    let silent =
+        format!("partition 0 of the hashes from the first up to {bound} has not answered a request for 10 s");
+    assert!(held.iter().any(|text| text.starts_with(&silent)), "{held:?}");
+}
+
+#[test]
+fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
+    let second = Duration::from_secs(1);
+    let (mut engine, now) = (
+        engine(&[("sink.stall-timeout-ms", "40000")], &["0"], false, 1),
+        Instant::now(),
+    );
+    // What is idle does not wait.
+    engine.woken(now);
+    let begun = now + 3600 * second;
+    let first = accept(&mut engine, begun, 0, [1]);
+    assert_eq!(first.wake_at, Some(begun + 40 * second));
+    engine.woken(begun + 39 * second);
+    assert!(seen(&mut engine).completed.is_empty());
+    engine.woken(begun + 40 * second);
+    let ended = seen(&mut engine).completed;
+    let [failure] = &ended[0].failures[..] else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(
+        (failure.result, failure.error.kind),
+        (OutcomeResult::Failed, Kind::Transient)
+    );
+    for part in [
+        "nothing for 40 s",
+        "1 operations",
+        "partition 0 ",
+        "sink.stall-timeout-ms",
+    ] {
+        let message = &failure.error.message;
+        assert!(message.contains(part), "{message} without {part}");
+    }
+}
+
+#[test]
+fn throttling_that_goes_on_is_no_stall() {
+    let second = Duration::from_secs(1);
+    let options = [("sink.stall-timeout-ms", "40000")];
+    let (mut engine, mut now) = (engine(&options, &["0"], false, 1), Instant::now());
+    let mut sent = accept(&mut engine, now, 0, [1]).sent;
+    // Also where it asks for longer waits than that.
+    for (times, asked) in [(100, 30), (10, 400)] {
+        for _ in 0..times {
+            let error = refused(429, 3200, Asked::Bulk, Some(asked * 1000));
+            engine.concluded(now, sent.remove(0), Answer::Whole(error));
+            let mut wakes = seen(&mut engine).wake_at;
+            while sent.is_empty() {
+                now = wakes.take().unwrap_or(now + second).max(now);
+                engine.woken(now);
+                let seen = seen(&mut engine);
+                assert!(seen.completed.is_empty(), "{:?}", seen.completed);
+                (sent, wakes) = (seen.sent, seen.wake_at);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_number_that_is_in_use_is_refused() {
     let (mut engine, now) = (engine(&[], &["0"], false, 1), Instant::now());
@@ -577,6 +787,7 @@ fn run(
     assert_eq!(
         Gauges {
             bulk_off: 0,
+            partitions_slowed: 0,
             ..model.engine.gauges(model.now)
         },
         Gauges::default()

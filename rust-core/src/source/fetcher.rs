@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::buffer::{start_millis, Admission, Fetched, Page, LATE};
 use super::pace::{Answer, Pace, Rounds};
 use super::pending::Pending;
-use super::share::{Booked, Share};
 use super::sizes::Sizes;
 use super::Shared;
 use crate::clock::{epoch_millis, Now};
@@ -20,6 +19,7 @@ use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::feed::{Feed, Look, Pages, RawPage, Stopping, Verdict};
 use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
+use crate::share::{Booked, Share};
 use crate::split::{Mode, Split, Stop};
 use crate::status::Next;
 
@@ -288,7 +288,7 @@ impl Fetcher {
     /// Waits until a request is paid for, where reading has a budget.
     async fn paid(&self) -> Option<Booked<'_>> {
         match &self.share {
-            Some(share) => Some(share.request(&self.shared.metrics).await),
+            Some(share) => Some(share.request(&self.shared.metrics, 1).await),
             None => None,
         }
     }

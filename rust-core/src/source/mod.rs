@@ -4,12 +4,10 @@
 //! a queue per split and are handed out round robin; whose is next, and who may fetch, `buffer.rs` decides. What is here is the shell
 //! around it: the lock, the wake-ups and the calls.
 
-mod budget;
 mod buffer;
 mod fetcher;
 mod pace;
 mod pending;
-mod share;
 mod sizes;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,16 +22,15 @@ use tokio_util::task::TaskTracker;
 
 use self::buffer::{Buffer, Turn};
 use self::fetcher::Fetcher;
-pub use self::share::Readers;
-use self::share::Share;
 use crate::account::open_blocking;
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::error::Result;
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::publisher::Publisher;
 use crate::metrics::Metrics;
 use crate::page::PageFrame;
+use crate::share::{Peers, Share};
 use crate::split::Split;
 
 /// How long [`Source::close`] waits for the tasks, which end at their next await point.
@@ -106,13 +103,15 @@ impl Source {
 
     /// [`Source::connect_among`] of a reader that is alone.
     pub async fn connect(config: Config) -> Result<Source> {
-        Self::connect_among(config, Readers::default()).await
+        Self::connect_among(config, Peers::default()).await
     }
 
-    /// Connects and looks the container up. Runs on the shared runtime. `readers` are those with which it shares
+    /// Connects and looks the container up. Runs on the shared runtime. `peers` are the readers with which it shares
     /// `source.request-units-per-second`.
-    pub async fn connect_among(config: Config, readers: Readers) -> Result<Source> {
-        let share = config.request_units_per_second.map(|units| readers.join(units));
+    pub async fn connect_among(config: Config, peers: Peers) -> Result<Source> {
+        let share = config
+            .request_units_per_second
+            .map(|units| peers.join(Role::Source, units));
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
         let leases = match config.leases.as_ref().is_some_and(|l| l.publish.is_some()) {
@@ -135,7 +134,7 @@ impl Source {
         Source {
             share: config
                 .request_units_per_second
-                .map(|units| Arc::new(Readers::default().join(units))),
+                .map(|units| Arc::new(Peers::default().join(Role::Source, units))),
             requests: Arc::new(Semaphore::new(config.max_concurrency)),
             feed,
             shared: Arc::new(Shared {

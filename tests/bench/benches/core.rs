@@ -196,7 +196,7 @@ fn sink(c: &mut Criterion) {
             submission += 1;
             let completions = sink.poll(Duration::from_secs(5)).unwrap();
             assert_eq!(completions.len(), 1);
-            black_box(encode_completions(&completions));
+            black_box(encode_completions(sink.room(), &completions));
         });
     });
     group.finish();

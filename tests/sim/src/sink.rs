@@ -157,6 +157,22 @@ pub fn generate(seed: u64) -> Plan {
     if random.u32(0..10) == 0 {
         set("cosmos.retry.throttled-deadline-ms", "5000".to_owned());
     }
+    // What is held for the writer, in bytes: none but one batch, a few, or as many as there are.
+    set(
+        "sink.max-in-flight-bytes",
+        pick(random, &["1024", "20000", "33554432"]).to_owned(),
+    );
+    set("sink.max-batch-size", "40".to_owned());
+    let in_flight = pick(random, &[1, 2, 8]);
+    set("sink.max-in-flight-requests", in_flight.to_string());
+    if random.u32(0..6) == 0 {
+        set(
+            "sink.request-units-per-second",
+            pick(random, &["50", "500"]).to_owned(),
+        );
+    }
+    // Most operations are on documents of one key.
+    let hot = random.u32(0..3) == 0;
     let kinds: &[char] = match (tolerant, random.u32(0..3)) {
         (true, 0) => &['u', 'c', 'r', 'd'],
         (true, 1) => &['c', 'c', 'd', 'u'],
@@ -167,7 +183,12 @@ pub fn generate(seed: u64) -> Plan {
     for _ in 0..random.u32(2..40) {
         let size = pick(random, &[1, 3, 10, 40]);
         let ops: Vec<_> = (0..random.u32(1..=size))
-            .map(|_| format!("{}{}", pick(random, kinds), random.u32(0..documents)))
+            .map(|_| {
+                let kind = pick(random, kinds);
+                let document = random.u32(0..documents);
+                let hot = hot && random.u32(0..10) < 7;
+                format!("{kind}{}", if hot { document / keys * keys } else { document })
+            })
             .collect();
         steps.push(Step {
             at_ms: random.u64(0..span),
@@ -226,6 +247,40 @@ pub fn generate(seed: u64) -> Plan {
         }
         faults.push(fault);
     }
+    if hot {
+        // A partition takes little, answers late, or both.
+        let partition = Some(random.u32(1..=partitions));
+        for (id, slow) in [(300, false), (301, true)] {
+            if random.u32(0..3) == 0 {
+                continue;
+            }
+            let from_ms = random.u64(0..span);
+            let retry_after_ms = Some(random.u64(1..3000));
+            faults.push(Fault {
+                id,
+                on: Request::Bulk,
+                from_ms,
+                to_ms: from_ms + random.u64(1..=span),
+                per_mille: pick(random, &[300, 800, 1000]),
+                partition,
+                what: match (slow, random.u32(0..2)) {
+                    (true, _) => What::Slow {
+                        ms: pick(random, &[300, 2000, 5000]),
+                    },
+                    (false, 0) => What::Each {
+                        status: 429,
+                        sub: 3200,
+                        retry_after_ms,
+                    },
+                    (false, _) => What::Refused {
+                        status: 429,
+                        sub: 3200,
+                        retry_after_ms,
+                    },
+                },
+            });
+        }
+    }
     let chosen = |random: &mut Random, most: u32| -> Vec<Doc> {
         let count = random.u32(0..=most);
         (0..count).map(|_| random.u32(0..documents)).collect()
@@ -248,7 +303,8 @@ pub fn generate(seed: u64) -> Plan {
             options,
             partitions,
             keys,
-            in_flight: pick(random, &[1, 2, 8]),
+            // Then the core alone says when there is no room.
+            in_flight: if hot { 1000 } else { in_flight },
             spoil,
             refused,
             steps,
@@ -583,6 +639,7 @@ impl Job<'_> {
             if self.barrier.is_some()
                 || self.open.len() >= self.plan.in_flight
                 || self.next >= self.batches.len()
+                || sink.room() % 2 == 1
             {
                 return;
             }
@@ -626,6 +683,13 @@ impl Job<'_> {
                 self.restarts += 1;
                 return self.fail(Duration::from_millis(300), &why).await;
             }
+        }
+        // Of a submission that has failed nothing is counted any more.
+        let Some(sink) = &self.sink else { return };
+        let buffered = sink.metrics().bytes_buffered.load(Relaxed);
+        if sink.room().is_multiple_of(2) && buffered > self.config.max_in_flight_bytes {
+            let what = format!("{buffered} bytes, and there is room");
+            self.violation("what is held is bounded", what);
         }
     }
 
@@ -798,6 +862,9 @@ impl Job<'_> {
             if value != 0 {
                 self.violation("counters are 0 when idle", format!("{value} {what}"));
             }
+        }
+        if sink.room() % 2 == 1 {
+            self.violation("there is room when idle", format!("{:?}", sink.metrics()));
         }
         let left = ledger(&self.ledger).under_way();
         if left > 0 {

@@ -10,13 +10,25 @@ use crate::error::{CoreError, Kind};
 use crate::retry::Attempts;
 use crate::status::{Blame, Fate, Next};
 
+use super::evidence::Held;
 use super::{Act, Again, Answer, Engine};
 use crate::sink::form::SearchId;
 use crate::sink::operation::Operation;
+use crate::sink::pace::Answered;
 use crate::sink::partition::{halves, Request};
 use crate::sink::step::{self, Course};
-use crate::sink::submissions::{Failure, OutcomeResult};
+use crate::sink::submissions::{Ended, Failure, OutcomeResult};
 use crate::sink::wire::{self, OperationResult};
+
+/// A request that has come back, without its operations.
+#[derive(Clone, Copy)]
+struct Back {
+    /// The serial number of its partition.
+    partition: u64,
+    in_bulk: bool,
+    taken: Instant,
+    sent: Instant,
+}
 
 /// Failures of unknown fate after which a bulk request is sent again in halves: a server may answer so to one document among a hundred.
 const CUT_AFTER: u32 = 3;
@@ -27,16 +39,25 @@ impl Engine {
         if self.broken.is_some() {
             return;
         }
+        self.heard(now);
         let Request {
             operations,
             bulk_range,
             partition,
+            taken,
+            sent,
         } = request;
         let in_bulk = bulk_range.is_some();
+        let back = Back {
+            partition,
+            in_bulk,
+            taken,
+            sent,
+        };
         let mut results = match answer {
             Answer::Each(results) => results,
             Answer::Whole(e) if e.next == Next::Halve && in_bulk => {
-                return self.halve(now, operations, partition, e);
+                return self.halve(now, operations, back, e);
             }
             Answer::Whole(mut e) => {
                 // Each bears its share.
@@ -45,7 +66,7 @@ impl Engine {
                     let result = OperationResult::failed(e.clone());
                     (op, result)
                 });
-                return self.settle(now, each.collect(), partition, in_bulk.then_some(false));
+                return self.settle(now, each.collect(), back, in_bulk.then_some(false));
             }
         };
         results.resize_with(operations.len(), || {
@@ -60,20 +81,24 @@ impl Engine {
             (op, result)
         });
         let each = each.collect();
-        self.settle(now, each, partition, in_bulk.then_some(true));
+        self.settle(now, each, back, in_bulk.then_some(true));
     }
 
     /// A request has come back to its partition.
-    fn came_back(&mut self, serial: u64, in_bulk: bool) {
+    fn came_back(&mut self, back: Back) {
         self.in_flight -= 1;
-        if let Some(p) = self.partition(serial) {
-            p.under_way -= 1;
-            p.in_flight -= usize::from(in_bulk);
+        if let Some(p) = self.partition(back.partition) {
+            p.came_back(back.taken, back.in_bulk);
         }
+        for p in self.gone.iter_mut().filter(|p| p.serial == back.partition) {
+            p.came_back(back.taken, back.in_bulk);
+        }
+        self.gone.retain(|p| !p.under_way.is_empty());
     }
 
     /// Cuts a bulk request that was refused as a whole.
-    fn halve(&mut self, now: Instant, mut operations: Vec<Operation>, partition: u64, error: CoreError) {
+    fn halve(&mut self, now: Instant, mut operations: Vec<Operation>, back: Back, error: CoreError) {
+        let partition = back.partition;
         self.counts.bulk_refused += 1;
         self.counts.retries += 1;
         tracing::debug!(target: "cosmosflink::sink", "a bulk request of {} operations was refused: {error}", operations.len());
@@ -106,18 +131,20 @@ impl Engine {
             let each = operations
                 .into_iter()
                 .map(|op| (op, OperationResult::failed(later.clone())));
-            return self.settle(now, each.collect(), partition, Some(false));
+            return self.settle(now, each.collect(), back, Some(false));
         }
         let mut parts = halves(operations);
         if let [culprit] = &mut parts[..] {
             culprit.iter_mut().for_each(|op| op.alone = true);
         }
-        self.came_back(partition, true);
+        self.came_back(back);
         self.operations_waiting += count as u64;
         match self.partition(partition) {
             Some(p) => p.parts.extend(parts),
             // It was split meanwhile.
-            None => parts.into_iter().flatten().for_each(|op| self.enqueue_again(op)),
+            None => parts.into_iter().flatten().for_each(|op| {
+                self.enqueue_again(op);
+            }),
         }
         self.go_on(now);
     }
@@ -158,15 +185,23 @@ impl Engine {
         &mut self,
         now: Instant,
         each: Vec<(Operation, OperationResult)>,
-        partition: u64,
+        back: Back,
         bulk: Option<bool>,
     ) {
+        let partition = back.partition;
+        let mut answered = Answered {
+            sent: back.sent,
+            operations: each.len(),
+            throttled: 0,
+            failed: 0,
+        };
         let mut good = Vec::with_capacity(each.len());
         let (mut failures, mut onward) = (Vec::new(), Vec::new());
         let whole = bulk == Some(false);
         let (mut again, mut again_after) = (Vec::new(), Pause::default());
         let (mut held, mut hold) = (Vec::new(), Pause::default());
         let (mut moved, mut throttled) = (false, false);
+        let mut spared = None::<Instant>;
         // A whole request that keeps failing, nobody knows why, may do so for the sake of one operation.
         let mut cut = whole && each.len() > 1;
         if let (true, Some(error)) = (whole, each.first().and_then(|(_, r)| r.error.as_ref())) {
@@ -194,15 +229,25 @@ impl Engine {
                 self.count_failure(&error);
             }
             cut &= error.fate == Fate::Unknown;
+            match error.next {
+                Next::Wait => answered.throttled += 1,
+                Next::Retry | Next::Reread | Next::Reroute | Next::Halve => answered.failed += 1,
+                Next::Done | Next::Superseded | Next::Compare | Next::End => {}
+            }
             let (config, rng) = (&self.config.retry, &mut self.rng);
             let attempts = op
                 .attempts
                 .get_or_insert_with(|| Box::new(Attempts::seeded(config, rng.u64(..))));
             match attempts.next(&error, now) {
-                None => failures.push((op, error)),
+                None => {
+                    // It ends, and the partition is left alone all the same.
+                    let asked = error.retry_after_ms.filter(|_| error.next == Next::Wait);
+                    spared = spared.max(asked.map(|ms| now + Duration::from_millis(ms)));
+                    failures.push((op, error));
+                }
                 Some(wait) => {
                     cut &= attempts.made() > CUT_AFTER;
-                    let made = attempts.made();
+                    let (made, document) = (attempts.made(), op.document);
                     // What holds the whole partition waits in its queue, for its wait or for a new map; the rest waits for itself.
                     if matches!(error.next, Next::Wait | Next::Reroute) {
                         moved |= error.next == Next::Reroute;
@@ -213,6 +258,7 @@ impl Engine {
                         again_after.add(&error, made, wait);
                         again.push(op);
                     }
+                    self.hold_up(document, now, partition, made, error);
                 }
             }
         }
@@ -222,7 +268,7 @@ impl Engine {
         self.counts.records += good.len() as u64;
         let hold = (!held.is_empty()).then(|| now + hold.wait(&mut self.rng));
         let mut again_at = (!again.is_empty()).then(|| now + again_after.wait(&mut self.rng));
-        self.came_back(partition, bulk.is_some());
+        self.came_back(back);
         let still_there = match self.partition(partition) {
             Some(p) => {
                 match bulk {
@@ -230,8 +276,12 @@ impl Engine {
                     Some(false) => p.form.probe_is_over(),
                     None => {}
                 }
+                p.pace.answered(now, answered);
                 if let Some(until) = hold {
                     p.hold(until, throttled);
+                }
+                if let Some(until) = spared {
+                    p.hold(until, true);
                 }
                 true
             }
@@ -244,9 +294,6 @@ impl Engine {
             }
             self.held.remove(&op.document);
             self.release(op.document);
-        }
-        for op in held.iter().chain(&again) {
-            self.held.entry(op.document).or_insert(now);
         }
         // They hold their documents, and go before what came later.
         for mut op in onward {
@@ -287,6 +334,18 @@ impl Engine {
         }
     }
 
+    /// The operation under way on a document has failed, and is tried again.
+    fn hold_up(&mut self, document: u64, now: Instant, partition: u64, attempts: u32, error: Box<CoreError>) {
+        let before = self.held.get(&document).map(|held| held.since);
+        let held = Held {
+            since: before.unwrap_or(now),
+            partition,
+            attempts,
+            error,
+        };
+        self.held.insert(document, held);
+    }
+
     fn count_failure(&mut self, error: &CoreError) {
         self.counts.throttled += u64::from(error.kind == Kind::Throttled);
     }
@@ -298,7 +357,10 @@ impl Engine {
         };
         match waiting.get_mut().as_mut().and_then(|w| w.pop_front()) {
             // It counts as waiting since it came.
-            Some(op) => self.enqueue_again(op),
+            Some(op) => {
+                let partition = self.enqueue_again(op);
+                partition.behind = partition.behind.saturating_sub(1);
+            }
             None => drop(waiting.remove()),
         }
     }
@@ -337,26 +399,34 @@ impl Engine {
             OutcomeResult::Failed => &mut self.counts.failed,
         } += 1;
         self.bytes_buffered -= op.size() as u64;
+        self.open -= 1;
         let failure = Failure {
             index: op.index,
             result,
             error: error.while_doing(op.describe()),
             attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
+            // Of the others nobody asks.
+            operation: match result {
+                OutcomeResult::Failed => op.without_document(),
+                _ => Vec::new(),
+            },
         };
+        let one = Ended::of(std::slice::from_ref(&op));
         let ended = self
             .submissions
-            .ended(op.submission, 1, op.request_charge, Some(failure));
+            .ended(op.submission, one, op.request_charge, Some(failure));
         self.acts.extend(ended.map(Act::Complete));
     }
 
     /// The end of operations that were carried out: neighbours are mostly of one submission.
     fn end_good(&mut self, operations: &[Operation]) {
         self.bytes_buffered -= operations.iter().map(|op| op.size() as u64).sum::<u64>();
+        self.open -= operations.len();
         for of_one in operations.chunk_by(|a, b| a.submission == b.submission) {
             let charge = of_one.iter().map(|op| op.request_charge).sum();
             let ended = self
                 .submissions
-                .ended(of_one[0].submission, of_one.len(), charge, None);
+                .ended(of_one[0].submission, Ended::of(of_one), charge, None);
             self.acts.extend(ended.map(Act::Complete));
         }
     }

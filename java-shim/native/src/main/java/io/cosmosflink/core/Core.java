@@ -75,7 +75,12 @@ public interface Core {
     }
 
     /** Like {@link #openSource}. */
-    SinkHandle openSink(Map<String, String> options);
+    SinkHandle openSink(Map<String, String> options, Peers peers);
+
+    /** The sink of a writer that is alone. */
+    default SinkHandle openSink(Map<String, String> options) {
+        return openSink(options, Peers.NONE);
+    }
 
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
     void drainLog(boolean now);
@@ -128,20 +133,21 @@ public interface Core {
     long OPEN_STEP_MILLIS = 50;
 
     /**
-     * The readers of one source, which share {@code source.request-units-per-second}.
+     * The readers of one source, which share {@code source.request-units-per-second}, or the writers of one sink, which share {@code
+     * sink.request-units-per-second}.
      *
      * @param count how many there are in all processes; at least 1
-     * @param group what tells the source from others of this process; empty when there is no other reader of it here
+     * @param group what tells them from others of this process; empty when there is no other one of them here
      */
     record Peers(int count, String group) {
-        /** A reader that is alone. */
+        /** One that is alone. */
         public static final Peers NONE = new Peers(1, "");
 
         /**
-         * Those of a reader that runs in Flink.
+         * Those of a reader or writer that runs in Flink.
          *
-         * @param count the parallelism of the source
-         * @param variables those of the reader's metric group, which name its job and its operator
+         * @param count the parallelism of the source or sink
+         * @param variables those of its metric group, which name its job and its operator
          */
         public static Peers of(int count, Map<String, String> variables) {
             return new Peers(Math.max(1, count), PerOperator.name(variables));
@@ -226,8 +232,24 @@ public interface Core {
 
         /**
          * The submissions that have ended since the last call, each once: when its last operation has ended, or at once with the first
-         * that fails the job. None if none came in time or {@code wakeUp} was called.
+         * that fails the job. None if none came in time, if there is room for a batch again, or if {@code wakeUp} was called.
          */
         List<Completion> pollCompletions(long timeoutMillis);
+
+        /**
+         * Whether the core holds as much as the options allow, so that no other batch should be submitted; it would be taken all the same. As
+         * of the last {@link #submit} or {@link #pollCompletions}, whichever the core answered later. Cheap, from any thread.
+         */
+        default boolean isFull() {
+            return false;
+        }
+
+        /**
+         * What holds operations up now, each in a sentence without its full stop: which partition, since when, and what it answered last. That
+         * which has done so longest comes first.
+         */
+        default List<String> heldUp() {
+            return List.of();
+        }
     }
 }

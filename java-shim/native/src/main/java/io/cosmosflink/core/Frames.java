@@ -61,21 +61,39 @@ final class Frames {
         return out;
     }
 
-    static List<Completion> completions(byte[] frame) {
+    static List<String> strings(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.STRINGS);
+        int n = in.count(4);
+        List<String> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            out.add(in.str());
+        }
+        return out;
+    }
+
+    /**
+     * What a COMPLETIONS frame holds.
+     *
+     * @param room how often it has changed whether there is room for another batch: odd while there is none
+     */
+    record Completions(long room, List<Completion> completions) {}
+
+    static Completions completions(byte[] frame) {
         FrameReader in = FrameReader.open(frame, FrameKind.COMPLETIONS);
+        long room = in.u64();
         int n = in.count(20);
         List<Completion> out = new ArrayList<>(n);
         for (int i = 0; i < n; i++) {
             long submission = in.u64();
             double charge = in.f64();
-            int failed = in.count(25);
+            int failed = in.count(29);
             List<WriteFailure> failures = new ArrayList<>(failed);
             for (int f = 0; f < failed; f++) {
                 failures.add(failure(in));
             }
             out.add(new Completion(submission, charge, List.copyOf(failures)));
         }
-        return out;
+        return new Completions(room, out);
     }
 
     private static WriteFailure failure(FrameReader in) {
@@ -83,7 +101,17 @@ final class Frames {
         WriteFailure.Result result = WriteFailure.Result.of(in.u8());
         CosmosException.Kind kind = CosmosException.Kind.of(in.u8());
         boolean outlivesRestart = (in.u8() & 1) != 0;
-        return new WriteFailure(index, result, kind, outlivesRestart, in.u16(), in.u32(), in.u32(), in.str(), in.str());
+        return new WriteFailure(
+                index,
+                result,
+                kind,
+                outlivesRestart,
+                in.u16(),
+                in.u32(),
+                in.u32(),
+                in.str(),
+                in.str(),
+                WriteFailure.Target.of(in.blob()));
     }
 
     static List<CoreOption> options(byte[] frame) {

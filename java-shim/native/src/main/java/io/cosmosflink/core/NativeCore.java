@@ -4,6 +4,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicLong;
 
 /** The core itself. The library is loaded on first use, once per class loader. */
 @Internal
@@ -77,8 +78,9 @@ public final class NativeCore implements Core {
     }
 
     @Override
-    public SinkHandle openSink(Map<String, String> options) {
-        return new Sink(Natives.openSink(Frames.map(options)));
+    public SinkHandle openSink(Map<String, String> options, Peers peers) {
+        byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
+        return new Sink(Natives.openSink(Frames.map(options), peers.count(), group));
     }
 
     @Override
@@ -172,18 +174,37 @@ public final class NativeCore implements Core {
     }
 
     private static final class Sink extends Base implements SinkHandle {
+        /** The newest answer to whether there is room: odd while there is none. Two threads hear of it, in any order. */
+        private final AtomicLong room = new AtomicLong();
+
         Sink(long handle) {
             super(handle);
         }
 
         @Override
         public void submit(long submission, OperationBatch batch) {
-            Natives.submit(handle, submission, batch.array(), batch.length());
+            heard(Natives.submit(handle, submission, batch.array(), batch.length()));
         }
 
         @Override
         public List<Completion> pollCompletions(long timeoutMillis) {
-            return Frames.completions(Natives.pollCompletions(handle, timeoutMillis));
+            Frames.Completions ended = Frames.completions(Natives.pollCompletions(handle, timeoutMillis));
+            heard(ended.room());
+            return ended.completions();
+        }
+
+        private void heard(long answer) {
+            room.accumulateAndGet(answer, Math::max);
+        }
+
+        @Override
+        public boolean isFull() {
+            return (room.get() & 1) != 0;
+        }
+
+        @Override
+        public List<String> heldUp() {
+            return Frames.strings(Natives.heldUp(handle));
         }
     }
 }

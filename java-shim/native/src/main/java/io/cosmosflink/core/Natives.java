@@ -42,11 +42,13 @@ final class Natives {
 
     static native int nextPage(long handle, byte[] into, long timeoutMillis);
 
-    static native long openSink(byte[] options);
+    static native long openSink(byte[] options, int writers, byte[] group);
 
-    static native void submit(long handle, long submission, byte[] operations, int length);
+    static native long submit(long handle, long submission, byte[] operations, int length);
 
     static native byte[] pollCompletions(long handle, long timeoutMillis);
+
+    static native byte[] heldUp(long handle);
 
     static native void wakeUp(long handle);
 

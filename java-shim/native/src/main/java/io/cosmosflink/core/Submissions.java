@@ -42,21 +42,54 @@ public final class Submissions implements AutoCloseable {
     private final OperationBatch frame = new OperationBatch();
     private final Map<Long, Submission> underWay = new ConcurrentHashMap<>();
     private final LiveMetrics metrics;
-    private final CoreMetric held;
+    private final Room room;
     private final Thread completion;
     private long submissions;
     private volatile boolean closed;
     /** Why the completion thread ended, if it did. */
     private volatile Throwable ended;
 
+    /**
+     * Whether a writer may hand over another batch. It is there before the core is, which a writer opens last; from then on the core decides.
+     */
+    public static final class Room {
+        private final Runnable free;
+        private volatile Core.SinkHandle sink;
+        private volatile boolean waiting;
+
+        /** @param free called on the completion thread when there is room again for a writer that has found none */
+        public Room(Runnable free) {
+            this.free = free;
+        }
+
+        /** Whether the core holds as much as the options allow. */
+        public boolean isFull() {
+            Core.SinkHandle open = sink;
+            if (open == null || !open.isFull()) {
+                return false;
+            }
+            // Said before it is looked at again: what becomes free from here on is told.
+            waiting = true;
+            return open.isFull();
+        }
+
+        private void look() {
+            if (waiting && !sink.isFull()) {
+                waiting = false;
+                free.run();
+            }
+        }
+    }
+
     private record Submission(int operations, Listener listener) {}
 
-    private Submissions(Core core, Core.SinkHandle sink, String container, int subtask) {
+    private Submissions(Core core, Core.SinkHandle sink, String container, int subtask, Room room) {
         this.core = core;
         this.sink = sink;
         this.container = container;
         this.metrics = new LiveMetrics(core, Core.Role.SINK);
-        this.held = CoreMetric.named(metrics.gauges(), "heldMillis");
+        this.room = room;
+        room.sink = sink;
         this.completion = new Thread(this::complete, "cosmosdb-sink-completion-" + container + "-" + subtask);
         this.completion.setDaemon(true);
         metrics.follow(sink);
@@ -67,15 +100,18 @@ public final class Submissions implements AutoCloseable {
      *
      * @param options validated
      * @param subtask number of the writer, for the name of the thread
+     * @param peers the writers of the sink
+     * @param room what tells the writer to wait
      * @throws CosmosException what the opening failed of
      * @throws InterruptedException when the task ends meanwhile; then nothing is open
      */
-    public static Submissions open(Core core, Map<String, String> options, int subtask) throws InterruptedException {
+    public static Submissions open(Core core, Map<String, String> options, int subtask, Core.Peers peers, Room room)
+            throws InterruptedException {
         try {
-            Core.SinkHandle opening = core.openSink(options);
+            Core.SinkHandle opening = core.openSink(options, peers);
             opening.awaitOpen();
             Submissions submissions =
-                    new Submissions(core, opening, options.getOrDefault("cosmos.container", "?"), subtask);
+                    new Submissions(core, opening, options.getOrDefault("cosmos.container", "?"), subtask, room);
             submissions.start();
             return submissions;
         } catch (CosmosException e) {
@@ -100,7 +136,7 @@ public final class Submissions implements AutoCloseable {
     }
 
     /**
-     * Hands entries over.
+     * Hands entries over. Nothing of them is kept here: what is to be told of one that fails, the core tells.
      *
      * @param body the OPERATION BODY of an entry
      */
@@ -144,6 +180,7 @@ public final class Submissions implements AutoCloseable {
         try {
             while (!closed) {
                 sink.pollCompletions(POLL_MILLIS).forEach(this::onCompletion);
+                room.look();
                 core.drainLog(false);
                 warnOfLongFlush();
             }
@@ -189,12 +226,12 @@ public final class Submissions implements AutoCloseable {
     private void warnOfLongFlush() {
         long seconds = flushes.overdueSeconds();
         if (seconds > 0) {
+            List<String> held = sink.heldUp();
             LOG.warn(
-                    "a flush to container {} has taken {} s, and its checkpoint waits for it; the service has throttled or failed a"
-                            + " partition for {} ms",
+                    "a flush to container {} has taken {} s, and its checkpoint waits for it; {}",
                     container,
                     seconds,
-                    metrics.value(held));
+                    held.isEmpty() ? "nothing has failed, and what is left is being written" : String.join("; ", held));
         }
     }
 

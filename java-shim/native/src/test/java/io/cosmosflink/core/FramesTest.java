@@ -60,6 +60,7 @@ class FramesTest {
     @Test
     void completionsAreRead() {
         byte[] frame = FrameWriter.frame(FrameKind.COMPLETIONS)
+                .u64(5)
                 .u32(2)
                 .u64(8)
                 .u64(Double.doubleToLongBits(6.29))
@@ -76,13 +77,25 @@ class FramesTest {
                 .u32(2)
                 .str("activity")
                 .str("why")
+                .blob(Operation.upsert("a", "[1]", new byte[0]).encode())
                 .toBytes();
         WriteFailure failure = new WriteFailure(
-                3, WriteFailure.Result.FAILED, CosmosException.Kind.CONFLICT, true, 409, 5, 2, "activity", "why");
-        assertThat(Frames.completions(frame))
+                        3,
+                        WriteFailure.Result.FAILED,
+                        CosmosException.Kind.CONFLICT,
+                        true,
+                        409,
+                        5,
+                        2,
+                        "activity",
+                        "why")
+                .of(new WriteFailure.Target(OperationKind.UPSERT, "a", "[1]"));
+        assertThat(Frames.completions(frame).room()).isEqualTo(5);
+        List<Completion> completions = Frames.completions(frame).completions();
+        assertThat(completions)
                 .containsExactly(new Completion(8, 6.29, List.of()), new Completion(9, 1.5, List.of(failure)));
-        assertThat(Frames.completions(frame).get(0).fatal()).isEmpty();
-        assertThat(Frames.completions(frame).get(1).fatal()).contains(failure);
+        assertThat(completions.get(0).fatal()).isEmpty();
+        assertThat(completions.get(1).fatal()).contains(failure);
     }
 
     @Test

@@ -49,8 +49,7 @@ public final class GoldenFrames {
                 SubmittedOperations.operations(frame).stream()
                         .map(GoldenFrames::operation)
                         .toList();
-            case "completions" ->
-                Frames.completions(frame).stream().map(GoldenFrames::completion).toList();
+            case "completions" -> completions(Frames.completions(frame));
             case "event" -> event(FrameReader.open(frame, FrameKind.EVENT));
             case "actions" -> actions(EnumeratorFrames.actions(frame));
             case "discovery" -> discovery(FrameReader.open(frame, FrameKind.DISCOVERY));
@@ -181,6 +180,13 @@ public final class GoldenFrames {
                 "document", new String(o.document(), java.nio.charset.StandardCharsets.UTF_8));
     }
 
+    private static Map<String, Object> completions(Frames.Completions all) {
+        return object(
+                "room", all.room(),
+                "completions",
+                        all.completions().stream().map(GoldenFrames::completion).toList());
+    }
+
     private static Map<String, Object> completion(Completion c) {
         return object(
                 "submission", c.submission(),
@@ -196,8 +202,16 @@ public final class GoldenFrames {
                                         "subStatus", f.subStatus(),
                                         "attempts", f.attempts(),
                                         "activityId", f.activityId(),
-                                        "message", f.message()))
+                                        "message", f.message(),
+                                        "target", target(f.target())))
                                 .toList());
+    }
+
+    private static Map<String, Object> target(WriteFailure.Target target) {
+        return object(
+                "operation", target.type() == null ? "" : target.type().name(),
+                "id", target.id(),
+                "partitionKey", target.partitionKey());
     }
 
     /** Java writes events alone. */

@@ -79,6 +79,7 @@ class LiveMetricsTest {
                         "heldMillis",
                         "requestLatencyP50Ms",
                         "requestLatencyP99Ms",
+                        "budgetMillis",
                         "operationsWaiting",
                         "failed",
                         "skipped",
@@ -87,7 +88,9 @@ class LiveMetricsTest {
                         "bulkRequests",
                         "pointRequests",
                         "bulkRefused",
-                        "bulkOff");
+                        "bulkOff",
+                        "partitionsSlowed",
+                        "partitionsHeld");
     }
 
     @Test

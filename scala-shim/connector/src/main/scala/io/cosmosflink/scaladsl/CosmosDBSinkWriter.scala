@@ -39,11 +39,12 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
     context: WriterInitContext,
     core: Core,
     options: CosmosDBOptions,
+    room: Submissions.Room,
     states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
 ) extends AsyncSinkWriter[T, CosmosDBRequestEntry](
       converter,
       context,
-      CosmosDBSinkWriter.configuration(options),
+      CosmosDBSinkWriter.configuration(options, room),
       states
     ):
   private val container = options.container
@@ -51,7 +52,9 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   private val maxBatchBytes = CosmosDBSinkWriter.maxBatchBytes(options)
 
   private val submissions =
-    try Submissions.open(core, options.toJava, context.getTaskInfo.getIndexOfThisSubtask)
+    val task = context.getTaskInfo
+    val peers = Core.Peers.of(task.getNumberOfParallelSubtasks, context.metricGroup.getAllVariables)
+    try Submissions.open(core, options.toJava, task.getIndexOfThisSubtask, peers, room)
     catch
       case e: CosmosException =>
         throw Failures.open(
@@ -85,22 +88,29 @@ final private[scaladsl] class CosmosDBSinkWriter[T] private (
   override protected def submitRequestEntries(
       entries: JavaList[CosmosDBRequestEntry],
       handler: ResultHandler[CosmosDBRequestEntry]
-  ): Unit = submissions.submit(
-    entries,
-    _.body,
-    new Submissions.Listener:
-      override def completed(completion: Completion): Unit =
-        sendErrors.inc(completion.failures.size)
-        completion.fatal.toScala match
-          case None => handler.complete()
-          case Some(failure) => handler.completeExceptionally(failed(entries.get(failure.index), failure))
+  ): Unit =
+    val refusals = entries.asScala.iterator.zipWithIndex.collect {
+      case (entry, i) if entry.refusal != null => i -> entry.refusal
+    }.toMap
+    submissions.submit(
+      entries,
+      _.body,
+      new Submissions.Listener:
+        override def completed(completion: Completion): Unit =
+          sendErrors.inc(completion.failures.size)
+          completion.fatal.toScala match
+            case None => handler.complete()
+            case Some(failure) => handler.completeExceptionally(failed(failure, refusals.get(failure.index)))
 
-      override def lost(message: String, cause: Throwable): Unit =
-        handler.completeExceptionally(FlinkRuntimeException(message, cause))
-  )
+        override def lost(message: String, cause: Throwable): Unit =
+          handler.completeExceptionally(FlinkRuntimeException(message, cause))
+    )
+    // The base class holds the list until all of the batch is written, for a time-out that never comes. The core has the records, and bounds
+    // what it holds; a batch that waits for one of them must not hold the others here.
+    entries.clear()
 
-  private def failed(entry: CosmosDBRequestEntry, failure: WriteFailure): Exception =
-    val cause = failure.exception(container, entry.body, entry.refusal, "its model or function")
+  private def failed(failure: WriteFailure, refusal: Option[UnwritableRecordException]): Exception =
+    val cause = failure.exception(container, refusal.orNull, "its model or function")
     if failure.isFinal(finality) then CosmosDBUnrecoverableException(cause.getMessage, cause)
     else FlinkRuntimeException(cause.getMessage, cause)
 
@@ -124,9 +134,13 @@ private[scaladsl] object CosmosDBSinkWriter:
   ): CosmosDBSinkWriter[T] =
     val limit = options.checked("sink.max-record-bytes")
     val refusing = RefusingConverter(converter, limit)
-    new CosmosDBSinkWriter(refusing, context, core, options, within(limit, options, states))
+    // The task waits for a mail, and looks again at each.
+    val room = new Submissions.Room(() =>
+      context.getMailboxExecutor.execute(() => (), "Go on, since the core has room for a batch again")
+    )
+    new CosmosDBSinkWriter(refusing, context, core, options, room, within(limit, options, states))
 
-  private def configuration(options: CosmosDBOptions): AsyncSinkWriterConfiguration =
+  private def configuration(options: CosmosDBOptions, room: Submissions.Room): AsyncSinkWriterConfiguration =
     val batch = options.checked("sink.max-batch-size").toInt
     val inFlight = options.checked("sink.max-in-flight-requests").toInt
     val batchBytes = maxBatchBytes(options)
@@ -138,7 +152,7 @@ private[scaladsl] object CosmosDBSinkWriter:
       .setMaxTimeInBufferMS(options.checked("sink.max-time-in-buffer-ms"))
       // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
       .setMaxRecordSizeInBytes(batchBytes)
-      .setRateLimitingStrategy(FixedConcurrency(batch, inFlight))
+      .setRateLimitingStrategy(CoreDecides(batch, room))
       .setRequestTimeoutMS(neverMillis)
       .setFailOnTimeout(true)
       .build()
@@ -177,10 +191,11 @@ final private class RefusingConverter[T](
       case e: Throwable if RecordFailures.isOfRecord(e) =>
         CosmosDBRequestEntry.refused(UnwritableRecordException.of(e))
 
-/** A fixed number of batches in flight. Throttling is the core's: it sees every 429, this class none. */
-final private class FixedConcurrency(maxBatchSize: Int, maxInFlight: Int) extends RateLimitingStrategy:
-  private var inFlight = 0
-  override def registerInFlightRequest(request: RequestInfo): Unit = inFlight += 1
-  override def registerCompletedRequest(result: ResultInfo): Unit = inFlight = math.max(0, inFlight - 1)
-  override def shouldBlock(request: RequestInfo): Boolean = inFlight >= maxInFlight
+/** Batches go out for as long as the core has room: it sees every 429 and knows how many records and bytes have not been written, this class
+  * neither. A batch of which one record is left would count here like a whole one.
+  */
+final private class CoreDecides(maxBatchSize: Int, room: Submissions.Room) extends RateLimitingStrategy:
+  override def registerInFlightRequest(request: RequestInfo): Unit = ()
+  override def registerCompletedRequest(result: ResultInfo): Unit = ()
+  override def shouldBlock(request: RequestInfo): Boolean = room.isFull
   override def getMaxBatchSize: Int = maxBatchSize

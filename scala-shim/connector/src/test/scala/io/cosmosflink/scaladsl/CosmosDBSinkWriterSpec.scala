@@ -23,6 +23,7 @@ import org.apache.flink.connector.base.sink.writer.{
   TestSinkInitContext
 }
 import org.apache.flink.metrics.Counter
+import org.apache.flink.metrics.groups.SinkWriterMetricGroup
 import org.apache.flink.runtime.throwable.{ThrowableClassifier, ThrowableType}
 import org.apache.flink.util.{InstantiationUtil, SerializedThrowable}
 import org.scalacheck.Gen
@@ -32,8 +33,9 @@ import org.scalatest.matchers.should.Matchers
 import org.scalatest.time.SpanSugar.*
 import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 
+import java.lang.reflect.Proxy
 import java.nio.charset.StandardCharsets.UTF_8
-import java.util.List as JavaList
+import java.util.{List as JavaList, Map as JavaMap}
 
 import scala.collection.mutable.ListBuffer
 import scala.jdk.CollectionConverters.*
@@ -384,13 +386,63 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     ends(opening(FakeCore.options, attempt = 1)) shouldBe false
     ends(opening(FakeCore.options + ("cosmos.auth.key" -> "c2VjcmV0"), attempt = 1)) shouldBe true
 
+  // What is left of a batch may be one record of a partition that is throttled: how many batches there are says nothing.
+  test("batches go out for as long as the core has room"):
+    val sink = FakeCore.Sink()
+    writing(sink): f =>
+      f.write("a", "b", "c", "d", "e", "f", "g", "h")
+      sink.submitted.size shouldBe 4
+      sink.isFull = true
+      f.write("i", "j", "k")
+      sink.submitted.size shouldBe 4
+      sink.isFull = false
+      f.write("l")
+      sink.submitted.size shouldBe 6
+      sink.submitted.asScala.foreach(batch => sink.answer(batch.ended()))
+      f.flush()
+
+  test("a task that waits for room goes on when there is some, although no batch has ended"):
+    val sink = FakeCore.Sink()
+    writing(sink): f =>
+      sink.isFull = true
+      f.write("a", "b")
+      val task = Thread.currentThread
+      val free = Thread: () =>
+        while task.getState == Thread.State.RUNNABLE do Thread.onSpinWait()
+        sink.onSubmit = allOk
+        sink.isFull = false
+      free.start()
+      // In this thread: its state is what the other one waits for.
+      f.writer.flush(true)
+      free.join()
+      sink.submitted.size shouldBe 1
+
+  test("the writers of a sink are told who their peers are"):
+    val core = FakeCore()
+    val third = new TestSinkInitContext:
+      override def getTaskInfo: TaskInfo = TaskInfoImpl("sink", 128, 2, 7, 0)
+      override def metricGroup: SinkWriterMetricGroup =
+        named(super.metricGroup, JavaMap.of("<job_id>", "job", "<operator_id>", "sink"))
+    CosmosDBSinkWriter.open(converter, third, core, FakeCore.options, JavaList.of()).close()
+    core.sinkPeers shouldBe Some(Core.Peers(7, "job/sink"))
+
+  /** The same group with variables as they are in Flink. */
+  private def named(group: SinkWriterMetricGroup, variables: JavaMap[String, String]): SinkWriterMetricGroup =
+    val proxy = Proxy.newProxyInstance(
+      classOf[SinkWriterMetricGroup].getClassLoader,
+      Array[Class[?]](classOf[SinkWriterMetricGroup]),
+      (_, method, arguments) =>
+        if method.getName == "getAllVariables" then variables else method.invoke(group, arguments*)
+    )
+    proxy.asInstanceOf[SinkWriterMetricGroup]
+
   test("laws of batches: every write goes out once, in order per document, in batches within the bounds"):
     val writes = Gen
       .listOf(Gen.zip(Gen.oneOf("a", "b", "c"), Gen.alphaNumStr))
       .map: list =>
         list.zipWithIndex.map { case ((id, text), i) => s"$id#$i$text" }
     forAll(writes, Gen.chooseNum(1, 7), Gen.chooseNum(1, 4), Gen.long): (writes, size, batches, seed) =>
-      val sink = Shuffled(Random(seed))
+      val sink = Shuffled(Random(seed), batches)
       val options = FakeCore.options ++ CosmosDBOptions(
         "sink.max-batch-size" -> s"$size",
         "sink.max-in-flight-requests" -> s"$batches",
@@ -428,8 +480,8 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     damaged(8 + 4 + 8 + 4) = 9
     (the[java.io.IOException] thrownBy serializer.deserialize(1, damaged)).getMessage should include("version 9")
 
-  /** Answers some of what is under way at each poll, in any order. */
-  private class Shuffled(random: Random) extends FakeCore.Base, Core.SinkHandle:
+  /** Answers some of what is under way at each poll, in any order. It has room for so many batches. */
+  private class Shuffled(random: Random, room: Int) extends FakeCore.Base, Core.SinkHandle:
     val batches = ListBuffer[List[Operation]]()
     private var open = List.empty[Long]
     var mostInFlight = 0
@@ -441,6 +493,8 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       notifyAll()
 
     override def wakeUp(): Unit = synchronized(notifyAll())
+
+    override def isFull: Boolean = synchronized(open.size >= room)
 
     override def pollCompletions(timeoutMillis: Long): JavaList[Completion] = synchronized:
       if open.isEmpty then wait(math.min(50, timeoutMillis))

@@ -77,7 +77,13 @@ final class FakeCore(sink: Core.SinkHandle = FakeCore.Sink()) extends Core:
     enumerator.opening
 
   override def openSource(options: JavaMap[String, String], peers: Core.Peers): Core.SourceHandle = source.opening
-  override def openSink(options: JavaMap[String, String]): Core.SinkHandle = sink
+  override def openSink(options: JavaMap[String, String], peers: Core.Peers): Core.SinkHandle =
+    sinkPeers = Some(peers)
+    sink
+
+  /** Those that the sink was opened with last. */
+  @volatile var sinkPeers: Option[Core.Peers] = None
+
   override def drainLog(now: Boolean): Unit = ()
 
 object FakeCore:
@@ -230,6 +236,14 @@ object FakeCore:
     /** Thrown by every submission, if set. */
     @volatile var submitFailure: Option[RuntimeException] = None
 
+    @volatile private var full = false
+    override def isFull: Boolean = full
+
+    /** A poll that waits returns when there is room again, as the core's does. */
+    def isFull_=(is: Boolean): Unit =
+      full = is
+      if !is then wakeUp()
+
     def answer(some: Completion*): Unit = change(completions.enqueue(some.toList))
 
     override def submit(number: Long, batch: OperationBatch): Unit =
@@ -245,8 +259,11 @@ object FakeCore:
 
   /** What a writer has handed over. */
   final case class Submission(number: Long, operations: List[Operation]):
-    /** Its end, with these failures. */
-    def ended(failures: WriteFailure*): Completion = Completion(number, 1, failures.asJava)
+    /** Its end, with these failures. The core says what was to be written by an operation that fails the job. */
+    def ended(failures: WriteFailure*): Completion =
+      val told = failures.map: f =>
+        if f.result == WriteFailure.Result.FAILED then f.of(WriteFailure.Target.of(operations(f.index).encode)) else f
+      Completion(number, 1, told.asJava)
 
   def conflict(index: Int, result: WriteFailure.Result): WriteFailure =
     WriteFailure(index, result, CosmosException.Kind.CONFLICT, false, 409, 0, 1, "act-1", "it exists")

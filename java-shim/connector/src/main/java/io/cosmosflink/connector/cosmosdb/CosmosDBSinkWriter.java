@@ -5,10 +5,14 @@ import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.Submissions;
+import io.cosmosflink.core.UnwritableRecordException;
 import io.cosmosflink.core.WriteFailure;
 import java.time.Duration;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
+import org.apache.flink.api.common.TaskInfo;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.connector.base.sink.writer.AsyncSinkWriter;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
@@ -48,8 +52,16 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         if (converter instanceof CosmosDBElementConverter<IN> ours) {
             ours.started(context);
         }
+        // The task waits for a mail, and looks again at each.
+        Submissions.Room room = new Submissions.Room(() ->
+                context.getMailboxExecutor().execute(() -> {}, "Go on, since the core has room for a batch again"));
         return new CosmosDBSinkWriter<>(
-                new RefusingConverter<>(converter, limit), context, core, options, within(limit, options, states));
+                new RefusingConverter<>(converter, limit),
+                context,
+                core,
+                options,
+                room,
+                within(limit, options, states));
     }
 
     // The only constructor that every supported Flink has.
@@ -59,19 +71,23 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             WriterInitContext context,
             Core core,
             CosmosDBOptions options,
+            Submissions.Room room,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        super(converter, context, configuration(options), states);
+        super(converter, context, configuration(options, room), states);
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
         this.finality = Finality.of(options.toMap(), false);
-        this.submissions = opened(context, core, options);
+        this.submissions = opened(context, core, options, room);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
         CoreGauges.register(context.metricGroup(), submissions.metrics());
     }
 
-    private Submissions opened(WriterInitContext context, Core core, CosmosDBOptions options) {
+    private Submissions opened(WriterInitContext context, Core core, CosmosDBOptions options, Submissions.Room room) {
         try {
-            return Submissions.open(core, options.toMap(), context.getTaskInfo().getIndexOfThisSubtask());
+            TaskInfo task = context.getTaskInfo();
+            Core.Peers peers = Core.Peers.of(
+                    task.getNumberOfParallelSubtasks(), context.metricGroup().getAllVariables());
+            return Submissions.open(core, options.toMap(), task.getIndexOfThisSubtask(), peers, room);
         } catch (CosmosException e) {
             throw Failures.open(
                     "cannot open the sink to container " + container,
@@ -87,7 +103,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         }
     }
 
-    private static AsyncSinkWriterConfiguration configuration(CosmosDBOptions options) {
+    private static AsyncSinkWriterConfiguration configuration(CosmosDBOptions options, Submissions.Room room) {
         int batch = Math.toIntExact(options.number("sink.max-batch-size"));
         int inFlight = Math.toIntExact(options.number("sink.max-in-flight-requests"));
         long batchBytes = maxBatchBytes(options);
@@ -99,7 +115,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 .setMaxTimeInBufferMS(options.number("sink.max-time-in-buffer-ms"))
                 // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
                 .setMaxRecordSizeInBytes(batchBytes)
-                .setRateLimitingStrategy(new FixedConcurrency(batch, inFlight))
+                .setRateLimitingStrategy(new CoreDecides(batch, room))
                 .setRequestTimeoutMS(NEVER_MILLIS)
                 .setFailOnTimeout(true)
                 .build();
@@ -145,6 +161,13 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     @Override
     protected void submitRequestEntries(
             List<CosmosDBRequestEntry> entries, ResultHandler<CosmosDBRequestEntry> handler) {
+        Map<Integer, UnwritableRecordException> refusals = new HashMap<>();
+        for (int i = 0; i < entries.size(); i++) {
+            UnwritableRecordException refusal = entries.get(i).refusal();
+            if (refusal != null) {
+                refusals.put(i, refusal);
+            }
+        }
         submissions.submit(entries, CosmosDBRequestEntry::body, new Submissions.Listener() {
             @Override
             public void completed(Completion completion) {
@@ -152,7 +175,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 completion
                         .fatal()
                         .ifPresentOrElse(
-                                failure -> handler.completeExceptionally(failed(failure, entries.get(failure.index()))),
+                                failure ->
+                                        handler.completeExceptionally(failed(failure, refusals.get(failure.index()))),
                                 handler::complete);
             }
 
@@ -161,10 +185,14 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 handler.completeExceptionally(new FlinkRuntimeException(message, cause));
             }
         });
+        // The base class holds the list until all of the batch is written, for a time-out that never comes. The core
+        // has the records, and
+        // bounds what it holds; a batch that waits for one of them must not hold the others here.
+        entries.clear();
     }
 
-    private Exception failed(WriteFailure failure, CosmosDBRequestEntry entry) {
-        CosmosException cause = failure.exception(container, entry.body(), entry.refusal(), "its converter");
+    private Exception failed(WriteFailure failure, UnwritableRecordException refusal) {
+        CosmosException cause = failure.exception(container, refusal, "its converter");
         return failure.isFinal(finality)
                 ? new CosmosDBUnrecoverableException(cause.getMessage(), cause)
                 : new FlinkRuntimeException(cause.getMessage(), cause);

@@ -6,16 +6,20 @@ import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.tuple;
 
 import io.cosmosflink.core.Completion;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.PartitionKeys;
 import io.cosmosflink.core.WriteFailure;
+import java.lang.reflect.Proxy;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.flink.api.common.TaskInfo;
@@ -23,6 +27,7 @@ import org.apache.flink.api.common.TaskInfoImpl;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.RequestEntryWrapper;
 import org.apache.flink.connector.base.sink.writer.TestSinkInitContext;
+import org.apache.flink.metrics.groups.SinkWriterMetricGroup;
 import org.apache.flink.runtime.throwable.ThrowableClassifier;
 import org.apache.flink.runtime.throwable.ThrowableType;
 import org.apache.flink.streaming.runtime.tasks.TestProcessingTimeService;
@@ -91,6 +96,99 @@ class CosmosDBSinkWriterTest {
         assertThat(core.sink.submitted).containsExactly(2, 2, 1);
         assertThat(writer.snapshotState(1))
                 .allSatisfy(s -> assertThat(s.getBufferedRequestEntries()).isEmpty());
+    }
+
+    /** What is left of a batch may be one record of a partition that is throttled: how many batches there are says nothing. */
+    @Test
+    void batchesGoOutForAsLongAsTheCoreHasRoom() throws Exception {
+        write("a", "b", "c", "d", "e", "f", "g", "h");
+        assertThat(core.sink.submitted).as("none has ended").containsExactly(2, 2, 2, 2);
+        core.sink.full(true);
+        write("i", "j", "k");
+        assertThat(core.sink.submitted).hasSize(4);
+        core.sink.full(false);
+        write("l");
+        assertThat(core.sink.submitted).containsExactly(2, 2, 2, 2, 2, 2);
+        answerAll();
+        for (long batch = 0; batch < 6; batch++) {
+            core.sink.answer(ok(batch));
+        }
+        writer.flush(true);
+    }
+
+    @Test
+    void aTaskThatWaitsForRoomGoesOnWhenThereIsSomeAlthoughNoBatchHasEnded() throws Exception {
+        core.sink.full(true);
+        write("a", "b");
+        Thread task = Thread.currentThread();
+        Thread free = new Thread(() -> {
+            // Not before the flush waits.
+            while (task.getState() == Thread.State.RUNNABLE) {
+                Thread.onSpinWait();
+            }
+            answerAll();
+            core.sink.full(false);
+        });
+        free.start();
+        writer.flush(true);
+        free.join();
+        assertThat(core.sink.submitted).containsExactly(2);
+    }
+
+    @Test
+    void nothingOfABatchIsKeptHereOnceTheCoreHasIt() throws Exception {
+        List<CosmosDBRequestEntry> batch =
+                new ArrayList<>(List.of(CONVERTER.apply("a", null), CONVERTER.apply("b", null)));
+        writer.submitRequestEntries(batch, null);
+        assertThat(batch).isEmpty();
+        assertThat(core.sink.operations).extracting(Operation::id).containsExactly("a", "b");
+    }
+
+    @Test
+    void theWritersOfASinkAreToldWhoTheirPeersAre() {
+        TestSinkInitContext third = new TestSinkInitContext() {
+            @Override
+            public TaskInfo getTaskInfo() {
+                return new TaskInfoImpl("sink", 128, 2, 7, 0);
+            }
+
+            @Override
+            public SinkWriterMetricGroup metricGroup() {
+                return named(super.metricGroup(), Map.of("<job_id>", "job", "<operator_id>", "sink"));
+            }
+        };
+        CosmosDBSinkWriter.open(CONVERTER, third, core, FakeCore.options(), List.of())
+                .close();
+        assertThat(core.sink.peers).isEqualTo(new Core.Peers(7, "job/sink"));
+    }
+
+    /** The same group with variables as they are in Flink. */
+    private static SinkWriterMetricGroup named(SinkWriterMetricGroup group, Map<String, String> variables) {
+        return (SinkWriterMetricGroup) Proxy.newProxyInstance(
+                SinkWriterMetricGroup.class.getClassLoader(),
+                new Class<?>[] {SinkWriterMetricGroup.class},
+                (proxy, method, arguments) ->
+                        method.getName().equals("getAllVariables") ? variables : method.invoke(group, arguments));
+    }
+
+    @Test
+    void aFailureOfTheSinkItselfNamesNoRecord() throws Exception {
+        write("a", "b");
+        core.sink.stalls = true;
+        core.sink.answer(completion(
+                0,
+                new WriteFailure(
+                        0,
+                        WriteFailure.Result.FAILED,
+                        CosmosException.Kind.TRANSIENT,
+                        false,
+                        0,
+                        0,
+                        1,
+                        "",
+                        "partition 3 holds 2 operations up")));
+        assertThatThrownBy(() -> writer.flush(true))
+                .hasStackTraceContaining("container orders: writing has failed: partition 3 holds 2 operations up");
     }
 
     private static BufferedRequestState<CosmosDBRequestEntry> state(CosmosDBRequestEntry... entries) throws Exception {

@@ -13,6 +13,7 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationBatch;
 import io.cosmosflink.core.SplitEntry;
 import io.cosmosflink.core.SubmittedOperations;
+import io.cosmosflink.core.WriteFailure;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.Collection;
@@ -22,6 +23,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.concurrent.ConcurrentSkipListSet;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -118,7 +120,8 @@ final class FakeCore implements Core {
     }
 
     @Override
-    public SinkHandle openSink(Map<String, String> options) {
+    public SinkHandle openSink(Map<String, String> options, Peers peers) {
+        sink.peers = peers;
         return sink.opening();
     }
 
@@ -299,6 +302,14 @@ final class FakeCore implements Core {
         final List<Operation> operations = new CopyOnWriteArrayList<>();
 
         private final Deque<List<Completion>> completions = new ArrayDeque<>();
+        /** The operations of each submission. */
+        private final Map<Long, List<Operation>> bySubmission = new ConcurrentHashMap<>();
+        /** Those that it was opened with last. */
+        volatile Peers peers;
+        /** Whether its failures are those of the sink itself. */
+        volatile boolean stalls;
+        /** Whether it says that it has no room. */
+        private volatile boolean full;
 
         /** What comes back for the submission of a number, as soon as it is submitted. */
         volatile LongFunction<List<Completion>> onSubmit = submission -> List.of();
@@ -310,7 +321,9 @@ final class FakeCore implements Core {
             if (submitFailure != null) {
                 throw submitFailure;
             }
-            operations.addAll(SubmittedOperations.operations(batch));
+            List<Operation> some = SubmittedOperations.operations(batch);
+            operations.addAll(some);
+            bySubmission.put(submission, some);
             submitted.add(batch.count());
             add(onSubmit.apply(submission));
         }
@@ -323,8 +336,32 @@ final class FakeCore implements Core {
         }
 
         private synchronized void add(List<Completion> some) {
-            completions.add(some);
+            completions.add(some.stream().map(this::withTargets).toList());
             notifyAll();
+        }
+
+        /** The core says what was to be written by an operation that fails the job. */
+        private Completion withTargets(Completion completion) {
+            List<Operation> of = bySubmission.getOrDefault(completion.submission(), List.of());
+            List<WriteFailure> failures = completion.failures().stream()
+                    .map(f -> f.result() == WriteFailure.Result.FAILED && !stalls && f.index() < of.size()
+                            ? f.of(WriteFailure.Target.of(of.get(f.index()).encode()))
+                            : f)
+                    .toList();
+            return new Completion(completion.submission(), completion.requestCharge(), failures);
+        }
+
+        @Override
+        public boolean isFull() {
+            return full;
+        }
+
+        /** A poll that waits returns when there is room again, as the core's does. */
+        void full(boolean is) {
+            full = is;
+            if (!is) {
+                wakeUp();
+            }
         }
 
         @Override

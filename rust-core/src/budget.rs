@@ -1,19 +1,20 @@
-//! What reading may cost: a budget of request units per second, as a bucket of tokens that is given the time. Decides alone.
+//! What reading or writing may cost: a budget of request units per second, as a bucket of tokens that is given the time. Decides alone.
 //!
-//! Nobody knows what a page costs before it is there. So each request books what the last ones cost, waits until what was booked before it
-//! is paid, and settles the difference afterwards: whoever asks first goes first, and in the long run no more is used than there is.
+//! Nobody knows what a request costs before it is answered. So each books what the last ones cost for each of their parts, waits until what
+//! was booked before it is paid, and settles the difference afterwards: whoever asks first goes first, and in the long run no more is used
+//! than there is. A page is one part; of a bulk request each operation is one.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What was saved up while nothing was read may be used at once, for so long a time.
+/// What was saved up while nothing was asked may be used at once, for so long a time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// What a request is expected to cost before the first has been paid for, in request units.
+/// What a part is expected to cost before the first has been paid for, in request units.
 const FIRST_EXPECTED: f64 = 1.0;
 
-/// The budget of the readers that share it. Amounts are request units.
+/// The budget of those that share it. Amounts are request units.
 #[derive(Debug)]
 pub struct Budget {
     /// Units that come in a second.
@@ -22,7 +23,7 @@ pub struct Budget {
     balance: f64,
     /// When that was so.
     at: Instant,
-    /// What a request is expected to cost.
+    /// What a part of a request is expected to cost.
     expected: f64,
 }
 
@@ -54,17 +55,16 @@ impl Budget {
         self.at = self.at.max(now);
     }
 
-    /// Books a request: what it is expected to cost, and how long it waits until it may be sent.
-    pub fn book(&mut self, now: Instant) -> (f64, Duration) {
+    /// Books a request of so many parts: what it is expected to cost, and how long it waits until it may be sent.
+    pub fn book(&mut self, now: Instant, parts: f64) -> (f64, Duration) {
         self.fill(now);
         let owed = (-self.balance).max(0.0);
-        self.balance -= self.expected;
+        let booked = self.expected * parts;
+        self.balance -= booked;
         let wait = if owed > 0.0 { owed / self.rate } else { 0.0 };
-        // Nothing comes in once the last reader is gone, and then nobody waits.
-        (
-            self.expected,
-            Duration::try_from_secs_f64(wait).unwrap_or(Duration::ZERO),
-        )
+        // Nothing comes in once the last of them is gone, and then nobody waits.
+        let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::ZERO);
+        (booked, wait)
     }
 
     /// Books a request that others need not wait for: none while something is owed.
@@ -77,11 +77,11 @@ impl Budget {
         Some(self.expected)
     }
 
-    /// A request that was booked with `booked` has cost `cost`.
-    pub fn settle(&mut self, booked: f64, cost: f64, now: Instant) {
+    /// A request of so many parts that was booked with `booked` has cost `cost`.
+    pub fn settle(&mut self, booked: f64, cost: f64, parts: f64, now: Instant) {
         self.fill(now);
         self.balance = (self.balance + booked - cost).min(self.most());
-        self.expected += (cost - self.expected) / 8.0;
+        self.expected += (cost / parts.max(1.0) - self.expected) / 8.0;
     }
 
     /// A request that was booked with `booked` is not sent.
@@ -108,22 +108,22 @@ mod tests {
         let (mut b, start) = budget(10.0);
         let second = Duration::from_secs(1);
         // Nothing was saved up, and nothing is owed.
-        let (booked, wait) = b.book(start);
+        let (booked, wait) = b.book(start, 1.0);
         assert_eq!((booked, wait), (FIRST_EXPECTED, Duration::ZERO));
-        b.settle(booked, 21.0, start);
+        b.settle(booked, 21.0, 1.0, start);
         // Two seconds' worth is owed beyond this one's tenth.
-        let (_, first) = b.book(start);
-        let (booked, then) = b.book(start);
+        let (_, first) = b.book(start, 1.0);
+        let (booked, then) = b.book(start, 1.0);
         assert!((first.as_secs_f64() - 2.1).abs() < 1e-6, "{first:?}");
         assert!(then > first, "behind the first");
         b.give_back(booked, start);
-        let (booked, again) = b.book(start);
+        let (booked, again) = b.book(start, 1.0);
         assert_eq!(again, then, "what is given back is nobody's");
-        b.settle(booked, booked, start);
+        b.settle(booked, booked, 1.0, start);
         // An idle hour saves up no more than a second's worth.
         let later = start + 3600 * second;
         let booked: f64 = (0..)
-            .map(|_| b.book(later))
+            .map(|_| b.book(later, 1.0))
             .take_while(|(_, wait)| wait.is_zero())
             .map(|(booked, _)| booked)
             .sum();
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn what_can_be_done_without_goes_behind_what_is_owed() {
         let (mut b, start) = budget(10.0);
-        let (booked, _) = b.book(start);
-        b.settle(booked, 21.0, start);
+        let (booked, _) = b.book(start, 1.0);
+        b.settle(booked, 21.0, 1.0, start);
         assert_eq!(b.book_spare(start), None, "21 units are owed");
-        let (_, wait) = b.book(start);
+        let (_, wait) = b.book(start, 1.0);
         assert_eq!(
             b.book_spare(start + Duration::from_secs(2)),
             None,
@@ -148,23 +148,37 @@ mod tests {
         );
         let later = start + Duration::from_secs(10);
         let booked = b.book_spare(later).expect("nothing is owed");
-        b.settle(booked, 0.5, later);
-        assert_eq!(b.book(later).1, Duration::ZERO);
+        b.settle(booked, 0.5, 1.0, later);
+        assert_eq!(b.book(later, 1.0).1, Duration::ZERO);
     }
 
     #[test]
     fn a_reader_that_leaves_takes_its_share_along() {
         let (mut b, start) = budget(10.0);
         b.add_rate(10.0, start);
-        let (booked, _) = b.book(start);
-        b.settle(booked, 20.0, start);
-        let (_, both) = b.book(start);
+        let (booked, _) = b.book(start, 1.0);
+        b.settle(booked, 20.0, 1.0, start);
+        let (_, both) = b.book(start, 1.0);
         b.give_back(booked, start);
         b.add_rate(-10.0, start);
-        let (_, alone) = b.book(start);
+        let (_, alone) = b.book(start, 1.0);
         assert!(alone > both.mul_f64(1.5), "{alone:?} after {both:?}");
         b.add_rate(-10.0, start);
-        assert_eq!(b.book(start).1, Duration::ZERO, "nobody is left to wait");
+        assert_eq!(b.book(start, 1.0).1, Duration::ZERO, "nobody is left to wait");
+    }
+
+    #[test]
+    fn a_request_books_what_its_parts_cost_of_late() {
+        let (mut b, start) = budget(100.0);
+        // Operations of six units each, as many at a time as it comes.
+        for count in [100.0, 1.0, 30.0, 100.0, 100.0, 2.0, 100.0, 50.0].repeat(8) {
+            let (booked, _) = b.book(start, count);
+            b.settle(booked, 6.0 * count, count, start);
+        }
+        let (booked, _) = b.book(start, 100.0);
+        assert!((599.0..=601.0).contains(&booked), "{booked}");
+        let (booked, _) = b.book(start, 1.0);
+        assert!((5.9..=6.1).contains(&booked), "{booked}");
     }
 
     proptest! {
@@ -178,10 +192,10 @@ mod tests {
             let (mut b, start) = budget(rate);
             let (mut used, mut now) = (0.0, start);
             for costs in costs.chunks(readers) {
-                let booked: Vec<_> = costs.iter().map(|_| b.book(now)).collect();
+                let booked: Vec<_> = costs.iter().map(|_| b.book(now, 1.0)).collect();
                 now += booked.iter().map(|(_, wait)| *wait).max().unwrap_or_default();
                 for (cost, (booked, _)) in costs.iter().zip(booked) {
-                    b.settle(booked, *cost, now);
+                    b.settle(booked, *cost, 1.0, now);
                     used += cost;
                 }
             }

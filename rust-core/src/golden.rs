@@ -269,6 +269,7 @@ fn failure(failure: &Value) -> Failure {
             blame,
             ..core_error(failure)
         },
+        carried_out: 0,
         attempts: number(failure, "attempts") as u32,
         operation: target(get(failure, "target")),
     }
@@ -296,6 +297,7 @@ fn completions(frame: &Value) -> Vec<u8> {
         submission: number(c, "submission") as u64,
         request_charge: get(c, "requestCharge").as_f64().unwrap(),
         failures: list(get(c, "failures")).iter().map(failure).collect(),
+        superseded: Vec::new(),
     };
     let all = list(get(frame, "completions"));
     let room = number(frame, "room") as u64;

@@ -77,7 +77,7 @@ impl Attempts {
     pub fn next(&mut self, error: &CoreError, now: Instant) -> Option<Duration> {
         self.held_since.get_or_insert(now);
         let (since, limit) = match error.next {
-            Next::Done | Next::Superseded | Next::Compare | Next::End => return None,
+            Next::Done | Next::Superseded | Next::Compare | Next::Confirm | Next::End => return None,
             Next::Wait => {
                 (self.failed, self.failing_since) = (0, None);
                 let since = *self.throttled_since.get_or_insert(now);

@@ -85,6 +85,9 @@ pub enum Next {
     /// Read the document: where it is the one that was to be written, this was the answer to a repetition, and it counts as done; else it
     /// is final.
     Compare,
+    /// Read the document, since the answer alone does not say that it is there: where it is, the strategy leaves it as it is. Such are
+    /// counted, but for one that an attempt of unknown fate has written.
+    Confirm,
     /// Read the document again and make the write anew of what is read, until the deadline.
     Reread,
     /// Ask again after a wait, for as long as it takes: throttling. Ends only where an option sets a limit.
@@ -207,17 +210,12 @@ use Asked::{
 };
 use Blame::{Everybody, Record};
 use Fate::{NotCarriedOut as Refused, Unknown};
-use Next::{Compare, Done, End, Halve, Reread, Reroute, Retry, Superseded, Wait};
+use Next::{Compare, Confirm, Done, End, Halve, Reread, Reroute, Retry, Superseded, Wait};
 
 /// The first row that fits decides.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    // -- what counts as done: the answer is that of an earlier attempt's own success, or says that there is nothing left to do
-    after_unknown(row(Status::Is(409), Sub::Any, For::OneOf(&[Create, CreateIgnoreExisting]),
-        (Kind::Conflict, Done, Record, Refused), "", (409, 0, Create))),
-    // [conflict]: the earlier attempt changed the ETag that it was to match, or what its condition asks for.
-    after_unknown(row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, ReplaceIfNotModified, Upsert, Patch, PatchIfExists]),
-        (Kind::Precondition, Done, Record, Refused), "", (412, 0, Replace))),
+    // -- what counts as done: there is nothing left to do
     after_unknown(row(Status::Is(404), Sub::Is(0), For::OneOf(&[DeleteIfNotModified]),
         (Kind::NotFound, Done, Record, Refused), "", (404, 0, DeleteIfNotModified))),
     // [notfound]: a delete that finds nothing has what it wanted, also at its first attempt: a replay after a restore must not fail.
@@ -225,8 +223,12 @@ const TABLE: &[Row] = &[
         (Kind::NotFound, Done, Record, Refused), "", (404, 0, Delete)),
 
     // -- what a strategy leaves as it is: docs/writing.md has them all
+    // It may be another document that has the value of a unique key.
     row(Status::Is(409), Sub::Any, For::OneOf(&[CreateIgnoreExisting]),
-        (Kind::Conflict, Superseded, Record, Refused), "", (409, 0, CreateIgnoreExisting)),
+        (Kind::Conflict, Confirm, Record, Refused), "", (409, 0, CreateIgnoreExisting)),
+    // [conflict]: the earlier attempt may have changed the ETag that it was to match.
+    after_unknown(row(Status::Is(412), Sub::Any, For::OneOf(&[ReplaceIfNotModified]),
+        (Kind::Precondition, Confirm, Record, Refused), "", (412, 0, ReplaceIfNotModified))),
     // Of a patch it is its condition that does not hold.
     row(Status::Is(412), Sub::Any, For::OneOf(&[ReplaceIfNotModified, DeleteIfNotModified, Patch, PatchIfExists]),
         (Kind::Precondition, Superseded, Record, Refused), "", (412, 0, ReplaceIfNotModified)),
@@ -239,7 +241,7 @@ const TABLE: &[Row] = &[
     row(Status::Is(404), Sub::Is(0), For::OneOf(&[Update]),
         (Kind::NotFound, Reread, Record, Refused), "", (404, 0, Update)),
 
-    // -- what may be the answer to a repetition after a restore: only the document says so
+    // -- what may be the answer to a repetition, after a restore or after an answer that was lost: only the document says so
     row(Status::Is(409), Sub::Any, For::OneOf(&[Create]),
         (Kind::Conflict, Compare, Record, Refused), "", (409, 0, Create)),
     row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, Upsert]),
@@ -405,7 +407,7 @@ pub fn hides_its_cause(sub_status: u32) -> bool {
 /// What an answer of the service means.
 ///
 /// `before` is the worst fate of the earlier attempts of the same operation, the driver's own among them: only after an attempt that
-/// may have been carried out can a conflict be the echo of one's own success.
+/// may have been carried out can an answer be the echo of one's own success.
 pub fn judge(status: u16, sub_status: u32, asked: Asked, before: Fate) -> Verdict {
     TABLE
         .iter()
@@ -569,27 +571,26 @@ mod tests {
         }
     }
 
+    /// No conflict counts as success for an earlier attempt's sake alone: somebody else may have written the document.
     #[test]
-    fn a_conflict_is_success_only_after_an_attempt_of_unknown_fate() {
-        for (status, asked, first) in [
-            (409, Create, Compare),
-            (412, Replace, Compare),
-            (412, Upsert, Compare),
-            (409, CreateIgnoreExisting, Superseded),
-            (412, ReplaceIfNotModified, Superseded),
-            (404, DeleteIfNotModified, Superseded),
-            (412, Patch, Superseded),
+    fn an_attempt_of_unknown_fate_makes_no_conflict_a_success() {
+        for (status, asked, first, then) in [
+            (409, Create, Compare, Compare),
+            (412, Replace, Compare, Compare),
+            (412, ReplaceIfExists, Compare, Compare),
+            (412, Upsert, Compare, Compare),
+            (409, CreateIgnoreExisting, Confirm, Confirm),
+            (412, ReplaceIfNotModified, Superseded, Confirm),
+            (412, DeleteIfNotModified, Superseded, Superseded),
+            (412, Patch, Superseded, Superseded),
+            (412, PatchIfExists, Superseded, Superseded),
+            // What it wanted is so.
+            (404, DeleteIfNotModified, Superseded, Done),
         ] {
-            assert_eq!(
-                judge(status, 0, asked, Unknown).next,
-                Done,
-                "{status} of {asked:?}"
-            );
-            assert_eq!(
-                judge(status, 0, asked, Refused).next,
-                first,
-                "{status} of {asked:?}"
-            );
+            for (before, next) in [(Refused, first), (Unknown, then)] {
+                let found = judge(status, 0, asked, before).next;
+                assert_eq!(found, next, "{status} of {asked:?} after {before:?}");
+            }
         }
         // Never the echo of one's own success.
         for (status, asked) in [
@@ -616,7 +617,7 @@ mod tests {
             // asked, 404, 409, 412
             (Upsert, [Retry, End, Compare]),
             (Create, [Retry, Compare, End]),
-            (CreateIgnoreExisting, [Retry, Superseded, End]),
+            (CreateIgnoreExisting, [Retry, Confirm, End]),
             (Replace, [End, End, Compare]),
             (ReplaceIfExists, [Superseded, End, Compare]),
             (ReplaceIfNotModified, [Superseded, End, Superseded]),

@@ -27,6 +27,16 @@ fn stored(local: &Local, id: &str) -> Option<Value> {
     }
 }
 
+/// Creates a container.
+fn create_container(local: &Local, definition: &Value) {
+    let token = local.account.token(SystemTime::now() + Duration::from_secs(60));
+    let answer = ureq::post(format!("{}dbs/orders/colls", local.endpoint))
+        .header("authorization", format!("type%3Daad%26ver%3D1.0%26sig%3D{token}"))
+        .header("x-ms-date", "Tue, 24 Nov 2026 10:00:00 GMT")
+        .send(definition.to_string());
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
 /// The same without what the service writes.
 fn fields(local: &Local, id: &str) -> Option<Value> {
     let mut document = stored(local, id)?;
@@ -251,6 +261,140 @@ fn a_document_that_somebody_else_wrote_is_no_repetition() {
     }
 }
 
+/// What the service answered to an attempt that got no answer is not known. A conflict behind it may be the echo of one's own write, and
+/// may be somebody else's document: the document says which.
+#[test]
+fn a_lost_answer_makes_nobody_elses_document_ones_own() {
+    use OperationKind::*;
+    let ours = json!({"id": "a", "pk": "k", "n": 2});
+    let writes = ["bulk", "create", "replace", "upsert"];
+    let unanswered = [
+        json!({"status": 503, "operations": writes, "count": 1}),
+        // An answer that would be too large: what was carried out of the request is not known either.
+        json!({"status": 413, "subStatus": 3402, "operations": writes, "count": 1}),
+    ];
+    for (bulk, fault) in ["true", "false"]
+        .into_iter()
+        .flat_map(|b| unanswered.iter().map(move |f| (b, f)))
+    {
+        let local = Local::start(&["c:/pk:1"]);
+        let options = [
+            ("sink.bulk", bulk),
+            ("sink.failure-mode", "skip"),
+            ("cosmos.retry.backoff-ms", "5"),
+        ];
+        let sink = local.sink("c", &options);
+        let what = format!("bulk {bulk}, {fault}");
+        act(&sink, Upsert, "", &json!({"id": "a", "pk": "k", "n": 0})).unwrap();
+        let old = etag(&local);
+        let theirs = json!({"id": "a", "pk": "k", "n": 1});
+        act(&sink, Upsert, "", &theirs).unwrap();
+        for (kind, if_match, refused) in [
+            (Create, "", Kind::Conflict),
+            (Replace, &*old, Kind::Precondition),
+            (ReplaceIfExists, &old, Kind::Precondition),
+            (Upsert, &old, Kind::Precondition),
+        ] {
+            local.admin("faults", fault.clone());
+            let error = act(&sink, kind, if_match, &ours).unwrap_err();
+            assert_eq!(error.kind, refused, "{kind:?}, {what}: {error}");
+            let told = "an earlier attempt got no answer, and may have been carried out";
+            assert!(error.message.contains(told), "{kind:?}, {what}: {error}");
+            local.clear_faults();
+        }
+        // Those that leave what is there count that they did.
+        for (n, (kind, if_match)) in (1..).zip([
+            (CreateIgnoreExisting, ""),
+            (OverwriteIfNotModified, ""),
+            (OverwriteIfNotModified, &*old),
+        ]) {
+            local.admin("faults", fault.clone());
+            act(&sink, kind, if_match, &ours).unwrap();
+            assert_eq!(superseded(&sink), n, "{kind:?}, {what}");
+            local.clear_faults();
+        }
+        assert_eq!(fields(&local, "a"), Some(theirs), "{what}");
+    }
+}
+
+/// The same where it was carried out: it is done, and counts as that.
+#[test]
+fn a_lost_answer_to_what_was_carried_out_is_done() {
+    use OperationKind::*;
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        for (n, (kind, with_etag)) in [
+            (Create, false),
+            (CreateIgnoreExisting, false),
+            (OverwriteIfNotModified, false),
+            (OverwriteIfNotModified, true),
+            (Replace, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            act(&sink, Delete, "", &Value::Null).unwrap();
+            let mut if_match = String::new();
+            if with_etag {
+                act(&sink, Upsert, "", &json!({"id": "a", "pk": "k", "n": "old"})).unwrap();
+                if_match = etag(&local);
+            }
+            local.admin(
+                "faults",
+                json!({"operations": ["bulk", "write"], "count": 1, "dropResponse": true}),
+            );
+            let document = json!({"id": "a", "pk": "k", "n": n});
+            act(&sink, kind, &if_match, &document).unwrap_or_else(|e| panic!("{kind:?}, bulk {bulk}: {e}"));
+            assert_eq!(fields(&local, "a"), Some(document), "{kind:?}, bulk {bulk}");
+        }
+        assert_eq!(superseded(&sink), 0, "bulk {bulk}");
+    }
+}
+
+/// A document that hurts a unique key of the container is not there already, and must not be lost in silence.
+#[test]
+fn a_unique_key_is_no_document_that_is_there() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["other:/pk:1"]);
+        create_container(
+            &local,
+            &json!({
+                "id": "c",
+                "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},
+                "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/mail"]}]},
+            }),
+        );
+        let options = [
+            ("sink.bulk", bulk),
+            ("sink.failure-mode", "skip"),
+            ("cosmos.retry.backoff-ms", "2"),
+        ];
+        let sink = local.sink("c", &options);
+        let theirs = r#"{"id":"b","pk":"k","mail":"m"}"#;
+        let operation = NewOperation {
+            kind: OperationKind::Upsert,
+            id: "b",
+            partition_key: KEY,
+            if_match: "",
+            document: theirs.as_bytes(),
+        };
+        sink.write([0], &[operation]);
+        assert_eq!(outcomes(&sink, 1).remove(0).result, OutcomeResult::Ok);
+        let ours = json!({"id": "a", "pk": "k", "mail": "m"});
+        for kind in [
+            OperationKind::CreateIgnoreExisting,
+            OperationKind::OverwriteIfNotModified,
+            OperationKind::Create,
+        ] {
+            let error = act(&sink, kind, "", &ours).unwrap_err();
+            assert_eq!(error.kind, Kind::Conflict, "{kind:?}, bulk {bulk}: {error}");
+        }
+        assert_eq!(superseded(&sink), 0, "bulk {bulk}");
+        assert_eq!(fields(&local, "a"), None);
+    }
+}
+
 #[test]
 fn patches_do_all_that_the_service_can() {
     for bulk in ["true", "false"] {
@@ -300,6 +444,23 @@ fn a_long_patch_arrives_whole() {
         for n in 5..25 {
             assert_eq!(written[format!("f{}", n % 20)], n, "bulk {bulk}: {written}");
         }
+        // One part of it is refused: what was carried out stays, and is said.
+        local.admin(
+            "faults",
+            json!({"status": 400, "operations": ["bulk", "batch"], "skip": 1, "count": 2, "message": "spoilt"}),
+        );
+        let error = act(
+            &sink,
+            OperationKind::Patch,
+            "",
+            &json!({ "operations": operations }),
+        )
+        .unwrap_err();
+        assert!(
+            error.message.contains("its first 10 operations were carried out"),
+            "bulk {bulk}: {error}"
+        );
+        local.clear_faults();
         let conditional = json!({"operations": operations, "condition": "FROM c WHERE c.f0 = 20"});
         let error = act(&sink, OperationKind::Patch, "", &conditional).unwrap_err();
         assert_eq!(error.kind, Kind::BadRequest);

@@ -15,7 +15,7 @@ use crate::frame::{FrameKind, FrameReader, FrameWriter};
 use crate::json::object_id;
 use crate::page::KeyPaths;
 use crate::retry::Attempts;
-use crate::status::{Asked, Fate};
+use crate::status::{Asked, Blame, Fate};
 
 use super::document::{self, IdRule};
 use super::form::SearchId;
@@ -299,7 +299,7 @@ impl Operation {
     /// What its next request carries; empty for a deletion and a read.
     pub fn sent_body(&self) -> &[u8] {
         match self.extra.as_ref().map(|e| &e.step) {
-            Some(Step::Patches(parts)) => parts.front().map_or(&[], Vec::as_slice),
+            Some(Step::Patches { parts, .. }) => parts.front().map_or(&[], Vec::as_slice),
             Some(Step::Merged { document, .. }) => document,
             _ if matches!(self.verb(), Verb::Delete | Verb::Read) => b"",
             _ => self.body(),
@@ -343,6 +343,37 @@ impl Operation {
             (OperationKind::OverwriteIfNotModified, Verb::Create) => Asked::CreateIgnoreExisting,
             (kind, _) => kind.asked(),
         }
+    }
+
+    /// Takes in what became of its last request. An attempt to read says nothing of what became of the write.
+    pub(super) fn add_fate(&mut self, fate: Fate) {
+        if self.verb() != Verb::Read {
+            self.fate = self.fate.max(fate);
+        }
+    }
+
+    /// How many operations of a patch in parts were carried out, from the first on: the parts that are behind it.
+    pub fn carried_out(&self) -> u32 {
+        match self.extra.as_ref().map(|e| &e.step) {
+            Some(Step::Patches { carried_out, .. }) => *carried_out,
+            _ => 0,
+        }
+    }
+
+    /// What a failure that ends it leaves to be told, for messages: what of it was carried out, or may have been, all the same.
+    pub fn aftermath(&self, error: &CoreError) -> Option<String> {
+        let done = match self.carried_out() {
+            0 => None,
+            n => Some(format!(
+                "its first {n} operations were carried out, in requests of their own, and those behind them were not"
+            )),
+        };
+        // What hits everybody says by itself what came of it.
+        let unclear = self.fate == Fate::Unknown && error.blame == Blame::Record;
+        let unclear =
+            unclear.then(|| "an earlier attempt got no answer, and may have been carried out".to_owned());
+        let both: Vec<_> = done.into_iter().chain(unclear).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// Where it stands, if it is or may be more than one request.
@@ -456,7 +487,7 @@ impl Operation {
             }
             _ => {}
         }
-        let made_id = self.identify(rules)?;
+        let made_id = self.identify(rules, said_nothing)?;
         self.check_id()?;
         match self.kind.asked() {
             Asked::Delete | Asked::DeleteIfNotModified => Ok(()),
@@ -482,8 +513,9 @@ impl Operation {
         )
     }
 
-    /// Takes id and key from the document where they were not given; whether the id is one of these.
-    fn identify(&mut self, rules: &Rules) -> Result<bool> {
+    /// Takes id and key from the document where they were not given; whether the id is one of these. `of_document`: what was submitted is a
+    /// document, whatever is done with it.
+    fn identify(&mut self, rules: &Rules, of_document: bool) -> Result<bool> {
         let (no_id, no_key) = (
             self.id.0 == self.id.1,
             self.partition_key.0 == self.partition_key.1,
@@ -491,12 +523,16 @@ impl Operation {
         if !no_id && !no_key {
             return Ok(false);
         }
+        let missing = if no_id { "id" } else { "partition key" };
+        let bad = |why: &str| {
+            let why = format!("the operation has no {missing}, {why}");
+            Err(CoreError::new(Kind::BadRequest, why))
+        };
         if self.body.0 == self.body.1 {
-            let missing = if no_id { "id" } else { "partition key" };
-            return Err(CoreError::new(
-                Kind::BadRequest,
-                format!("the operation has no {missing}, and no document to take it from"),
-            ));
+            return bad("and no document to take it from");
+        }
+        if !of_document && matches!(self.kind, OperationKind::Patch | OperationKind::PatchIfExists) {
+            return bad("and a patch is no document to take it from; give it");
         }
         let body = self.part(self.body);
         let key = no_key.then(|| document::key_of(body, &rules.paths)).transpose()?;
@@ -582,7 +618,10 @@ impl Operation {
         }
         let parts = patch::parts(self.body(), &rules.paths, !self.if_match().is_empty())?;
         if !parts.is_empty() {
-            self.set_step(Step::Patches(parts.into()));
+            self.set_step(Step::Patches {
+                parts: parts.into(),
+                carried_out: 0,
+            });
         }
         Ok(())
     }
@@ -900,6 +939,15 @@ mod tests {
             let mut op = operation(OperationKind::Delete, id, key, b"");
             let error = op.prepare(&rules()).unwrap_err();
             assert_eq!(error.kind, Kind::BadRequest);
+        }
+        let patch = br#"{"operations":[{"op":"set","path":"/n","value":1}]}"#;
+        for (id, key, missing) in [("", "[\"k\"]", "id"), ("a", "", "partition key")] {
+            for kind in [OperationKind::Patch, OperationKind::PatchIfExists] {
+                let error = operation(kind, id, key, patch).prepare(&rules()).unwrap_err();
+                assert_eq!(error.kind, Kind::BadRequest);
+                let told = format!("no {missing}, and a patch is no document");
+                assert!(error.message.contains(&told), "{error}");
+            }
         }
         let mut numeric = operation(OperationKind::Upsert, "", "", br#"{"id":7}"#);
         assert!(numeric.prepare(&rules()).unwrap_err().message.contains("no text"));

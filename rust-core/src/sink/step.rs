@@ -10,7 +10,8 @@ use crate::error::{CoreError, Kind};
 use crate::status::{Blame, Fate, Next};
 
 use super::document;
-use super::operation::{Operation, OperationKind, Verb};
+use super::operation::{Operation, Verb};
+use super::patch;
 
 /// Where an operation stands that is more than one request.
 #[derive(Debug, Default)]
@@ -19,12 +20,16 @@ pub enum Step {
     #[default]
     Write,
     /// A patch in parts, of which the first is sent.
-    Patches(VecDeque<Vec<u8>>),
+    Patches {
+        parts: VecDeque<Vec<u8>>,
+        /// Operations of the parts before them.
+        carried_out: u32,
+    },
     /// The document is read, to be merged with.
     Read,
     /// What was made of the document that was read; without an ETag there was none.
     Merged { document: Vec<u8>, etag: String },
-    /// The document is read, to be compared with what was to be written: the write failed with this.
+    /// The document is read, to be compared with what was to be written, or to see that it is there: the write failed with this.
     Compare(Box<CoreError>),
 }
 
@@ -57,9 +62,8 @@ pub fn follow(
     error: Option<Box<CoreError>>,
     compares: bool,
 ) -> Course {
-    // An attempt to read says nothing of what became of the write.
-    if let Some(error) = error.as_ref().filter(|_| op.verb() != Verb::Read) {
-        op.fate = op.fate.max(error.fate);
+    if let Some(error) = &error {
+        op.add_fate(error.fate);
     }
     let Some(step) = op.step_mut() else {
         return ended(op, error, compares);
@@ -90,32 +94,45 @@ pub fn follow(
         }
         (Step::Merged { .. }, Some(e)) if e.next == Next::Reread => {
             op.set_step(Step::Read);
-            op.fate = Fate::NotCarriedOut;
             Course::Failed(e)
         }
-        (Step::Patches(mut parts), None) => {
+        (
+            Step::Patches {
+                mut parts,
+                carried_out,
+            },
+            None,
+        ) => {
             parts.pop_front();
             if parts.is_empty() {
                 return Course::Done;
             }
             // It has come on: what failed before is behind it.
             op.attempts = None;
-            onward(op, Step::Patches(parts))
+            op.fate = Fate::NotCarriedOut;
+            let carried_out = carried_out + patch::MAX_OPERATIONS as u32;
+            onward(op, Step::Patches { parts, carried_out })
         }
         (Step::Compare(first), None) => {
-            match stored.is_some_and(|s| document::is_same(&s.document, op.body())) {
-                true => Course::Done,
-                false => Course::Failed(first),
+            let is_same = stored.is_some_and(|s| document::is_same(&s.document, op.body()));
+            match first.next {
+                // What its strategy leaves as it is was written by nobody else, if it may have been written by an earlier attempt.
+                Next::Confirm if is_same && op.fate == Fate::Unknown => Course::Done,
+                Next::Confirm => Course::Superseded,
+                _ if is_same => Course::Done,
+                _ => Course::Failed(first),
             }
         }
         // What was in its way is gone, or it has never been there: then another document has the value of a unique key.
-        (Step::Compare(first), Some(e))
-            if is_not_there(&e) && op.kind == OperationKind::Create && !has_never_been_there(op) =>
-        {
-            Course::Failed(Box::new(CoreError {
-                next: Next::Retry,
-                ..*first
-            }))
+        (Step::Compare(first), Some(e)) if is_not_there(&e) && op.verb() == Verb::Create => {
+            let next = match has_never_been_there(op) {
+                true => first.next,
+                false => Next::Retry,
+            };
+            Course::Failed(Box::new(CoreError { next, ..*first }))
+        }
+        (Step::Compare(first), Some(e)) if is_not_there(&e) && first.next == Next::Confirm => {
+            Course::Superseded
         }
         (Step::Compare(first), Some(e)) if e.blame == Blame::Record => Course::Failed(first),
         (step, error) => {
@@ -133,14 +150,13 @@ fn ended(op: &mut Operation, error: Option<Box<CoreError>>, compares: bool) -> C
     match error.next {
         Next::Done => Course::Done,
         Next::Superseded => Course::Superseded,
-        Next::Compare if compares => onward(op, Step::Compare(error)),
+        Next::Compare | Next::Confirm if compares => onward(op, Step::Compare(error)),
+        Next::Confirm => Course::Superseded,
         _ => Course::Failed(error),
     }
 }
 
 fn onward(op: &mut Operation, step: Step) -> Course {
-    // Of a write that is compared everything is known.
-    op.fate = Fate::NotCarriedOut;
     op.set_step(step);
     Course::Onward
 }
@@ -172,16 +188,20 @@ fn merge(op: &Operation, stored: Option<Box<Stored>>) -> Result<Step, CoreError>
 
 #[cfg(test)]
 mod tests {
-    use super::super::operation::{decode_operations, encode_operations, NewOperation, Rules};
+    use super::super::operation::{decode_operations, encode_operations, NewOperation, OperationKind, Rules};
     use super::*;
     use crate::status::Asked;
 
     fn operation(kind: OperationKind, document: &str) -> Operation {
+        operation_with(kind, "", document)
+    }
+
+    fn operation_with(kind: OperationKind, if_match: &str, document: &str) -> Operation {
         let new = NewOperation {
             kind,
             id: "a",
             partition_key: "[\"k\"]",
-            if_match: "",
+            if_match,
             document: document.as_bytes(),
         };
         let mut op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
@@ -292,6 +312,69 @@ mod tests {
         assert_eq!(told(&follow(&mut op, None, error, false)), "failed");
     }
 
+    /// An answer was lost, and the next one is a conflict: only the document says whose.
+    #[test]
+    fn a_conflict_after_a_lost_answer_is_compared() {
+        use OperationKind::{Create, CreateIgnoreExisting, OverwriteIfNotModified, Replace};
+        let (ours, theirs) = (r#"{"id":"a","n":1}"#, r#"{"id":"a","n":2}"#);
+        for (kind, etag, status, with_ours, with_theirs) in [
+            (Create, "", 409, "done", "failed"),
+            (Replace, "e", 412, "done", "failed"),
+            (CreateIgnoreExisting, "", 409, "done", "superseded"),
+            (OverwriteIfNotModified, "", 409, "done", "superseded"),
+            (OverwriteIfNotModified, "e", 412, "done", "superseded"),
+        ] {
+            for (found, expected) in [(ours, with_ours), (theirs, with_theirs)] {
+                let mut op = operation_with(kind, etag, ours);
+                let lost = answer(&op, 503);
+                assert_eq!(told(&follow(&mut op, None, lost, true)), "failed");
+                let conflict = answer(&op, status);
+                assert_eq!(
+                    told(&follow(&mut op, None, conflict, true)),
+                    "onward",
+                    "{kind:?} {etag}"
+                );
+                assert_eq!((op.verb(), op.sent_etag()), (Verb::Read, &b""[..]));
+                let course = follow(&mut op, stored(found, "x"), None, true);
+                assert_eq!(told(&course), expected, "{kind:?} {etag} finds {found}");
+                // A message says so.
+                assert_eq!(op.fate, Fate::Unknown);
+            }
+        }
+        // It was taken out since.
+        let mut op = operation_with(OverwriteIfNotModified, "e", ours);
+        for status in [503, 412] {
+            let error = answer(&op, status);
+            follow(&mut op, None, error, true);
+        }
+        let gone = answer(&op, 404);
+        assert_eq!(told(&follow(&mut op, None, gone, true)), "superseded");
+    }
+
+    /// A unique key of the container is hurt, and no document of this id is there.
+    #[test]
+    fn nothing_counts_as_there_already_that_is_not_there() {
+        for kind in [
+            OperationKind::CreateIgnoreExisting,
+            OperationKind::OverwriteIfNotModified,
+        ] {
+            let mut op = operation(kind, r#"{"id":"a"}"#);
+            for n in 0..=VANISHES {
+                let conflict = answer(&op, 409);
+                assert_eq!(told(&follow(&mut op, None, conflict, true)), "onward");
+                let gone = answer(&op, 404);
+                let next = match n < VANISHES {
+                    true => Next::Retry,
+                    false => Next::Confirm,
+                };
+                match follow(&mut op, None, gone, true) {
+                    Course::Failed(e) => assert_eq!((e.kind, e.next), (Kind::Conflict, next), "{n}"),
+                    other => panic!("{}", told(&other)),
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_bulk_update_in_conflict_with_another_document_fails() {
         let fails_for_good = |op: &mut Operation| {
@@ -344,7 +427,7 @@ mod tests {
         sent.push(op.sent_body().to_vec());
         let busy = answer(&op, 503);
         assert_eq!(told(&follow(&mut op, None, busy, true)), "failed");
-        assert_eq!(op.sent_body(), sent[1]);
+        assert_eq!((op.sent_body(), op.carried_out()), (&sent[1][..], 10));
         assert_eq!(told(&follow(&mut op, None, None, true)), "onward");
         sent.push(op.sent_body().to_vec());
         assert_eq!(told(&follow(&mut op, None, None, true)), "done");

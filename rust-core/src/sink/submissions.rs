@@ -30,6 +30,8 @@ pub struct Completion {
     pub request_charge: f64,
     /// Its operations that were not carried out, in the order in which they ended. At most one is [`OutcomeResult::Failed`], the last.
     pub failures: Vec<Failure>,
+    /// Places of those that count as done and changed nothing, as their strategy asks, in the order in which they ended.
+    pub superseded: Vec<u32>,
 }
 
 /// An operation that was not carried out.
@@ -41,6 +43,8 @@ pub struct Failure {
     pub result: OutcomeResult,
     /// What it failed with.
     pub error: CoreError,
+    /// How many operations of a patch that takes several requests were carried out all the same, from the first on; else 0.
+    pub carried_out: u32,
     /// How often it was tried.
     pub attempts: u32,
     /// Of one that is [`OutcomeResult::Failed`], its OPERATION BODY without the document; else empty.
@@ -96,6 +100,7 @@ impl Completion {
             submission,
             request_charge: 0.0,
             failures: Vec::new(),
+            superseded: Vec::new(),
         }
     }
 
@@ -105,6 +110,7 @@ impl Completion {
             index: 0,
             result: OutcomeResult::Failed,
             error: error.clone(),
+            carried_out: 0,
             attempts: 1,
             operation: Vec::new(),
         });
@@ -152,6 +158,13 @@ impl Submissions {
         self.held += bytes;
         self.sharing -= 1;
         self.held -= submission.leave(1);
+    }
+
+    /// One of its operations changed nothing, and is about to end well.
+    pub fn superseded(&mut self, number: u64, index: u32) {
+        if let Some(submission) = self.open.get_mut(&number) {
+            submission.completion.superseded.push(index);
+        }
     }
 
     /// So many operations of one have ended, well or with a failure. Gives the completion if they were the last, or if the failure is one
@@ -223,6 +236,8 @@ pub fn encode_completions(room: u64, completions: &[Completion]) -> Vec<u8> {
             error,
             attempts,
             operation,
+            // The message says it.
+            carried_out: _,
         } in &completion.failures
         {
             w.u32(*index);
@@ -250,6 +265,7 @@ mod tests {
             index,
             result,
             error: CoreError::new(Kind::Conflict, "exists"),
+            carried_out: 0,
             attempts: 2,
             operation: Vec::new(),
         }
@@ -327,6 +343,7 @@ mod tests {
                 operation: vec![1, 2],
                 ..failure(3, OutcomeResult::DeadLettered)
             }],
+            superseded: vec![4],
         };
         let frame = encode_completions(9, &[completion]);
         let mut r = crate::frame::FrameReader::open(&frame, FrameKind::Completions).unwrap();

@@ -109,7 +109,7 @@ impl Engine {
         let form_is_taken = self.searches.refused(search, error.kind == Kind::TooLarge);
         for op in &mut operations {
             op.request_charge += share;
-            op.fate = op.fate.max(error.fate);
+            op.add_fate(error.fate);
             op.search = Some(search);
         }
         if matches!(&operations[..], [op] if op.needs_bulk && !form_is_taken) {
@@ -216,6 +216,7 @@ impl Engine {
                 }
                 Course::Superseded => {
                     self.counts.superseded += 1;
+                    self.submissions.superseded(op.submission, op.index);
                     good.push(op);
                     continue;
                 }
@@ -232,7 +233,7 @@ impl Engine {
             match error.next {
                 Next::Wait => answered.throttled += 1,
                 Next::Retry | Next::Reread | Next::Reroute | Next::Halve => answered.failed += 1,
-                Next::Done | Next::Superseded | Next::Compare | Next::End => {}
+                Next::Done | Next::Superseded | Next::Compare | Next::Confirm | Next::End => {}
             }
             let (config, rng) = (&self.config.retry, &mut self.rng);
             let attempts = op
@@ -366,7 +367,10 @@ impl Engine {
     }
 
     /// Ends an operation that failed for good, in the way that the options ask for.
-    pub(super) fn settle_failure(&mut self, now: Instant, op: Operation, error: CoreError) {
+    pub(super) fn settle_failure(&mut self, now: Instant, op: Operation, mut error: CoreError) {
+        if let Some(aftermath) = op.aftermath(&error) {
+            error.message = format!("{}; {aftermath}", error.message);
+        }
         if error.blame == Blame::Everybody {
             return self.end_failed(op, OutcomeResult::Failed, error);
         }
@@ -404,6 +408,7 @@ impl Engine {
             index: op.index,
             result,
             error: error.while_doing(op.describe()),
+            carried_out: op.carried_out(),
             attempts: op.attempts.as_ref().map_or(1, |a| a.made()),
             // Of the others nobody asks.
             operation: match result {

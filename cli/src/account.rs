@@ -1,6 +1,7 @@
 //! The account of the environment, and the letters in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use cosmosflink_core::config::{resolve, spec, Config, Group, Role};
@@ -28,9 +29,12 @@ pub struct Account {
 }
 
 /// A letter that was found.
+#[derive(Default)]
 pub struct Found {
     /// When it was refused, in nanoseconds since the epoch.
     time: i128,
+    /// Hash of its document and of the writer that stored it, and when its operation came to that writer.
+    line: (u64, u64),
     /// Its id.
     pub id: String,
     /// Its own partition key, a JSON array.
@@ -137,6 +141,7 @@ impl Account {
             Ok(letter) if filter.takes(&letter) => {
                 found.push(Found {
                     time: letter.time_nanos().unwrap_or_default(),
+                    line: line(&letter),
                     id: letter.id,
                     key: record.partition_key.to_owned(),
                     document_bytes: letter.document_bytes,
@@ -150,6 +155,7 @@ impl Account {
             Ok(_) => {}
         })?;
         oldest(&mut found, limit);
+        in_line(&mut found);
         Ok((found, others))
     }
 
@@ -179,4 +185,29 @@ impl Account {
 fn oldest(found: &mut Vec<Found>, limit: usize) {
     found.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
     found.truncate(limit);
+}
+
+/// What tells the document of a letter, as one writer wrote it, from others, and the letter's place among its operations.
+fn line(letter: &Letter) -> (u64, u64) {
+    let mut hasher = DefaultHasher::new();
+    let document = (&letter.container, &letter.partition_key, &letter.document_id);
+    (&letter.writer, document).hash(&mut hasher);
+    (hasher.finish(), letter.sequence)
+}
+
+/// Puts the letters of one document that one writer stored into the order in which their operations came to it, each set at the places
+/// that it has: a time is that of the refusal, and several may have the same one.
+fn in_line(found: &mut [Found]) {
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (at, found) in found.iter().enumerate() {
+        places.entry(found.line.0).or_default().push(at);
+    }
+    for places in places.into_values().filter(|places| places.len() > 1) {
+        let mut letters: Vec<_> = places.iter().map(|at| std::mem::take(&mut found[*at])).collect();
+        // Without numbers they stay in the order of their times.
+        letters.sort_by_key(|letter| letter.line.1);
+        for (at, letter) in places.into_iter().zip(letters) {
+            found[at] = letter;
+        }
+    }
 }

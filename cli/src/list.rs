@@ -16,7 +16,7 @@ const MESSAGE: usize = 100;
 pub struct Args {
     #[command(flatten)]
     which: Which,
-    /// Only letters whose operation no replay has carried out.
+    /// Only letters of which a replay has left something to do.
     #[arg(long)]
     pending: bool,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
-use cosmosflink_core::dead_letters::{mark, marked, Filter, Letter, Replay};
+use cosmosflink_core::dead_letters::{mark, marked, Filter, Letter, Outcome as Told, Replay};
 use cosmosflink_core::error::CoreError;
 use cosmosflink_core::sink::{NewOperation, OperationKind};
 use serde_json::json;
@@ -31,7 +31,7 @@ pub struct Args {
     /// Writes into this container of the same database, and not into those that the letters name.
     #[arg(long, value_name = "CONTAINER")]
     to: Option<String>,
-    /// Also letters whose operations a replay has carried out already.
+    /// Also letters of which a replay has left nothing to do.
     #[arg(long)]
     again: bool,
     /// Writes whatever version of a document is there, also where the operation named an ETag.
@@ -45,6 +45,8 @@ pub struct Args {
 /// What becomes of a letter.
 enum End {
     Done,
+    /// Its strategy leaves what is there.
+    Superseded,
     WouldBe,
     LeftOut,
     /// It cannot be replayed.
@@ -58,6 +60,7 @@ impl End {
     fn name(&self) -> &'static str {
         match self {
             End::Done => "done",
+            End::Superseded => "superseded",
             End::WouldBe => "would-replay",
             End::LeftOut => "left-out",
             End::Refused(_) => "refused",
@@ -69,6 +72,7 @@ impl End {
     fn why(&self) -> Option<&str> {
         match self {
             End::Done | End::WouldBe => None,
+            End::Superseded => Some("what is there is not what the operation expected, so that its strategy left it as it is and nothing was written"),
             End::LeftOut => Some("it was replayed before; --again replays it once more"),
             End::Refused(why) | End::Failed(why) | End::Unknown(why) => Some(why),
         }
@@ -140,8 +144,16 @@ impl Report {
     /// Says what was done in all.
     fn summary(&mut self) {
         self.progress.end();
-        let counts = ["done", "would-replay", "failed", "refused", "unknown", "left-out"]
-            .map(|name| (name, self.count(name)));
+        let counts = [
+            "done",
+            "superseded",
+            "would-replay",
+            "failed",
+            "refused",
+            "unknown",
+            "left-out",
+        ]
+        .map(|name| (name, self.count(name)));
         let mut out = std::io::stdout().lock();
         let _ = if self.json {
             let mut summary =
@@ -215,7 +227,7 @@ fn dry(found: &[Found], args: &Args, report: &mut Report) {
         let letter = Letter::read(&found.row);
         let end = match &letter {
             Err(why) => End::Refused(why.clone()),
-            Ok(letter) if letter.is_done() && !args.again => End::LeftOut,
+            Ok(letter) if letter.is_settled() && !args.again => End::LeftOut,
             Ok(letter) => letter
                 .hindrance(args.ignore_etags)
                 .map_or(End::WouldBe, End::Refused),
@@ -282,14 +294,14 @@ impl Run<'_> {
                 continue;
             };
             let letter = &whole.letter;
-            if letter.is_done() && !self.args.again {
+            if letter.is_settled() && !self.args.again {
                 report.end(&found.id, Some(letter), &End::LeftOut);
                 continue;
             }
-            match letter.replay(self.args.ignore_etags) {
+            let container = self.args.to.as_deref().unwrap_or(&letter.container);
+            match letter.replay(container, self.args.ignore_etags) {
                 Err(why) => report.end(&found.id, Some(letter), &End::Refused(why)),
                 Ok(replay) => {
-                    let container = self.args.to.as_deref().unwrap_or(&letter.container);
                     let sent = Sent { found, whole, replay };
                     by_container.entry(container).or_default().push(sent);
                 }
@@ -339,16 +351,20 @@ impl Run<'_> {
     fn mark(&mut self, outcomes: Vec<(&str, Sent<'_>, Outcome)>, report: &mut Report) -> Result<(), Error> {
         let mut to_mark = Vec::new();
         for (container, sent, outcome) in outcomes {
-            let failure = match outcome {
-                Outcome::Done => None,
-                Outcome::Refused(error) => Some(error),
+            let told = match outcome {
+                Outcome::Done => Told::Done,
+                Outcome::Superseded => Told::Superseded,
+                Outcome::Refused { error, carried_out } => Told::Refused {
+                    error,
+                    carried_out: sent.replay.carried_out + carried_out as usize,
+                },
                 Outcome::Unknown(why) => {
                     report.end(&sent.found.id, Some(&sent.whole.letter), &End::Unknown(why));
                     continue;
                 }
             };
-            let document = marked(&sent.whole.json, &mark(container, failure.as_ref()))?;
-            to_mark.push((sent, failure, document));
+            let document = marked(&sent.whole.json, &mark(container, &told))?;
+            to_mark.push((sent, told, document));
         }
         if to_mark.is_empty() {
             return Ok(());
@@ -369,19 +385,20 @@ impl Run<'_> {
         };
         writer.submit(&operations)?;
         let (marks, fatal) = writer.outcomes(operations.len(), || report.tick());
-        for ((sent, failure, _), mark) in to_mark.iter().zip(marks) {
+        for ((sent, told, _), mark) in to_mark.iter().zip(marks) {
             let unmarked = match mark {
-                Outcome::Done => None,
-                Outcome::Refused(error) => Some(error.to_string()),
+                Outcome::Done | Outcome::Superseded => None,
+                Outcome::Refused { error, .. } => Some(error.to_string()),
                 Outcome::Unknown(why) => Some(why),
             };
-            let end = match (failure, unmarked) {
-                (None, None) => End::Done,
-                (Some(error), None) => End::Failed(error.to_string()),
-                (None, Some(why)) => End::Failed(format!(
+            let end = match (told, unmarked) {
+                (Told::Done, None) => End::Done,
+                (Told::Superseded, None) => End::Superseded,
+                (Told::Refused { error, .. }, None) => End::Failed(error.to_string()),
+                (Told::Done | Told::Superseded, Some(why)) => End::Failed(format!(
                     "its operation was carried out, but the letter could not be marked, so that the next replay repeats it: {why}"
                 )),
-                (Some(error), Some(why)) => End::Failed(format!("{error}; nor could the letter be marked: {why}")),
+                (Told::Refused { error, .. }, Some(why)) => End::Failed(format!("{error}; nor could the letter be marked: {why}")),
             };
             report.end(&sent.found.id, Some(&sent.whole.letter), &end);
         }
@@ -407,6 +424,7 @@ mod tests {
         let why = || "why".to_owned();
         let ends = [
             End::Done,
+            End::Superseded,
             End::WouldBe,
             End::LeftOut,
             End::Refused(why()),
@@ -418,6 +436,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), ends.len());
         let told = ends.iter().filter(|end| end.why().is_some()).count();
-        assert_eq!(told, 4);
+        assert_eq!(told, 5);
     }
 }

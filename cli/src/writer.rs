@@ -25,8 +25,15 @@ pub struct Writer {
 pub enum Outcome {
     /// It was carried out.
     Done,
+    /// It counts as done and changed nothing, as its strategy asks.
+    Superseded,
     /// It was refused, and another one may not be.
-    Refused(CoreError),
+    Refused {
+        /// What with.
+        error: CoreError,
+        /// How many operations of a patch in parts were carried out all the same.
+        carried_out: u32,
+    },
     /// Whether it was carried out is not known.
     Unknown(String),
 }
@@ -106,10 +113,20 @@ fn told(operations: usize, completion: Completion) -> (Vec<Outcome>, Option<Core
         Some(error) => unknown(operations, &error.to_string()),
         None => (0..operations).map(|_| Outcome::Done).collect(),
     };
+    if fatal.is_none() {
+        for index in completion.superseded {
+            if let Some(outcome) = outcomes.get_mut(index as usize) {
+                *outcome = Outcome::Superseded;
+            }
+        }
+    }
     for failure in completion.failures {
         if let Some(outcome) = outcomes.get_mut(failure.index as usize) {
             if failure.result != OutcomeResult::Failed {
-                *outcome = Outcome::Refused(failure.error);
+                *outcome = Outcome::Refused {
+                    error: failure.error,
+                    carried_out: failure.carried_out,
+                };
             }
         }
     }

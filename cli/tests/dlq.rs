@@ -424,6 +424,155 @@ fn of_several_writes_of_one_document_the_last_one_stays() {
     assert_eq!(documents(&local, "events", 1)["a"]["n"], 3);
 }
 
+/// Letters of the real sink come in the order of their records, however fast they were refused and stored.
+#[test]
+fn letters_of_one_document_keep_the_order_of_its_records() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    refuse(&local, "a");
+    let sink = local.sink("events", &LETTERS);
+    let documents_of_a: Vec<_> = (0..30)
+        .map(|n| format!(r#"{{"id":"a","pk":"k","n":{n}}}"#))
+        .collect();
+    let operations: Vec<_> = documents_of_a
+        .iter()
+        .map(|text| NewOperation {
+            kind: OperationKind::Upsert,
+            id: "a",
+            partition_key: "[\"k\"]",
+            if_match: "",
+            document: text.as_bytes(),
+        })
+        .collect();
+    sink.write(0.., &operations);
+    assert_results(&sink, operations.len(), OutcomeResult::DeadLettered);
+    local.clear_faults();
+    let listed = run(&local, &["list", "--json"]);
+    let sequences: Vec<_> = listed
+        .lines()
+        .iter()
+        .map(|line| line["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sequences, (0..30).collect::<Vec<_>>());
+    // All in one millisecond.
+    let mut same: Vec<_> = documents(&local, "dead", 30).into_values().collect();
+    for letter in &mut same {
+        letter["time"] = "2026-11-26T10:00:00.123Z".into();
+        letter
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !name.starts_with('_'));
+    }
+    store(&local, &same);
+    assert_eq!(run(&local, &["replay"]).code, 0);
+    assert_eq!(documents(&local, "events", 1)["a"]["n"], 29);
+}
+
+#[test]
+fn what_is_superseded_is_marked_as_that() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    write(&good, 0, OperationKind::Upsert, "a", "", &document("a", "k", 7));
+    assert_results(&good, 1, OutcomeResult::Ok);
+    let conditional = [
+        ("operation", json!("overwrite-if-not-modified")),
+        ("ifMatch", json!("\"old\"")),
+    ];
+    store(&local, &[letter("0a", "a", &conditional), letter("0b", "b", &[])]);
+    let ran = run(&local, &["replay", "--json"]);
+    assert_eq!(
+        (
+            ran.code,
+            ran.count("superseded"),
+            ran.count("done"),
+            ran.count("failed")
+        ),
+        (0, 1, 1, 0),
+        "{}{}",
+        ran.printed,
+        ran.errors
+    );
+    assert_eq!(ran.results()["a"], "superseded");
+    let after = letters(&local, 2);
+    assert_eq!(after["a"]["replayed"]["result"], "superseded");
+    assert_eq!(after["b"]["replayed"]["result"], "done");
+    assert_eq!(documents(&local, "events", 2)["a"]["n"], 7);
+    let table = run(&local, &["list"]).printed;
+    assert!(table.contains("superseded"), "{table}");
+    assert!(run(&local, &["show", "0a"]).printed.contains("superseded"));
+    // Nothing is left to do, until somebody says so.
+    assert_eq!(listed(&local, &["--pending"]), [""; 0]);
+    assert_eq!(run(&local, &["replay"]).printed, "0 replayed\n");
+    let people = run(&local, &["replay", "0a", "--again"]);
+    assert!(
+        people.code == 0
+            && people.printed.contains("0a superseded")
+            && people.printed.contains("1 superseded"),
+        "{}",
+        people.printed
+    );
+    let forced = run(&local, &["replay", "0a", "--again", "--ignore-etags"]);
+    assert_eq!((forced.code, forced.printed.as_str()), (0, "1 replayed\n"));
+    assert_eq!(documents(&local, "events", 2)["a"]["n"], 1);
+}
+
+/// A patch of 25 operations goes in three requests, of which the second is refused: once for the sink, once for the first replay.
+#[test]
+fn of_a_patch_in_parts_a_replay_writes_what_is_missing() {
+    let local = Local::start(&["events:/pk:1", "other:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    write(
+        &good,
+        0,
+        OperationKind::Upsert,
+        "a",
+        "",
+        r#"{"id":"a","pk":"k","n":0}"#,
+    );
+    assert_results(&good, 1, OutcomeResult::Ok);
+    let refuse_the_second = || {
+        local.admin(
+            "faults",
+            json!({"status": 400, "operations": ["bulk", "batch"], "container": "events", "skip": 1, "count": 2, "message": "spoilt"}),
+        );
+    };
+    let operations: Vec<_> = (0..25)
+        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
+        .collect();
+    let patch = json!({ "operations": operations }).to_string();
+    refuse_the_second();
+    let sink = local.sink("events", &LETTERS);
+    write(&sink, 0, OperationKind::Patch, "a", "", &patch);
+    assert_results(&sink, 1, OutcomeResult::DeadLettered);
+    local.clear_faults();
+    let letter = &letters(&local, 1)["a"];
+    assert_eq!(
+        (&letter["carriedOut"], &letter["document"]["operations"]),
+        (&json!(10), &json!(operations))
+    );
+    assert!(
+        letter["message"]
+            .as_str()
+            .unwrap()
+            .contains("first 10 operations"),
+        "{letter}"
+    );
+    let n = |count: u64| assert_eq!(documents(&local, "events", 1)["a"]["n"], count);
+    n(10);
+    refuse_the_second();
+    let first = run(&local, &["replay", "--json"]);
+    assert_eq!((first.code, first.count("failed")), (1, 1), "{}", first.printed);
+    local.clear_faults();
+    let letter = &letters(&local, 1)["a"];
+    assert_eq!(
+        (&letter["carriedOut"], &letter["replayed"]["carriedOut"]),
+        (&json!(10), &json!(20))
+    );
+    n(20);
+    let second = run(&local, &["replay", "--json"]);
+    assert_eq!((second.code, second.count("done")), (0, 1), "{}", second.printed);
+    n(25);
+}
+
 /// Ids that a list with these filters has, in its order.
 fn listed(local: &Local, filters: &[&str]) -> Vec<String> {
     let ran = run(local, &[&["list", "--json"], filters].concat());

@@ -21,11 +21,18 @@ const OF_A_JOB: &str = "process";
 /// The result of a letter whose operation was carried out.
 const DONE: &str = "done";
 
+/// The result of one whose operation counts as done and changed nothing, as its strategy asks: a newer version of the document is there, or
+/// none.
+const SUPERSEDED: &str = "superseded";
+
 /// The result of one whose operation was refused again.
 const FAILED: &str = "failed";
 
 /// The field that marks a letter.
 const MARK: &str = "replayed";
+
+/// The field that says how much of a patch was carried out, in a letter and in its mark.
+const CARRIED_OUT: &str = "carriedOut";
 
 /// Most characters of a message in a mark: a letter may be almost as large as the service takes.
 const MAX_MESSAGE: usize = 1000;
@@ -34,7 +41,7 @@ const MAX_MESSAGE: usize = 1000;
 const SYSTEM: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
 
 /// The fields of a letter that a list needs: all but the document, which may be large.
-const LISTED: [&str; 16] = [
+const LISTED: [&str; 19] = [
     "id",
     "container",
     "operation",
@@ -44,12 +51,15 @@ const LISTED: [&str; 16] = [
     "message",
     "activityId",
     "time",
+    "writer",
+    "sequence",
     "documentId",
     "partitionKey",
     "documentBytes",
     "truncated",
     "documentEncoding",
     "ifMatch",
+    CARRIED_OUT,
     MARK,
 ];
 
@@ -75,6 +85,12 @@ pub struct Letter {
     pub activity_id: String,
     /// When it was refused, RFC 3339.
     pub time: String,
+    /// Tells the writer of the sink that stored it from others; empty in a letter of a job, or of an earlier release.
+    pub writer: String,
+    /// When the operation came to that writer: one of two with a lower number came before the other.
+    pub sequence: u64,
+    /// How many operations of the patch were carried out before one was refused, from the first on.
+    pub carried_out: usize,
     /// Id of the document; empty when it is not known.
     pub document_id: String,
     /// Its partition key, a JSON array; empty when it is not known.
@@ -104,14 +120,17 @@ pub struct Replayed {
     pub time: String,
     /// Where its document was written to.
     pub container: String,
-    /// `done`, or `failed`.
+    /// `done`, `superseded` or `failed`.
     pub result: String,
+    /// How many operations of the letter's patch were carried out by then in that container, from the first on, where one was refused.
+    #[serde(rename = "carriedOut")]
+    pub carried_out: usize,
 }
 
 impl Replayed {
-    /// Whether the operation was carried out.
-    pub fn is_done(&self) -> bool {
-        self.result == DONE
+    /// Whether there is nothing left to do: the operation was carried out, or its strategy leaves what is there.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.result.as_str(), DONE | SUPERSEDED)
     }
 }
 
@@ -124,6 +143,8 @@ pub struct Replay {
     partition_key: String,
     if_match: String,
     document: Vec<u8>,
+    /// Operations of the letter's patch that were carried out before, and are no part of the document.
+    pub carried_out: usize,
 }
 
 impl Replay {
@@ -158,9 +179,21 @@ impl Letter {
         nanos(&self.time)
     }
 
-    /// Whether its operation was carried out by a replay.
-    pub fn is_done(&self) -> bool {
-        self.replayed.as_ref().is_some_and(Replayed::is_done)
+    /// Whether a replay left nothing to do.
+    pub fn is_settled(&self) -> bool {
+        self.replayed.as_ref().is_some_and(Replayed::is_settled)
+    }
+
+    /// How many operations of its patch were carried out in a container, from the first on, by the sink or by the last replay.
+    fn carried_out_in(&self, container: &str) -> usize {
+        let by_the_sink = if self.container == container {
+            self.carried_out
+        } else {
+            0
+        };
+        let last = self.replayed.as_ref();
+        let by_a_replay = last.filter(|mark| mark.container == container && !mark.is_settled());
+        by_the_sink.max(by_a_replay.map_or(0, |mark| mark.carried_out))
     }
 
     /// Why it cannot be replayed, as far as that can be told without its document; `None` where it can. With `ignore_etags` the
@@ -187,11 +220,11 @@ impl Letter {
         Some(why.to_owned())
     }
 
-    /// The operation that was refused.
+    /// The operation that was refused, as it is to be written into a container: of a patch in parts, what was not carried out there.
     ///
     /// # Errors
     /// Why it cannot be replayed.
-    pub fn replay(&self, ignore_etags: bool) -> Result<Replay, String> {
+    pub fn replay(&self, container: &str, ignore_etags: bool) -> Result<Replay, String> {
         if let Some(why) = self.hindrance(ignore_etags) {
             return Err(why);
         }
@@ -203,6 +236,14 @@ impl Letter {
                 document if document.is_empty() => return Err("it has no document".to_owned()),
                 document => document,
             },
+        };
+        let carried_out = match kind {
+            OperationKind::Patch | OperationKind::PatchIfExists => self.carried_out_in(container),
+            _ => 0,
+        };
+        let document = match carried_out {
+            0 => document,
+            n => patch_behind(&document, n)?,
         };
         let ignores = ignore_etags && !self.if_match.is_empty();
         Ok(Replay {
@@ -219,6 +260,7 @@ impl Letter {
                 false => self.if_match.clone(),
             },
             document,
+            carried_out,
         })
     }
 
@@ -288,7 +330,7 @@ pub struct Filter {
     pub since: Option<String>,
     /// Refused before this time, RFC 3339.
     pub until: Option<String>,
-    /// Only those whose operation no replay has carried out.
+    /// Only those of which a replay has left something to do.
     pub pending: bool,
 }
 
@@ -321,9 +363,9 @@ impl Filter {
             conditions.push(format!("c.time < {}", parameter(second.into())));
         }
         if self.pending {
-            let done = parameter(DONE.into());
+            let settled = parameter(json!([DONE, SUPERSEDED]));
             conditions.push(format!(
-                "(NOT IS_DEFINED(c.{MARK}) OR NOT IS_DEFINED(c.{MARK}.result) OR c.{MARK}.result != {done})"
+                "(NOT IS_DEFINED(c.{MARK}) OR NOT IS_DEFINED(c.{MARK}.result) OR NOT ARRAY_CONTAINS({settled}, c.{MARK}.result))"
             ));
         }
         let fields: Vec<_> = LISTED.iter().map(|field| format!("c.{field}")).collect();
@@ -346,7 +388,7 @@ impl Filter {
             && among(&self.operations, &letter.operation)
             && bound(&self.since).is_none_or(|since| time.is_some_and(|time| since <= time))
             && bound(&self.until).is_none_or(|until| time.is_some_and(|time| time < until))
-            && !(self.pending && letter.is_done())
+            && !(self.pending && letter.is_settled())
     }
 }
 
@@ -357,20 +399,62 @@ fn second(time: &str, later: i128) -> Option<String> {
     text.strip_suffix('Z').map(str::to_owned)
 }
 
-/// The mark of a letter whose operation was written again now to `container`, or was refused once more.
-pub fn mark(container: &str, failure: Option<&CoreError>) -> Value {
-    match failure {
-        None => json!({"time": clock::text(), "container": container, "result": DONE}),
-        Some(error) => json!({
-            "time": clock::text(),
-            "container": container,
-            "result": FAILED,
-            "reason": format!("{:?}", error.kind),
-            "status": error.status,
-            "subStatus": error.sub_status,
-            "message": error.message.chars().take(MAX_MESSAGE).collect::<String>(),
-            "activityId": error.activity_id,
-        }),
+/// What became of an operation that was written again.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was carried out.
+    Done,
+    /// It counts as done and changed nothing, as its strategy asks.
+    Superseded,
+    /// It was refused once more.
+    Refused {
+        /// What with.
+        error: CoreError,
+        /// How many operations of the letter's patch were carried out all the same, by this replay and before.
+        carried_out: usize,
+    },
+}
+
+/// The mark of a letter whose operation was written again now to `container`.
+pub fn mark(container: &str, outcome: &Outcome) -> Value {
+    let result = match outcome {
+        Outcome::Done => DONE,
+        Outcome::Superseded => SUPERSEDED,
+        Outcome::Refused { .. } => FAILED,
+    };
+    let mut mark = json!({"time": clock::text(), "container": container, "result": result});
+    if let Outcome::Refused { error, carried_out } = outcome {
+        mark["reason"] = format!("{:?}", error.kind).into();
+        mark["status"] = error.status.into();
+        mark["subStatus"] = error.sub_status.into();
+        mark["message"] = error.message.chars().take(MAX_MESSAGE).collect::<String>().into();
+        mark["activityId"] = error.activity_id.as_str().into();
+        if *carried_out > 0 {
+            mark[CARRIED_OUT] = (*carried_out).into();
+        }
+    }
+    mark
+}
+
+/// A patch without its first operations.
+fn patch_behind(patch: &[u8], carried_out: usize) -> Result<Vec<u8>, String> {
+    #[derive(Deserialize)]
+    struct Patch<'a> {
+        #[serde(borrow)]
+        operations: Vec<&'a RawValue>,
+    }
+    // One that was sent in parts has no condition.
+    let all: Patch<'_> =
+        serde_json::from_slice(patch).map_err(|e| format!("its document is no patch: {e}"))?;
+    match all.operations.get(carried_out..) {
+        None | Some([]) => Err(format!(
+            "{carried_out} operations of its patch were carried out, and it has {}: correct the patch, or the letter's {CARRIED_OUT} and the one of its mark",
+            all.operations.len()
+        )),
+        Some(rest) => {
+            let rest: Vec<_> = rest.iter().map(|operation| operation.get()).collect();
+            Ok(format!("{{\"operations\":[{}]}}", rest.join(",")).into_bytes())
+        }
     }
 }
 
@@ -438,12 +522,12 @@ mod tests {
     }
 
     fn refused(change: &[(&str, Value)]) -> String {
-        letter(change).replay(false).unwrap_err()
+        letter(change).replay("events", false).unwrap_err()
     }
 
     #[test]
     fn a_letter_becomes_the_operation_that_was_refused() {
-        let upsert = letter(&[]).replay(false).unwrap();
+        let upsert = letter(&[]).replay("events", false).unwrap();
         let op = upsert.operation();
         assert_eq!(
             (op.kind, op.id, op.partition_key, op.if_match, op.document),
@@ -452,12 +536,15 @@ mod tests {
         for kind in kinds() {
             let name = kind.name().to_lowercase();
             assert_eq!(
-                letter(&[("operation", name.into())]).replay(false).unwrap().kind,
+                letter(&[("operation", name.into())])
+                    .replay("events", false)
+                    .unwrap()
+                    .kind,
                 kind
             );
         }
         let delete = letter(&[("operation", "delete".into()), ("document", "".into())]);
-        assert_eq!(delete.replay(false).unwrap().document, b"");
+        assert_eq!(delete.replay("events", false).unwrap().document, b"");
     }
 
     #[test]
@@ -468,7 +555,7 @@ mod tests {
             );
             Letter::read(json.as_bytes())
                 .unwrap()
-                .replay(false)
+                .replay("events", false)
                 .map(|r| r.document)
         };
         // Digits that no number type of ours has.
@@ -515,24 +602,62 @@ mod tests {
             ("reason", json!("Precondition")),
             ("ifMatch", json!("\"5\"")),
         ];
-        assert_eq!(letter(&change).replay(false).unwrap().if_match, "\"5\"");
-        assert_eq!(letter(&change).replay(true).unwrap().if_match, "");
-        assert_eq!(letter(&change[..2]).replay(true).unwrap().if_match, "");
+        assert_eq!(letter(&change).replay("events", false).unwrap().if_match, "\"5\"");
+        assert_eq!(letter(&change).replay("events", true).unwrap().if_match, "");
+        assert_eq!(letter(&change[..2]).replay("events", true).unwrap().if_match, "");
         // Without its ETag it would make a document, and find one.
         let overwrite = letter(&[
             ("operation", json!("overwrite-if-not-modified")),
             change[2].clone(),
         ]);
-        let kind = |ignore| overwrite.replay(ignore).unwrap().kind;
+        let kind = |ignore| overwrite.replay("events", ignore).unwrap().kind;
         assert_eq!(kind(false), OperationKind::OverwriteIfNotModified);
         assert_eq!(kind(true), OperationKind::Upsert);
+    }
+
+    #[test]
+    fn of_a_patch_in_parts_only_the_rest_is_replayed() {
+        let operations: Vec<_> = (0..12)
+            .map(|n| json!({"op": "set", "path": format!("/f{n}"), "value": n}))
+            .collect();
+        let change = [
+            ("operation", json!("patch")),
+            ("carriedOut", json!(10)),
+            ("document", json!({"operations": operations})),
+        ];
+        let replayed = |letter: &Letter, container: &str| {
+            let replay = letter.replay(container, false)?;
+            let patch: Value = serde_json::from_slice(replay.operation().document).unwrap();
+            Ok::<_, String>((
+                replay.carried_out,
+                patch["operations"].as_array().unwrap().clone(),
+            ))
+        };
+        let first = letter(&change);
+        assert_eq!(replayed(&first, "events"), Ok((10, operations[10..].to_vec())));
+        // Elsewhere nothing of it was carried out.
+        assert_eq!(replayed(&first, "other"), Ok((0, operations.clone())));
+        let error = CoreError::new(Kind::BadRequest, "no");
+        let further = Outcome::Refused {
+            error,
+            carried_out: 11,
+        };
+        let mut again = change.to_vec();
+        again.push(("replayed", mark("events", &further)));
+        assert_eq!(
+            replayed(&letter(&again), "events"),
+            Ok((11, operations[11..].to_vec()))
+        );
+        again[2].1 = json!({"operations": [operations[0].clone()]});
+        let why = replayed(&letter(&again), "events").unwrap_err();
+        assert!(why.contains("11 operations") && why.contains("it has 1"), "{why}");
     }
 
     #[test]
     fn a_mark_takes_the_place_of_the_last_one_and_nothing_else_changes() {
         let error = CoreError::new(Kind::Conflict, "exists");
         let stored = br#"{"id":"1","n":1.10,"replayed":{"result":"failed"},"document":{"replayed":1,"x":1e400},"_etag":"e","_ts":1}"#;
-        let done = marked(stored, &mark("c", None)).unwrap();
+        let done = marked(stored, &mark("c", &Outcome::Done)).unwrap();
         let done = String::from_utf8(done).unwrap();
         assert!(
             done.starts_with(r#"{"id":"1","n":1.10,"document":{"replayed":1,"x":1e400},"replayed":{"#),
@@ -540,9 +665,18 @@ mod tests {
         );
         assert!(!done.contains("_etag"));
         let read = |mark: Value| letter(&[("replayed", mark)]);
-        assert!(read(mark("c", None)).is_done());
-        let failed = read(mark("c", Some(&error)));
-        assert!(!failed.is_done());
+        assert!(read(mark("c", &Outcome::Done)).is_settled());
+        assert!(read(mark("c", &Outcome::Superseded)).is_settled());
+        let refused = Outcome::Refused {
+            error,
+            carried_out: 10,
+        };
+        let failed = read(mark("c", &refused));
+        assert!(!failed.is_settled());
+        assert_eq!(
+            (failed.carried_out_in("c"), failed.carried_out_in("events")),
+            (10, 0)
+        );
         assert_eq!(failed.replayed.unwrap().result, FAILED);
         assert!(marked(b"[1]", &json!({})).is_err());
     }
@@ -577,7 +711,7 @@ mod tests {
         for change in leaves {
             assert!(!with(change).takes(&one), "{:?}", with(change));
         }
-        assert!(!with(|f| f.pending = true).takes(&letter(&[("replayed", mark("c", None))])));
+        assert!(!with(|f| f.pending = true).takes(&letter(&[("replayed", mark("c", &Outcome::Done))])));
     }
 
     #[test]
@@ -593,7 +727,7 @@ mod tests {
         let parameters: Value = serde_json::from_str(&parameters).unwrap();
         assert_eq!(
             parameters,
-            json!({"@p0": ["a", "b"], "@p1": "2026-11-26T10:00:00", "@p2": "2026-11-26T10:00:01", "@p3": "done"})
+            json!({"@p0": ["a", "b"], "@p1": "2026-11-26T10:00:00", "@p2": "2026-11-26T10:00:01", "@p3": ["done", "superseded"]})
         );
         assert!(
             query.contains("WHERE ARRAY_CONTAINS(@p0, c.container) AND c.time >= @p1 AND c.time < @p2"),

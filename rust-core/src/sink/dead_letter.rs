@@ -42,6 +42,8 @@ pub struct DeadLetters {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     key_field: &'static str,
+    /// Tells the writer whose letters these are from all others.
+    writer: String,
 }
 
 impl DeadLetters {
@@ -49,6 +51,7 @@ impl DeadLetters {
         account: &Arc<Account>,
         config: &Arc<Config>,
         metrics: &Arc<Metrics>,
+        seed: u64,
     ) -> Result<DeadLetters> {
         let letters = ContainerService {
             account: account.clone(),
@@ -57,10 +60,10 @@ impl DeadLetters {
             metrics: metrics.clone(),
             seen: Mutex::default(),
         };
-        Self::over(Box::new(letters), config, metrics)
+        Self::over(Box::new(letters), config, metrics, seed)
     }
 
-    /// Letters that go to any service.
+    /// Letters that go to any service. `seed` is that of the writer, which tells its letters from those of others.
     ///
     /// # Errors
     /// Config when its partition key is none that a letter has.
@@ -68,6 +71,7 @@ impl DeadLetters {
         letters: Box<dyn Service>,
         config: &Arc<Config>,
         metrics: &Arc<Metrics>,
+        seed: u64,
     ) -> Result<DeadLetters> {
         let paths = letters.key_definition().paths();
         let key_field = match paths {
@@ -87,6 +91,7 @@ impl DeadLetters {
             config: config.clone(),
             metrics: metrics.clone(),
             key_field: &key_field[1..],
+            writer: format!("{seed:016x}"),
         })
     }
 
@@ -103,7 +108,7 @@ impl DeadLetters {
             false => Kept::Text(MAX_KEPT),
         };
         loop {
-            let letter = letter(container, op, error, kept);
+            let letter = letter(container, &self.writer, op, error, kept);
             let refusal = match self.write(&letter, seed).await {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
@@ -212,7 +217,7 @@ fn letter_id(parts: [&[u8]; 5]) -> String {
         })
 }
 
-fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Letter {
+fn letter(container: &str, writer: &str, op: &Operation, error: &CoreError, kept: Kept) -> Letter {
     let operation = op.kind.name().to_lowercase();
     let reason = format!("{:?}", error.kind);
     let id = letter_id([
@@ -253,6 +258,8 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
         "message": cut(&error.message, MAX_TEXT).0,
         "activityId": cut(&error.activity_id, MAX_TEXT).0,
         "time": clock::text(),
+        "writer": writer,
+        "sequence": op.turn,
         "documentId": document_id,
         "partitionKey": key,
         "documentBytes": op.body().len(),
@@ -262,6 +269,9 @@ fn letter(container: &str, op: &Operation, error: &CoreError, kept: Kept) -> Let
     json.pop();
     if base64 {
         json.push_str(",\"documentEncoding\":\"base64\"");
+    }
+    if op.carried_out() > 0 {
+        json.push_str(&format!(",\"carriedOut\":{}", op.carried_out()));
     }
     // In a refused record its place holds the reason.
     if op.kind != OperationKind::Refused && !op.if_match().is_empty() {
@@ -309,7 +319,7 @@ mod tests {
             status: 409,
             ..CoreError::new(Kind::Conflict, "exists")
         };
-        let first = letter("events", &operation(b"{\"id\":\"a\"}"), &error, Kept::Json);
+        let first = letter("events", "w", &operation(b"{\"id\":\"a\"}"), &error, Kept::Json);
         let mut json = parsed(&first);
         let time = json.as_object_mut().unwrap().remove("time").unwrap();
         assert!(time.as_str().unwrap().ends_with('Z'));
@@ -317,7 +327,7 @@ mod tests {
             json,
             json!({
                 "id": first.id, "container": "events", "operation": "create", "reason": "Conflict", "status": 409, "subStatus": 0,
-                "message": "exists", "activityId": "", "documentId": "a", "partitionKey": "[\"eu\"]", "documentBytes": 10,
+                "message": "exists", "activityId": "", "writer": "w", "sequence": 0, "documentId": "a", "partitionKey": "[\"eu\"]", "documentBytes": 10,
                 "truncated": false, "document": {"id": "a"},
             })
         );
@@ -335,7 +345,7 @@ mod tests {
     #[test]
     fn an_id_is_the_same_in_every_release() {
         let error = CoreError::new(Kind::Conflict, "exists");
-        let id = |op: &Operation| letter("events", op, &error, Kept::Json).id;
+        let id = |op: &Operation| letter("events", "w", op, &error, Kept::Json).id;
         // printf '6:events6:["eu"]1:a6:create10:{"id":"a"}' | sha256sum
         assert_eq!(
             id(&operation(b"{\"id\":\"a\"}")),
@@ -377,7 +387,7 @@ mod tests {
                 document: b"{\"id\":\"a\"}",
             };
             let op = decode_operations(encode_operations(&[new])).unwrap().remove(0);
-            letter("events", &op, &error, Kept::Json)
+            letter("events", "w", &op, &error, Kept::Json)
         };
         let conditional = of(OperationKind::Replace, "\"5\"");
         assert_eq!(parsed(&conditional)["ifMatch"], "\"5\"");
@@ -400,7 +410,7 @@ mod tests {
             &nested(127),
         ] {
             assert!(embeds(document.as_bytes()), "{document}");
-            let letter = letter("c", &operation(document.as_bytes()), &error, Kept::Json);
+            let letter = letter("c", "w", &operation(document.as_bytes()), &error, Kept::Json);
             assert!(
                 letter.json.ends_with(&format!(",\"document\":{document}}}")),
                 "{}",
@@ -422,7 +432,7 @@ mod tests {
             nested(100_000).as_bytes(),
         ] {
             assert!(!embeds(document), "{}", String::from_utf8_lossy(document));
-            let letter = letter("c", &operation(document), &error, Kept::Text(MAX_KEPT));
+            let letter = letter("c", "w", &operation(document), &error, Kept::Text(MAX_KEPT));
             let kept = parsed(&letter);
             let text = kept["document"].as_str().unwrap();
             match std::str::from_utf8(document) {
@@ -461,7 +471,7 @@ mod tests {
                     activity_id: text.clone(),
                     ..CoreError::new(Kind::BadRequest, text.clone())
                 };
-                let letter = letter("c", &op, &error, Kept::Text(MAX_KEPT));
+                let letter = letter("c", "w", &op, &error, Kept::Text(MAX_KEPT));
                 assert!(letter.json.len() < 2 * 1024 * 1024, "{}", letter.json.len());
                 let kept = parsed(&letter);
                 assert_eq!(kept["truncated"], true);
@@ -488,7 +498,7 @@ mod tests {
         let large = "\u{1}\"ö😀".repeat(400_000);
         assert!(!embeds(format!("\"{}\"", "x".repeat(MAX_KEPT)).as_bytes()));
         for most in [MAX_KEPT, MAX_KEPT - 1, MAX_KEPT - 2, MAX_KEPT - 3, 10, 0] {
-            let letter = letter("c", &operation(large.as_bytes()), &error, Kept::Text(most));
+            let letter = letter("c", "w", &operation(large.as_bytes()), &error, Kept::Text(most));
             let kept = parsed(&letter);
             let text = kept["document"].as_str().unwrap();
             assert!(large.starts_with(text));

@@ -421,7 +421,14 @@ impl Engine {
         self.bytes_buffered += bytes;
         self.operations_waiting += fit.len() as u64;
         self.check.due.get_or_insert(now + self.check.interval);
+        // Also those that cannot be sent have a place in time: their letters say it.
+        let first = self.turns;
+        self.turns += count as u64;
+        for (op, _) in &mut refused {
+            op.turn = first + u64::from(op.index);
+        }
         for mut op in fit {
+            op.turn = first + u64::from(op.index);
             let (place, document) = match self.router.place(&op, &self.partitions) {
                 Ok(found) => found,
                 Err(e) => {
@@ -433,8 +440,6 @@ impl Engine {
             op.document = document;
             op.canonical_key = place.canonical;
             self.fit(&mut op);
-            op.turn = self.turns;
-            self.turns += 1;
             match self.busy.entry(document) {
                 Entry::Occupied(mut waiting) => {
                     waiting.get_mut().get_or_insert_default().push_back(op);

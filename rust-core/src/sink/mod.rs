@@ -132,9 +132,10 @@ impl Sink {
         let (account, config, container) = Account::open_with_container(config).await?;
         let runtime = account.runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
+        let seed = fastrand::u64(..);
         let dead_letters = match config.failure_mode {
             FailureMode::DeadLetter => {
-                let open = || DeadLetters::open(&account, &config, &metrics);
+                let open = || DeadLetters::open(&account, &config, &metrics, seed);
                 Some(look_up_at_opening(&config, open).await?)
             }
             _ => None,
@@ -147,7 +148,6 @@ impl Sink {
             seen: Mutex::default(),
         };
         let partitions = look_up_at_opening(&config, || service.partitions(false)).await?;
-        let seed = fastrand::u64(..);
         Self::start(
             Box::new(service),
             dead_letters,
@@ -177,7 +177,7 @@ impl Sink {
     ) -> Result<Sink> {
         let (config, metrics) = (Arc::new(config), Arc::<Metrics>::default());
         let letters = letters
-            .map(|letters| DeadLetters::over(letters, &config, &metrics))
+            .map(|letters| DeadLetters::over(letters, &config, &metrics, seed))
             .transpose()?;
         let partitions = service.partitions(false).await?;
         let runtime = runtime.clone();

@@ -13,6 +13,23 @@ class PatchTest {
         return new String(patch.bytes(), StandardCharsets.UTF_8);
     }
 
+    /** What lies at the key's paths of a patch is no key: it would write into another partition. */
+    @Test
+    void aPatchSaysWhichDocumentItChanges() {
+        byte[] patch = new Patch().set("/n", 1).bytes();
+        for (OperationKind kind : new OperationKind[] {OperationKind.PATCH, OperationKind.PATCH_IF_EXISTS}) {
+            assertThat(new Operation(kind, "a", "[\"k\"]", "", patch).encode()).isNotEmpty();
+            assertThatThrownBy(() -> new Operation(kind, "a", "", "", patch).encode())
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining(kind + " has no partition key");
+            assertThatThrownBy(() -> new Operation(kind, "", "[\"k\"]", "", patch).encode())
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining(kind + " has no id");
+        }
+        assertThat(new Operation(OperationKind.DEFAULT, "", "", "", patch).encode())
+                .isNotEmpty();
+    }
+
     @Test
     void aPatchIsTheServicesOwnJson() {
         Patch patch = new Patch()

@@ -1,7 +1,7 @@
 package io.cosmosflink.scaladsl
 
 import com.github.plokhotnyuk.jsoniter_scala.macros.named
-import io.cosmosflink.core.{Operation, OperationKind}
+import io.cosmosflink.core.{Operation, OperationKind, UnwritableRecordException}
 import io.cosmosflink.scaladsl.Models.Order
 import org.scalatest.funsuite.AnyFunSuite
 import org.scalatest.matchers.should.Matchers
@@ -55,6 +55,11 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
     an[IllegalArgumentException] should be thrownBy PartitionKey(Double.NaN)
 
   private def operation(write: Write[Order]) = Operation.decode(Write.encoded(write))
+
+  test("a patch says which document it changes"):
+    val refused = the[UnwritableRecordException] thrownBy
+      Write.encoded[Order](Write.Patch("1", PartitionKey.ofJson(""), Patch.set("/amount", 1)))
+    refused.getMessage should include("PATCH has no partition key")
 
   test("what a write becomes"):
     val order = Order("1", "eu", BigDecimal("1.10"))

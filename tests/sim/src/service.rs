@@ -7,39 +7,116 @@ use std::time::Duration;
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
 use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::error::{CoreError, Result};
-use cosmosflink_core::sink::{bulk_results, Operation, OperationKind, OperationResult, Service};
+use cosmosflink_core::sink::{bulk_results, Operation, OperationKind, OperationResult, Service, Verb};
 use cosmosflink_core::status::{Asked, Fate};
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{json, Map, Value};
 use tokio::time::{sleep, Instant};
 
 use crate::plan::{Request, What};
 use crate::world::{ask, bound, definition, failure, lock, Call, Doc, Epk, Shared, World};
 
-/// What every operation of the model says of itself in its body, also a delete.
+/// What every operation of the model says of itself in its document, also a delete.
 #[derive(Deserialize)]
 struct Body {
     n: u64,
     doc: Doc,
 }
 
-/// An operation, as the model needs it.
-#[derive(Clone, Copy)]
+/// The next request of an operation, as the model needs it.
+#[derive(Clone)]
 struct Op {
     n: u64,
     doc: Doc,
     kind: OperationKind,
+    verb: Verb,
+    asked: Asked,
     fate: Fate,
+    body: Vec<u8>,
+    etag: String,
 }
 
 fn op(operation: &Operation) -> Op {
-    let body: Body = serde_json::from_slice(operation.body()).expect("the model wrote this body");
+    let (n, doc) = match Patch::read(operation.body()) {
+        // Its number is what it sets first, and its document is in the id.
+        Some(patch) => (
+            patch.operations[0].value,
+            operation.id_text()[1..]
+                .parse()
+                .expect("the model's ids are d and a number"),
+        ),
+        None => {
+            let body: Body = serde_json::from_slice(operation.body()).expect("the model wrote this body");
+            (body.n, body.doc)
+        }
+    };
     Op {
-        n: body.n,
-        doc: body.doc,
+        n,
+        doc,
         kind: operation.kind,
+        verb: operation.verb(),
+        asked: operation.asked(),
         fate: operation.fate,
+        body: operation.sent_body().to_vec(),
+        etag: String::from_utf8_lossy(operation.sent_etag()).into_owned(),
+    }
+}
+
+/// A patch, as the model writes it.
+#[derive(Deserialize)]
+struct Patch {
+    operations: Vec<PatchOperation>,
+    /// `FROM c WHERE NOT IS_DEFINED(c.FIELD)`
+    condition: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PatchOperation {
+    op: String,
+    path: String,
+    value: u64,
+}
+
+impl Patch {
+    fn read(body: &[u8]) -> Option<Patch> {
+        serde_json::from_slice(body).ok()
+    }
+
+    fn holds(&self, document: &Map<String, Value>) -> bool {
+        let field = self.condition.as_deref().and_then(|c| c.split("c.").nth(1));
+        field.is_none_or(|field| !document.contains_key(field.trim_end_matches(')')))
+    }
+
+    fn apply(&self, document: &mut Map<String, Value>) {
+        for operation in &self.operations {
+            let field = &operation.path[1..];
+            let before = document.get(field).and_then(Value::as_u64).unwrap_or(0);
+            let value = match operation.op.as_str() {
+                "incr" => before + operation.value,
+                _ => operation.value,
+            };
+            document.insert(field.to_owned(), value.into());
+        }
+    }
+}
+
+/// What is stored of a document.
+#[derive(Clone, Default)]
+pub struct Stored {
+    pub fields: Map<String, Value>,
+    /// Grows with each write of any document.
+    version: u64,
+}
+
+impl Stored {
+    /// The operation that wrote it last.
+    pub fn n(&self) -> Option<u64> {
+        self.fields.get("n")?.as_u64()
+    }
+
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.version)
     }
 }
 
@@ -50,6 +127,8 @@ pub struct Known {
     pub applied: u32,
     /// How often it was looked at and had nothing to change: a delete without a document.
     pub nothing: u32,
+    /// How often its own document was there already.
+    pub met: u32,
     /// An attempt was answered in a way that leaves open what became of it.
     pub unclear: bool,
     /// When the first of its attempts failed, in milliseconds since the beginning, and how many did.
@@ -65,6 +144,9 @@ pub struct Ledger {
     pub operations: BTreeMap<u64, Known>,
     /// Per document, in order, what changed it.
     pub history: BTreeMap<Doc, Vec<u64>>,
+    /// What is in the container.
+    stored: BTreeMap<Doc, Stored>,
+    versions: u64,
     /// Documents with a request under way, and its operation.
     outstanding: BTreeMap<Doc, u64>,
     /// Requests under way, in all and in bulk by partition.
@@ -92,6 +174,14 @@ pub struct Limits {
 impl Ledger {
     fn of(&mut self, n: u64) -> &mut Known {
         self.operations.entry(n).or_default()
+    }
+
+    /// A document as it is in the container of the world.
+    pub fn stored(&self, world: &World, doc: Doc) -> Option<&Stored> {
+        // A container that was created anew has none.
+        self.stored
+            .get(&doc)
+            .filter(|_| world.documents.contains_key(&doc))
     }
 
     pub fn under_way(&self) -> usize {
@@ -208,29 +298,56 @@ impl Account {
         world.refusal(call, world.generation == self.generation, asked)
     }
 
-    /// Carries an operation out, and says with which status.
-    fn carry_out(world: &mut World, ledger: &mut Ledger, op: Op) -> u16 {
-        let there = world.documents.contains_key(&op.doc);
+    /// Carries a request out, and says with which status.
+    fn carry_out(world: &mut World, ledger: &mut Ledger, op: &Op) -> u16 {
         if let Some(status) = ledger.refused.get(&op.doc) {
             return *status;
         }
-        let status = match (op.kind, there) {
-            (OperationKind::Create, true) => 409,
-            (OperationKind::Replace, false) => 404,
-            (OperationKind::Delete, false) => {
+        let before = ledger.stored(world, op.doc).cloned();
+        let there = before.is_some();
+        let other = before
+            .as_ref()
+            .is_some_and(|s| !op.etag.is_empty() && s.etag() != op.etag);
+        if before.as_ref().is_some_and(|s| s.n() == Some(op.n)) {
+            ledger.of(op.n).met += 1;
+        }
+        let patch = Patch::read(&op.body).filter(|_| op.verb == Verb::Patch);
+        let mut document = before.map_or_else(Map::new, |s| s.fields);
+        let status = match (op.verb, there) {
+            (Verb::Create, true) => 409,
+            (Verb::Delete, false) => {
                 ledger.of(op.n).nothing += 1;
                 404
             }
-            (OperationKind::Delete, true) => 204,
+            (Verb::Replace | Verb::Patch | Verb::Read, false) => 404,
+            (_, true) if other => 412,
+            (Verb::Patch, true) if patch.as_ref().is_some_and(|p| !p.holds(&document)) => 412,
+            (Verb::Delete, true) => 204,
             (_, true) => 200,
             (_, false) => 201,
         };
-        if status < 300 {
-            match op.kind {
-                OperationKind::Delete => {
+        if status < 300 && op.verb != Verb::Read {
+            match (&patch, op.verb) {
+                (_, Verb::Delete) => {
                     world.remove(op.doc);
+                    ledger.stored.remove(&op.doc);
                 }
-                _ => world.write(op.doc, op.n, false),
+                (patch, _) => {
+                    match patch {
+                        Some(patch) => patch.apply(&mut document),
+                        None => {
+                            document = serde_json::from_slice(&op.body).expect("the core sends documents")
+                        }
+                    }
+                    world.write(op.doc, op.n, false);
+                    ledger.versions += 1;
+                    let version = ledger.versions;
+                    let stored = Stored {
+                        fields: document,
+                        version,
+                    };
+                    ledger.stored.insert(op.doc, stored);
+                }
             }
             ledger.of(op.n).applied += 1;
             let history = ledger.history.entry(op.doc).or_default();
@@ -247,8 +364,9 @@ impl Account {
     }
 
     /// Notes what the core was told of an operation.
-    fn told(world: &mut World, ledger: &mut Ledger, op: Op, error: &CoreError) {
-        let (unclear, status) = (error.fate == Fate::Unknown, error.status);
+    fn told(world: &mut World, ledger: &mut Ledger, op: &Op, error: &CoreError) {
+        let unclear = error.fate == Fate::Unknown && op.verb != Verb::Read;
+        let status = error.status;
         let now = world.millis();
         let known = ledger.of(op.n);
         known.unclear |= unclear;
@@ -276,7 +394,7 @@ impl Account {
     }
 
     /// A bulk request at the service.
-    fn bulk_at(&self, call: &Call, ops: &[Op]) -> Result<Vec<u8>> {
+    fn bulk_at(&self, call: &Call, ops: &[Op]) -> Result<(Vec<u8>, Vec<Option<Stored>>)> {
         let mut world = lock(&self.world);
         let mut ledger = ledger(&self.ledger);
         let (world, ledger) = (&mut *world, &mut *ledger);
@@ -304,11 +422,11 @@ impl Account {
         if let Some(status) = prefix {
             let n = world.draw(call, 3) as usize % (ops.len() + 1);
             for op in &ops[..n] {
-                Self::carry_out(world, ledger, *op);
+                Self::carry_out(world, ledger, op);
             }
             return Err(failure(status, Asked::Bulk, Fate::NotCarriedOut, None));
         }
-        let mut results = Vec::with_capacity(ops.len());
+        let (mut results, mut found) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
         for (at, op) in ops.iter().enumerate() {
             let single = call.fault(|(id, what)| match what {
                 What::Each {
@@ -324,17 +442,18 @@ impl Account {
             let (status, sub, retry_after) = match single {
                 Some((carried_out, status, sub, retry_after)) => {
                     if carried_out {
-                        Self::carry_out(world, ledger, *op);
+                        Self::carry_out(world, ledger, op);
                     }
                     (status, sub, retry_after)
                 }
-                None => (Self::carry_out(world, ledger, *op), 0, None),
+                None => (Self::carry_out(world, ledger, op), 0, None),
             };
             let mut result = json!({"statusCode": status, "subStatusCode": sub, "requestCharge": 1.5});
             if let Some(ms) = retry_after {
                 result["retryAfterMilliseconds"] = json!(ms);
             }
             results.push(result);
+            found.push(ledger.stored(world, op.doc).filter(|_| status == 200).cloned());
         }
         let lost = call.fault(|(_, what)| match what {
             What::Lost { status, sub } => Some((*status, *sub)),
@@ -356,7 +475,7 @@ impl Account {
                 _ => body.truncate(body.len() / 2),
             }
         }
-        Ok(body)
+        Ok((body, found))
     }
 
     async fn send_bulk(&self, operations: &[Operation], partition: u32) -> Result<Vec<OperationResult>> {
@@ -366,21 +485,29 @@ impl Account {
         let answer = self.bulk_at(&call, &ops);
         under_way.arrived = true;
         sleep(call.back).await;
-        let asked = operations.iter().map(|op| (op.kind.asked(), op.fate));
-        let answer = answer.and_then(|body| bulk_results(&body, asked, "", Fate::NotCarriedOut));
+        let asked = operations.iter().map(|op| (op.asked(), op.fate));
+        let answer = answer.and_then(|(body, found)| {
+            let mut results = bulk_results(&body, asked, "", Fate::NotCarriedOut)?;
+            for ((op, result), found) in ops.iter().zip(&mut results).zip(found) {
+                if op.verb == Verb::Read && result.error.is_none() {
+                    result.stored = found.map(told_of);
+                }
+            }
+            Ok(results)
+        });
         let mut world = lock(&self.world);
         let mut ledger = ledger(&self.ledger);
         let (world, ledger) = (&mut *world, &mut *ledger);
         match &answer {
             Err(error) => {
                 Self::hold(ledger, partition, error);
-                ops.iter().for_each(|op| Self::told(world, ledger, *op, error));
+                ops.iter().for_each(|op| Self::told(world, ledger, op, error));
             }
             Ok(results) => {
                 for (op, result) in ops.iter().zip(results) {
                     if let Some(error) = &result.error {
                         Self::hold(ledger, partition, error);
-                        Self::told(world, ledger, *op, error);
+                        Self::told(world, ledger, op, error);
                     }
                 }
             }
@@ -392,25 +519,28 @@ impl Account {
     async fn send_point(&self, operation: &Operation) -> OperationResult {
         let op = op(operation);
         let partition = self.partition_of(op.doc);
-        let (call, mut under_way) = self.begin(Request::Point, partition, &[op]);
+        let (call, mut under_way) = self.begin(Request::Point, partition, std::slice::from_ref(&op));
         sleep(call.there).await;
         let result = {
             let mut world = lock(&self.world);
             let mut ledger = ledger(&self.ledger);
             let (world, ledger) = (&mut *world, &mut *ledger);
-            let failed = |status, retry_after| failure(status, op.kind.asked(), op.fate, retry_after);
+            let failed = |status, retry_after| failure(status, op.asked, op.fate, retry_after);
             let lost = call.fault(|(_, what)| match what {
                 What::Lost { status, sub } => Some((*status, *sub)),
                 _ => None,
             });
-            match (self.refusal(world, &call, op.kind.asked()), lost) {
+            match (self.refusal(world, &call, op.asked), lost) {
                 (Some(error), _) => Err(error),
                 (None, Some(status)) => {
-                    Self::carry_out(world, ledger, op);
+                    Self::carry_out(world, ledger, &op);
                     Err(failed(status, None))
                 }
-                (None, None) => match Self::carry_out(world, ledger, op) {
-                    status @ 200..300 => Ok(status),
+                (None, None) => match Self::carry_out(world, ledger, &op) {
+                    status @ 200..300 => {
+                        let found = ledger.stored(world, op.doc).filter(|_| op.verb == Verb::Read);
+                        Ok((status, found.cloned()))
+                    }
                     status => Err(failed((status, 0), None)),
                 },
             }
@@ -420,10 +550,13 @@ impl Account {
         let mut world = lock(&self.world);
         let mut ledger = ledger(&self.ledger);
         match result {
-            Ok(status) => OperationResult::ok(status, 1.5),
+            Ok((status, found)) => OperationResult {
+                stored: found.map(told_of),
+                ..OperationResult::ok(status, 1.5)
+            },
             Err(error) => {
                 Self::hold(&mut ledger, partition, &error);
-                Self::told(&mut world, &mut ledger, op, &error);
+                Self::told(&mut world, &mut ledger, &op, &error);
                 OperationResult::failed(error)
             }
         }
@@ -448,8 +581,15 @@ fn letter(kind: OperationKind) -> char {
         OperationKind::Create => 'c',
         OperationKind::Replace => 'r',
         OperationKind::Delete => 'd',
-        // No plan has them.
-        _ => '?',
+        OperationKind::CreateIgnoreExisting => 'a',
+        OperationKind::ReplaceIfExists => 'q',
+        OperationKind::OverwriteIfNotModified => 'e',
+        OperationKind::DeleteIfNotModified => 'x',
+        OperationKind::Patch => 'p',
+        OperationKind::PatchIfExists => 'i',
+        OperationKind::BulkUpdate => 'b',
+        // No plan has it.
+        OperationKind::Default => '?',
     }
 }
 
@@ -484,10 +624,21 @@ impl Drop for UnderWay<'_> {
                 )
             });
             for op in &self.ops {
-                Account::carry_out(world, ledger, *op);
+                Account::carry_out(world, ledger, op);
             }
         }
     }
+}
+
+/// A document as the service gives it.
+fn told_of(stored: Stored) -> Box<cosmosflink_core::sink::Stored> {
+    let etag = stored.etag();
+    let mut document = stored.fields;
+    document.insert("_etag".to_owned(), etag.as_str().into());
+    Box::new(cosmosflink_core::sink::Stored {
+        document: Value::from(document).to_string().into_bytes(),
+        etag,
+    })
 }
 
 impl Service for Account {
@@ -532,6 +683,10 @@ impl Service for Account {
     fn point<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, OperationResult> {
         Box::pin(self.send_point(operation))
     }
+
+    fn reads(&self) -> bool {
+        true
+    }
 }
 
 /// The container of the dead letters.
@@ -563,9 +718,11 @@ impl Letters {
         if refused.is_none() {
             let letter: serde_json::Value =
                 serde_json::from_slice(operation.body()).expect("a letter is JSON");
-            let n = letter["document"]["n"]
+            let document = &letter["document"];
+            let n = document["n"]
                 .as_u64()
-                .expect("a letter holds the document");
+                .or(document["operations"][0]["value"].as_u64());
+            let n = n.expect("a letter holds the document");
             *ledger(&self.ledger).letters.entry(n).or_default() += 1;
         }
         sleep(call.back).await;

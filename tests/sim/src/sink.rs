@@ -57,7 +57,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Act {
-    /// Operations, each a letter (u, c, r, d) and a document: `u3 d7`.
+    /// Operations, each a letter and a document: `u3 d7`. The letters are those of [`KINDS`].
     Submit(String),
     Checkpoint {
         /// It is declined after all.
@@ -80,27 +80,90 @@ pub enum Act {
     Recreate,
 }
 
+/// What a plan can have done with a document: upsert, create, append, replace, replace where it is there, overwrite and delete unless it was changed,
+/// delete, patch, patch where it is there, update of some fields. A capital letter says that the record has the ETag which the document had when
+/// it came; of a patch, that it takes two requests, and `j` is an `i` with a condition that it ends itself.
+const KINDS: [(char, OperationKind); 17] = [
+    ('u', OperationKind::Upsert),
+    ('c', OperationKind::Create),
+    ('a', OperationKind::CreateIgnoreExisting),
+    ('r', OperationKind::Replace),
+    ('R', OperationKind::Replace),
+    ('q', OperationKind::ReplaceIfExists),
+    ('e', OperationKind::OverwriteIfNotModified),
+    ('E', OperationKind::OverwriteIfNotModified),
+    ('d', OperationKind::Delete),
+    ('D', OperationKind::Delete),
+    ('X', OperationKind::DeleteIfNotModified),
+    ('p', OperationKind::Patch),
+    ('P', OperationKind::Patch),
+    ('i', OperationKind::PatchIfExists),
+    ('I', OperationKind::PatchIfExists),
+    ('j', OperationKind::PatchIfExists),
+    ('b', OperationKind::BulkUpdate),
+];
+
 /// An operation of the job.
 #[derive(Clone, Copy, Debug)]
 struct Op {
     n: u64,
     doc: Doc,
     kind: OperationKind,
+    letter: char,
+}
+
+impl Op {
+    /// Whether the record has an ETag.
+    fn has_etag(&self) -> bool {
+        matches!(self.letter, 'R' | 'E' | 'D' | 'X')
+    }
+
+    /// What is written, in the form of the kind.
+    fn body(&self, key: &str) -> String {
+        let (n, doc) = (self.n, self.doc);
+        let set = |field: &str, value: u64| format!(r#"{{"op":"set","path":"/{field}","value":{value}}}"#);
+        match self.letter {
+            'p' | 'i' | 'P' | 'I' | 'j' => {
+                let mut operations = vec![set("n", n), set(&format!("f{n}"), 1)];
+                // The last one is in the second request.
+                let more = if matches!(self.letter, 'P' | 'I') { 10 } else { 0 };
+                operations.extend((0..more).map(|m| set(&format!("g{n}x{m}"), 1)));
+                let condition = match self.letter {
+                    'j' => format!(r#","condition":"FROM c WHERE NOT IS_DEFINED(c.f{n})""#),
+                    _ => String::new(),
+                };
+                if self.letter == 'j' {
+                    operations.push(r#"{"op":"incr","path":"/count","value":1}"#.to_owned());
+                }
+                format!(r#"{{"operations":[{}]{condition}}}"#, operations.join(","))
+            }
+            'b' => format!(r#"{{"id":"d{doc}","pk":"{key}","n":{n},"doc":{doc},"f{n}":1}}"#),
+            _ => format!(r#"{{"id":"d{doc}","pk":"{key}","n":{n},"doc":{doc}}}"#),
+        }
+    }
+
+    /// Fields that it leaves in the document beside those that were there; `None` where it puts another document in its place, or none.
+    fn adds(&self) -> Option<Vec<String>> {
+        let n = self.n;
+        match self.letter {
+            'p' | 'i' | 'j' | 'b' => Some(vec![format!("f{n}")]),
+            'P' | 'I' => Some(vec![format!("f{n}"), format!("g{n}x9")]),
+            _ => None,
+        }
+    }
 }
 
 fn parse(ops: &str, first: u64) -> Vec<Op> {
     let one = |(i, text): (u64, &str)| {
-        let kind = match text.as_bytes()[0] {
-            b'c' => OperationKind::Create,
-            b'r' => OperationKind::Replace,
-            b'd' => OperationKind::Delete,
-            _ => OperationKind::Upsert,
-        };
+        let first_letter = text.chars().next().unwrap_or_default();
+        let known = KINDS.iter().find(|(letter, _)| *letter == first_letter);
+        let (letter, kind) = *known.expect("a plan has the letters of KINDS");
         let doc = text[1..].parse().expect("a plan names documents by number");
         Op {
             n: first + i,
             doc,
             kind,
+            letter,
         }
     };
     (0..).zip(ops.split_whitespace()).map(one).collect()
@@ -178,6 +241,17 @@ pub fn generate(seed: u64) -> Plan {
         (true, 1) => &['c', 'c', 'd', 'u'],
         (_, 1) => &['u', 'u', 'u', 'd'],
         _ => &['u'],
+    };
+    // Half of the runs have the other strategies: in the failure mode `fail` those that leave what they do not expect.
+    let kinds: &[char] = match (tolerant, random.u32(0..8)) {
+        (_, 0) => &['a', 'a', 'u', 'X', 'E'],
+        (_, 1) => &['u', 'b', 'b', 'i', 'I', 'j'],
+        (true, 2) => &['c', 'R', 'D', 'u', 'P', 'p'],
+        (true, 3) => &[
+            'u', 'c', 'a', 'r', 'R', 'q', 'e', 'E', 'd', 'D', 'X', 'p', 'P', 'i', 'I', 'j', 'b',
+        ],
+        (false, 2 | 3) => &['u', 'a', 'q', 'e', 'E', 'd', 'X', 'i', 'I', 'j', 'b'],
+        _ => kinds,
     };
     let mut steps = Vec::new();
     for _ in 0..random.u32(2..40) {
@@ -438,8 +512,10 @@ struct Job<'a> {
     restarts: u32,
     /// Which container the writer opened.
     generation: u32,
-    /// What an operation came to, the last time, and in which container.
-    results: BTreeMap<u64, (OutcomeResult, u32)>,
+    /// What an operation came to, the last time, whether it changed nothing, by its strategy, and in which container.
+    results: BTreeMap<u64, (OutcomeResult, bool, u32)>,
+    /// The ETags that records have: a replay has the same.
+    etags: BTreeMap<u64, String>,
 }
 
 /// Runs a plan.
@@ -484,6 +560,7 @@ pub async fn run(seed: u64, plan: &SinkPlan, traced: bool) -> Outcome {
         restarts: 0,
         generation: 1,
         results: BTreeMap::new(),
+        etags: BTreeMap::new(),
     };
     job.run().await;
     Outcome::of(&world)
@@ -644,21 +721,30 @@ impl Job<'_> {
                 return;
             }
             self.submissions += 1;
+            for op in self.batches[self.next].iter().filter(|op| op.has_etag()) {
+                self.etags.entry(op.n).or_insert_with(|| {
+                    let world = lock(&self.world);
+                    let ledger = ledger(&self.ledger);
+                    let stored = ledger.stored(&world, op.doc);
+                    // Of a document that is not there: that of another one.
+                    stored.map_or_else(|| "\"none\"".to_owned(), |s| s.etag())
+                });
+            }
             let rows: Vec<_> = self.batches[self.next]
                 .iter()
                 .map(|op| {
                     let (id, key) = (format!("d{}", op.doc), key_name(op.doc % self.plan.keys));
-                    let body = format!(r#"{{"id":"{id}","pk":"{key}","n":{},"doc":{}}}"#, op.n, op.doc);
-                    (op.kind, id, format!("[\"{key}\"]"), body)
+                    let etag = self.etags.get(&op.n).map_or("", String::as_str);
+                    (op.kind, id, format!("[\"{key}\"]"), etag, op.body(&key))
                 })
                 .collect();
             let operations: Vec<_> = rows
                 .iter()
-                .map(|(kind, id, key, body)| NewOperation {
+                .map(|(kind, id, key, etag, body)| NewOperation {
                     kind: *kind,
                     id,
                     partition_key: key,
-                    if_match: "",
+                    if_match: etag,
                     document: body.as_bytes(),
                 })
                 .collect();
@@ -733,9 +819,10 @@ impl Job<'_> {
         }
         for (at, op) in self.batches[batch].clone().into_iter().enumerate() {
             let failure = failures.remove(&at);
-            self.check_result(op, failure);
+            let superseded = completion.superseded.contains(&(at as u32));
+            self.check_result(op, failure, superseded);
             let result = failure.map_or(OutcomeResult::Ok, |f| f.result);
-            self.results.insert(op.n, (result, self.generation));
+            self.results.insert(op.n, (result, superseded, self.generation));
         }
         if !failures.is_empty() {
             self.violation(
@@ -746,35 +833,57 @@ impl Job<'_> {
         None
     }
 
-    fn check_result(&self, op: Op, failure: Option<&Failure>) {
+    fn check_result(&self, op: Op, failure: Option<&Failure>, superseded: bool) {
         let ledger = ledger(&self.ledger);
         let known = ledger.operations.get(&op.n).cloned().unwrap_or_default();
         let letters = ledger.letters.get(&op.n).copied().unwrap_or(0);
         drop(ledger);
         let Some(failure) = failure else {
             let done = match op.kind {
-                OperationKind::Delete => known.applied > 0 || known.nothing > 0,
-                // Its conflict may be the echo of an attempt of unknown fate, or pass for it.
-                OperationKind::Create => known.applied > 0 || known.unclear,
+                OperationKind::Delete | OperationKind::DeleteIfNotModified => {
+                    known.applied > 0 || known.nothing > 0
+                }
+                // A replay, or an attempt behind a lost answer, finds what was written before it.
+                OperationKind::Create
+                | OperationKind::CreateIgnoreExisting
+                | OperationKind::Replace
+                | OperationKind::OverwriteIfNotModified => known.applied > 0 || known.met > 0,
                 _ => known.applied > 0,
             };
-            if !done {
+            let leaves = matches!(op.letter, 'a' | 'e' | 'E' | 'X' | 'q' | 'i' | 'I' | 'j');
+            if superseded && (!leaves || known.applied > 0 && !known.unclear) {
+                self.violation("superseded implies not applied", format!("{op:?} {known:?}"));
+            }
+            if !superseded && !done {
                 self.violation("ok implies applied", format!("{op:?} {known:?}"));
             }
             return;
         };
         let error = &failure.error;
-        if known.applied > 0 && (!known.unclear || error.kind == Kind::Conflict) {
+        // An update that was read again until its time was up has met its own attempt at last.
+        let is_of_another =
+            matches!(error.kind, Kind::Conflict | Kind::Precondition) && error.next != Next::Reread;
+        // The parts of a patch that came before the one that failed stay.
+        let in_parts = failure.carried_out > 0;
+        if known.applied > 0 && !in_parts && (!known.unclear || is_of_another) {
             self.violation(
                 "failed implies not applied, or ambiguous",
                 format!("{op:?} {known:?}: {error}"),
             );
         }
-        // The model's documents cannot be read: what would be compared is final.
-        let is_final = matches!(error.next, Next::End | Next::Compare);
+        // What was compared in vain keeps what it was compared for.
+        let is_final = matches!(error.next, Next::End | Next::Compare | Next::Reread);
         if error.blame != Blame::Record || !is_final || !known.refused.contains(&error.status) {
             let what = format!("{op:?} {known:?}: {error} {:?} {:?}", error.blame, error.next);
             self.violation("only a record's own failure drops a record", what);
+        }
+        // A part of a patch begins anew; of all else an attempt of unknown fate is remembered.
+        let told = error.message.contains("an earlier attempt got no answer");
+        if told && !known.unclear || known.unclear && !told && op.adds().is_none() {
+            self.violation(
+                "a message says whether an attempt may have been carried out",
+                format!("{op:?} {known:?}: {error}"),
+            );
         }
         let right = match failure.result {
             OutcomeResult::Skipped => self.config.failure_mode == FailureMode::Skip,
@@ -817,7 +926,7 @@ impl Job<'_> {
             (_, Next::End) if matches!((error.status, error.sub_status), (400, 1024) | (410, 1000)) => {
                 generation != self.generation
             }
-            (_, Next::Retry | Next::Reroute | Next::Halve) => exhausted,
+            (_, Next::Retry | Next::Reread | Next::Reroute | Next::Halve) => exhausted,
             _ => {
                 let letters = self.plan.faults.iter().any(|f| f.on == Request::Letter);
                 self.config.failure_mode == FailureMode::DeadLetter && error.blame == Blame::Record && letters
@@ -879,12 +988,21 @@ impl Job<'_> {
     fn check_end(&self) {
         self.check_idle();
         let mut last: BTreeMap<Doc, Op> = BTreeMap::new();
+        // Fields that must be there, by what was done last: what counted as done and changed nothing, or failed, leaves open what it met.
+        let mut fields: BTreeMap<Doc, Vec<String>> = BTreeMap::new();
+        let generation = lock(&self.world).generation;
         for op in self.batches.iter().flatten() {
             last.insert(op.doc, *op);
+            let fields = fields.entry(op.doc).or_default();
+            match (self.results.get(&op.n), op.adds()) {
+                (Some((OutcomeResult::Ok, false, made_in)), Some(more)) if *made_in == generation => {
+                    fields.extend(more);
+                }
+                _ => fields.clear(),
+            }
         }
-        let generation = lock(&self.world).generation;
         for (doc, op) in last {
-            let Some((OutcomeResult::Ok, made_in)) = self.results.get(&op.n) else {
+            let Some((OutcomeResult::Ok, superseded, made_in)) = self.results.get(&op.n) else {
                 if !self.results.contains_key(&op.n) {
                     self.violation("every operation ends", format!("{op:?}"));
                 }
@@ -893,16 +1011,22 @@ impl Job<'_> {
             if *made_in != generation {
                 continue;
             }
-            let there = lock(&self.world).documents.get(&doc).map(|v| v.n);
+            let world = lock(&self.world);
+            let there = ledger(&self.ledger).stored(&world, doc).cloned();
+            drop(world);
+            let n = there.as_ref().and_then(|stored| stored.n());
             let right = match op.kind {
-                OperationKind::Delete => there.is_none(),
-                OperationKind::Create => continue,
-                _ => there == Some(op.n),
+                OperationKind::Delete | OperationKind::DeleteIfNotModified => *superseded || there.is_none(),
+                _ => *superseded || n == Some(op.n),
             };
-            if !right {
+            let missing = fields[&doc].iter().find(|field| {
+                let stored = there.as_ref();
+                stored.is_none_or(|stored| !stored.fields.contains_key(*field))
+            });
+            if !right || missing.is_some() {
                 self.violation(
                     "the end is the fold of the operations",
-                    format!("{op:?}, but there is {there:?}"),
+                    format!("{op:?}, but there is {n:?}, without {missing:?}"),
                 );
             }
         }

@@ -33,7 +33,7 @@ pub struct Account {
 pub struct Found {
     /// When it was refused, in nanoseconds since the epoch.
     time: i128,
-    /// Hash of its document and of the writer that stored it, and when its operation came to that writer.
+    /// Hash of its partition key and of the writer that stored it, and when its operation came to that writer.
     line: (u64, u64),
     /// Its id.
     pub id: String,
@@ -187,15 +187,15 @@ fn oldest(found: &mut Vec<Found>, limit: usize) {
     found.truncate(limit);
 }
 
-/// What tells the document of a letter, as one writer wrote it, from others, and the letter's place among its operations.
+/// What tells the partition key of a letter, as one writer wrote to it, from others, and the letter's place among its operations. A batch is
+/// about several documents of its key.
 fn line(letter: &Letter) -> (u64, u64) {
     let mut hasher = DefaultHasher::new();
-    let document = (&letter.container, &letter.partition_key, &letter.document_id);
-    (&letter.writer, document).hash(&mut hasher);
+    (&letter.writer, &letter.container, &letter.partition_key).hash(&mut hasher);
     (hasher.finish(), letter.sequence)
 }
 
-/// Puts the letters of one document that one writer stored into the order in which their operations came to it, each set at the places
+/// Puts the letters of one partition key that one writer stored into the order in which their operations came to it, each set at the places
 /// that it has: a time is that of the refusal, and several may have the same one.
 fn in_line(found: &mut [Found]) {
     let mut places: HashMap<u64, Vec<usize>> = HashMap::new();

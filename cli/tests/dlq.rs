@@ -573,6 +573,35 @@ fn of_a_patch_in_parts_a_replay_writes_what_is_missing() {
     n(25);
 }
 
+/// A batch has no id of its own, and is replayed whole.
+#[test]
+fn a_batch_is_replayed_whole() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    write(&good, 0, OperationKind::Upsert, "b", "", &document("b", "k", 7));
+    assert_results(&good, 1, OutcomeResult::Ok);
+    let member = |id: &str| json!({"operationType": "Create", "id": id, "resourceBody": {"id": id, "pk": "k", "n": 1}});
+    let batch = json!([member("a"), member("b")]);
+    let sink = local.sink("events", &LETTERS);
+    write(&sink, 0, OperationKind::Batch, "", "", &batch.to_string());
+    assert_results(&sink, 1, OutcomeResult::DeadLettered);
+    let letter = &letters(&local, 1)[""];
+    assert_eq!(
+        (&letter["operation"], &letter["document"]),
+        (&json!("batch"), &batch)
+    );
+    write(&good, 1, OperationKind::Delete, "b", "", "");
+    assert_results(&good, 1, OutcomeResult::Ok);
+    let ran = run(&local, &["replay"]);
+    assert_eq!(
+        (ran.code, ran.printed.as_str()),
+        (0, "1 replayed\n"),
+        "{}",
+        ran.errors
+    );
+    assert_eq!(documents(&local, "events", 2).len(), 2);
+}
+
 /// Ids that a list with these filters has, in its order.
 fn listed(local: &Local, filters: &[&str]) -> Vec<String> {
     let ran = run(local, &[&["list", "--json"], filters].concat());

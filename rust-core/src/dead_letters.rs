@@ -210,7 +210,7 @@ impl Letter {
                 ))
             }
             _ if self.container.is_empty() => "it names no container",
-            _ if self.document_id.is_empty() => "it has no id of a document",
+            name if self.document_id.is_empty() && kind(name) != Some(OperationKind::Batch) => "it has no id of a document",
             _ if self.partition_key.is_empty() => "it has no partition key",
             _ if !ignore_etags && self.if_match.is_empty() && self.reason == format!("{:?}", Kind::Precondition) => {
                 "it was refused for the document's ETag, which a letter of an earlier version does not hold; write it whatever is there with --ignore-etags"

@@ -185,7 +185,7 @@ fn page(page: &Value) -> Vec<u8> {
 }
 
 fn operation_kind(name: &str) -> OperationKind {
-    let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default);
+    let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default, Batch);
     named(kinds.into(), name)
 }
 
@@ -475,7 +475,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         "frame",
         frames.map(|(name, kind)| (name, i64::from(kind as u16))).into(),
     );
-    let operations = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default);
+    let operations = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default, Batch);
     check(
         "operation",
         operations

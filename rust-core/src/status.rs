@@ -54,6 +54,8 @@ pub enum Asked {
     Update,
     /// A read of the document that a write is about.
     Read,
+    /// Operations on documents of one partition key, all of them or none: what the first that fails is answered.
+    Batch,
 }
 
 impl Asked {
@@ -205,8 +207,9 @@ const fn after_unknown(mut row: Row) -> Row {
 }
 
 use Asked::{
-    Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Metadata, Patch, PatchIfExists,
-    Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert, VersionsBehind, VersionsFromNow,
+    Batch, Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Metadata, Patch,
+    PatchIfExists, Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert, VersionsBehind,
+    VersionsFromNow,
 };
 use Blame::{Everybody, Record};
 use Fate::{NotCarriedOut as Refused, Unknown};
@@ -242,9 +245,11 @@ const TABLE: &[Row] = &[
         (Kind::NotFound, Reread, Record, Refused), "", (404, 0, Update)),
 
     // -- what may be the answer to a repetition, after a restore or after an answer that was lost: only the document says so
-    row(Status::Is(409), Sub::Any, For::OneOf(&[Create]),
+    row(Status::Is(404), Sub::Is(0), For::OneOf(&[Batch]),
+        (Kind::NotFound, Compare, Record, Refused), "", (404, 0, Batch)),
+    row(Status::Is(409), Sub::Any, For::OneOf(&[Create, Batch]),
         (Kind::Conflict, Compare, Record, Refused), "", (409, 0, Create)),
-    row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, Upsert]),
+    row(Status::Is(412), Sub::Any, For::OneOf(&[Replace, ReplaceIfExists, Upsert, Batch]),
         (Kind::Precondition, Compare, Record, Refused), "", (412, 0, Replace)),
 
     // -- throttling: [http], [sdk]. 3200 request units, 3088 a split, 3092 resources of the system, 3210 metadata, 3214 a hot key.
@@ -443,7 +448,7 @@ pub fn of_kind(kind: Kind) -> Verdict {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 17] = [
+    const ALL: [Asked; 18] = [
         Metadata,
         Feed,
         VersionsFromNow,
@@ -461,6 +466,7 @@ mod tests {
         PatchIfExists,
         Update,
         Read,
+        Batch,
     ];
 
     fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {
@@ -577,6 +583,8 @@ mod tests {
         for (status, asked, first, then) in [
             (409, Create, Compare, Compare),
             (412, Replace, Compare, Compare),
+            (404, Batch, Compare, Compare),
+            (409, Batch, Compare, Compare),
             (412, ReplaceIfExists, Compare, Compare),
             (412, Upsert, Compare, Compare),
             (409, CreateIgnoreExisting, Confirm, Confirm),
@@ -627,6 +635,7 @@ mod tests {
             (PatchIfExists, [Superseded, End, Superseded]),
             (Update, [Reread, Reread, Reread]),
             (Read, [End, End, End]),
+            (Batch, [Compare, Compare, Compare]),
         ];
         for (asked, expected) in table {
             let found = [404, 409, 412].map(|status| judge(status, 0, asked, Refused).next);

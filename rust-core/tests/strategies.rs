@@ -73,6 +73,25 @@ fn act(sink: &Writer, kind: OperationKind, if_match: &str, body: &Value) -> Resu
     }
 }
 
+/// Carries out a batch of documents with the key [`KEY`].
+fn batch(sink: &Writer, operations: &Value) -> Result<(), CoreError> {
+    let text = operations.to_string();
+    let operation = NewOperation {
+        kind: OperationKind::Batch,
+        id: "",
+        partition_key: KEY,
+        if_match: "",
+        document: text.as_bytes(),
+    };
+    sink.write([0], &[operation]);
+    outcomes(sink, 1).remove(0).error.map_or(Ok(()), Err)
+}
+
+/// An operation of a batch that writes a document.
+fn member(verb: &str, id: &str, n: u64) -> Value {
+    json!({"operationType": verb, "id": id, "resourceBody": {"id": id, "pk": "k", "n": n}})
+}
+
 fn superseded(sink: &Writer) -> u64 {
     sink.metrics().superseded.load(Relaxed)
 }
@@ -618,6 +637,204 @@ fn operations_of_several_requests_survive_faults_between_them() {
             json!({"status": 429, "operations": ["bulk", "batch"], "count": 3, "retryAfterMillis": 2}),
         );
         act(&sink, OperationKind::Create, "", &document).unwrap();
+    }
+}
+
+/// All of a batch or nothing of it, whatever it holds; and a replay finds that it was carried out, though a part of it could not be
+/// repeated.
+#[test]
+fn a_batch_is_carried_out_whole_and_once() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:2"]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("sink.failure-mode", "skip")]);
+        let n = |id: &str| stored(&local, id).map(|document| document["n"].clone());
+        batch(
+            &sink,
+            &json!([
+                member("Upsert", "c", 1),
+                member("Upsert", "d", 1),
+                member("Upsert", "e", 1)
+            ]),
+        )
+        .unwrap();
+        let etag_of_e = stored(&local, "e").unwrap()["_etag"].clone();
+        let mut replace = member("Replace", "e", 2);
+        replace["ifMatch"] = etag_of_e;
+        let increment = json!({"operations": [{"op": "incr", "path": "/n", "value": 1}]});
+        let all = json!([
+            member("Create", "a", 1),
+            member("Upsert", "b", 1),
+            {"operationType": "Patch", "id": "c", "resourceBody": increment},
+            {"operationType": "Delete", "id": "d"},
+            replace,
+        ]);
+        for time in 0..3 {
+            batch(&sink, &all).unwrap_or_else(|e| panic!("bulk {bulk}, time {time}: {e}"));
+            let found = ["a", "b", "c", "d", "e"].map(n);
+            assert_eq!(
+                found,
+                [
+                    Some(json!(1)),
+                    Some(json!(1)),
+                    Some(json!(2)),
+                    None,
+                    Some(json!(2))
+                ],
+                "bulk {bulk}, time {time}"
+            );
+        }
+        // Its answer is lost.
+        local.admin(
+            "faults",
+            json!({"operations": ["batch"], "count": 1, "dropResponse": true}),
+        );
+        batch(
+            &sink,
+            &json!([member("Create", "f", 1), {"operationType": "Delete", "id": "b"}]),
+        )
+        .unwrap();
+        assert_eq!((n("f"), n("b")), (Some(json!(1)), None), "bulk {bulk}");
+        local.clear_faults();
+        // One of them cannot be carried out.
+        for (operations, kind, culprit) in [
+            (
+                json!([member("Upsert", "g", 1), member("Create", "a", 9)]),
+                Kind::Conflict,
+                "operation 2 of 2, Create of document 'a'",
+            ),
+            (
+                json!([member("Replace", "missing", 1), member("Upsert", "g", 1)]),
+                Kind::NotFound,
+                "operation 1 of 2, Replace of document 'missing'",
+            ),
+            (
+                json!([member("Upsert", "g", 1), {"operationType": "Delete", "id": "a", "ifMatch": "\"0\""}]),
+                Kind::Precondition,
+                "operation 2 of 2, Delete of document 'a'",
+            ),
+            // There is nothing that would show whether a patch was carried out.
+            (
+                json!([{"operationType": "Patch", "id": "missing", "resourceBody": increment}]),
+                Kind::NotFound,
+                "operation 1 of 1, Patch of document 'missing'",
+            ),
+        ] {
+            let error = batch(&sink, &operations).unwrap_err();
+            assert_eq!(error.kind, kind, "bulk {bulk}: {error}");
+            assert!(error.message.contains(culprit), "bulk {bulk}: {error}");
+            assert!(error.message.contains("Batch of "), "{error}");
+        }
+        assert_eq!((n("g"), n("a")), (None, Some(json!(1))));
+        // Somebody has changed what it wrote.
+        act(
+            &sink,
+            OperationKind::Upsert,
+            "",
+            &json!({"id": "a", "pk": "k", "n": 7}),
+        )
+        .unwrap();
+        assert_eq!(batch(&sink, &all).unwrap_err().kind, Kind::Conflict);
+        assert_eq!(n("c"), Some(json!(2)));
+        let m = sink.metrics();
+        let at_rest = [&m.operations_waiting, &m.bytes_buffered, &m.held_millis].map(|c| c.load(Relaxed));
+        assert_eq!(at_rest, [0; 3]);
+    }
+}
+
+#[test]
+fn what_is_not_a_batch_never_leaves() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
+    let many: Vec<_> = (0..101).map(|n| member("Upsert", &n.to_string(), 1)).collect();
+    for (operations, why) in [
+        (json!([]), "no operations"),
+        (json!(many), "101"),
+        (json!([member("Read", "a", 1)]), "'Read'"),
+        (
+            json!([member("Upsert", "a/b", 1)]),
+            "operation 1 of the batch's 1",
+        ),
+    ] {
+        let error = batch(&sink, &operations).unwrap_err();
+        assert_eq!((error.kind, error.status), (Kind::BadRequest, 0), "{error}");
+        assert!(error.message.contains(why), "{error}");
+    }
+    let keyless = NewOperation {
+        kind: OperationKind::Batch,
+        id: "",
+        partition_key: "",
+        if_match: "",
+        document: b"[]",
+    };
+    sink.write([0], &[keyless]);
+    let error = outcomes(&sink, 1).remove(0).error.unwrap();
+    assert!(error.message.contains("no partition key"), "{error}");
+    assert_eq!(sink.metrics().requests.load(Relaxed), 0);
+    // Another key than the batch's: the service looks into each document.
+    let other = json!([{"operationType": "Upsert", "id": "a", "resourceBody": {"id": "a", "pk": "other"}}]);
+    assert_eq!(batch(&sink, &other).unwrap_err().kind, Kind::BadRequest);
+}
+
+/// Batches and single writes of the same documents stay in the order in which they came, while requests fail.
+#[test]
+fn a_batch_keeps_its_place_among_the_writes_of_its_documents() {
+    for bulk in ["true", "false"] {
+        let local = Local::start(&["c:/pk:1"]);
+        let options = [
+            ("sink.bulk", bulk),
+            ("cosmos.retry.backoff-ms", "2"),
+            ("cosmos.retry.max-backoff-ms", "4"),
+        ];
+        let sink = local.sink("c", &options);
+        for fault in [
+            json!({"status": 429, "operations": ["bulk", "batch", "write"], "share": 0.3, "count": 10, "retryAfterMillis": 2}),
+            json!({"status": 449, "operations": ["bulk", "batch", "write"], "share": 0.3, "count": 20}),
+        ] {
+            local.admin("faults", fault);
+        }
+        // Of three documents each batch writes two, another pair each time, and between them each is written alone.
+        let (mut texts, mut last) = (Vec::new(), [0; 3]);
+        for round in 0..20_u64 {
+            let skipped = (round % 3) as usize;
+            let both: Vec<_> = (0..3)
+                .filter(|d| *d != skipped)
+                .map(|d| {
+                    last[d] = 10 * round + 1;
+                    member("Upsert", &format!("d{d}"), last[d])
+                })
+                .collect();
+            texts.push((OperationKind::Batch, String::new(), json!(both).to_string()));
+            let alone = (round % 2) as usize;
+            last[alone] = 10 * round + 2;
+            let id = format!("d{alone}");
+            let document = json!({"id": id, "pk": "k", "n": last[alone]}).to_string();
+            texts.push((OperationKind::Upsert, id, document));
+        }
+        let operations: Vec<_> = texts
+            .iter()
+            .map(|(kind, id, document)| NewOperation {
+                kind: *kind,
+                id,
+                partition_key: KEY,
+                if_match: "",
+                document: document.as_bytes(),
+            })
+            .collect();
+        for (at, some) in operations.chunks(7).enumerate() {
+            sink.write((at * 7) as u64.., some);
+        }
+        for outcome in outcomes(&sink, operations.len()) {
+            assert_eq!(outcome.result, OutcomeResult::Ok, "{:?}", outcome.error);
+        }
+        for (d, n) in last.iter().enumerate() {
+            assert_eq!(
+                stored(&local, &format!("d{d}")).unwrap()["n"],
+                *n,
+                "d{d}, bulk {bulk}"
+            );
+        }
+        let m = sink.metrics();
+        assert_eq!(m.operations_waiting.load(Relaxed), 0, "bulk {bulk}");
     }
 }
 

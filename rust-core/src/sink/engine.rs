@@ -25,7 +25,7 @@ use crate::status::Next;
 
 use super::form::{Form, Searches};
 use super::letters::{Letter, Letters};
-use super::operation::{Operation, Rules};
+use super::operation::{Operation, Rules, Verb};
 use super::pace::Limits;
 use super::partition::{halves, Partition, Request};
 use super::routing::Router;
@@ -155,6 +155,20 @@ impl Hasher for Identity {
 /// By the hash of a document.
 type Documents<T> = HashMap<u64, T, BuildHasherDefault<Identity>>;
 
+/// What waits for the operation under way on a document.
+enum Behind {
+    One(Operation),
+    /// A batch that waits for this document, and may wait for others too: its turn.
+    Batch(u64),
+}
+
+/// A batch some of whose documents have another operation under way. It holds those that have none.
+struct Gathering {
+    batch: Operation,
+    /// Documents that it waits for.
+    missing: usize,
+}
+
 /// Operations that wait for themselves before another attempt.
 struct Again {
     operations: Vec<Operation>,
@@ -191,7 +205,10 @@ pub struct Engine {
         clippy::box_collection,
         reason = "a pointer in place of four words, in a map that is looked up twice for each operation"
     )]
-    busy: Documents<Option<Box<VecDeque<Operation>>>>,
+    busy: Documents<Option<Box<VecDeque<Behind>>>>,
+    /// Batches that wait for documents, by their turns. Each stands behind all that came before it on any of them, so that no two wait for one
+    /// another.
+    gathering: BTreeMap<u64, Gathering>,
     /// Documents whose operation under way has failed.
     held: Documents<Held>,
     in_flight: usize,
@@ -260,6 +277,7 @@ impl Engine {
             gone: Vec::new(),
             submissions: Submissions::default(),
             busy: Documents::default(),
+            gathering: BTreeMap::new(),
             held: Documents::default(),
             in_flight: 0,
             open: 0,
@@ -357,9 +375,15 @@ impl Engine {
             .busy
             .values_mut()
             .flatten()
-            .flat_map(|waiting| waiting.iter_mut());
+            .flat_map(|waiting| waiting.iter_mut())
+            .filter_map(|behind| match behind {
+                Behind::One(op) => Some(op),
+                Behind::Batch(_) => None,
+            });
+        let gathering = self.gathering.values_mut().map(|gathering| &mut gathering.batch);
         let again = self.again.values_mut().flat_map(|again| &mut again.operations);
-        for op in queued.chain(behind).chain(again).filter(|op| !op.is_apart()) {
+        let waiting = queued.chain(behind).chain(gathering).chain(again);
+        for op in waiting.filter(|op| !op.is_apart()) {
             op.set_apart();
             self.submissions.set_apart(op.submission, op.apart_bytes());
         }
@@ -377,6 +401,7 @@ impl Engine {
             && self.in_flight == 0
             && self.gone.is_empty()
             && self.busy.is_empty()
+            && self.gathering.is_empty()
             && self.held.is_empty()
             && self.again.is_empty()
             && self.searches.count() == 0
@@ -437,12 +462,18 @@ impl Engine {
                     continue;
                 }
             };
-            op.document = document;
             op.canonical_key = place.canonical;
             self.fit(&mut op);
+            if let Some(first) = op.hash_documents(place.hash) {
+                op.document = first;
+                self.gather(op, place.partition);
+                continue;
+            }
+            op.document = document;
             match self.busy.entry(document) {
                 Entry::Occupied(mut waiting) => {
-                    waiting.get_mut().get_or_insert_default().push_back(op);
+                    let waiting = waiting.get_mut().get_or_insert_default();
+                    waiting.push_back(Behind::One(op));
                     self.partitions[place.partition].behind += 1;
                 }
                 Entry::Vacant(free) => {
@@ -512,9 +543,32 @@ impl Engine {
         self.go_on(now);
     }
 
+    /// Takes a batch: it goes when it holds all of its documents.
+    fn gather(&mut self, batch: Operation, partition: usize) {
+        let mut missing = 0;
+        for document in batch.documents() {
+            match self.busy.entry(*document) {
+                Entry::Occupied(mut waiting) => {
+                    let waiting = waiting.get_mut().get_or_insert_default();
+                    waiting.push_back(Behind::Batch(batch.turn));
+                    missing += 1;
+                }
+                Entry::Vacant(free) => {
+                    free.insert(None);
+                }
+            }
+        }
+        match missing {
+            0 => self.partitions[partition].enqueue(batch),
+            _ => {
+                self.gathering.insert(batch.turn, Gathering { batch, missing });
+            }
+        }
+    }
+
     /// Says how the next request of an operation may travel.
     fn fit(&self, op: &mut Operation) {
-        op.alone = 2 + wire::bulk_size(op) > self.config.max_request_bytes;
+        op.alone = op.verb() == Verb::Batch || 2 + wire::bulk_size(op) > self.config.max_request_bytes;
         op.needs_bulk = self.config.bulk && !op.alone && wire::check_address(op).is_err();
     }
 
@@ -543,6 +597,7 @@ impl Engine {
             p.behind = 0;
         }
         self.again.clear();
+        self.gathering.clear();
         self.busy.clear();
         self.held.clear();
         self.letters.clear();
@@ -731,9 +786,13 @@ impl Engine {
     fn count_behind(&mut self) {
         self.partitions.iter_mut().for_each(|p| p.behind = 0);
         for waiting in self.busy.values().flatten() {
-            if let Some(first) = waiting.front() {
+            let ones = waiting.iter().filter_map(|behind| match behind {
+                Behind::One(op) => Some(op),
+                Behind::Batch(_) => None,
+            });
+            if let Some(first) = ones.clone().next() {
                 let at = place_again(&mut self.router, &self.partitions, first);
-                self.partitions[at].behind += waiting.len();
+                self.partitions[at].behind += ones.count();
             }
         }
     }

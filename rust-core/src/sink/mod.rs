@@ -7,6 +7,7 @@
 //! * A bulk request that is refused as a whole is cut into halves until the operation that spoils it is alone; it then goes alone, and
 //!   has a verdict of its own. Where every operation of a refused request is taken alone and none in bulk, the form itself is the matter:
 //!   the partition's operations go one by one, and the form is tried again after a while.
+//! * A transactional batch goes alone, once none of its documents has another operation under way, and holds all of them meanwhile.
 //! * What a strategy makes of an answer, `status.rs` decides. Some operations are several requests, of which one is under way: a patch that is
 //!   longer than the service takes, a bulk update, a conflict that is compared with what is stored.
 //! * At most one operation on a document is under way. Later ones wait behind it, also while it is being retried. A partition's
@@ -28,6 +29,7 @@
 //!
 //! The engine (`engine.rs`) decides all of this without I/O, lock or clock; what is here carries out what it wants done, and tells it what came of it.
 
+mod batch;
 mod dead_letter;
 mod document;
 mod engine;

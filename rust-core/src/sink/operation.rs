@@ -17,6 +17,7 @@ use crate::page::KeyPaths;
 use crate::retry::Attempts;
 use crate::status::{Asked, Blame, Fate};
 
+use super::batch::Batch;
 use super::document::{self, IdRule};
 use super::form::SearchId;
 use super::patch;
@@ -59,11 +60,13 @@ pub enum OperationKind {
     BulkUpdate,
     /// What the option `sink.write-strategy` says. For a patch the document's fields are set.
     Default,
+    /// Operations on documents of one partition key, all of which are carried out or none.
+    Batch,
 }
 
 /// All of them, with the number in an OPERATIONS frame, which never changes, and the name. In lower case the name is the option's value,
 /// and a dead letter's operation.
-const KINDS: [(OperationKind, u8, &str); 13] = [
+const KINDS: [(OperationKind, u8, &str); 14] = [
     (OperationKind::Refused, 0, "Write"),
     (OperationKind::Upsert, 1, "Upsert"),
     (OperationKind::Create, 2, "Create"),
@@ -81,6 +84,7 @@ const KINDS: [(OperationKind, u8, &str); 13] = [
     (OperationKind::PatchIfExists, 10, "Patch-if-exists"),
     (OperationKind::BulkUpdate, 11, "Bulk-update"),
     (OperationKind::Default, 12, "Default"),
+    (OperationKind::Batch, 13, "Batch"),
 ];
 
 impl OperationKind {
@@ -121,6 +125,7 @@ impl OperationKind {
             OperationKind::Patch => Asked::Patch,
             OperationKind::PatchIfExists => Asked::PatchIfExists,
             OperationKind::BulkUpdate => Asked::Update,
+            OperationKind::Batch => Asked::Batch,
         }
     }
 
@@ -151,6 +156,8 @@ pub enum Verb {
     Patch,
     /// Reads it.
     Read,
+    /// Carries out a batch.
+    Batch,
 }
 
 impl Verb {
@@ -163,12 +170,13 @@ impl Verb {
             Verb::Delete => "Delete",
             Verb::Patch => "Patch",
             Verb::Read => "Read",
+            Verb::Batch => "Batch",
         }
     }
 
-    /// Whether it is about a document that is there, and named by its id.
+    /// Whether it is about one document that is there, and named by its id.
     pub fn is_of_existing(self) -> bool {
-        !matches!(self, Verb::Upsert | Verb::Create)
+        !matches!(self, Verb::Upsert | Verb::Create | Verb::Batch)
     }
 }
 
@@ -216,6 +224,7 @@ struct Extra {
     /// In place of the one that was submitted.
     body: Option<Vec<u8>>,
     step: Step,
+    batch: Option<Batch>,
 }
 
 /// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
@@ -272,6 +281,28 @@ impl Operation {
         made.map_or_else(|| self.part(self.id), |id| id.as_bytes())
     }
 
+    /// The id that its next request names: that of the document that is read to see what became of a batch, or its own.
+    pub fn sent_id(&self) -> &[u8] {
+        match (self.step(), self.batch()) {
+            (Some(Step::Evidence { at, .. }), Some(batch)) => batch.id(*at).as_bytes(),
+            _ => self.id(),
+        }
+    }
+
+    fn step(&self) -> Option<&Step> {
+        self.extra.as_ref().map(|e| &e.step)
+    }
+
+    /// What it is made of, of a batch that was looked through.
+    pub fn batch(&self) -> Option<&Batch> {
+        self.extra.as_ref()?.batch.as_ref()
+    }
+
+    /// Hashes of all documents that it is about, those of a batch each once. None where it is one document, which `document` says.
+    pub fn documents(&self) -> &[u64] {
+        self.batch().map_or(&[], |batch| &batch.hashes)
+    }
+
     /// JSON array of the key's components, as it was submitted or as the document has them.
     pub fn partition_key(&self) -> &[u8] {
         let made = self.extra.as_ref().and_then(|e| e.partition_key.as_ref());
@@ -301,6 +332,9 @@ impl Operation {
         match self.extra.as_ref().map(|e| &e.step) {
             Some(Step::Patches { parts, .. }) => parts.front().map_or(&[], Vec::as_slice),
             Some(Step::Merged { document, .. }) => document,
+            Some(Step::Write) if self.kind == OperationKind::Batch => {
+                self.batch().map_or(&[], |batch| &batch.body)
+            }
             _ if matches!(self.verb(), Verb::Delete | Verb::Read) => b"",
             _ => self.body(),
         }
@@ -310,7 +344,7 @@ impl Operation {
     pub fn sent_etag(&self) -> &[u8] {
         match self.extra.as_ref().map(|e| &e.step) {
             Some(Step::Merged { etag, .. }) => etag.as_bytes(),
-            Some(Step::Read | Step::Compare(_)) => b"",
+            Some(Step::Read | Step::Compare(_) | Step::Evidence { .. }) => b"",
             _ => self.if_match(),
         }
     }
@@ -318,7 +352,7 @@ impl Operation {
     /// What its next request does.
     pub fn verb(&self) -> Verb {
         match self.extra.as_ref().map(|e| &e.step) {
-            Some(Step::Read | Step::Compare(_)) => return Verb::Read,
+            Some(Step::Read | Step::Compare(_) | Step::Evidence { .. }) => return Verb::Read,
             Some(Step::Merged { etag, .. }) if etag.is_empty() => return Verb::Create,
             Some(Step::Merged { .. }) => return Verb::Replace,
             _ => {}
@@ -333,6 +367,7 @@ impl Operation {
             OperationKind::Delete | OperationKind::DeleteIfNotModified => Verb::Delete,
             OperationKind::Patch | OperationKind::PatchIfExists => Verb::Patch,
             OperationKind::BulkUpdate => Verb::Read,
+            OperationKind::Batch => Verb::Batch,
         }
     }
 
@@ -448,6 +483,13 @@ impl Operation {
 
     /// For messages: what on which document.
     pub fn describe(&self) -> String {
+        if let Some(batch) = self.batch() {
+            return format!(
+                "Batch of {} operations with partition key {}",
+                batch.len(),
+                String::from_utf8_lossy(self.partition_key())
+            );
+        }
         format!(
             "{} of document '{}' with partition key {}",
             self.kind.name(),
@@ -487,8 +529,11 @@ impl Operation {
             }
             _ => {}
         }
+        if self.kind == OperationKind::Batch {
+            return self.prepare_batch(rules);
+        }
         let made_id = self.identify(rules, said_nothing)?;
-        self.check_id()?;
+        check_id(&self.id_text())?;
         match self.kind.asked() {
             Asked::Delete | Asked::DeleteIfNotModified => Ok(()),
             Asked::Patch | Asked::PatchIfExists => self.prepare_patch(rules, said_nothing),
@@ -542,47 +587,37 @@ impl Operation {
         Ok(no_id)
     }
 
-    fn check_id(&self) -> Result<()> {
-        let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
-        let id = self.id();
-        if id.is_empty() || id.len() > MAX_ID_BYTES {
-            return bad(format!(
-                "the id has {} bytes; it must have 1 to {MAX_ID_BYTES}",
-                id.len()
-            ));
-        }
-        if id.iter().any(|b| matches!(b, b'/' | b'\\')) {
-            return bad(format!(
-                "the id '{}' holds / or \\, which the service does not take in one",
-                self.id_text().escape_debug()
-            ));
-        }
-        Ok(())
+    fn prepare_batch(&mut self, rules: &Rules) -> Result<()> {
+        let has = |(from, to): (u32, u32)| from != to;
+        let wrong = match (has(self.id), has(self.if_match), has(self.partition_key)) {
+            (true, _, _) => "a batch has an id; its operations have theirs",
+            (_, true, _) => "a batch has an ETag; its operations have theirs",
+            (_, _, false) => "a batch has no partition key; give the one that all of its documents have",
+            _ => {
+                let batch = Batch::read(self.part(self.body), rules)?;
+                self.extra.get_or_insert_default().batch = Some(batch);
+                return Ok(());
+            }
+        };
+        Err(CoreError::new(Kind::BadRequest, wrong))
+    }
+
+    /// Works out the hashes of its documents, where it is a batch; gives the one that stands for it.
+    pub fn hash_documents(&mut self, key_hash: u64) -> Option<u64> {
+        let batch = self.extra.as_mut()?.batch.as_mut()?;
+        let mut hashes: Vec<_> = batch
+            .ids()
+            .map(|id| document_hash(key_hash, id.as_bytes()))
+            .collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        batch.hashes = hashes;
+        batch.hashes.first().copied()
     }
 
     fn prepare_document(&mut self, rules: &Rules, made_id: bool) -> Result<()> {
         let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
-        // Whatever is put between others in a bulk request must be one object from its first to its last byte.
-        let Some(in_document) = object_id(self.body()) else {
-            return bad("the document is not a JSON object".to_owned());
-        };
-        // The service goes by the document's id, the order of the operations by the one that was given. A replace names both, and is
-        // refused by the service.
-        let id = self.id();
-        let another = match in_document {
-            [b'"', text @ .., b'"'] if text.contains(&b'\\') => {
-                serde_json::from_slice::<String>(in_document).is_ok_and(|text| text.as_bytes() != id)
-            }
-            [b'"', text @ .., b'"'] => text != id,
-            _ => false,
-        };
-        if another && self.verb() != Verb::Replace {
-            return bad(format!(
-                "the document's id is {}, that of the operation '{}'; they must be the same",
-                String::from_utf8_lossy(in_document).escape_debug(),
-                self.id_text().escape_debug()
-            ));
-        }
+        let in_document = check_document(self.body(), self.id(), self.verb())?;
         if made_id && in_document.is_empty() {
             let given = crate::json::nested(self.body().trim_ascii_start(), &["id".to_owned()]);
             if given.is_ok_and(|value| !value.is_empty()) {
@@ -628,10 +663,58 @@ impl Operation {
 
     /// Hash of partition key and id.
     pub fn document_hash(&self, key_hash: u64) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        key_hash.hash(&mut hasher);
-        self.id().hash(&mut hasher);
-        hasher.finish()
+        document_hash(key_hash, self.id())
+    }
+}
+
+fn document_hash(key_hash: u64, id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key_hash.hash(&mut hasher);
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Refuses ids that the service does not take.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return bad(format!(
+            "the id has {} bytes; it must have 1 to {MAX_ID_BYTES}",
+            id.len()
+        ));
+    }
+    if id.contains(['/', '\\']) {
+        return bad(format!(
+            "the id '{}' holds / or \\, which the service does not take in one",
+            id.escape_debug()
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what is no document of this id; gives the id in it as it stands there, which may be missing.
+pub(super) fn check_document<'a>(document: &'a [u8], id: &[u8], verb: Verb) -> Result<&'a [u8]> {
+    let bad = |why: String| Err(CoreError::new(Kind::BadRequest, why));
+    // Whatever is put between others in a bulk request must be one object from its first to its last byte.
+    let Some(in_document) = object_id(document) else {
+        return bad("the document is not a JSON object".to_owned());
+    };
+    // The service goes by the document's id, the order of the operations by the one that was given. A replace names both, and is
+    // refused by the service.
+    let another = match in_document {
+        [b'"', text @ .., b'"'] if text.contains(&b'\\') => {
+            serde_json::from_slice::<String>(in_document).is_ok_and(|text| text.as_bytes() != id)
+        }
+        [b'"', text @ .., b'"'] => text != id,
+        _ => false,
+    };
+    match another && verb != Verb::Replace {
+        true => bad(format!(
+            "the document's id is {}, that of the operation '{}'; they must be the same",
+            String::from_utf8_lossy(in_document).escape_debug(),
+            String::from_utf8_lossy(id).escape_debug()
+        )),
+        false => Ok(in_document),
     }
 }
 
@@ -885,7 +968,7 @@ mod tests {
             assert_eq!(OperationKind::from_number(number).unwrap(), kind);
             assert_eq!(OperationKind::from_name(&name.to_uppercase()), Some(kind));
         }
-        let unknown = OperationKind::from_number(13).unwrap_err();
+        let unknown = OperationKind::from_number(14).unwrap_err();
         assert_eq!(unknown.kind, Kind::State);
         assert!(unknown.message.contains("9 patch"), "{unknown}");
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::error::{CoreError, Kind};
 use crate::status::{Blame, Fate, Next};
 
+use super::batch::Evidence;
 use super::document;
 use super::operation::{Operation, Verb};
 use super::patch;
@@ -31,6 +32,8 @@ pub enum Step {
     Merged { document: Vec<u8>, etag: String },
     /// The document is read, to be compared with what was to be written, or to see that it is there: the write failed with this.
     Compare(Box<CoreError>),
+    /// A document of a batch is read, by its place among them, to see whether the batch was carried out before: it failed with this.
+    Evidence { at: usize, first: Box<CoreError> },
 }
 
 /// A document as it was read.
@@ -135,6 +138,24 @@ pub fn follow(
             Course::Superseded
         }
         (Step::Compare(first), Some(e)) if e.blame == Blame::Record => Course::Failed(first),
+        (Step::Evidence { at, first }, answer)
+            if answer.as_ref().is_none_or(|e| e.blame == Blame::Record) =>
+        {
+            let batch = op.batch();
+            let is_so = match (batch.and_then(|b| b.evidence(at)), stored, answer) {
+                (Some(Evidence::Written(document)), Some(stored), None) => {
+                    document::is_same(&stored.document, document)
+                }
+                (Some(Evidence::Gone), None, Some(e)) => is_not_there(&e),
+                _ => false,
+            };
+            match (is_so, batch.and_then(|b| b.evident_from(at + 1))) {
+                (false, _) => Course::Failed(first),
+                (true, Some(at)) => onward(op, Step::Evidence { at, first }),
+                // All or none is carried out.
+                (true, None) => Course::Done,
+            }
+        }
         (step, error) => {
             op.set_step(step);
             ended(op, error, compares)
@@ -150,6 +171,12 @@ fn ended(op: &mut Operation, error: Option<Box<CoreError>>, compares: bool) -> C
     match error.next {
         Next::Done => Course::Done,
         Next::Superseded => Course::Superseded,
+        Next::Compare if compares && op.batch().is_some() => {
+            match op.batch().and_then(|batch| batch.evident_from(0)) {
+                Some(at) => onward(op, Step::Evidence { at, first: error }),
+                None => Course::Failed(error),
+            }
+        }
         Next::Compare | Next::Confirm if compares => onward(op, Step::Compare(error)),
         Next::Confirm => Course::Superseded,
         _ => Course::Failed(error),

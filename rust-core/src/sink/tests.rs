@@ -829,3 +829,82 @@ proptest! {
         prop_assert_eq!(first, second);
     }
 }
+
+/// A batch goes alone, once it holds all of its documents; what came after it on any of them waits until it has ended.
+#[test]
+fn a_batch_waits_for_its_documents_and_holds_them() {
+    let member =
+        |id: &str| format!(r#"{{"operationType":"Upsert","id":"{id}","resourceBody":{{"id":"{id}"}}}}"#);
+    let batch = |ids: [&str; 2]| {
+        (
+            OperationKind::Batch,
+            "",
+            format!("[{}]", ids.map(member).join(",")),
+        )
+    };
+    let one = |id| (OperationKind::Upsert, id, "{}".to_owned());
+    let rows = [
+        one("a"),
+        batch(["a", "b"]),
+        one("b"),
+        // It stands behind the one before on a document, and before the next one on the other.
+        batch(["c", "b"]),
+        one("c"),
+        batch(["c", "a"]),
+        one("d"),
+    ];
+    let new: Vec<_> = rows
+        .iter()
+        .map(|(kind, id, document)| NewOperation {
+            kind: *kind,
+            id,
+            partition_key: "[\"k\"]",
+            if_match: "",
+            document: document.as_bytes(),
+        })
+        .collect();
+    for failing in [false, true] {
+        let (mut now, mut engine) = (Instant::now(), engine(&[], &["0"], false, 1));
+        let operations = decode_operations(encode_operations(&new)).unwrap();
+        let operations = Checked::of(1, operations, &Rules::plain(&["/pk"]));
+        engine.accept(now, 1, operations).unwrap();
+        let (mut order, mut completed, mut fails) = (Vec::new(), 0, failing);
+        loop {
+            let seen = seen(&mut engine);
+            completed += seen.completed.len();
+            if seen.sent.is_empty() && completed == 1 {
+                break;
+            }
+            if seen.sent.is_empty() {
+                now = seen.wake_at.expect("something is left to be done");
+                engine.woken(now);
+            }
+            for request in seen.sent {
+                let turns: Vec<_> = request.operations.iter().map(|op| op.turn).collect();
+                let is_batch = request.operations.iter().any(|op| op.verb() == Verb::Batch);
+                assert!(!is_batch || request.bulk_range.is_none() && turns.len() == 1);
+                let answer = match is_batch && std::mem::take(&mut fails) {
+                    true => Answer::Each(vec![OperationResult::failed(refused(449, 0, Asked::Batch, None))]),
+                    false => {
+                        order.extend(turns.iter().copied());
+                        taken(turns.len())
+                    }
+                };
+                engine.concluded(now, request, answer);
+            }
+        }
+        let place = |turn: u64| order.iter().position(|t| *t == turn).unwrap();
+        for (before, after) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (1, 5)] {
+            assert!(place(before) < place(after), "{order:?}");
+        }
+        assert_eq!(
+            (order.len(), engine.is_at_rest()),
+            (rows.len(), true),
+            "{order:?}"
+        );
+        assert!(
+            place(6) < place(1),
+            "what is of no batch waits for none: {order:?}"
+        );
+    }
+}

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
 
+use super::batch::Batch;
 use super::operation::{canonical_key, Operation, OperationKind, Verb};
 use super::step::Stored;
 
@@ -129,7 +130,7 @@ pub fn bulk_size(op: &Operation) -> usize {
         + op.sent_body().len()
         + 2 * op.sent_key().len()
         + escaped_len(op.sent_etag())
-        + escaped_len(op.id())
+        + escaped_len(op.sent_id())
 }
 
 /// The body of a bulk request.
@@ -159,7 +160,7 @@ fn body_of(operations: &[Operation], with_keys: bool) -> Vec<u8> {
         }
         if verb.is_of_existing() {
             out.extend_from_slice(b",\"id\":");
-            push_string(&mut out, op.id());
+            push_string(&mut out, op.sent_id());
         }
         let body = op.sent_body();
         if !body.is_empty() {
@@ -426,6 +427,7 @@ impl ContainerService {
             Verb::Replace => CosmosOperation::replace_item(item(key)),
             Verb::Delete => CosmosOperation::delete_item(item(key)),
             Verb::Patch | Verb::Read => return self.batch_of_one(op, key, headers).await,
+            Verb::Batch => return self.batch(op, key, headers).await,
         };
         let body = op.sent_body();
         if !body.is_empty() {
@@ -440,6 +442,24 @@ impl ContainerService {
             .await?;
         let status = u16::from(response.status().status_code());
         Ok(OperationResult::ok(status, charge(&response)))
+    }
+
+    /// A transactional batch: one result for all of it, which is that of the operation for whose sake none was carried out.
+    async fn batch(
+        &self,
+        op: &Operation,
+        key: PartitionKey,
+        headers: &[(&'static str, String)],
+    ) -> Result<OperationResult> {
+        let body = op.sent_body().to_vec();
+        let operation = CosmosOperation::batch(self.container.clone(), key).with_body(body);
+        let asked = (op.asked(), op.fate);
+        let response = self.execute(operation, headers, asked, false).await?;
+        let count = op.batch().map_or(0, Batch::len);
+        let (_, results) = self.answer_of(response, std::iter::repeat_n(asked, count), op.asked())?;
+        Ok(of_all(results, |at| {
+            op.batch().map_or_else(String::new, |batch| batch.describe(at))
+        }))
     }
 
     /// A patch or a read as a transactional batch. The driver's own patch has no condition, and reads and replaces by itself what it
@@ -489,6 +509,20 @@ impl ContainerService {
         operations: &[Operation],
         whole: Asked,
     ) -> Result<Vec<OperationResult>> {
+        let asked = operations.iter().map(|op| (op.asked(), op.fate));
+        let cost = charge(&response);
+        let (body, mut results) = self.answer_of(response, asked, whole)?;
+        add_stored(&body, operations, &mut results).map_err(|e| e.behind(cost))?;
+        Ok(results)
+    }
+
+    /// The same with the answer itself; `asked` is the kind of each operation and the fate of its earlier attempts.
+    fn answer_of(
+        &self,
+        response: CosmosResponse,
+        asked: impl ExactSizeIterator<Item = (Asked, Fate)>,
+        whole: Asked,
+    ) -> Result<(Bytes, Vec<OperationResult>)> {
         let activity_id = response
             .headers()
             .activity_id
@@ -508,10 +542,27 @@ impl ContainerService {
             .single()
             .map_err(|e| costly(CoreError::from_driver(&e, whole, resent)))?;
         self.metrics.bytes_received.fetch_add(body.len() as u64, Relaxed);
-        let asked = operations.iter().map(|op| (op.asked(), op.fate));
-        let mut results = bulk_results(&body, asked, &activity_id, resent).map_err(costly)?;
-        add_stored(&body, operations, &mut results).map_err(costly)?;
-        Ok(results)
+        let results = bulk_results(&body, asked, &activity_id, resent).map_err(costly)?;
+        Ok((body, results))
+    }
+}
+
+/// The one result of operations of which all were carried out or none: the failure of the first that failed by itself, which says by `name`
+/// which one that is.
+fn of_all(results: Vec<OperationResult>, name: impl Fn(usize) -> String) -> OperationResult {
+    let request_charge = results.iter().map(|r| r.request_charge).sum();
+    let status = results.iter().map(|r| r.status).max().unwrap_or(0);
+    // 424 is what the others are answered for its sake.
+    let failed = |r: &OperationResult, others: bool| r.error.is_some() && (others || r.status != 424);
+    let culprit = results.iter().position(|r| failed(r, false));
+    let culprit = culprit.or_else(|| results.iter().position(|r| failed(r, true)));
+    let error = culprit.and_then(|at| Some((at, results.into_iter().nth(at)?.error?)));
+    match error {
+        None => OperationResult::ok(status, request_charge),
+        Some((at, error)) => OperationResult::failed(CoreError {
+            request_charge,
+            ..error.while_doing(name(at))
+        }),
     }
 }
 
@@ -588,7 +639,8 @@ impl Service for ContainerService {
             let mut answer = answer.unwrap_or_else(OperationResult::failed);
             // Some servers say of a missing container what they say of a missing document.
             let is_missing = |e: &CoreError| e.kind == Kind::NotFound && e.blame == Blame::Record;
-            if operation.verb().is_of_existing() && answer.error.as_ref().is_some_and(|e| is_missing(e)) {
+            let may_be_missing = operation.verb().is_of_existing() || operation.verb() == Verb::Batch;
+            if may_be_missing && answer.error.as_ref().is_some_and(|e| is_missing(e)) {
                 if let Err(e) = self.check_now().await {
                     answer = OperationResult::failed(e);
                 }
@@ -763,6 +815,25 @@ mod tests {
         );
         assert_eq!(results[2].error.as_ref().unwrap().kind, Kind::NotFound);
         assert_eq!(results[3].error.as_ref().unwrap().kind, Kind::Transient);
+    }
+
+    #[test]
+    fn a_batch_has_the_failure_of_its_culprit() {
+        let body = br#"[{"statusCode":424,"requestCharge":1},{"statusCode":409,"requestCharge":2.5},{"statusCode":424,"requestCharge":0}]"#;
+        let asked = std::iter::repeat_n((Asked::Batch, Fate::NotCarriedOut), 3);
+        let results = bulk_results(body, asked, "act", Fate::NotCarriedOut).unwrap();
+        let result = of_all(results, |at| format!("operation {}", at + 1));
+        let error = result.error.unwrap();
+        assert_eq!(
+            (error.kind, error.next, error.blame, error.request_charge),
+            (Kind::Conflict, Next::Compare, Blame::Record, 3.5)
+        );
+        assert!(error.message.starts_with("operation 2: "), "{error}");
+        let done = of_all(
+            vec![OperationResult::ok(201, 1.0), OperationResult::ok(200, 2.0)],
+            |_| String::new(),
+        );
+        assert!(done.error.is_none() && done.request_charge == 3.0);
     }
 
     #[test]

@@ -320,6 +320,8 @@ impl Account {
                 404
             }
             (Verb::Replace | Verb::Patch | Verb::Read, false) => 404,
+            // No plan has it.
+            (Verb::Batch, _) => 400,
             (_, true) if other => 412,
             (Verb::Patch, true) if patch.as_ref().is_some_and(|p| !p.holds(&document)) => 412,
             (Verb::Delete, true) => 204,
@@ -588,8 +590,8 @@ fn letter(kind: OperationKind) -> char {
         OperationKind::Patch => 'p',
         OperationKind::PatchIfExists => 'i',
         OperationKind::BulkUpdate => 'b',
-        // No plan has it.
-        OperationKind::Default => '?',
+        // No plan has them.
+        OperationKind::Default | OperationKind::Batch => '?',
     }
 }
 

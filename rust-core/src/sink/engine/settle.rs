@@ -1,5 +1,6 @@
 //! What becomes of the operations of a request that has come back, and how each of them ends.
 
+use std::collections::btree_map;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::retry::Attempts;
 use crate::status::{Blame, Fate, Next};
 
 use super::evidence::Held;
-use super::{Act, Again, Answer, Engine};
+use super::{Act, Again, Answer, Behind, Engine};
 use crate::sink::form::SearchId;
 use crate::sink::operation::Operation;
 use crate::sink::pace::Answered;
@@ -294,7 +295,7 @@ impl Engine {
                 self.ended_alone(now, search, partition, failure);
             }
             self.held.remove(&op.document);
-            self.release(op.document);
+            self.release_all(op);
         }
         // They hold their documents, and go before what came later.
         for mut op in onward {
@@ -351,6 +352,14 @@ impl Engine {
         self.counts.throttled += u64::from(error.kind == Kind::Throttled);
     }
 
+    /// Lets the next operations on the documents of one go that has ended.
+    fn release_all(&mut self, op: &Operation) {
+        match op.documents() {
+            [] => self.release(op.document),
+            all => all.iter().for_each(|document| self.release(*document)),
+        }
+    }
+
     /// Lets the next operation on a document go.
     fn release(&mut self, document: u64) {
         let Entry::Occupied(mut waiting) = self.busy.entry(document) else {
@@ -358,9 +367,19 @@ impl Engine {
         };
         match waiting.get_mut().as_mut().and_then(|w| w.pop_front()) {
             // It counts as waiting since it came.
-            Some(op) => {
+            Some(Behind::One(op)) => {
                 let partition = self.enqueue_again(op);
                 partition.behind = partition.behind.saturating_sub(1);
+            }
+            Some(Behind::Batch(turn)) => {
+                let btree_map::Entry::Occupied(mut gathering) = self.gathering.entry(turn) else {
+                    return;
+                };
+                gathering.get_mut().missing -= 1;
+                if gathering.get().missing == 0 {
+                    let batch = gathering.remove().batch;
+                    self.enqueue_again(batch);
+                }
             }
             None => drop(waiting.remove()),
         }

@@ -3,14 +3,14 @@ package io.cosmosflink.core;
 import java.nio.charset.StandardCharsets;
 
 /**
- * One write of one document.
+ * One write of one document, or a {@link Batch} of writes.
  *
  * @param type what to do
  * @param id of the document; empty: made of the document by {@code sink.id}, but for a patch
  * @param partitionKey JSON array of the key's components in the order of the container's paths, such as {@code ["eu"]}; empty: what the
  *     document has there, but for a patch
  * @param ifMatch ETag that the stored document must have, or empty
- * @param document a JSON object in UTF-8; empty for a delete
+ * @param document a JSON object in UTF-8; empty for a delete; of a patch or a batch their bytes
  */
 @PublicEvolving
 @SuppressWarnings("ArrayRecordComponent")
@@ -28,10 +28,14 @@ public record Operation(OperationKind type, String id, String partitionKey, Stri
     /**
      * The OPERATION BODY of {@code docs/boundary.md}.
      *
-     * @throws IllegalArgumentException when id, key or ETag hold half a surrogate pair; when a patch has no id or no key, which of all operations it
-     *     alone cannot be taken from
+     * @throws IllegalArgumentException when id, key or ETag hold half a surrogate pair; when a patch has no id or no key, which cannot be taken
+     *     from it, or a batch no key
      */
     public byte[] encode() {
+        if (type == OperationKind.BATCH && partitionKey.isEmpty()) {
+            throw new IllegalArgumentException(
+                    "a batch has no partition key; give the one that all of its documents have");
+        }
         if (type.isPatch() && (id.isEmpty() || partitionKey.isEmpty())) {
             throw new IllegalArgumentException("a " + type + " has no " + (id.isEmpty() ? "id" : "partition key")
                     + ", and a patch is no document to take it from; give it");

@@ -29,6 +29,8 @@ public enum OperationKind {
     BULK_UPDATE(11),
     /** What the option {@code sink.write-strategy} says. With {@code patch} the document's fields are set. */
     DEFAULT(12),
+    /** Carries out the operations of a {@link Batch} on documents of one partition key, all of them or none. */
+    BATCH(13),
     /**
      * No write could be made of the record. It is never sent: the core settles it at once, as {@code sink.failure-mode} asks. Made by
      * {@link UnwritableRecordException} alone.

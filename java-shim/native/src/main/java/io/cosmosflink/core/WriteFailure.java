@@ -111,7 +111,8 @@ public record WriteFailure(
         String text = target.type() == OperationKind.REFUSED
                 ? "no write could be made of the record with " + id + " and " + key + ": " + message + "; mend "
                         + remedy + ", or let the job go on with sink.failure-mode skip or dead-letter"
-                : target.type() + " of " + id + " with " + key + " failed after " + attempts + " attempts with status "
+                : target.type() + (target.type() == OperationKind.BATCH ? "" : " of " + id) + " with " + key
+                        + " failed after " + attempts + " attempts with status "
                         + status + "/" + subStatus + " (activity " + activityId + "): " + message + "; "
                         + kind.advice();
         CosmosException exception =

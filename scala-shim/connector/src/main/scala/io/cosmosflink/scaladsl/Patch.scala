@@ -42,7 +42,9 @@ final case class Patch(operations: Vector[PatchOperation], condition: Option[Str
   private def and(operation: PatchOperation) = copy(operations = operations :+ operation)
 
   /** As the service takes it. The natives jar refuses what no patch can do. */
-  private[scaladsl] def bytes: Array[Byte] =
+  private[scaladsl] def bytes: Array[Byte] = toCore.bytes
+
+  private[scaladsl] def toCore: CorePatch =
     val patch = CorePatch()
     operations.foreach:
       case PatchOperation.Set(path, value) => patch.set(path, CorePatch.json(value.toString))
@@ -52,7 +54,7 @@ final case class Patch(operations: Vector[PatchOperation], condition: Option[Str
       case PatchOperation.Increment(path, by) => patch.increment(path, by.bigDecimal)
       case PatchOperation.Move(from, path) => patch.move(from, path)
     condition.foreach(patch.when)
-    patch.bytes
+    patch
 
 /** Patches that begin with one operation. */
 object Patch:

@@ -53,6 +53,9 @@ enum Write[+T] derives FlinkType:
   /** Writes the fields over those of the stored document, or creates it. A derived encoder leaves out what is `None`, which then stays. */
   case BulkUpdate(document: T)
 
+  /** Carries out writes of documents with this partition key, all of them or none. */
+  case Batch(partitionKey: PartitionKey, batch: io.cosmosflink.scaladsl.Batch)
+
 object Write:
   private val noDocument = Array.emptyByteArray
 
@@ -77,6 +80,8 @@ object Write:
       case PatchIfExists(id, partitionKey, patch, ifMatch) =>
         patching(OperationKind.PATCH_IF_EXISTS, id, partitionKey, patch, ifMatch)
       case BulkUpdate(document) => of(OperationKind.BULK_UPDATE, document, None)
+      case Batch(partitionKey, batch) =>
+        checked("", partitionKey, noDocument)(Operation(OperationKind.BATCH, "", partitionKey.json, "", batch.bytes))
 
   private def deleting(kind: OperationKind, id: String, partitionKey: PartitionKey, ifMatch: Option[String]) =
     checked(id, partitionKey, noDocument)(of(kind, id, partitionKey, ifMatch, noDocument))
@@ -96,7 +101,7 @@ object Write:
     of(kind, key.id(document), key.partitionKey(document), ifMatch, json(document))
 
   /** The service refuses a document without a field `id`: where the model has none, the key's id becomes one. */
-  private def json[T](document: T)(using key: DocumentKey[T], encoder: JsonEncoder[T]): Array[Byte] =
+  private[scaladsl] def json[T](document: T)(using key: DocumentKey[T], encoder: JsonEncoder[T]): Array[Byte] =
     val fields = encoder.encode(document)
     if encoder.writesId then fields
     else

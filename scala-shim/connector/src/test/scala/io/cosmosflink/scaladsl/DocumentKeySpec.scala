@@ -100,6 +100,19 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
           """{"operations":[{"op":"set","path":"/amount","value":2.50},{"op":"incr","path":"/n","value":1}],""" +
           """"condition":"FROM c WHERE c.n < 9"}"""
 
+  test("a batch holds what is written together"):
+    val order = Order("1", "eu", BigDecimal("1.10"))
+    val batch = Batch.create(order).replace(order, Some("e")).delete("2").patch("3", Patch.remove("/n"), Some("f"))
+    val made = operation(Write.Batch(PartitionKey("eu"), batch))
+    (made.`type`, made.id, made.partitionKey, made.ifMatch) shouldBe (OperationKind.BATCH, "", """["eu"]""", "")
+    val json = String(JsonEncoder[Order].encode(order), "UTF-8")
+    String(made.document, "UTF-8") shouldBe
+      s"""[{"operationType":"Create","id":"1","resourceBody":$json},""" +
+      s"""{"operationType":"Replace","id":"1","resourceBody":$json,"ifMatch":"e"},{"operationType":"Delete","id":"2"},""" +
+      """{"operationType":"Patch","id":"3","resourceBody":{"operations":[{"op":"remove","path":"/n"}]},"ifMatch":"f"}]"""
+    val empty = the[UnwritableRecordException] thrownBy operation(Write.Batch(PartitionKey("eu"), Batch(Vector.empty)))
+    empty.getMessage should include("the batch has no operations")
+
   test("a patch takes what has a JSON form, and refuses what no patch can do"):
     val patch = Patch
       .set("/a", "x")

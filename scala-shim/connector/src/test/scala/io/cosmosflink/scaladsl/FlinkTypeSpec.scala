@@ -164,7 +164,8 @@ final class FlinkTypeSpec extends AnyFunSuite, Matchers, ScalaCheckPropertyCheck
         PartitionKey("eu"),
         Patch.set("/a", Json.obj("x" -> Json.num(1))).increment("/n", BigDecimal("1.10"))
       ),
-      Write.DeleteIfNotModified("1", PartitionKey("eu"), None)
+      Write.DeleteIfNotModified("1", PartitionKey("eu"), None),
+      Write.Batch(PartitionKey("eu"), Batch.create(order).patch("2", Patch.remove("/a")).delete("3", Some("etag")))
     ).foreach: one =>
       FlinkTypeSpec.read(writes, write(writes, one)) shouldBe one
     Seq(FlinkType[ChangeRecord], FlinkType[Document], FlinkType[Event], FlinkType[Json], FlinkType[LocalDate]).foreach:

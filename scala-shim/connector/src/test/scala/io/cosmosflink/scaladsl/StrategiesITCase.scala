@@ -92,6 +92,23 @@ class StrategiesITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, BeforeA
     stored("a").get("note") shouldBe Some(Json.Str("kept"))
     n("a") shouldBe "9"
 
+  test("a batch is carried out whole and once"):
+    run(Write.Upsert(item("from", 10)), Write.Upsert(item("to", 0)))
+    def transfer(id: String): Write[Item] =
+      val moves =
+        Batch.create(item(id, 1)).patch("from", Patch.increment("/n", -1)).patch("to", Patch.increment("/n", 1))
+      Write.Batch(PartitionKey("eu"), moves)
+    (1 to 3).foreach: _ =>
+      run(transfer("transfer-1"), transfer("transfer-2"))
+      (n("from"), n("to")) shouldBe ("8", "2")
+    run(Write.Upsert(item("transfer-3", 7)))
+    messages(Try(run(transfer("transfer-3")))) should
+      (include("operation 1 of 3, Create of document 'transfer-3'") and include("409"))
+    (n("from"), n("to")) shouldBe ("8", "2")
+    run(Write.Batch(PartitionKey("eu"), Batch.delete("from").upsert(item("to", 5))))
+    stored.get("from") shouldBe None
+    n("to") shouldBe "5"
+
   test("an ETag decides"):
     run(Write.Upsert(item("a", 1)), Write.Upsert(item("b", 1)))
     val old = stored.view.mapValues(_.get("_etag").collect { case Json.Str(etag) => etag }).toMap

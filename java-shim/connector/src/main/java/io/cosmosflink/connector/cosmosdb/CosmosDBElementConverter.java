@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Batch;
 import io.cosmosflink.core.Documents;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
@@ -40,6 +41,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     private final SerializationSchema<IN> schema;
     private final Extractor<IN, Integer> timeToLive;
     private final Extractor<IN, Patch> patch;
+    private final Extractor<IN, Batch> batch;
     private final Extractor<IN, OperationKind> operation;
     private final Extractor<IN, String> ifMatch;
 
@@ -50,6 +52,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         this.schema = builder.schema;
         this.timeToLive = builder.timeToLive;
         this.patch = builder.patch;
+        this.batch = builder.batch;
         this.operation = builder.operation;
         this.ifMatch = builder.ifMatch;
     }
@@ -79,12 +82,13 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     @Override
     public CosmosDBRequestEntry apply(IN element, SinkWriter.Context context) {
         try {
-            String name = id(element);
             OperationKind type = operation.apply(element);
             if (type == null || type == OperationKind.REFUSED) {
                 throw new IllegalArgumentException("the operation extractor gave " + type
                         + "; it must be one of OperationKind, but REFUSED: leave the record out before the sink");
             }
+            // The documents of a batch have ids of their own.
+            String name = type == OperationKind.BATCH ? "" : id(element);
             byte[] bytes = body(element, type);
             String etag = ifMatch.apply(element);
             return CosmosDBRequestEntry.of(new Operation(type, name, key(element), etag == null ? "" : etag, bytes));
@@ -94,6 +98,13 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
     }
 
     private byte[] body(IN element, OperationKind type) {
+        if (type == OperationKind.BATCH) {
+            return batch(element);
+        }
+        if (id == null && batchAlone()) {
+            throw new IllegalArgumentException("the operation extractor gave " + type
+                    + ", and the converter has a batch extractor and no id; the operation must be BATCH");
+        }
         if (type.isDelete()) {
             // What it is a delete of, may stand in the document alone.
             return id == null || partitionKey == null ? document(element) : NOTHING;
@@ -115,10 +126,29 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         return changes.bytes();
     }
 
+    private byte[] batch(IN element) {
+        Batch writes = batch == null ? null : batch.apply(element);
+        if (writes == null) {
+            throw new IllegalArgumentException(
+                    batch == null
+                            ? "the operation extractor gave BATCH, and the converter has no batch extractor"
+                            : "the batch extractor gave null; a BATCH needs a batch");
+        }
+        if (partitionKey == null) {
+            throw new IllegalArgumentException(
+                    "the operation extractor gave BATCH, and a batch does not say its partition key; give the converter partitionKey");
+        }
+        return writes.bytes();
+    }
+
+    private boolean batchAlone() {
+        return document == null && schema == null && patch == null;
+    }
+
     private byte[] document(IN element) {
         if (document == null && schema == null) {
             throw new IllegalArgumentException(
-                    "the converter has a patch extractor and no document; the operation must be PATCH or PATCH_IF_EXISTS");
+                    "the converter has no document; the operation must be what it has an extractor for, PATCH, PATCH_IF_EXISTS or BATCH");
         }
         byte[] bytes = schema == null ? document.apply(element) : schema.serialize(element);
         if (bytes == null) {
@@ -163,6 +193,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         private SerializationSchema<IN> schema;
         private Extractor<IN, Integer> timeToLive;
         private Extractor<IN, Patch> patch;
+        private Extractor<IN, Batch> batch;
         private Extractor<IN, OperationKind> operation;
         private Extractor<IN, String> ifMatch = element -> "";
 
@@ -201,7 +232,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
-        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes and patches. */
+        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes, patches and batches. */
         public Builder<IN> document(Extractor<IN, byte[]> serializer) {
             document = serializer;
             return this;
@@ -231,6 +262,15 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
+        /**
+         * Writes of documents of the element's partition key that are carried out together or not at all, for {@code BATCH}. With neither document nor
+         * patch every element is one unless it says otherwise, and no id is needed.
+         */
+        public Builder<IN> batch(Extractor<IN, Batch> extractor) {
+            batch = extractor;
+            return this;
+        }
+
         /** What to do with the document; unless set, what the option {@code sink.write-strategy} says. */
         public Builder<IN> operation(Extractor<IN, OperationKind> extractor) {
             operation = extractor;
@@ -252,9 +292,10 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
          *     one
          */
         public CosmosDBElementConverter<IN> build() {
-            boolean noId = id == null && !idInDocument && schema == null;
+            boolean batchAlone = batch != null && document == null && schema == null && patch == null;
+            boolean noId = id == null && !idInDocument && schema == null && !batchAlone;
             boolean noKey = partitionKey.isEmpty() && !withoutPartitionKey && !keyInDocument();
-            boolean noDocument = document == null && schema == null && patch == null;
+            boolean noDocument = document == null && schema == null && patch == null && batch == null;
             if (noId || noKey || noDocument) {
                 throw new IllegalStateException("an element converter needs id, partitionKey and document; missing: "
                         + (noId ? "id " : "") + (noKey ? "partitionKey " : "") + (noDocument ? "document" : ""));
@@ -270,13 +311,15 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
                 throw new IllegalStateException(
                         "an element converter takes id or partition key from the document and from an extractor; leave one");
             }
-            boolean patchAlone = document == null && schema == null;
-            if (patchAlone && (idInDocument || keyInDocument())) {
+            boolean withoutDocument = document == null && schema == null;
+            if (withoutDocument && (idInDocument || keyInDocument())) {
                 throw new IllegalStateException(
-                        "a patch holds neither id nor partition key; give the element converter id and partitionKey");
+                        "a patch or a batch holds neither id nor partition key; give the element converter id and partitionKey");
             }
             if (operation == null) {
-                OperationKind kind = patchAlone ? OperationKind.PATCH : OperationKind.DEFAULT;
+                OperationKind kind = batchAlone
+                        ? OperationKind.BATCH
+                        : withoutDocument ? OperationKind.PATCH : OperationKind.DEFAULT;
                 operation = element -> kind;
             }
             return new CosmosDBElementConverter<>(this);

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.cosmosflink.core.Batch;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.Patch;
@@ -181,6 +182,38 @@ class StrategiesITCase {
         assertThatThrownBy(() -> run(key, Map.of(), "a"))
                 .rootCause()
                 .hasMessageContainingAll("/region", "partition key");
+    }
+
+    /** Two documents move together or not at all; the document that the batch creates makes its replay known. */
+    @Test
+    void aBatchIsCarriedOutWholeAndOnce() throws Exception {
+        cosmos.write("c", List.of(stored("from", 10), stored("to", 0)));
+        CosmosDBElementConverter<String> transfer = CosmosDBElementConverter.<String>builder()
+                .partitionKey(id -> "eu")
+                .batch(id -> new Batch()
+                        .create(id, utf8(document(id, 1)))
+                        .patch("from", new Patch().increment("/n", -1))
+                        .patch("to", new Patch().increment("/n", 1)))
+                .build();
+        for (int time = 0; time < 3; time++) {
+            run(transfer, Map.of(), "transfer-1", "transfer-2");
+            assertThat(List.of(n("from"), n("to"))).containsExactly(8, 2);
+        }
+        cosmos.write("c", List.of(stored("transfer-3", 7)));
+        assertThatThrownBy(() -> run(transfer, Map.of(), "transfer-3"))
+                .rootCause()
+                .hasMessageContainingAll(
+                        "BATCH with partition key", "operation 1 of 3, Create of document 'transfer-3'", "409");
+        assertThat(List.of(n("from"), n("to"))).containsExactly(8, 2);
+        // Where elements say it themselves, some are batches.
+        CosmosDBElementConverter<String> both = converter()
+                .document(id -> utf8(document(id, 2)))
+                .batch(id -> new Batch().delete("from").upsert("to", utf8(document("to", 5))))
+                .operation(id -> id.equals("all") ? OperationKind.BATCH : OperationKind.UPSERT)
+                .build();
+        run(both, Map.of(), "from", "all", "one");
+        assertThat(read()).doesNotContainKey("[\"eu\"]from");
+        assertThat(List.of(n("to"), n("one"))).containsExactly(5, 2);
     }
 
     /** The option decides about records that do not, and a schema of Flink's says nothing but the document. */

@@ -1,0 +1,364 @@
+//! Transactional batches: operations on documents of one partition key, of which the service carries out all or none.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{CoreError, Kind, Result};
+use crate::json::push_string;
+
+use super::document;
+use super::operation::{check_document, check_id, Rules, Verb};
+use super::patch;
+
+/// Most operations that the service takes in one batch, and most bytes of its request.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/transactional-batch> (limitations).
+const MAX_OPERATIONS: usize = 100;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// A batch that was looked through.
+#[derive(Debug)]
+pub struct Batch {
+    /// What is sent: its operations in the service's own form.
+    pub body: Vec<u8>,
+    /// What each operation does, and with which document.
+    operations: Vec<(Verb, usize)>,
+    /// Its documents, in the order in which they come first.
+    documents: Vec<Document>,
+    /// Hashes of the documents with their key, each once; set once the key is known.
+    pub hashes: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Document {
+    id: String,
+    after: After,
+}
+
+/// What a document is once the batch was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum After {
+    /// What lies here in the body.
+    Written(Range<usize>),
+    /// It is not there.
+    Gone,
+    /// A patch does not say.
+    Unknown,
+}
+
+/// What a document must be like where the batch was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence<'a> {
+    /// It is as it was written.
+    Written(&'a [u8]),
+    /// It is not there.
+    Gone,
+}
+
+/// An operation as it is submitted: the form of the service's own.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    operation_type: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource_body: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    if_match: Option<Cow<'a, str>>,
+}
+
+fn bad<T>(why: impl std::fmt::Display) -> Result<T> {
+    Err(CoreError::new(Kind::BadRequest, format!("the batch {why}")))
+}
+
+impl Batch {
+    /// Looks through an array of operations, each an object of `operationType`, `id`, `resourceBody` and `ifMatch`.
+    ///
+    /// # Errors
+    /// BadRequest or TooLarge, the record's own, which name the operation.
+    pub fn read(text: &[u8], rules: &Rules) -> Result<Batch> {
+        let entries: Vec<Entry<'_>> = match serde_json::from_slice(text) {
+            Ok(entries) => entries,
+            Err(e) => {
+                return bad(format!(
+                    "is no array of operations with operationType, id and resourceBody ({e})"
+                ))
+            }
+        };
+        let of = entries.len();
+        if of == 0 {
+            return bad("has no operations; leave the record out, or give it one");
+        }
+        if of > MAX_OPERATIONS {
+            return bad(format!(
+                "has {of} operations; the service takes {MAX_OPERATIONS} at once. Make it several, each of which is carried out whole"
+            ));
+        }
+        let mut batch = Batch {
+            body: Vec::with_capacity(text.len() + 40 * of),
+            operations: Vec::with_capacity(of),
+            documents: Vec::new(),
+            hashes: Vec::new(),
+        };
+        let mut places = BTreeMap::<&str, usize>::new();
+        for (at, entry) in entries.iter().enumerate() {
+            batch.body.push(if at == 0 { b'[' } else { b',' });
+            let (verb, after) = add(&mut batch.body, entry, rules).map_err(|e| CoreError {
+                message: format!(
+                    "operation {} of the batch's {of}, of document '{}': {}",
+                    at + 1,
+                    entry.id.escape_debug(),
+                    e.message
+                ),
+                ..e
+            })?;
+            let known = *places.entry(&*entry.id).or_insert_with(|| {
+                let id = entry.id.clone().into_owned();
+                batch.documents.push(Document {
+                    id,
+                    after: After::Unknown,
+                });
+                batch.documents.len() - 1
+            });
+            batch.operations.push((verb, known));
+            batch.documents[known].after = after;
+        }
+        batch.body.push(b']');
+        if batch.body.len() > MAX_BYTES {
+            return Err(CoreError::new(
+                Kind::TooLarge,
+                format!(
+                    "the batch has {} bytes; the service takes {MAX_BYTES}",
+                    batch.body.len()
+                ),
+            ));
+        }
+        Ok(batch)
+    }
+
+    /// How many operations it has.
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// For messages: one of its operations, by its place.
+    pub fn describe(&self, at: usize) -> String {
+        let found = self.operations.get(at);
+        let id = found.map_or("", |(_, document)| self.documents[*document].id.as_str());
+        format!(
+            "operation {} of {}, {} of document '{}'",
+            at + 1,
+            self.len(),
+            found.map_or("an operation", |(verb, _)| verb.name()),
+            id.escape_debug()
+        )
+    }
+
+    /// Ids of its documents, each once.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.documents.iter().map(|document| document.id.as_str())
+    }
+
+    /// The id of one of its documents.
+    pub fn id(&self, at: usize) -> &str {
+        self.documents.get(at).map_or("", |document| document.id.as_str())
+    }
+
+    /// What one of its documents must be like where it was carried out.
+    pub fn evidence(&self, at: usize) -> Option<Evidence<'_>> {
+        match &self.documents.get(at)?.after {
+            After::Written(range) => Some(Evidence::Written(&self.body[range.clone()])),
+            After::Gone => Some(Evidence::Gone),
+            After::Unknown => None,
+        }
+    }
+
+    /// The first of its documents, from one on, of which it can be told whether it was carried out.
+    pub fn evident_from(&self, at: usize) -> Option<usize> {
+        (at..self.documents.len()).find(|at| self.documents[*at].after != After::Unknown)
+    }
+}
+
+/// Checks an operation, and appends it in the order of fields that Java's client has.
+fn add(out: &mut Vec<u8>, entry: &Entry<'_>, rules: &Rules) -> Result<(Verb, After)> {
+    const VERBS: [Verb; 5] = [
+        Verb::Create,
+        Verb::Upsert,
+        Verb::Replace,
+        Verb::Delete,
+        Verb::Patch,
+    ];
+    let refused = |why: String| Err(CoreError::new(Kind::BadRequest, why));
+    let Some(verb) = VERBS
+        .into_iter()
+        .find(|v| v.name().eq_ignore_ascii_case(&entry.operation_type))
+    else {
+        return refused(format!(
+            "'{}' cannot be part of a batch; what can is {}",
+            entry.operation_type.escape_debug(),
+            VERBS.map(Verb::name).join(", ")
+        ));
+    };
+    check_id(&entry.id)?;
+    let body = entry.resource_body.map_or("", RawValue::get).as_bytes();
+    let mut given = Cow::Borrowed(body);
+    match verb {
+        Verb::Delete if !body.is_empty() => return refused("a delete has no resourceBody".to_owned()),
+        Verb::Delete => {}
+        Verb::Patch => {
+            if !patch::parts(body, &rules.paths, entry.if_match.is_some())?.is_empty() {
+                return refused(format!(
+                    "the patch has more than {} operations; in a batch it cannot be cut. Make it several operations of the batch",
+                    patch::MAX_OPERATIONS
+                ));
+            }
+        }
+        _ => {
+            check_document(body, entry.id.as_bytes(), verb)?;
+            if rules.drop_nulls {
+                let without =
+                    document::without_nulls(body, &rules.paths).map_err(|e| document::broken(&e))?;
+                given = without.map_or(given, Cow::Owned);
+            }
+        }
+    }
+    out.extend_from_slice(b"{\"operationType\":\"");
+    out.extend_from_slice(verb.name().as_bytes());
+    out.push(b'"');
+    if verb.is_of_existing() {
+        out.extend_from_slice(b",\"id\":");
+        push_string(out, entry.id.as_bytes());
+    }
+    let mut document = 0..0;
+    if !given.is_empty() {
+        out.extend_from_slice(b",\"resourceBody\":");
+        document = out.len()..out.len() + given.len();
+        out.extend_from_slice(&given);
+    }
+    if let Some(etag) = &entry.if_match {
+        out.extend_from_slice(b",\"ifMatch\":");
+        push_string(out, etag.as_bytes());
+    }
+    out.extend_from_slice(b",\"minimalReturnPreference\":true}");
+    let after = match verb {
+        Verb::Delete => After::Gone,
+        Verb::Patch => After::Unknown,
+        _ => After::Written(document),
+    };
+    Ok((verb, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{json, Value};
+
+    fn read(operations: &Value) -> Result<Batch> {
+        Batch::read(operations.to_string().as_bytes(), &Rules::plain(&["/pk"]))
+    }
+
+    fn refused(operations: &Value, kind: Kind) -> String {
+        let error = read(operations).unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        error.message
+    }
+
+    fn document(id: &str) -> Value {
+        json!({"id": id, "pk": "k"})
+    }
+
+    #[test]
+    fn a_batch_is_sent_in_the_services_own_form() {
+        let patch = json!({"operations": [{"op": "incr", "path": "/n", "value": 1}]});
+        let batch = read(&json!([
+            {"operationType": "create", "id": "a", "resourceBody": document("a")},
+            {"operationType": "Replace", "id": "b\"", "resourceBody": {"pk": "k"}, "ifMatch": "\"7\""},
+            {"operationType": "Patch", "id": "c", "resourceBody": patch},
+            {"operationType": "Upsert", "id": "d", "resourceBody": document("d")},
+            {"operationType": "Delete", "id": "d", "ifMatch": "e"},
+        ]))
+        .unwrap();
+        let sent: Value = serde_json::from_slice(&batch.body).unwrap();
+        let minimal = json!(true);
+        assert_eq!(
+            sent,
+            json!([
+                {"operationType": "Create", "resourceBody": document("a"), "minimalReturnPreference": minimal},
+                {"operationType": "Replace", "id": "b\"", "resourceBody": {"pk": "k"}, "ifMatch": "\"7\"", "minimalReturnPreference": minimal},
+                {"operationType": "Patch", "id": "c", "resourceBody": patch, "minimalReturnPreference": minimal},
+                {"operationType": "Upsert", "resourceBody": document("d"), "minimalReturnPreference": minimal},
+                {"operationType": "Delete", "id": "d", "ifMatch": "e", "minimalReturnPreference": minimal},
+            ])
+        );
+        assert_eq!(batch.describe(2), "operation 3 of 5, Patch of document 'c'");
+        assert_eq!(batch.ids().collect::<Vec<_>>(), ["a", "b\"", "c", "d"]);
+        // What the last operation on a document leaves is what shows that the batch was carried out; a patch shows nothing.
+        let found: Vec<_> = (0..4).map(|at| batch.evidence(at)).collect();
+        let a = document("a").to_string();
+        assert_eq!(found[0], Some(Evidence::Written(a.as_bytes())));
+        assert_eq!((found[2], found[3]), (None, Some(Evidence::Gone)));
+        assert_eq!((batch.evident_from(2), batch.evident_from(4)), (Some(3), None));
+    }
+
+    #[test]
+    fn what_no_batch_can_do_is_refused_and_names_the_operation() {
+        let one = |operation: Value| json!([{"operationType": "Delete", "id": "z"}, operation]);
+        for (operation, why) in [
+            (
+                json!({"operationType": "Read", "id": "a"}),
+                "'Read' cannot be part",
+            ),
+            (
+                json!({"operationType": "Create-ignore-existing", "id": "a"}),
+                "cannot be part",
+            ),
+            (json!({"operationType": "Create", "id": "a"}), "not a JSON object"),
+            (
+                json!({"operationType": "Upsert", "id": "a", "resourceBody": document("b")}),
+                "must be the same",
+            ),
+            (json!({"operationType": "Delete", "id": "a/b"}), "/ or"),
+            (json!({"operationType": "Delete", "id": ""}), "0 bytes"),
+            (
+                json!({"operationType": "Delete", "id": "a", "resourceBody": {}}),
+                "no resourceBody",
+            ),
+            (
+                json!({"operationType": "Patch", "id": "a", "resourceBody": {"operations": []}}),
+                "no operations",
+            ),
+        ] {
+            let message = refused(&one(operation.clone()), Kind::BadRequest);
+            assert!(
+                message.contains("operation 2 of the batch's 2") && message.contains(why),
+                "{operation}: {message}"
+            );
+        }
+        let many: Vec<_> = (0..11)
+            .map(|n| json!({"op": "set", "path": format!("/f{n}"), "value": n}))
+            .collect();
+        let patch = json!({"operationType": "Patch", "id": "a", "resourceBody": {"operations": many}});
+        assert!(refused(&one(patch), Kind::BadRequest).contains("more than 10"));
+        assert!(refused(&json!([]), Kind::BadRequest).contains("no operations"));
+        assert!(refused(&json!({"operationType": "Delete"}), Kind::BadRequest).contains("no array"));
+        assert!(refused(
+            &json!([{"operationType": "Delete", "id": "a", "documet": 1}]),
+            Kind::BadRequest
+        )
+        .contains("documet"));
+        let deletes: Vec<_> = (0..101)
+            .map(|n| json!({"operationType": "Delete", "id": n.to_string()}))
+            .collect();
+        assert!(refused(&json!(deletes), Kind::BadRequest).contains("101"));
+        let large = json!({"id": "a", "text": "x".repeat(MAX_BYTES)});
+        refused(
+            &json!([{"operationType": "Upsert", "id": "a", "resourceBody": large}]),
+            Kind::TooLarge,
+        );
+    }
+}

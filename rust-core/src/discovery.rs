@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{open_blocking, read_aside, within};
 use crate::bound::{common, overlap};
 use crate::config::{Begin, Config, OnDecodeError, RetryConfig, Start, StopAt};
+use crate::coordinator::Found;
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::acquire::split_of;
@@ -29,6 +30,8 @@ use crate::split::{uncovered, Mode, Reads, Split, SplitEntry, Stop};
 /// the start, and what an initial phase needs: first the position from which all versions and deletes are read, then the one up to which the
 /// container is read. A query that is one whole is one split over all of it.
 ///
+/// What is found has the ranges of the partitions with it, but for a job that begins with tokens or leases.
+///
 /// `seed` decides what chance decides.
 ///
 /// # Errors
@@ -39,7 +42,7 @@ pub async fn discover(
     metrics: &Metrics,
     known: &[SplitEntry],
     seed: u64,
-) -> Result<Vec<SplitEntry>> {
+) -> Result<Found> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut attempts = || Attempts::seeded(&config.retry, rng.u64(..));
     let rid = feed.rid();
@@ -63,7 +66,10 @@ pub async fn discover(
         if let Some(splits) = given {
             let found = cut(feed, splits, config.min_splits);
             let fixed = fix_all(feed, config, metrics, found, &mut rng).await?;
-            return stop_all(feed, config, metrics, None, fixed, &mut rng).await;
+            return Ok(Found {
+                splits: stop_all(feed, config, metrics, None, fixed, &mut rng).await?,
+                partitions: Vec::new(),
+            });
         }
     }
     let gaps = uncovered(known);
@@ -117,7 +123,10 @@ pub async fn discover(
         }
     }
     let fixed = fix_all(feed, config, metrics, found, &mut rng).await?;
-    stop_all(feed, config, metrics, Some(partitions), fixed, &mut rng).await
+    Ok(Found {
+        splits: stop_all(feed, config, metrics, Some(&partitions), fixed, &mut rng).await?,
+        partitions,
+    })
 }
 
 /// The physical partitions as they are now.
@@ -141,10 +150,10 @@ fn stop(config: &Config) -> Stop {
 }
 
 /// Ranges, and the splits that each of them is read in.
-type Found = Vec<(Range, Vec<Split>)>;
+type Parts = Vec<(Range, Vec<Split>)>;
 
 /// At least so many splits in place of these, each with the position of the one that it comes from.
-fn cut(feed: &dyn Feed, splits: Vec<Split>, at_least: usize) -> Found {
+fn cut(feed: &dyn Feed, splits: Vec<Split>, at_least: usize) -> Parts {
     let parts = at_least.div_ceil(splits.len().max(1));
     let mut ordinals = 0..;
     let cut = |split: Split| {
@@ -204,7 +213,7 @@ async fn fix_all(
     feed: &dyn Feed,
     config: &Config,
     metrics: &Metrics,
-    found: Found,
+    found: Parts,
     rng: &mut fastrand::Rng,
 ) -> Result<Vec<Split>> {
     let fixed: Vec<Vec<Split>> = stream::iter(found)
@@ -225,13 +234,13 @@ async fn stop_all(
     feed: &dyn Feed,
     config: &Config,
     metrics: &Metrics,
-    known: Option<Vec<Range>>,
+    known: Option<&[Range]>,
     mut splits: Vec<Split>,
     rng: &mut fastrand::Rng,
-) -> Result<Vec<SplitEntry>> {
+) -> Result<Vec<Split>> {
     if let (StopAt::Start, Some(first)) = (config.stop, splits.first()) {
         let ranges = match known {
-            Some(ranges) => ranges,
+            Some(ranges) => ranges.to_vec(),
             None => partitions(feed, config, metrics, rng).await?,
         };
         let at_now: Vec<(Split, u64)> = ranges
@@ -269,11 +278,7 @@ async fn stop_all(
             split.stop = Stop::At(join(&tokens)?);
         }
     }
-    let found = splits.into_iter().map(|split| SplitEntry {
-        split,
-        assigned: false,
-    });
-    Ok(found.collect())
+    Ok(splits)
 }
 
 /// Where the splits of a range begin, as far as that is a matter of this moment, and where their initial phase ends. It is asked for once, for
@@ -519,7 +524,7 @@ impl Enumerator {
     ///
     /// # Errors
     /// Closed; Transient after [`Enumerator::wake_up`]; those of [`discover`].
-    pub async fn look(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+    pub async fn look(&self, known: &[SplitEntry]) -> Result<Found> {
         let woken = self.woken.notified();
         tokio::select! {
             biased;
@@ -532,7 +537,7 @@ impl Enumerator {
         }
     }
 
-    /// [`Enumerator::look`] from a thread that may block.
+    /// The new splits of an [`Enumerator::look`], which nobody has, from a thread that may block.
     ///
     /// # Errors
     /// Those of [`Enumerator::look`].
@@ -540,16 +545,22 @@ impl Enumerator {
         let (this, known) = (self.clone(), known.to_vec());
         // On a thread of the runtime: its stack is known to be deep enough.
         let look = self.runtime.spawn(async move { this.look(&known).await });
-        self.runtime
+        let found = self
+            .runtime
             .block_on(look)
-            .map_err(|e| CoreError::internal(format!("the look for feed ranges failed: {e}")))?
+            .map_err(|e| CoreError::internal(format!("the look for feed ranges failed: {e}")))??;
+        let new = found.splits.into_iter().map(|split| SplitEntry {
+            split,
+            assigned: false,
+        });
+        Ok(new.collect())
     }
 
     fn feed(&self) -> MutexGuard<'_, Arc<dyn Feed>> {
         self.feed.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    async fn run(&self, known: &[SplitEntry]) -> Result<Vec<SplitEntry>> {
+    async fn run(&self, known: &[SplitEntry]) -> Result<Found> {
         let seed = self.seed();
         let feed = self.feed().clone();
         let error = match discover(&*feed, &self.config, &self.metrics, known, seed).await {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::account::{within, Runtime, OPENING};
 use crate::config::Config;
 use crate::coordinator::{
-    decode_event, encode_actions, encode_discovery, Action, Coordinator, Failure, Settings,
+    decode_event, encode_actions, encode_discovery, Action, Coordinator, Failure, Found, Settings,
 };
 use crate::discovery::Enumerator;
 use crate::error::{panic_text, CoreError, Result};
@@ -62,7 +62,7 @@ impl Looks {
     }
 
     /// Opens what is not open yet and looks. What was opened stays open; a failed opening is begun anew by the next look.
-    async fn look(&self, config: Config, known: Vec<SplitEntry>) -> Result<Vec<Split>> {
+    async fn look(&self, config: Config, known: Vec<SplitEntry>) -> Result<Found> {
         let open = self.lock().enumerator.clone();
         let enumerator = match open {
             Some(enumerator) => enumerator,
@@ -76,11 +76,10 @@ impl Looks {
                 opened
             }
         };
-        let found = enumerator.look(&known).await?;
-        Ok(found.into_iter().map(|entry| entry.split).collect())
+        enumerator.look(&known).await
     }
 
-    fn ended(&self, result: Result<Vec<Split>>) {
+    fn ended(&self, result: Result<Found>) {
         let mut state = self.lock();
         if !state.closed {
             state.look = Look::Ended(encode_discovery(&result.map_err(|e| Failure::from(&e))));

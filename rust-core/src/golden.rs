@@ -414,7 +414,14 @@ fn actions(actions: &Value) -> Vec<u8> {
 }
 
 fn discovery(found: &Value) -> Vec<u8> {
-    let found = Ok(splits(get(found, "splits")));
+    let bound = |range: &Value, n: usize| range[n].as_str().unwrap().to_owned();
+    let partitions = list(get(found, "partitions")).iter();
+    let found = Ok(coordinator::Found {
+        splits: splits(get(found, "splits")),
+        partitions: partitions
+            .map(|range| (bound(range, 0), bound(range, 1)))
+            .collect(),
+    });
     let frame = encode_discovery(&found);
     assert_eq!(decode_discovery(&frame).unwrap(), found);
     frame

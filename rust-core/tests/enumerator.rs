@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cosmosflink_core::config::{Config, Role};
-use cosmosflink_core::coordinator::{decode_discovery, encode_event, Event, Failure, Readers};
+use cosmosflink_core::coordinator::{decode_discovery, encode_event, Event, Failure, Found, Readers};
 use cosmosflink_core::enumerator::SplitEnumerator;
 use cosmosflink_core::error::Kind;
 use cosmosflink_core::frame::{FrameKind, FrameReader};
@@ -21,7 +21,7 @@ fn enumerator(options: &[(String, String)]) -> SplitEnumerator {
 }
 
 /// A look, from its beginning to its end.
-fn look(enumerator: &SplitEnumerator) -> Result<Vec<Split>, Failure> {
+fn look(enumerator: &SplitEnumerator) -> Result<Found, Failure> {
     let frame = enumerator.discover(WAIT).unwrap().expect("it takes too long");
     decode_discovery(&frame).unwrap()
 }
@@ -53,11 +53,20 @@ fn a_look_starts_from_what_the_coordinator_knows() {
         "nothing is connected before the first look"
     );
     let found = look(&enumerator).unwrap();
-    assert_eq!(found.len(), 3);
+    assert_eq!(found.splits.len(), 3);
+    let ranges = |splits: &[Split]| -> Vec<_> {
+        let range = |s: &Split| (s.min.clone(), s.max.clone());
+        splits.iter().map(range).collect()
+    };
+    assert_eq!(found.partitions, ranges(&found.splits));
     // Nobody has said yet what became of it.
     assert_eq!(look(&enumerator).unwrap(), found);
-    assert_eq!(coordinate(&enumerator, &Event::Discovered(Ok(found))), (3, 0));
-    assert_eq!(look(&enumerator).unwrap(), []);
+    assert_eq!(
+        coordinate(&enumerator, &Event::Discovered(Ok(found.clone()))),
+        (3, 0)
+    );
+    let again = look(&enumerator).unwrap();
+    assert_eq!((again.splits, again.partitions), (vec![], found.partitions));
 }
 
 #[test]
@@ -79,12 +88,12 @@ fn what_the_first_look_fails_of_is_in_its_frame_and_the_next_connects_anew() {
     assert_eq!((refused.kind, refused.status), (Kind::Auth, 401), "{refused:?}");
     assert!(!refused.outlives_restart);
     std::fs::write(&file, &local.key).unwrap();
-    assert_eq!(look(&enumerator).unwrap().len(), 2);
+    assert_eq!(look(&enumerator).unwrap().splits.len(), 2);
     // It is rotated while the connection is open.
     let fresh = local.account.regenerate();
     assert_eq!(look(&enumerator).unwrap_err().kind, Kind::Auth);
     std::fs::write(&file, &fresh).unwrap();
-    assert_eq!(look(&enumerator).unwrap().len(), 2);
+    assert_eq!(look(&enumerator).unwrap().splits.len(), 2);
     std::fs::remove_file(&file).unwrap();
 }
 
@@ -107,7 +116,7 @@ fn close_ends_a_look_that_hangs_and_is_idempotent() {
     for open in [false, true] {
         let enumerator = Arc::new(enumerator(&local.options("c", &[])));
         if open {
-            assert_eq!(look(&enumerator).unwrap().len(), 2);
+            assert_eq!(look(&enumerator).unwrap().splits.len(), 2);
         }
         metadata_hangs(&local);
         let (done, ended) = mpsc::channel();

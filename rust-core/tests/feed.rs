@@ -302,8 +302,9 @@ fn a_look_finds_what_nobody_reads_over_a_renewed_connection_and_can_be_woken() {
         }];
         let found = enumerator.look(&known).await.unwrap();
         let found: Vec<_> = found
+            .splits
             .iter()
-            .map(|e| (e.split.ordinal, e.split.id(), e.split.continuation.as_deref()))
+            .map(|split| (split.ordinal, split.id(), split.continuation.as_deref()))
             .collect();
         let expected = [
             (5, "40-80".to_owned(), Some("0")),
@@ -340,7 +341,7 @@ fn a_look_finds_what_nobody_reads_over_a_renewed_connection_and_can_be_woken() {
 }
 
 /// Looks for the splits of a feed, one partition after the other and not for long.
-async fn look(feed: Numbers, extra: &[(&str, &str)]) -> Result<Vec<SplitEntry>> {
+async fn look(feed: Numbers, extra: &[(&str, &str)]) -> Result<Vec<Split>> {
     let feed = Numbers {
         renewed: true,
         ..feed
@@ -353,7 +354,7 @@ async fn look(feed: Numbers, extra: &[(&str, &str)]) -> Result<Vec<SplitEntry>> 
     ];
     let config = config(&[&short[..], extra].concat());
     let enumerator = Enumerator::over(Arc::new(feed), config, &Handle::current(), 7);
-    enumerator.look(&[]).await
+    enumerator.look(&[]).await.map(|found| found.splits)
 }
 
 #[test]

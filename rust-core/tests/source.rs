@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use cosmosflink_core::config::{Config, Role};
+use cosmosflink_core::coordinator::{decode_discovery, Action, Coordinator, Event, Readers, Settings};
+use cosmosflink_core::enumerator::SplitEnumerator;
 use cosmosflink_core::error::Kind;
+use cosmosflink_core::leases::token::Position;
 use cosmosflink_core::page::{RECORD_BYTES, RECORD_UNDECODABLE};
 use cosmosflink_core::sink::OperationKind;
 use cosmosflink_core::source::Source;
-use cosmosflink_core::split::Split;
+use cosmosflink_core::split::{encode_state, Split, SplitEntry};
 use serde_json::json;
 use support::*;
 
@@ -900,6 +904,108 @@ fn a_partition_that_splits_while_it_is_read_goes_on_as_children_of_their_own() {
     assert!(ends.keys().all(|parent| children.contains(parent)));
     let of: std::collections::BTreeSet<_> = youngest.into_values().collect();
     assert_eq!(of.len(), 3, "{of:?}");
+}
+
+/// What a restored enumerator gives to its one reader, which reports these splits.
+fn restored(local: &Local, splits: &[Split]) -> Vec<Split> {
+    let options = local.options("c", &[]);
+    let config = Config::parse(Role::Source, &options).unwrap();
+    let state: Vec<_> = splits.iter().cloned().map(SplitEntry::assigned).collect();
+    let state = encode_state(&state);
+    let enumerator = SplitEnumerator::new(config.clone(), &state, false).unwrap();
+    let mut coordinator = Coordinator::new(Settings::of(&config), &state, false).unwrap();
+    let readers = Readers {
+        parallelism: 1,
+        registered: [0].into(),
+    };
+    let mut given = Vec::new();
+    let mut on = |event| {
+        for action in coordinator.on(&readers, event) {
+            if let Action::Assign(assignment) = action {
+                given.extend(assignment.into_values().flatten());
+            }
+        }
+    };
+    on(Event::Started);
+    on(Event::ReaderRegistered {
+        subtask: 0,
+        reported: splits.to_vec(),
+    });
+    let look = enumerator.discover(WAIT).unwrap().expect("it takes too long");
+    on(Event::Discovered(decode_discovery(&look).unwrap()));
+    given
+}
+
+#[test]
+fn the_splits_of_merged_partitions_are_read_as_one_behind_a_restore_where_they_are_equally_far() {
+    let local = Local::start(&["c:/pk:1"]);
+    fill(&local, "a", 200, 20);
+    let (source, _) = local.source_of_all("c", &[]);
+    read_with_splits(&source, 200);
+    let children = split_partition(&local, "0");
+    fill(&local, "b", 200, 20);
+    read_with_splits(&source, 200);
+    local.admin(
+        "merge",
+        json!({"database": "orders", "container": "c", "partitions": children}),
+    );
+    // Both read the merged partition, to its end.
+    fill(&local, "c", 200, 20);
+    let (mut splits, mut seen) = (BTreeMap::new(), 0);
+    let number = |split: &Split| {
+        let position = Position::decode(split.continuation.as_deref().unwrap()).unwrap();
+        let read = position.covering(&split.min, &split.max).unwrap();
+        read.into_iter().map(|range| range.etag).collect::<Vec<_>>()
+    };
+    until("both are at the end", || {
+        if let Some(page) = take(&source, Duration::from_millis(100)) {
+            seen += page.records.len();
+            splits.insert(page.split.id(), page.split);
+        }
+        let numbers: Vec<_> = splits.values().map(number).collect();
+        seen == 200 && numbers.len() == 2 && numbers[0] == numbers[1]
+    });
+    source.close();
+    let splits: Vec<_> = splits.into_values().collect();
+    let given = restored(&local, &splits);
+    assert_eq!(given.len(), 1, "{given:?}");
+    assert_eq!(number(&given[0]), number(&splits[0]));
+
+    // It goes on behind what both have read, with the writes to either half.
+    let source = local.source("c", &[]);
+    source.add_splits(given.clone()).unwrap();
+    fill(&local, "d", 200, 20);
+    let (records, ends) = read_with_splits(&source, 200);
+    assert!(ends.is_empty(), "{ends:?}");
+    assert!(records.keys().all(|id| id.starts_with("d-")), "{records:?}");
+    assert!(take(&source, Duration::from_millis(300)).is_none_or(|page| page.records.is_empty()));
+    source.close();
+
+    // Where one has read on, each reads its own range.
+    let apart = vec![
+        splits[0].clone(),
+        Split {
+            continuation: given[0].continuation.clone(),
+            ..splits[1].clone()
+        },
+    ];
+    assert_eq!(
+        restored(&local, &apart).len(),
+        1,
+        "a position of the whole counts for a part"
+    );
+    let source = local.source("c", &[]);
+    source.add_splits(vec![apart[1].clone()]).unwrap();
+    let mut ahead = apart[1].clone();
+    until("it is at the end", || {
+        if let Some(page) = take(&source, Duration::from_millis(100)) {
+            ahead = page.split;
+        }
+        number(&ahead) != number(&splits[0])
+    });
+    source.close();
+    let given = restored(&local, &[splits[0].clone(), ahead.clone()]);
+    assert_eq!(given, [splits[0].clone(), ahead]);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! checkpoint come back, the others are in the readers' own state, or are reported when the reader registers again where Flink does that.
 
 mod backlog;
+mod merge;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub discovery_interval_ms: u64,
     /// Whether the readers end: then no feed range is looked for once all are known, and readers are told when no split comes any more.
     pub bounded: bool,
+    /// As many splits as there are to be at least: no fewer are left where neighbours become one.
+    pub min_splits: usize,
     /// Lag of a reader in milliseconds from which on there is a backlog; 0: nothing is said about it.
     pub backlog_threshold_ms: u64,
     /// Whether the account key is among the options themselves, so that every restart brings the same one.
@@ -56,6 +59,7 @@ impl Settings {
                 false => u64::try_from(config.discovery_interval.as_millis()).unwrap_or(u64::MAX),
             },
             bounded: config.is_bounded(),
+            min_splits: config.min_splits,
             backlog_threshold_ms: config
                 .backlog_threshold
                 // Of what ends Flink knows itself that it is a backlog: a HybridSource says so for all of its parts but the last.
@@ -105,6 +109,15 @@ impl From<&CoreError> for Failure {
     }
 }
 
+/// What a look for feed ranges finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Splits of the ranges that none covered when the look began.
+    pub splits: Vec<Split>,
+    /// The ranges of the physical partitions, in order; empty where the look did not ask for them.
+    pub partitions: Vec<(String, String)>,
+}
+
 /// What happens to an enumerator.
 #[expect(missing_docs, reason = "a variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +125,7 @@ pub enum Event {
     /// Flink has started it.
     Started,
     /// A look for feed ranges has ended. It may have begun any number of events ago.
-    Discovered(std::result::Result<Vec<Split>, Failure>),
+    Discovered(std::result::Result<Found, Failure>),
     /// A reader is there, and will take splits. Where Flink reports them (2.2 and later), it says which it was restored with; it has none
     /// of them until they are assigned again.
     ReaderRegistered { subtask: u32, reported: Vec<Split> },
@@ -190,6 +203,10 @@ pub struct Coordinator {
     restored: bool,
     /// Whether the splits of a state are still to be given out, once all readers are there.
     to_be_spread: bool,
+    /// Whether the look that the start has asked for has not ended.
+    looking: bool,
+    /// The physical partitions as of the last look; empty: not known.
+    partitions: Ranges,
     backlog: Backlog,
     closed: bool,
 }
@@ -209,6 +226,8 @@ impl Coordinator {
         let mut coordinator = Coordinator {
             restored: !restored.is_empty(),
             to_be_spread: !restored.is_empty() && !settings.bounded,
+            looking: false,
+            partitions: Vec::new(),
             told: BTreeSet::new(),
             first_start: first_start && restored.is_empty(),
             settings,
@@ -246,14 +265,29 @@ impl Coordinator {
                 }
                 let period_ms = self.settings.discovery_interval_ms;
                 if period_ms > 0 || !self.gaps().is_empty() {
+                    self.looking = true;
                     actions.push(Action::Discover { period_ms });
                 }
                 return actions;
             }
-            Event::Discovered(Ok(found)) => self.add_found(found, &mut actions),
-            Event::Discovered(Err(failure)) => {
-                actions.push(self.judge(failure));
-                return actions;
+            Event::Discovered(found) => {
+                self.looking = false;
+                match found {
+                    Ok(found) => {
+                        self.partitions = found.partitions;
+                        self.add_found(found.splits, &mut actions)
+                    }
+                    Err(failure) => {
+                        let judged = self.judge(failure);
+                        let goes_on = matches!(judged, Action::Warn(_));
+                        actions.push(judged);
+                        if !goes_on {
+                            return actions;
+                        }
+                        // Readers may wait for what it would have found.
+                        Ok(())
+                    }
+                }
             }
             Event::ReaderRegistered { subtask, reported } => self.take_reported(subtask, reported),
             Event::SplitsBack { subtask, splits } => {
@@ -507,7 +541,8 @@ impl Coordinator {
     ///
     /// After a restore the splits are spread once, evenly, and go back to the reader that had them only within that. No reader begins before
     /// all have said what they have: one that did would have passed by what others report. Where readers end nothing is kept for one of which
-    /// it is not known that it comes: then each begins at once, and there is no share.
+    /// it is not known that it comes: then each begins at once, and there is no share. Where neighbours may become one, a look that is under way says
+    /// whether they do: it is waited for, well or not.
     fn assign(&mut self, readers: &Readers) -> Option<Action> {
         let parallelism = readers.parallelism as usize;
         if parallelism == 0 {
@@ -519,7 +554,11 @@ impl Coordinator {
             if !(0..readers.parallelism).all(is_there) {
                 return None;
             }
+            if self.looking && self.may_merge() {
+                return None;
+            }
             self.to_be_spread = false;
+            self.merge();
         }
         // Whether what one reader had may go to another one.
         let moves = spreads || (self.settings.bounded && self.restored);
@@ -562,6 +601,58 @@ impl Coordinator {
             idle.insert((load[reader as usize], reader));
         }
         (!assignment.is_empty()).then_some(Action::Assign(assignment))
+    }
+
+    /// The keys of all splits, in the order of their ranges.
+    fn in_order(&self) -> Vec<(u32, String)> {
+        let mut keys: Vec<_> = self.splits.keys().cloned().collect();
+        keys.sort_by(|(_, a), (_, b)| Bound(a).cmp(&Bound(b)));
+        keys
+    }
+
+    /// Two neighbours as one, where both wait for a reader and their positions allow it.
+    fn as_one(&self, low: &(u32, String), high: &(u32, String)) -> Option<Split> {
+        let waiting = |key| self.splits.get(key).filter(|entry| entry.owner == Owner::None);
+        merge::as_one(&waiting(low)?.split, &waiting(high)?.split)
+    }
+
+    /// How many splits may go.
+    fn spare(&self) -> usize {
+        self.splits.len().saturating_sub(self.settings.min_splits)
+    }
+
+    /// Whether neighbours may become one, for all that is known without a look.
+    fn may_merge(&self) -> bool {
+        let keys = self.in_order();
+        self.spare() > 0
+            && keys
+                .windows(2)
+                .any(|pair| self.as_one(&pair[0], &pair[1]).is_some())
+    }
+
+    /// Neighbours in one physical partition that were read equally far become one again, as long as enough splits are left.
+    fn merge(&mut self) {
+        let mut spare = self.spare();
+        let mut low: Option<(u32, String)> = None;
+        for key in self.in_order() {
+            let both = low
+                .as_ref()
+                .filter(|_| spare > 0)
+                .and_then(|low| self.as_one(low, &key));
+            match (
+                both.filter(|both| merge::within_one(&self.partitions, both.range())),
+                &low,
+            ) {
+                (Some(both), Some(low)) => {
+                    spare -= 1;
+                    self.splits.remove(&key);
+                    if let Some(entry) = self.splits.get_mut(low) {
+                        entry.split = both;
+                    }
+                }
+                _ => low = Some(key),
+            }
+        }
     }
 
     /// Readers that get no split any more, because all are known, and those that wait are kept for others. Each is told as soon as that is so:

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Role, Start, StopAt};
+use crate::leases::token::{Position, Ranged};
 use crate::split::{uncovered, Mode, Reads, Stop};
 
 fn settings() -> Settings {
@@ -16,6 +17,7 @@ fn settings() -> Settings {
         },
         discovery_interval_ms: 1000,
         bounded: false,
+        min_splits: 1,
         backlog_threshold_ms: 0,
         key_in_graph: false,
     }
@@ -74,8 +76,15 @@ fn restored(entries: &[(u32, bool)]) -> Coordinator {
     Coordinator::new(settings(), &split::encode_state(&entries), true).unwrap()
 }
 
+fn discovered(splits: Vec<Split>) -> Event {
+    Event::Discovered(Ok(Found {
+        splits,
+        partitions: Vec::new(),
+    }))
+}
+
 fn found(ordinals: impl IntoIterator<Item = u32>) -> Event {
-    Event::Discovered(Ok(ordinals.into_iter().map(range).collect()))
+    discovered(ordinals.into_iter().map(range).collect())
 }
 
 fn register(subtask: u32) -> Event {
@@ -252,7 +261,7 @@ fn a_reader_that_failed_gets_all_of_its_children_back() {
         let settings = if bounded_too { bounded() } else { settings() };
         let mut c = Coordinator::new(settings, &[], true).unwrap();
         let found = vec![at(0, "", "40", ""), at(1, "40", "FF", "")];
-        c.on(&all, Event::Discovered(Ok(found)));
+        c.on(&all, discovered(found));
         let back = Event::SplitsBack {
             subtask: 0,
             splits: Vec::new(),
@@ -508,11 +517,11 @@ fn a_late_result_adds_only_what_is_not_covered_by_now() {
     let none = readers(1, &[]);
     c.on(
         &none,
-        Event::Discovered(Ok(vec![at(0, "", "40", ""), at(1, "60", "80", "")])),
+        discovered(vec![at(0, "", "40", ""), at(1, "60", "80", "")]),
     );
     // Found before those were known, with other bounds: the partition was split or merged meanwhile.
     let late = vec![at(0, "", "50", ""), at(1, "50", "FF", "")];
-    assert_eq!(c.on(&none, Event::Discovered(Ok(late))), []);
+    assert_eq!(c.on(&none, discovered(late)), []);
     let ranges: Vec<_> = c
         .known()
         .into_iter()
@@ -535,9 +544,9 @@ fn a_late_result_adds_only_what_is_not_covered_by_now() {
 fn what_a_late_result_adds_is_numbered_by_what_is_known_by_now() {
     let mut c = fresh();
     let none = readers(1, &[]);
-    c.on(&none, Event::Discovered(Ok(vec![at(0, "", "20", "")])));
+    c.on(&none, discovered(vec![at(0, "", "20", "")]));
     let late = vec![at(0, "", "40", ""), at(1, "40", "FF", "")];
-    assert_eq!(c.on(&none, Event::Discovered(Ok(late))), []);
+    assert_eq!(c.on(&none, discovered(late)), []);
     let known = c.known().into_iter().map(|e| (e.split.ordinal, e.split.min));
     let expected = [(0, ""), (1, "20"), (2, "40")].map(|(ordinal, min)| (ordinal, min.to_owned()));
     assert_eq!(known.collect::<Vec<_>>(), expected);
@@ -568,12 +577,9 @@ fn a_part_of_a_range_does_not_get_the_position_of_the_whole() {
             ..settings()
         };
         let mut c = Coordinator::new(settings, &[], true).unwrap();
-        c.on(
-            &readers(1, &[]),
-            Event::Discovered(Ok(vec![at(0, "", "40", "now")])),
-        );
+        c.on(&readers(1, &[]), discovered(vec![at(0, "", "40", "now")]));
         let late = vec![at(1, "", "FF", "now")];
-        assert_eq!(c.on(&readers(1, &[]), Event::Discovered(Ok(late))), expected);
+        assert_eq!(c.on(&readers(1, &[]), discovered(late)), expected);
         assert_eq!(c.known().len(), 1);
     }
 }
@@ -643,7 +649,7 @@ fn a_reader_that_split_what_it_was_assigned_may_give_back_either() {
     let all = readers(1, &[0]);
     // Killed before a checkpoint held the children: the parent comes back.
     let mut c = fresh();
-    c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "now")])));
+    c.on(&all, discovered(vec![at(0, "", "FF", "now")]));
     let back = |splits| Event::SplitsBack { subtask: 0, splits };
     c.on(&readers(1, &[]), back(vec![at(0, "", "FF", "now")]));
     assert_eq!(known(&c), ["?-FF:now"]);
@@ -709,6 +715,178 @@ fn a_split_goes_back_to_the_reader_that_had_it_where_that_is_as_even() {
     let event = Event::ReaderRegistered { subtask: 1, reported };
     c.on(&both, event);
     assert_eq!(of(&c, 1), had);
+}
+
+/// A look that finds nothing new, and these partitions.
+fn looked(bounds: &[&str]) -> Event {
+    let partitions = bounds.windows(2).map(|b| (b[0].to_owned(), b[1].to_owned()));
+    Event::Discovered(Ok(Found {
+        splits: Vec::new(),
+        partitions: partitions.collect(),
+    }))
+}
+
+/// Restored and started, with four splits, of which the two in the middle were read equally far.
+fn with_neighbours(min_splits: usize) -> (Coordinator, Vec<Split>) {
+    let bounds = ["", "20", "40", "80", "FF"];
+    let splits = bounds.windows(2).zip([(0, 3), (0, 7), (1, 7), (1, 8)]);
+    let splits = splits.map(|(b, (ordinal, read))| read_to(read, &at(ordinal, b[0], b[1], "")));
+    let splits: Vec<_> = splits.collect();
+    let entries: Vec<_> = splits.iter().cloned().map(SplitEntry::assigned).collect();
+    let settings = Settings {
+        min_splits,
+        ..settings()
+    };
+    let mut c = Coordinator::new(settings, &split::encode_state(&entries), false).unwrap();
+    let actions = c.on(&readers(2, &[]), Event::Started);
+    assert_eq!(actions, [Action::Discover { period_ms: 1000 }]);
+    (c, splits)
+}
+
+fn ranges(c: &Coordinator) -> Vec<(u32, String, Option<u64>)> {
+    let known = c.known().into_iter().map(|e| e.split);
+    known.map(|s| (s.ordinal, s.id(), position(&s))).collect()
+}
+
+#[test]
+fn neighbours_of_one_partition_that_are_read_equally_far_become_one_at_a_restore() {
+    let one = |ordinal, id: &str, read| (ordinal, id.to_owned(), Some(read));
+    let apart = [
+        one(0, "00-20", 3),
+        one(0, "20-40", 7),
+        one(1, "40-80", 7),
+        one(1, "80-FF", 8),
+    ];
+    let merged = [one(0, "00-20", 3), one(0, "20-80", 7), one(1, "80-FF", 8)];
+    let both = readers(2, &[0, 1]);
+    for (partitions, min_splits, expected) in [
+        (&["", "FF"][..], 1, &merged[..]),
+        (&["", "20", "80", "FF"], 1, &merged),
+        (&["", "FF"], 3, &merged),
+        // In two partitions; not known; there are to be four.
+        (&["", "40", "FF"], 1, &apart),
+        (&[], 1, &apart),
+        (&["", "FF"], 4, &apart),
+    ] {
+        // The look ends before the last reader is there, or behind it.
+        for early in [true, false] {
+            let (mut c, splits) = with_neighbours(min_splits);
+            c.on(&readers(2, &[1]), report(1, &splits[2..]));
+            let actions = if early {
+                assert_eq!(c.on(&readers(2, &[1]), looked(partitions)), []);
+                c.on(&both, report(0, &splits[..2]))
+            } else {
+                let at_once = c.on(&both, report(0, &splits[..2]));
+                let waits = min_splits < splits.len();
+                assert_eq!(at_once.is_empty(), waits, "{at_once:?}");
+                let late = c.on(&both, looked(partitions));
+                if waits {
+                    late
+                } else {
+                    at_once
+                }
+            };
+            assert_eq!(ranges(&c), expected, "{partitions:?} {min_splits}");
+            let given: usize = assigned(&actions).values().map(Vec::len).sum();
+            assert_eq!(given, expected.len(), "{actions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_whole_row_of_neighbours_becomes_one() {
+    let bounds = ["", "20", "40", "80", "FF"];
+    let (mut c, _) = with_neighbours(1);
+    let splits: Vec<_> = (0..)
+        .zip(bounds.windows(2))
+        .map(|(ordinal, b)| read_to(5, &at(ordinal, b[0], b[1], "")))
+        .collect();
+    let both = readers(2, &[0, 1]);
+    c.on(&both, looked(&["", "FF"]));
+    c.on(&readers(2, &[0]), report(0, &splits[2..]));
+    let actions = c.on(&both, report(1, &splits[..2]));
+    assert_eq!(ranges(&c), [(0, "00-FF".to_owned(), Some(5))]);
+    // It goes to the reader that had the first of them.
+    assert_eq!(assigned(&actions), BTreeMap::from([(1, vec![0])]));
+}
+
+#[test]
+fn neighbours_stay_apart_where_no_look_answers_and_nobody_waits_for_one_in_vain() {
+    let both = readers(2, &[0, 1]);
+    let count = |actions: &[Action]| assigned(actions).values().map(Vec::len).sum::<usize>();
+    // The look fails.
+    let (mut c, splits) = with_neighbours(1);
+    c.on(&readers(2, &[0]), report(0, &splits[..2]));
+    assert_eq!(c.on(&both, report(1, &splits[2..])), []);
+    let actions = c.on(&both, Event::Discovered(Err(failure(Kind::Transient, 503))));
+    assert!(
+        matches!(actions[..], [Action::Warn(_), Action::Assign(_)]),
+        "{actions:?}"
+    );
+    assert_eq!(count(&actions), 4);
+    // There is nothing to merge.
+    let (mut c, splits) = with_neighbours(1);
+    c.on(&readers(2, &[0]), report(0, &splits[..1]));
+    let others = [splits[1].clone(), read_to(9, &splits[2]), splits[3].clone()];
+    assert_eq!(count(&c.on(&both, report(1, &others))), 4);
+    // Nobody looks.
+    let settings = Settings {
+        discovery_interval_ms: 0,
+        ..settings()
+    };
+    let entries: Vec<_> = splits.iter().cloned().map(SplitEntry::assigned).collect();
+    let mut c = Coordinator::new(settings, &split::encode_state(&entries), false).unwrap();
+    assert_eq!(c.on(&readers(2, &[]), Event::Started), []);
+    c.on(&readers(2, &[0]), report(0, &splits[..2]));
+    assert_eq!(count(&c.on(&both, report(1, &splits[2..]))), 4);
+}
+
+#[test]
+fn only_a_restore_makes_neighbours_one() {
+    let both = readers(2, &[0, 1]);
+    let (mut c, splits) = with_neighbours(1);
+    c.on(&both, looked(&["", "40", "FF"]));
+    c.on(&readers(2, &[0]), report(0, &splits[..2]));
+    c.on(&both, report(1, &splits[2..]));
+    assert_eq!(ranges(&c).len(), 4);
+    // The partitions are merged, and a reader alone fails: the other one has the neighbour of what comes back.
+    c.on(&both, looked(&["", "FF"]));
+    for subtask in [0, 1] {
+        let back = Event::SplitsBack {
+            subtask,
+            splits: Vec::new(),
+        };
+        c.on(&both, back);
+    }
+    c.on(&readers(2, &[0]), report(0, &splits[..2]));
+    c.on(&both, report(1, &splits[2..]));
+    assert_eq!(ranges(&c).len(), 4, "a watermark is not known of both");
+}
+
+#[test]
+fn a_reader_that_fails_behind_a_merge_reports_in_vain_what_is_part_of_it() {
+    let both = readers(2, &[0, 1]);
+    let (mut c, splits) = with_neighbours(1);
+    c.on(&both, looked(&["", "FF"]));
+    c.on(&readers(2, &[0]), report(0, &splits[..2]));
+    let actions = c.on(&both, report(1, &splits[2..]));
+    let [Action::Assign(given)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let merged = ranges(&c);
+    assert_eq!(merged.len(), 3);
+    // Both fail before a checkpoint holds what was made of them, and report what they had before.
+    for (subtask, before) in [(0, &splits[..2]), (1, &splits[2..])] {
+        let back = Event::SplitsBack {
+            subtask,
+            splits: given.get(&subtask).cloned().unwrap_or_default(),
+        };
+        c.on(&readers(2, &[1 - subtask]), back);
+        let again = c.on(&both, report(subtask, before));
+        assert_eq!(assigned(&again).keys().collect::<Vec<_>>(), [&subtask]);
+        assert_eq!(ranges(&c), merged);
+    }
+    assert_eq!(c.unassigned(), 0);
 }
 
 #[test]
@@ -790,6 +968,7 @@ fn frames_come_back_as_they_went() {
     for event in [
         Event::Started,
         found([0, 1]),
+        looked(&["", "40", "FF"]),
         Event::Discovered(Err(refused)),
         Event::Discovered(Err(failure(Kind::NotFound, 404))),
         Event::ReaderRegistered {
@@ -891,9 +1070,30 @@ struct Reader {
     watermark: u64,
 }
 
-/// How far a split is read.
+/// How far a split is read: the number of its token, which may be that of a parent.
 fn position(split: &Split) -> Option<u64> {
-    split.continuation.as_deref().map(|p| p.parse().unwrap())
+    let token = Position::decode(split.continuation.as_deref()?).unwrap();
+    let read = token.covering(&split.min, &split.max).unwrap();
+    assert!(read.iter().all(|range| range.etag == read[0].etag), "{read:?}");
+    Some(read[0].etag.parse().unwrap())
+}
+
+/// A split that is read up to that number.
+fn read_to(number: u64, split: &Split) -> Split {
+    let position = Position {
+        rid: "rid".into(),
+        full_fidelity: false,
+        ranges: vec![Ranged {
+            min: split.min.clone(),
+            max: split.max.clone(),
+            etag: number.to_string(),
+        }],
+        start: None,
+    };
+    Split {
+        continuation: Some(position.encode().unwrap()),
+        ..split.clone()
+    }
 }
 
 struct Checkpoint {
@@ -913,7 +1113,9 @@ struct Job {
     next_checkpoint: u64,
     pending: Option<Checkpoint>,
     completed: Option<Checkpoint>,
-    look: Option<Vec<Split>>,
+    look: Option<Found>,
+    /// Whether a look was asked for and has not ended.
+    looking: bool,
     last: Option<Event>,
     restored: bool,
     /// Whether readers have failed since, and have back what they had, however much that is.
@@ -931,6 +1133,7 @@ impl Job {
             pending: None,
             completed: None,
             look: None,
+            looking: false,
             last: None,
             restored: false,
             failed: false,
@@ -973,7 +1176,10 @@ impl Job {
                     });
                     self.next_checkpoint += 1;
                 }
-                Action::Discover { period_ms } => assert_eq!(period_ms, 1000),
+                Action::Discover { period_ms } => {
+                    assert_eq!(period_ms, 1000);
+                    self.looking = true;
+                }
                 Action::Backlog(_) => panic!("without a threshold nothing is told"),
                 Action::Fail { failure, .. } | Action::Warn(failure) => panic!("{failure:?}"),
                 Action::NoMoreSplits(_) => panic!("an endless source never says that it has no more"),
@@ -987,11 +1193,12 @@ impl Job {
                 let known = self.coordinator.known();
                 let gaps = uncovered(&known);
                 let next = known.iter().map(|e| e.split.ordinal + 1).max().unwrap_or(0);
-                let mut found = Vec::new();
+                let (mut found, mut partitions) = (Vec::new(), Vec::new());
                 let mut n = 0;
                 while n < N {
                     let wide = merged >> n & 1 == 1 && n + 1 < N;
                     let end = n + 1 + usize::from(wide);
+                    partitions.push((bound(n), bound(end)));
                     if seen >> n & 1 == 1 {
                         let whole = at(0, &bound(n), &bound(end), "");
                         for (min, max) in cut(&gaps, &whole).0 {
@@ -1000,10 +1207,14 @@ impl Job {
                     }
                     n = end;
                 }
-                self.look = Some(found);
+                self.look = Some(Found {
+                    splits: found,
+                    partitions,
+                });
             }
             Step::Found => {
                 if let Some(found) = self.look.take() {
+                    self.looking = false;
                     self.event(Event::Discovered(Ok(found)));
                 }
             }
@@ -1022,7 +1233,7 @@ impl Job {
             Step::Read(i) if i < self.readers.len() && self.readers[i].registered => {
                 let reader = &mut self.readers[i];
                 for split in reader.splits.values_mut() {
-                    split.continuation = Some((position(split).unwrap_or(0) + 1).to_string());
+                    *split = read_to(position(split).unwrap_or(0) + 1, split);
                 }
                 let read = reader.splits.values().filter_map(position).min();
                 reader.watermark = reader.watermark.max(read.unwrap_or(0));
@@ -1156,7 +1367,8 @@ impl Job {
         let waiting = known.iter().filter(|e| !e.assigned).count();
         assert_eq!(self.coordinator.unassigned(), waiting);
         let most = known.len().div_ceil(self.readers.len());
-        if self.readers.iter().all(|r| r.registered) {
+        // What may become one waits for the look, and all with it.
+        if self.readers.iter().all(|r| r.registered) && !self.looking {
             assert_eq!(waiting, 0, "all are there, and some wait");
         }
         if (self.reports || !self.restored) && !self.failed {
@@ -1197,6 +1409,10 @@ proptest! {
         }
         for i in 0..job.readers.len() {
             job.step(Step::Register(i));
+        }
+        if job.looking {
+            job.step(Step::Look { seen: 0, merged: u16::MAX });
+            job.step(Step::Found);
         }
         job.step(Step::TakeCheckpoint);
     }
@@ -1249,7 +1465,7 @@ fn readers_without_splits_are_told_so_that_they_end() {
     for subtask in 0..4 {
         c.on(&all, register(subtask));
     }
-    let actions = c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "")])));
+    let actions = c.on(&all, discovered(vec![at(0, "", "FF", "")]));
     assert_eq!(assigned(&actions), BTreeMap::from([(0, vec![0])]));
     assert_eq!(told(&actions), [0, 1, 2, 3]);
 }
@@ -1279,7 +1495,7 @@ fn nothing_is_kept_for_readers_that_were_told() {
     for subtask in 0..3 {
         c.on(&all, register(subtask));
     }
-    let given = c.on(&all, Event::Discovered(Ok(vec![at(0, "", "FF", "")])));
+    let given = c.on(&all, discovered(vec![at(0, "", "FF", "")]));
     assert_eq!(assigned(&given), BTreeMap::from([(0, vec![0])]));
     let back = Event::SplitsBack {
         subtask: 0,
@@ -1350,7 +1566,7 @@ fn another_source_goes_on_where_the_splits_of_this_one_stop() {
         stop: Stop::At("c1.stop".into()),
         ..at(0, "", "FF", "")
     };
-    c.on(&nobody, Event::Discovered(Ok(vec![found.clone()])));
+    c.on(&nobody, discovered(vec![found.clone()]));
     let actions = c.on(&nobody, Event::Followed);
     let [Action::State(state)] = actions.as_slice() else {
         panic!("{actions:?}")
@@ -1381,7 +1597,7 @@ fn nothing_goes_on_behind_a_stop_that_is_no_position() {
         stop: Stop::Time(5),
         ..at(0, "", "FF", "")
     };
-    let found = Event::Discovered(Ok(vec![found]));
+    let found = discovered(vec![found]);
     for (stop, advice) in [
         (StopAt::Time(5), "set its source.stop to start"),
         // A query, whose state may have been written with another one.

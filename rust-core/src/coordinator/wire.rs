@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Event, Failure, Readers};
+use super::{Action, Event, Failure, Found, Readers};
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 use crate::split::{write_entry, Split, SplitEntry};
@@ -229,12 +229,17 @@ pub fn encode_actions(unassigned: usize, actions: &[Action]) -> Vec<u8> {
 }
 
 /// Encodes a DISCOVERY frame: what a look for feed ranges ended with, for [`Event::Discovered`].
-pub fn encode_discovery(result: &std::result::Result<Vec<Split>, Failure>) -> Vec<u8> {
+pub fn encode_discovery(result: &std::result::Result<Found, Failure>) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::Discovery);
     match result {
         Ok(found) => {
             w.u8(0);
-            write_splits(&mut w, found);
+            write_splits(&mut w, &found.splits);
+            w.u32(found.partitions.len() as u32);
+            for (min, max) in &found.partitions {
+                w.str(min);
+                w.str(max);
+            }
         }
         Err(failure) => {
             w.u8(1);
@@ -248,10 +253,17 @@ pub fn encode_discovery(result: &std::result::Result<Vec<Split>, Failure>) -> Ve
 ///
 /// # Errors
 /// [`Kind::State`] for a frame that is none, or is damaged.
-pub fn decode_discovery(bytes: &[u8]) -> Result<std::result::Result<Vec<Split>, Failure>> {
+pub fn decode_discovery(bytes: &[u8]) -> Result<std::result::Result<Found, Failure>> {
     let mut r = FrameReader::open(bytes, FrameKind::Discovery)?;
     let result = match r.u8()? {
-        0 => Ok(read_splits(&mut r)?),
+        0 => {
+            let splits = read_splits(&mut r)?;
+            let mut partitions = Vec::new();
+            for _ in 0..r.u32()? {
+                partitions.push((r.str()?.to_owned(), r.str()?.to_owned()));
+            }
+            Ok(Found { splits, partitions })
+        }
         1 => {
             let number = r.u8()?;
             Err(Failure {

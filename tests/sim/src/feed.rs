@@ -1,13 +1,13 @@
 //! What the source reads from: the world's change feed behind the core's own interface.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
 use azure_core::Bytes;
 use cosmosflink_core::config::Start;
 use cosmosflink_core::error::{CoreError, Result};
 use cosmosflink_core::feed::{recreated, Feed, Goal, Pages, RawPage, Reached, ReadTo};
+use cosmosflink_core::leases::token::{Position, Ranged};
 use cosmosflink_core::metrics::Metrics;
 use cosmosflink_core::page::{Items, KeyPaths};
 use cosmosflink_core::split::{Mode, Split, Stop};
@@ -78,38 +78,39 @@ struct Part {
     of: u32,
 }
 
-/// A position of one mode is none of the other.
+/// The driver's token: a number is one of a partition, and is passed on as it is. A position of one mode is none of the other.
 fn encode(rid: &str, parts: &[Part], mode: Mode) -> String {
-    let mut text = format!("{}:{rid}", prefix(mode));
-    for part in parts {
-        let read = part.read.map(|n| format!("{n}.{}", part.of)).unwrap_or_default();
-        let _ = write!(text, ":{}-{}@{read}", hex(part.min), hex(part.max));
-    }
-    text
-}
-
-fn prefix(mode: Mode) -> &'static str {
-    match mode {
-        Mode::AllVersionsAndDeletes => "v1",
-        _ => "m1",
-    }
+    let ranges = parts.iter().filter_map(|part| {
+        Some(Ranged {
+            min: hex(part.min),
+            max: hex(part.max),
+            etag: format!("\"{}.{}\"", part.read?, part.of),
+        })
+    });
+    let position = Position {
+        rid: rid.to_owned(),
+        full_fidelity: mode == Mode::AllVersionsAndDeletes,
+        ranges: ranges.collect(),
+        start: None,
+    };
+    position.encode().expect("a position without a start")
 }
 
 fn decode(text: &str, mode: Mode) -> Option<(String, Vec<Part>)> {
-    let mut fields = text.strip_prefix(prefix(mode))?.strip_prefix(':')?.split(':');
-    let rid = fields.next()?.to_owned();
-    let parts = fields.map(|field| {
-        let (range, read) = field.split_once('@')?;
-        let (min, max) = range.split_once('-')?;
-        let read = read.split_once('.');
+    let position = Position::decode(text)?;
+    if position.full_fidelity != (mode == Mode::AllVersionsAndDeletes) {
+        return None;
+    }
+    let parts = position.ranges.iter().map(|range| {
+        let (read, of) = range.etag.trim_matches('"').split_once('.')?;
         Some(Part {
-            min: from_hex(min),
-            max: from_hex(max),
-            read: read.and_then(|(n, _)| n.parse().ok()),
-            of: read.and_then(|(_, of)| of.parse().ok()).unwrap_or(0),
+            min: from_hex(&range.min),
+            max: from_hex(&range.max),
+            read: Some(read.parse().ok()?),
+            of: of.parse().ok()?,
         })
     });
-    Some((rid, parts.collect::<Option<Vec<_>>>()?))
+    Some((position.rid, parts.collect::<Option<Vec<_>>>()?))
 }
 
 fn bounds(parts: &[Part]) -> Vec<(String, String)> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cosmosflink_core::config::{Config, Role, Start, StopAt};
-use cosmosflink_core::coordinator::{Action, Coordinator, Event, Failure, Readers, Settings};
+use cosmosflink_core::coordinator::{Action, Coordinator, Event, Failure, Found, Readers, Settings};
 use cosmosflink_core::discovery::discover;
 use cosmosflink_core::error::{CoreError, Kind, Result};
 use cosmosflink_core::metrics::Metrics;
@@ -117,6 +117,9 @@ pub enum Act {
 /// A plan from a seed.
 pub fn generate(seed: u64) -> Plan {
     let random = &mut Random::with_seed(seed ^ 0x0050_5243);
+    if mix(&[seed, 9]).is_multiple_of(16) {
+        return gathered(seed, random);
+    }
     if random.u32(0..5) == 0 {
         return squeezed(seed, random);
     }
@@ -385,6 +388,98 @@ fn squeezed(seed: u64, random: &mut Random) -> Plan {
     }
 }
 
+/// A plan in which partitions split and merge, and all begin again when it is quiet, or nearly so: neighbours have one position, or nearly the same.
+fn gathered(seed: u64, random: &mut Random) -> Plan {
+    let partitions = pick(random, &[1, 1, 2, 3]);
+    let parallelism = pick(random, &[1, 2, 3]);
+    let min_splits = pick(random, &["1", "1", "2", "5"]);
+    let options = [
+        ("source.page-size", pick(random, &["2", "7", "1000"])),
+        ("source.poll-interval-ms", "50"),
+        (
+            "source.discovery-interval-ms",
+            pick(random, &["500", "500", "5000", "0"]),
+        ),
+        ("source.start", pick(random, &["beginning", "beginning", "now"])),
+        ("source.min-splits", min_splits),
+        ("cosmos.retry.deadline-ms", "86400000"),
+        ("cosmos.retry.max-attempts", "10000"),
+    ];
+    let mut steps = Vec::new();
+    let mut at = |at_ms: u64, act: Act| steps.push(Step { at_ms, act });
+    let write = |random: &mut Random, most: u32| {
+        let changes = (0..random.u32(1..=most))
+            .map(|_| format!("{}{}", pick(random, &['w', 'w', '+', 'd']), random.u32(0..40)));
+        Act::Change(changes.collect::<Vec<_>>().join(" "))
+    };
+    let checkpoint = |late_ms| Act::Checkpoint {
+        declined: false,
+        late_ms,
+    };
+    at(random.u64(0..900), write(random, 30));
+    let nth = random.u32(0..partitions);
+    at(1_000, Act::Split { nth });
+    at(random.u64(1_000..2_900), write(random, 30));
+    at(3_000, Act::Merge { nth });
+    for round in 0..random.u64(1..4) {
+        let from = 3_000 + round * 6_000;
+        if random.bool() {
+            // All but what comes late is read by all.
+            at(from + random.u64(0..1_000), write(random, 10));
+        }
+        if random.u32(0..3) == 0 {
+            at(from + random.u64(2_900..3_050), write(random, 3));
+        }
+        at(from + 3_000, checkpoint(pick(random, &[0, 50, 700])));
+        at(
+            from + 3_000 + random.u64(100..400),
+            Act::KillAll {
+                parallelism: pick(random, &[parallelism, parallelism, 2]),
+                pause_ms: random.u64(1..500),
+            },
+        );
+        if random.bool() {
+            at(from + random.u64(3_400..5_900), write(random, 20));
+        }
+        if random.bool() {
+            at(
+                from + random.u64(3_500..5_500),
+                Act::Kill {
+                    subtask: random.u32(0..3),
+                    pause_ms: random.u64(1..500),
+                },
+            );
+        }
+        if random.bool() {
+            at(from + random.u64(3_500..5_900), checkpoint(0));
+        }
+        if random.u32(0..3) == 0 {
+            let nth = random.u32(0..partitions);
+            at(from + random.u64(3_500..5_900), Act::Split { nth });
+        }
+    }
+    steps.sort_by_key(|step| step.at_ms);
+    let faults = (0..pick(random, &[0, 0, 2])).map(|id| fault(id, 9_000, random));
+    let faults = faults.collect();
+    Plan {
+        seed,
+        about: String::new(),
+        side: Side::Source(SourcePlan {
+            options: options
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            partitions,
+            keys: pick(random, &[4, 16]),
+            padding: 0,
+            parallelism,
+            reports: true,
+            before: random.u32(0..40),
+            steps,
+            faults,
+        }),
+    }
+}
+
 fn fault(id: u32, span: u64, random: &mut Random) -> Fault {
     let on = pick(
         random,
@@ -548,7 +643,7 @@ enum Task {
 }
 
 /// What a look for splits came to, and which coordinator asked.
-type Found = (u64, Result<Vec<Split>>);
+type Looked = (u64, Result<Found>);
 
 /// A checkpoint that is being taken.
 struct Pending {
@@ -590,7 +685,7 @@ struct Job<'a> {
     readers_made: u64,
     tasks: Vec<Task>,
     registered: BTreeSet<u32>,
-    found: (UnboundedSender<Found>, UnboundedReceiver<Found>),
+    found: (UnboundedSender<Looked>, UnboundedReceiver<Looked>),
     discovery: Option<JoinHandle<()>>,
     /// Looks for splits so far.
     looks: u64,
@@ -915,9 +1010,40 @@ impl Job<'_> {
             );
         }
         for split in &splits {
+            self.inherit(split);
             self.assigned.push((u64::MAX, subtask, split.clone()));
         }
         self.send(subtask, ToReader::Splits(splits));
+    }
+
+    /// A split that was made of several which are restored: what was delivered of them was delivered of it.
+    fn inherit(&mut self, split: &Split) {
+        let at = (split.id(), split.continuation.clone());
+        if self.delivered_at.contains_key(&at) {
+            return;
+        }
+        let parts = self.base.values().flatten().filter(|held| {
+            from_hex(&split.min) <= from_hex(&held.split.min)
+                && from_hex(&held.split.max) <= from_hex(&split.max)
+        });
+        let parts: Vec<_> = parts.collect();
+        if parts.len() > 1 {
+            let world = lock(&self.world);
+            // Each has what was delivered of its parent, too.
+            let own = |held: &&Held| {
+                let range = from_hex(&held.split.min)..from_hex(&held.split.max);
+                let own = held.delivered.iter();
+                let own = own.filter(|(doc, _)| range.contains(&world.epk(**doc)));
+                own.map(|(doc, n)| (*doc, *n)).collect::<Vec<_>>()
+            };
+            let delivered: BTreeMap<Doc, u64> = parts.iter().flat_map(own).collect();
+            drop(world);
+            self.note(|| {
+                let ids: Vec<_> = parts.iter().map(|held| held.split.id()).collect();
+                format!("{ids:?} are read as one")
+            });
+            self.delivered_at.insert(at, Rc::new(delivered));
+        }
     }
 
     fn send(&mut self, subtask: u32, message: ToReader) {
@@ -943,15 +1069,14 @@ impl Job<'_> {
         let look = async move {
             let metrics = Metrics::default();
             let result = discover(&*feed, &config, &metrics, &known, seed).await;
-            let result = result.map(|found| found.into_iter().map(|e| e.split).collect());
             let _ = found.send((incarnation, result));
         };
         self.discovery = Some(tokio::spawn(look));
     }
 
-    async fn discovered(&mut self, found: Result<Vec<Split>>) {
-        if let (Ok(splits), None) = (&found, self.found_at) {
-            if !splits.is_empty() {
+    async fn discovered(&mut self, found: Result<Found>) {
+        if let (Ok(found), None) = (&found, self.found_at) {
+            if !found.splits.is_empty() {
                 self.found_at = Some(self.writes);
                 self.stop_at = self.looked_at;
             }

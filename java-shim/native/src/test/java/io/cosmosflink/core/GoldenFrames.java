@@ -284,7 +284,12 @@ public final class GoldenFrames {
         if (in.u8() != 0) {
             throw new IllegalArgumentException("this test knows of no failure of a discovery");
         }
-        return object("splits", blobs(in));
+        List<String> splits = blobs(in);
+        List<List<String>> partitions = new ArrayList<>();
+        for (int left = in.count(8); left > 0; left--) {
+            partitions.add(List.of(in.str(), in.str()));
+        }
+        return object("splits", splits, "partitions", partitions);
     }
 
     private static List<String> blobs(FrameReader in) {

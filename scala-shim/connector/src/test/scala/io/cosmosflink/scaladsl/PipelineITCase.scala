@@ -6,8 +6,9 @@ import org.apache.flink.api.common.functions.MapFunction
 import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListStateDescriptor}
 import org.apache.flink.configuration.{Configuration, PipelineOptions, RestartStrategyOptions}
 import org.apache.flink.core.execution.{JobClient, SavepointFormatType}
+import org.apache.flink.metrics.Gauge
 import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSnapshotContext}
-import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration
+import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.api.functions.ProcessFunction
@@ -112,8 +113,14 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
   private val documents = 5000
   private val limit = 60.seconds
 
+  private val reporter = InMemoryReporter.create()
   private val cluster = MiniClusterWithClientResource(
-    MiniClusterResourceConfiguration.Builder().setNumberTaskManagers(1).setNumberSlotsPerTaskManager(4).build()
+    MiniClusterResourceConfiguration
+      .Builder()
+      .setConfiguration(reporter.addToConfiguration(Configuration()))
+      .setNumberTaskManagers(1)
+      .setNumberSlotsPerTaskManager(4)
+      .build()
   )
 
   private var cosmos: LocalCosmos = null
@@ -257,6 +264,40 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     env.setParallelism(3)
     val second = pipeline(env)
     arrived(second, 3000)
+    val seen = Counting.checkpoints.get
+    LocalCosmos.await("two checkpoints more", limit)(Counting.checkpoints.get > seen + 1)
+    second.cancel().get()
+    Counting.restoredAt.get shouldBe 2000
+    withClue("each once: ")(Counting.records.get shouldBe 3000)
+
+  // While a job reads on, each half of a merged partition is a split of its own.
+  test("the halves of a merged partition are read as one from a savepoint on"):
+    def ofTheSource(job: JobClient, gauge: String): Double = reporter
+      .findMetrics(job.getJobID, s".*Source.*\\.cosmosdb\\.$gauge")
+      .values
+      .asScala
+      .map {
+        case gauge: Gauge[?] => gauge.getValue.asInstanceOf[Number].doubleValue
+        case other => fail(s"$other is no gauge")
+      }
+      .sum
+    cosmos.write("events-source", orders(0 until 1000))
+    val first = pipeline(environment())
+    arrived(first, 1000)
+    cosmos.admin("POST", "merge", """{"database":"orders","container":"events-source","partitions":["0","1"]}""")
+    cosmos.write("events-source", orders(1000 until 2000))
+    arrived(first, 2000)
+    // Each asks some times more, so that both halves are at the end of their partition.
+    val requests = ofTheSource(first, "requests")
+    LocalCosmos.await("all to be at the end", limit)(ofTheSource(first, "requests") > requests + 24)
+    ofTheSource(first, "splits") shouldBe 4
+    val folder = Files.createTempDirectory("savepoint").toUri.toString
+    val savepoint = first.stopWithSavepoint(false, folder, SavepointFormatType.CANONICAL).get
+    Counting.reset()
+    val second = pipeline(environment("execution.state-recovery.path" -> savepoint))
+    cosmos.write("events-source", orders(2000 until 3000))
+    arrived(second, 3000)
+    ofTheSource(second, "splits") shouldBe 3
     val seen = Counting.checkpoints.get
     LocalCosmos.await("two checkpoints more", limit)(Counting.checkpoints.get > seen + 1)
     second.cancel().get()

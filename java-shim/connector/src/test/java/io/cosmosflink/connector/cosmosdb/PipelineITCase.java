@@ -30,8 +30,10 @@ import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.configuration.StateRecoveryOptions;
 import org.apache.flink.core.execution.JobClient;
 import org.apache.flink.core.execution.SavepointFormatType;
+import org.apache.flink.metrics.Gauge;
 import org.apache.flink.runtime.state.FunctionInitializationContext;
 import org.apache.flink.runtime.state.FunctionSnapshotContext;
+import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction;
 import org.apache.flink.streaming.api.datastream.DataStream;
@@ -51,8 +53,11 @@ class PipelineITCase {
     private static final int DOCUMENTS = 5000;
     private static final Duration LIMIT = Duration.ofSeconds(60);
 
+    private static final InMemoryReporter METRICS = InMemoryReporter.create();
+
     @RegisterExtension
     static final MiniClusterExtension CLUSTER = new MiniClusterExtension(new MiniClusterResourceConfiguration.Builder()
+            .setConfiguration(METRICS.addToConfiguration(new Configuration()))
             .setNumberTaskManagers(1)
             .setNumberSlotsPerTaskManager(4)
             .build());
@@ -158,6 +163,46 @@ class PipelineITCase {
         second.cancel().get();
         assertThat(Counting.RESTORED_AT).hasValue(2000);
         assertThat(Counting.RECORDS).as("each once").hasValue(3000);
+    }
+
+    /** While a job reads on, each half of a merged partition is a split of its own. */
+    @Test
+    void theHalvesOfAMergedPartitionAreReadAsOneFromASavepointOn(@TempDir Path folder) throws Exception {
+        cosmos.write("events-source", orders(0, 1000));
+        StreamExecutionEnvironment env = environment();
+        pipeline(env, Long.MAX_VALUE);
+        JobClient first = env.executeAsync("first");
+        arrived(first, 1000);
+        cosmos.admin(
+                "POST",
+                "merge",
+                "{\"database\":\"orders\",\"container\":\"events-source\",\"partitions\":[\"0\",\"1\"]}");
+        cosmos.write("events-source", orders(1000, 2000));
+        arrived(first, 2000);
+        // Each asks some times more, so that both halves are at the end of their partition.
+        double requests = ofTheSource(first, "requests");
+        LocalCosmos.await("all to be at the end", LIMIT, () -> ofTheSource(first, "requests") > requests + 24);
+        assertThat(ofTheSource(first, "splits")).isEqualTo(4);
+        String savepoint = first.stopWithSavepoint(false, folder.toUri().toString(), SavepointFormatType.CANONICAL)
+                .get();
+        Counting.reset();
+        env = environment(savepoint);
+        pipeline(env, Long.MAX_VALUE);
+        JobClient second = env.executeAsync("second");
+        cosmos.write("events-source", orders(2000, 3000));
+        arrived(second, 3000);
+        assertThat(ofTheSource(second, "splits")).isEqualTo(3);
+        int seen = Counting.CHECKPOINTS.get();
+        LocalCosmos.await("two checkpoints more", LIMIT, () -> Counting.CHECKPOINTS.get() > seen + 1);
+        second.cancel().get();
+        assertThat(Counting.RESTORED_AT).hasValue(2000);
+        assertThat(Counting.RECORDS).as("each once").hasValue(3000);
+    }
+
+    private static double ofTheSource(JobClient job, String gauge) {
+        return METRICS.findMetrics(job.getJobID(), ".*Source.*\\.cosmosdb\\." + gauge).values().stream()
+                .mapToDouble(metric -> ((Number) ((Gauge<?>) metric).getValue()).doubleValue())
+                .sum();
     }
 
     private void split(String container, int partition) {

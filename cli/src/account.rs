@@ -198,7 +198,7 @@ fn line(letter: &Letter) -> (u64, u64) {
 /// Puts the letters of one partition key that one writer stored into the order in which their operations came to it, each set at the places
 /// that it has: a time is that of the refusal, and several may have the same one.
 fn in_line(found: &mut [Found]) {
-    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (at, found) in found.iter().enumerate() {
         places.entry(found.line.0).or_default().push(at);
     }

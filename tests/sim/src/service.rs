@@ -338,7 +338,7 @@ impl Account {
                     match patch {
                         Some(patch) => patch.apply(&mut document),
                         None => {
-                            document = serde_json::from_slice(&op.body).expect("the core sends documents")
+                            document = serde_json::from_slice(&op.body).expect("the core sends documents");
                         }
                     }
                     world.write(op.doc, op.n, false);

@@ -130,10 +130,27 @@ fn backoff(config: &RetryConfig, seed: u64) -> ExponentialBackoff {
 /// # Errors
 /// The last failure, when it is final, the attempts are used up or the deadline has passed.
 pub async fn until_answered<T, F>(
+    attempts: Attempts,
+    metrics: &Metrics,
+    what: &str,
+    attempt: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    until_answered_telling(attempts, metrics, what, attempt, |_, _, _| ()).await
+}
+
+/// The same. Before each wait, `waits` is told how many attempts have been made, what the last one failed with, and how long the wait is.
+///
+/// # Errors
+/// Those of [`until_answered`].
+pub async fn until_answered_telling<T, F>(
     mut attempts: Attempts,
     metrics: &Metrics,
     what: &str,
     mut attempt: impl FnMut() -> F,
+    waits: impl Fn(u32, &CoreError, Duration),
 ) -> Result<T>
 where
     F: Future<Output = Result<T>>,
@@ -148,7 +165,9 @@ where
             return Err(error);
         };
         metrics.retries.fetch_add(1, Relaxed);
-        tracing::debug!(target: "cosmosflink::retry", "{what}: waiting {wait:?} after attempt {}: {error}", attempts.made() - 1);
+        let made = attempts.made() - 1;
+        tracing::debug!(target: "cosmosflink::retry", "{what}: waiting {wait:?} after attempt {made}: {error}");
+        waits(made, &error, wait);
         tokio::time::sleep(wait).await;
     }
 }

@@ -1005,6 +1005,30 @@ fn letters_are_stored_a_few_at_a_time_and_waited_for() {
 }
 
 #[test]
+fn letters_that_are_throttled_for_longer_than_a_stall_are_stored_in_the_end() {
+    let local = Local::start(&["c:/pk:1", "dead:/container:1"]);
+    local.admin(
+        "faults",
+        json!({"status": 429, "subStatus": 3200, "container": "dead", "operations": "write", "retryAfterMillis": 100}),
+    );
+    let options = [
+        ("sink.stall-timeout-ms", "1500"),
+        ("cosmos.request-timeout-ms", "1000"),
+    ];
+    let sink = local.sink("c", &[&LETTERS[..], &options].concat());
+    refuse(&sink, 1, "no", b"{}");
+    // Each attempt waits for a tenth of a second at least.
+    support::until("it has been throttled for long", || {
+        sink.metrics().retries.load(Relaxed) > 20
+    });
+    assert!(sink.poll(Duration::ZERO).unwrap().is_empty());
+    let held = sink.held_up();
+    assert!(held[0].contains("container 'dead' was 429/3200"), "{held:?}");
+    local.clear_faults();
+    assert_eq!(outcomes(&sink, 1)[0].result, OutcomeResult::DeadLettered);
+}
+
+#[test]
 fn bulk_answers_come_without_the_documents() {
     let local = Local::start(&["c:/pk:1"]);
     let sink = local.sink("c", &[]);

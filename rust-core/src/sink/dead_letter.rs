@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
-use crate::retry::{until_answered, Attempts};
+use crate::retry::{until_answered_telling, Attempts};
 use crate::status::Blame;
 
 use super::operation::Operation;
@@ -96,12 +97,19 @@ impl DeadLetters {
     }
 
     /// Stores a refused operation; tries again like any other write. Its id follows from its content, so that a replay after
-    /// a restore writes the same letter. `seed` is that of the waits between attempts. What the container does not take as JSON is stored as text, what is no text as base64, and what is
-    /// too large is cut.
+    /// a restore writes the same letter. `seed` is that of the waits between attempts, of each of which `waits` is told: how many attempts
+    /// were made, what the last one failed with, and how long the wait is. What the container does not take as JSON is stored as text, what
+    /// is no text as base64, and what is too large is cut.
     ///
     /// # Errors
     /// The failure of the last attempt.
-    pub async fn store(&self, op: &Operation, error: &CoreError, seed: u64) -> Result<()> {
+    pub async fn store(
+        &self,
+        op: &Operation,
+        error: &CoreError,
+        seed: u64,
+        waits: impl Fn(u32, &CoreError, Duration),
+    ) -> Result<()> {
         let container = &self.config.container;
         let mut kept = match embeds(op.body()) {
             true => Kept::Json,
@@ -109,7 +117,7 @@ impl DeadLetters {
         };
         loop {
             let letter = letter(container, &self.writer, op, error, kept);
-            let refusal = match self.write(&letter, seed).await {
+            let refusal = match self.write(&letter, seed, &waits).await {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
             };
@@ -125,7 +133,12 @@ impl DeadLetters {
         }
     }
 
-    async fn write(&self, letter: &Letter, seed: u64) -> Result<()> {
+    async fn write(
+        &self,
+        letter: &Letter,
+        seed: u64,
+        waits: impl Fn(u32, &CoreError, Duration),
+    ) -> Result<()> {
         let key = json!([letter.field(self.key_field)]).to_string();
         let new = NewOperation {
             kind: OperationKind::Upsert,
@@ -136,13 +149,13 @@ impl DeadLetters {
         };
         let write = decode_operations(encode_operations(&[new]))?.remove(0);
         let attempts = Attempts::seeded(&self.config.retry, seed);
-        until_answered(attempts, &self.metrics, "storing a dead letter", || async {
+        let write = || async {
             match self.letters.point(&write).await.error {
                 Some(e) => Err(*e),
                 None => Ok(()),
             }
-        })
-        .await
+        };
+        until_answered_telling(attempts, &self.metrics, "storing a dead letter", write, waits).await
     }
 }
 

@@ -520,6 +520,20 @@ impl Engine {
         }
     }
 
+    /// An attempt to store a dead letter, the `attempts`th, has failed, and there is another one after this wait. It is an answer like any
+    /// other: a container that throttles is not silent.
+    pub fn not_stored_yet(
+        &mut self,
+        now: Instant,
+        letter: u64,
+        attempts: u32,
+        error: &CoreError,
+        wait: Duration,
+    ) {
+        self.heard(now + wait);
+        self.letters.failed(letter, attempts, error.clone());
+    }
+
     /// A dead letter was stored, or could not be.
     pub fn stored(&mut self, now: Instant, letter: Box<Letter>, result: Result<()>) {
         if self.broken.is_some() {
@@ -538,7 +552,7 @@ impl Engine {
                 self.end_failed(operation, OutcomeResult::Failed, CoreError { message, ..error });
             }
         }
-        self.store_letters();
+        self.store_letters(now);
         // What was held back by letters that wait.
         self.go_on(now);
     }

@@ -17,7 +17,8 @@ const MAX_WAITING: usize = 100;
 
 /// A refused operation whose dead letter is to be stored.
 pub struct Letter {
-    number: u64,
+    /// Tells it from the others of the sink.
+    pub number: u64,
     pub operation: Operation,
     /// What it was refused with.
     pub error: CoreError,
@@ -25,12 +26,20 @@ pub struct Letter {
     pub seed: u64,
 }
 
+/// A letter that is being stored.
+struct Storing {
+    /// When its operation was refused.
+    since: Instant,
+    /// How often that was tried in vain, and what it failed with last.
+    failed: Option<(u32, CoreError)>,
+}
+
 #[derive(Default)]
 pub struct Letters {
     /// With the moment of their refusal.
     waiting: VecDeque<(Operation, CoreError, Instant)>,
-    /// Those that are being stored, by number: when their operations were refused.
-    storing: BTreeMap<u64, Instant>,
+    /// Those that are being stored, by number.
+    storing: BTreeMap<u64, Storing>,
     /// Letters that were begun.
     begun: u64,
 }
@@ -48,13 +57,27 @@ impl Letters {
         let (operation, error, since) = self.waiting.pop_front()?;
         let number = self.begun;
         self.begun += 1;
-        self.storing.insert(number, since);
+        self.storing.insert(number, Storing { since, failed: None });
         Some(Letter {
             number,
             operation,
             error,
             seed: seed(),
         })
+    }
+
+    /// An attempt to store one, the `attempts`th, has failed, and there will be another.
+    pub fn failed(&mut self, number: u64, attempts: u32, error: CoreError) {
+        if let Some(storing) = self.storing.get_mut(&number) {
+            storing.failed = Some((attempts, error));
+        }
+    }
+
+    /// What storing the oldest of those has failed with that are failing, and how often.
+    pub fn oldest_failure(&self) -> Option<(u32, &CoreError)> {
+        let failing = self.storing.values().filter(|s| s.failed.is_some());
+        let (attempts, error) = failing.min_by_key(|s| s.since)?.failed.as_ref()?;
+        Some((*attempts, error))
     }
 
     /// One is stored, or cannot be.
@@ -70,7 +93,7 @@ impl Letters {
     /// Since when the oldest has been waiting or being stored.
     pub fn oldest(&self) -> Option<Instant> {
         let waiting = self.waiting.front().map(|(_, _, since)| *since);
-        self.storing.values().copied().chain(waiting).min()
+        self.storing.values().map(|s| s.since).chain(waiting).min()
     }
 
     pub fn clear(&mut self) {

@@ -507,8 +507,17 @@ impl Inner {
     }
 
     async fn store(this: &Arc<Self>, letter: &Letter) -> Result<()> {
+        let waits = |attempts: u32, error: &CoreError, wait| {
+            let now = Instant::now();
+            this.lock()
+                .not_stored_yet(now, letter.number, attempts, error, wait);
+        };
         match &this.dead_letters {
-            Some(letters) => letters.store(&letter.operation, &letter.error, letter.seed).await,
+            Some(letters) => {
+                letters
+                    .store(&letter.operation, &letter.error, letter.seed, waits)
+                    .await
+            }
             None => Err(CoreError::internal("there is no dead-letter container")),
         }
     }

@@ -404,16 +404,116 @@ fn throttling_that_goes_on_is_no_stall() {
         for _ in 0..times {
             let error = refused(429, 3200, Asked::Bulk, Some(asked * 1000));
             engine.concluded(now, sent.remove(0), Answer::Whole(error));
-            let mut wakes = seen(&mut engine).wake_at;
-            while sent.is_empty() {
-                now = wakes.take().unwrap_or(now + second).max(now);
-                engine.woken(now);
-                let seen = seen(&mut engine);
-                assert!(seen.completed.is_empty(), "{:?}", seen.completed);
-                (sent, wakes) = (seen.sent, seen.wake_at);
-            }
+            sent = next_sent(&mut engine, &mut now);
         }
     }
+}
+
+/// Lets time pass until something is sent, which nothing may end before.
+fn next_sent(engine: &mut Engine, now: &mut Instant) -> Vec<Request> {
+    loop {
+        let seen = seen(engine);
+        assert!(seen.completed.is_empty(), "{:?}", seen.completed);
+        if !seen.sent.is_empty() {
+            return seen.sent;
+        }
+        *now = seen.wake_at.unwrap_or(*now + Duration::from_secs(1)).max(*now);
+        engine.woken(*now);
+    }
+}
+
+#[test]
+fn letters_that_a_throttled_container_does_not_take_yet_are_no_stall() {
+    let second = Duration::from_secs(1);
+    let options = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "dead"),
+        ("sink.stall-timeout-ms", "40000"),
+    ];
+    let (mut engine, mut now) = (engine(&options, &["0"], true, 1), Instant::now());
+    let mut sent = accept(&mut engine, now, 0, [1]).sent;
+    let bad = OperationResult::failed(refused(400, 0, Asked::Upsert, None));
+    engine.concluded(now, sent.remove(0), Answer::Each(vec![bad]));
+    let letter = seen(&mut engine).letters.remove(0);
+    let throttled = refused(429, 3200, Asked::Upsert, None);
+    // Also where it asks for longer waits than that.
+    for (attempts, wait) in [(1, 30), (2, 30), (3, 30), (4, 100)] {
+        engine.not_stored_yet(now, letter.number, attempts, &throttled, wait * second);
+        for _ in 0..wait {
+            now += second;
+            engine.woken(now);
+            let ended = seen(&mut engine).completed;
+            assert!(ended.is_empty(), "{ended:?}");
+        }
+    }
+    // Then it says nothing any more.
+    engine.woken(now + 40 * second);
+    let ended = seen(&mut engine).completed;
+    let message = &ended[0].failures[0].error.message;
+    for part in [
+        "for 230 s and 4 attempts",
+        "the last answer of container 'dead' was 429/3200",
+    ] {
+        assert!(message.contains(part), "{message} without {part}");
+    }
+}
+
+#[test]
+fn a_letter_that_is_on_its_way_since_a_moment_is_no_stall() {
+    let second = Duration::from_secs(1);
+    let options = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "dead"),
+        ("sink.stall-timeout-ms", "40000"),
+    ];
+    let (mut engine, now) = (engine(&options, &["0"], true, 1), Instant::now());
+    accept(&mut engine, now, 0, [1]);
+    let mut bad = upserts([2]);
+    bad[0].kind = OperationKind::Refused;
+    let later = now + 39 * second;
+    engine
+        .accept(later, 1, Checked::of(1, bad, &Rules::plain(&["/pk"])))
+        .unwrap();
+    assert_eq!(seen(&mut engine).letters.len(), 1);
+    engine.woken(later + 39 * second);
+    assert!(seen(&mut engine).completed.is_empty());
+    engine.woken(later + 40 * second);
+    assert_eq!(seen(&mut engine).completed.len(), 2);
+}
+
+#[test]
+fn the_wait_for_the_bulk_form_is_no_stall() {
+    let options = [
+        ("sink.stall-timeout-ms", "40000"),
+        ("sink.bulk-probe-interval-ms", "300000"),
+    ];
+    let (mut engine, begun) = (engine(&options, &["0"], false, 1), Instant::now());
+    // What no address can hold goes in bulk only.
+    let delete = NewOperation {
+        kind: OperationKind::Delete,
+        id: "..",
+        partition_key: "[\"k1\"]",
+        if_match: "",
+        document: b"",
+    };
+    let operations = decode_operations(encode_operations(&[delete])).unwrap();
+    engine
+        .accept(begun, 0, Checked::of(0, operations, &Rules::plain(&["/pk"])))
+        .unwrap();
+    let mut now = begun;
+    for _ in 0..3 {
+        let mut sent = next_sent(&mut engine, &mut now);
+        assert!(sent[0].bulk_range.is_some());
+        engine.concluded(
+            now,
+            sent.remove(0),
+            Answer::Whole(refused(405, 0, Asked::Bulk, None)),
+        );
+    }
+    let mut sent = next_sent(&mut engine, &mut now);
+    assert!(now >= begun + 5 * MINUTE, "{:?}", now - begun);
+    engine.concluded(now, sent.remove(0), taken(1));
+    assert!(seen(&mut engine).completed[0].failures.is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What holds operations up: for the log of a flush that does not end, and for the message of a sink that hears nothing any more.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,6 +30,16 @@ struct Group<'a> {
     /// The operation that has been held up longest, by when that began and by its document.
     longest: (Instant, u64),
     held: &'a Held,
+}
+
+/// An answer for people.
+fn answer(error: &CoreError) -> String {
+    let activity = match error.activity_id.as_str() {
+        "" => "none",
+        id => id,
+    };
+    let (status, sub_status) = (error.status, error.sub_status);
+    format!("{status}/{sub_status}, activity id {activity}: {}", error.message)
 }
 
 impl Engine {
@@ -68,17 +79,11 @@ impl Engine {
                 Some(at) => self.partition_name(at),
                 None => "a partition that is not there any more".to_owned(),
             };
-            let activity = match error.activity_id.as_str() {
-                "" => "none".to_owned(),
-                id => id.to_owned(),
-            };
             let text = format!(
-                "{name} holds {} operations up, the first of them for {} s and {attempts} attempts; the last answer was {}/{}, activity id {activity}: {}",
+                "{name} holds {} operations up, the first of them for {} s and {attempts} attempts; the last answer was {}",
                 group.operations,
                 now.saturating_duration_since(since).as_secs(),
-                error.status,
-                error.sub_status,
-                error.message,
+                answer(error)
             );
             all.push((since, text));
         }
@@ -98,10 +103,19 @@ impl Engine {
             }
         }
         if let Some(since) = self.letters.oldest() {
-            let text = format!(
+            let mut text = format!(
                 "a record that was refused has waited for its dead letter to be stored for {} s",
                 now.saturating_duration_since(since).as_secs()
             );
+            if let Some((attempts, error)) = self.letters.oldest_failure() {
+                // Writing into a String cannot fail.
+                let _ = write!(
+                    text,
+                    " and {attempts} attempts; the last answer of container '{}' was {}",
+                    self.config.dead_letter_container,
+                    answer(error)
+                );
+            }
             all.push((since, text));
         }
         all.sort_by_key(|(since, _)| *since);
@@ -133,10 +147,11 @@ impl Engine {
         if self.open == 0 {
             return None;
         }
-        // Where nothing is sent before a certain time, nothing is to be heard before.
+        // Where nothing is sent before a certain time, nothing is to be heard before: what waits for another attempt, for the end of a
+        // wait that the service asked for, or for the bulk form.
         let again = self.again.first_key_value().map(|((due, _), _)| *due);
-        let held = self.partitions.iter().filter_map(|p| p.held_until(now));
-        let sent = again.into_iter().chain(held).min();
+        let looks = self.partitions.iter().filter_map(|p| p.next_look(now));
+        let sent = again.into_iter().chain(looks).min();
         self.heard.max(sent).map(|since| since + timeout)
     }
 

@@ -400,16 +400,18 @@ impl Engine {
             }
             FailureMode::DeadLetter if self.stores_letters => {
                 self.letters.add(op, error, now);
-                self.store_letters();
+                self.store_letters(now);
             }
             _ => self.end_failed(op, OutcomeResult::Failed, error),
         }
     }
 
     /// Stores dead letters that wait, as many at a time as may be.
-    pub(super) fn store_letters(&mut self) {
+    pub(super) fn store_letters(&mut self, now: Instant) {
         while let Some(letter) = self.letters.next(|| self.rng.u64(..)) {
             self.acts.push(Act::Store(Box::new(letter)));
+            // Nothing could be heard of it before.
+            self.heard(now);
         }
     }
 

@@ -619,6 +619,16 @@ impl Engine {
         (self.operations_waiting, self.bytes_buffered, self.open) = (0, 0, 0);
     }
 
+    /// A request is not sent before then, by the sink's own choice: that is no silence of the service.
+    pub fn put_off(&mut self, request: &Request, until: Instant) {
+        self.heard(until);
+        let in_bulk = request.bulk_range.is_some();
+        let all = self.partitions.iter_mut().chain(&mut self.gone);
+        for p in all.filter(|p| p.serial == request.partition) {
+            p.put_off(request.number, in_bulk, until);
+        }
+    }
+
     /// Until when nothing is to be sent to the partition of a request, if that is not over. The partition may have gone since it was taken,
     /// and come back under the same id.
     pub fn held_until(&self, request: &Request, now: Instant) -> Option<Instant> {

@@ -463,19 +463,23 @@ impl Inner {
         let share = this.share.as_ref()?;
         let (booked, wait) = share.book(request.operations.len());
         if !wait.is_zero() {
-            this.lock().heard(Instant::now() + wait);
+            this.lock().put_off(request, Instant::now() + wait);
             wait_for(wait, &this.metrics).await;
             // What the service has asked for meanwhile holds for this request too.
-            loop {
-                let held = this.lock().held_until(request, Instant::now());
-                match held {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => break,
-                }
+            while let Some(until) = Self::put_off(this, request) {
+                tokio::time::sleep_until(until).await;
             }
             request.put_off(Instant::now());
         }
         Some(booked)
+    }
+
+    /// Until when a request that has been paid for is held back by its partition, if it is.
+    fn put_off(this: &Arc<Self>, request: &Request) -> Option<Instant> {
+        let (mut engine, now) = (this.lock(), Instant::now());
+        let held = engine.held_until(request, now);
+        engine.put_off(request, held.unwrap_or(now));
+        held
     }
 
     async fn perform(this: &Arc<Self>, request: &Request) -> Answer {

@@ -24,9 +24,9 @@ pub struct Request {
     pub bulk_range: Option<Arc<str>>,
     /// The serial number of the partition that it was taken from.
     pub partition: u64,
-    /// When it was taken.
-    pub taken: Instant,
-    /// When it was sent, which may be later.
+    /// Its number among those of the partition.
+    pub number: u64,
+    /// When it was sent, which may be later than it was taken from what waits.
     pub sent: Instant,
 }
 
@@ -43,6 +43,15 @@ impl Request {
     }
 }
 
+/// A request that has not come back.
+pub struct UnderWay {
+    number: u64,
+    /// When it was taken from what waits.
+    pub taken: Instant,
+    /// When it was sent, or is to be: the sink itself may hold it back, for the sake of its budget.
+    pub sent: Instant,
+}
+
 pub struct Partition {
     /// Tells it apart from an earlier one of the same id: an id may go with one map and come back with the next.
     pub serial: u64,
@@ -55,15 +64,17 @@ pub struct Partition {
     pub parts: VecDeque<Vec<Operation>>,
     /// Bulk requests under way.
     pub in_flight: usize,
-    /// When each of the requests under way was taken, those for one operation among them.
-    pub under_way: Vec<Instant>,
+    /// The requests under way, those for one operation among them.
+    pub under_way: Vec<UnderWay>,
+    /// Requests so far, by which they are numbered.
+    begun: u64,
     /// Operations that wait behind others of the same documents.
     pub behind: usize,
     /// How much may be asked of it. Its heirs take it over.
     pub pace: Pace,
     /// Set by a 410: nothing is sent before.
     not_before: Option<Instant>,
-    /// When the last bulk request was sent.
+    /// When the last bulk request was sent, or is to be.
     last_sent: Option<Instant>,
     pub form: Form,
 }
@@ -78,6 +89,7 @@ impl Partition {
             parts: VecDeque::new(),
             in_flight: 0,
             under_way: Vec::new(),
+            begun: 0,
             behind: 0,
             pace: Pace::new(limits),
             not_before: None,
@@ -121,21 +133,37 @@ impl Partition {
         self.queue.len() + self.parts.iter().map(Vec::len).sum::<usize>() + self.behind
     }
 
-    /// A request that was taken at this time has come back.
-    pub fn came_back(&mut self, taken: Instant, in_bulk: bool) {
-        if let Some(at) = self.under_way.iter().position(|t| *t == taken) {
+    /// A request that was taken is not sent before then, by the sink's own choice.
+    pub fn put_off(&mut self, number: u64, in_bulk: bool, until: Instant) {
+        if let Some(request) = self.under_way.iter_mut().find(|r| r.number == number) {
+            request.sent = until;
+            if in_bulk {
+                self.last_sent = self.last_sent.max(Some(until));
+            }
+        }
+    }
+
+    /// A request has come back.
+    pub fn came_back(&mut self, number: u64, in_bulk: bool) {
+        if let Some(at) = self.under_way.iter().position(|r| r.number == number) {
             self.under_way.swap_remove(at);
         }
         self.in_flight -= usize::from(in_bulk);
     }
 
     fn request(&mut self, operations: Vec<Operation>, in_bulk: bool, now: Instant) -> Request {
-        self.under_way.push(now);
+        let number = self.begun;
+        self.begun += 1;
+        self.under_way.push(UnderWay {
+            number,
+            taken: now,
+            sent: now,
+        });
         Request {
             operations,
             bulk_range: in_bulk.then(|| self.id.clone()),
             partition: self.serial,
-            taken: now,
+            number,
             sent: now,
         }
     }
@@ -447,7 +475,7 @@ mod tests {
     fn answer(partition: &mut Partition, now: Instant, config: &Config, throttled: usize) -> usize {
         let request = next(partition, now, config).unwrap();
         let operations = request.operations.len();
-        partition.came_back(request.taken, request.bulk_range.is_some());
+        partition.came_back(request.number, request.bulk_range.is_some());
         let answered = Answered {
             sent: request.sent,
             operations,
@@ -466,7 +494,7 @@ mod tests {
         let first = next(&mut partition, now, &config).unwrap();
         assert_eq!(first.operations.len(), 100);
         assert!(next(&mut partition, now, &config).is_none(), "one at a time");
-        partition.came_back(first.taken, true);
+        partition.came_back(first.number, true);
         assert_eq!(answer(&mut partition, now, &config, 100), 100);
         for size in [50, 25, 12, 6] {
             assert_eq!(answer(&mut partition, now, &config, size), size);
@@ -487,7 +515,7 @@ mod tests {
         let most = partition.pace.alone(now).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| next(&mut partition, now, &config)).collect();
         assert!(most < 10 && taken.len() == most, "{} of {most}", taken.len());
-        partition.came_back(taken[0].taken, false);
+        partition.came_back(taken[0].number, false);
         assert!(next(&mut partition, now, &config).is_some(), "a place is free");
     }
 
@@ -505,6 +533,23 @@ mod tests {
         partition.queue.truncate(50);
         partition.behind = 30;
         assert_eq!(partition.backlog(later), 80);
+    }
+
+    #[test]
+    fn a_request_that_the_sink_itself_holds_back_does_not_hang() {
+        let config = config(&[]);
+        let (mut partition, now) = (partition(operations(1)), Instant::now());
+        let request = next(&mut partition, now, &config).unwrap();
+        let sent = now + 4 * HANGING;
+        partition.put_off(request.number, true, sent);
+        operations(2).into_iter().for_each(|op| partition.enqueue(op));
+        let almost = sent + HANGING - Duration::from_millis(1);
+        assert!(
+            next(&mut partition, almost, &config).is_none(),
+            "it fills no request"
+        );
+        assert_eq!(partition.next_look(almost), Some(sent + HANGING));
+        assert!(next(&mut partition, sent + HANGING, &config).is_some());
     }
 
     #[test]

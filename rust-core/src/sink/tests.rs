@@ -360,6 +360,29 @@ fn what_holds_operations_up_is_named() {
 }
 
 #[test]
+fn the_sinks_own_wait_for_its_budget_is_blamed_on_no_partition() {
+    let second = Duration::from_secs(1);
+    let options = [("sink.stall-timeout-ms", "40000")];
+    let (mut engine, now) = (engine(&options, &["0"], false, 1), Instant::now());
+    let request = accept(&mut engine, now, 0, [1]).sent.remove(0);
+    engine.put_off(&request, now + 100 * second);
+    let text = |engine: &Engine, after: u32| engine.held_up(now + after * second);
+    assert_eq!(
+        text(&engine, 50),
+        ["1 requests wait for their share of sink.request-units-per-second, the first of them for 50 s"]
+    );
+    assert!(text(&engine, 109).is_empty(), "{:?}", text(&engine, 109));
+    engine.woken(now + 139 * second);
+    assert!(seen(&mut engine).completed.is_empty());
+    // Then it was sent, and what is not answered is the partition's.
+    let late = text(&engine, 110);
+    let silent = "partition 0 of the hashes from the first up to the last has not answered a request for 10 s, of 1 under way";
+    assert_eq!(late, [silent]);
+    engine.woken(now + 140 * second);
+    assert_eq!(seen(&mut engine).completed.len(), 1);
+}
+
+#[test]
 fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
     let second = Duration::from_secs(1);
     let (mut engine, now) = (

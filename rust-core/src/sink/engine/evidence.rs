@@ -88,20 +88,26 @@ impl Engine {
             all.push((since, text));
         }
         for (at, partition) in self.partitions.iter().enumerate() {
-            let Some(since) = partition.under_way.iter().min() else {
+            let sent = partition
+                .under_way
+                .iter()
+                .map(|r| r.sent)
+                .filter(|sent| *sent <= now);
+            let Some(since) = sent.clone().min() else {
                 continue;
             };
-            let waits = now.saturating_duration_since(*since);
+            let waits = now.saturating_duration_since(since);
             if waits >= UNANSWERED {
                 let text = format!(
                     "{} has not answered a request for {} s, of {} under way",
                     self.partition_name(at),
                     waits.as_secs(),
-                    partition.under_way.len()
+                    sent.count()
                 );
-                all.push((*since, text));
+                all.push((since, text));
             }
         }
+        all.extend(self.own_wait(now));
         if let Some(since) = self.letters.oldest() {
             let mut text = format!(
                 "a record that was refused has waited for its dead letter to be stored for {} s",
@@ -120,6 +126,22 @@ impl Engine {
         }
         all.sort_by_key(|(since, _)| *since);
         all.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Requests that the sink itself holds back for the sake of its budget, and since when: no partition is to blame for these.
+    fn own_wait(&self, now: Instant) -> Option<(Instant, String)> {
+        let free = self.partitions.iter().filter(|p| p.held_until(now).is_none());
+        let waiting = free.flat_map(|p| &p.under_way).filter(|r| r.sent > now);
+        let since = waiting.clone().map(|r| r.taken).min()?;
+        let waits = now.saturating_duration_since(since);
+        (waits >= UNANSWERED).then(|| {
+            let text = format!(
+                "{} requests wait for their share of sink.request-units-per-second, the first of them for {} s",
+                waiting.count(),
+                waits.as_secs()
+            );
+            (since, text)
+        })
     }
 
     /// Id and bounds of a partition.

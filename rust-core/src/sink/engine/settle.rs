@@ -26,8 +26,9 @@ use crate::sink::wire::{self, OperationResult};
 struct Back {
     /// The serial number of its partition.
     partition: u64,
+    /// Its number among those of the partition.
+    number: u64,
     in_bulk: bool,
-    taken: Instant,
     sent: Instant,
 }
 
@@ -45,14 +46,14 @@ impl Engine {
             operations,
             bulk_range,
             partition,
-            taken,
+            number,
             sent,
         } = request;
         let in_bulk = bulk_range.is_some();
         let back = Back {
             partition,
+            number,
             in_bulk,
-            taken,
             sent,
         };
         let mut results = match answer {
@@ -89,10 +90,10 @@ impl Engine {
     fn came_back(&mut self, back: Back) {
         self.in_flight -= 1;
         if let Some(p) = self.partition(back.partition) {
-            p.came_back(back.taken, back.in_bulk);
+            p.came_back(back.number, back.in_bulk);
         }
         for p in self.gone.iter_mut().filter(|p| p.serial == back.partition) {
-            p.came_back(back.taken, back.in_bulk);
+            p.came_back(back.number, back.in_bulk);
         }
         self.gone.retain(|p| !p.under_way.is_empty());
     }

@@ -77,6 +77,13 @@ fn bad<T>(why: impl std::fmt::Display) -> Result<T> {
 }
 
 impl Batch {
+    /// Bytes that it takes, its hashes among them whether or not they are known yet.
+    pub fn bytes(&self) -> usize {
+        let of_each = size_of::<Document>() + size_of::<u64>();
+        let documents: usize = self.documents.iter().map(|d| of_each + d.id.len()).sum();
+        self.body.len() + self.operations.len() * size_of::<(Verb, usize)>() + documents
+    }
+
     /// Looks through an array of operations, each an object of `operationType`, `id`, `resourceBody` and `ifMatch`.
     ///
     /// # Errors

@@ -76,6 +76,8 @@ pub struct Checked {
     bytes: u64,
     /// What the core holds for them.
     footprint: u64,
+    /// What they hold beside what was submitted.
+    beside: u64,
 }
 
 impl Checked {
@@ -86,13 +88,16 @@ impl Checked {
             refused: Vec::new(),
             bytes: 0,
             footprint: 0,
+            beside: 0,
         };
         for (index, mut op) in (0..).zip(operations) {
             op.submission = submission;
             op.index = index;
             checked.bytes += op.size() as u64;
             checked.footprint += op.footprint();
-            match op.prepare(rules) {
+            let prepared = op.prepare(rules);
+            checked.beside += op.bytes_beside();
+            match prepared {
                 Ok(()) => checked.fit.push(op),
                 Err(e) => checked.refused.push((op, e)),
             }
@@ -234,7 +239,13 @@ pub struct Engine {
     broken: Option<CoreError>,
     counts: Counts,
     operations_waiting: u64,
+    /// Those of them that share their frame with no other.
+    waiting_apart: u64,
     bytes_buffered: u64,
+    /// Bytes that operations which have not ended hold beside what was submitted.
+    bytes_beside: u64,
+    /// Those of them that are to be written in place of what was read.
+    bytes_merged: u64,
     /// The last time that was named in an act.
     wake_at: Option<Instant>,
     acts: Vec<Act>,
@@ -298,7 +309,10 @@ impl Engine {
             broken: None,
             counts: Counts::default(),
             operations_waiting: 0,
+            waiting_apart: 0,
             bytes_buffered: 0,
+            bytes_beside: 0,
+            bytes_merged: 0,
             wake_at: None,
             acts: Vec::new(),
         })
@@ -341,30 +355,35 @@ impl Engine {
     /// it may not. Asked for after each event.
     ///
     /// Records count that have not ended, but those that a partition holds up for its own sake, as many as it gets through soon: so a
-    /// partition that is throttled leaves the others their room. All bytes that are held count.
+    /// partition that is throttled leaves the others their room. Of these there are no more than of the others, however many partitions
+    /// hold some up. All bytes that are held count.
     pub fn room(&mut self, now: Instant) -> u64 {
         let most = self.config.max_in_flight_bytes;
-        let full = |engine: &Engine| engine.submissions.held_bytes() >= most;
-        if full(self) && 2 * self.live_bytes() <= most {
+        if self.held_bytes() >= most && 2 * self.live_bytes() <= most {
             self.set_apart();
         }
+        let most_records = self.config.max_in_flight_records;
         let apart: usize = self.partitions.iter().map(|p| p.backlog(now)).sum();
-        let records = self.open.saturating_sub(apart) + self.config.max_batch;
-        let is_full = self.open > 0 && (full(self) || records > self.config.max_in_flight_records);
+        let records = self.open.saturating_sub(apart.min(most_records)) + self.config.max_batch;
+        let is_full = self.open > 0 && (self.held_bytes() >= most || records > most_records);
         self.room += u64::from(is_full != (self.room % 2 == 1));
         self.room
     }
 
+    /// Bytes that are held for what has not completed.
+    pub fn held_bytes(&self) -> u64 {
+        self.submissions.held_bytes() + self.bytes_beside
+    }
+
     /// Bytes that are held for the sake of operations that have not ended.
     fn live_bytes(&self) -> u64 {
-        self.bytes_buffered + self.open as u64 * Operation::OVERHEAD
+        self.bytes_buffered + self.bytes_beside + self.open as u64 * Operation::OVERHEAD
     }
 
     /// Gives the operations that wait a copy of their own each, so that the frames that they came in go: of a batch that waits for one last
     /// record no more is held than that.
     fn set_apart(&mut self) {
-        let under_way = self.open as u64 - self.operations_waiting;
-        if self.submissions.sharing() as u64 <= under_way {
+        if self.waiting_apart >= self.operations_waiting {
             return;
         }
         let queued = self
@@ -386,6 +405,7 @@ impl Engine {
         for op in waiting.filter(|op| !op.is_apart()) {
             op.set_apart();
             self.submissions.set_apart(op.submission, op.apart_bytes());
+            self.waiting_apart += 1;
         }
     }
 
@@ -405,6 +425,8 @@ impl Engine {
             && self.held.is_empty()
             && self.again.is_empty()
             && self.searches.count() == 0
+            && (self.operations_waiting, self.waiting_apart) == (0, 0)
+            && (self.bytes_buffered, self.bytes_beside, self.bytes_merged) == (0, 0, 0)
             && !self.refreshing
     }
 
@@ -426,6 +448,7 @@ impl Engine {
             mut refused,
             bytes,
             footprint,
+            beside,
         } = operations;
         let count = fit.len() + refused.len();
         if count == 0 {
@@ -444,6 +467,7 @@ impl Engine {
         self.submissions.begin(submission, count, footprint);
         self.open += count;
         self.bytes_buffered += bytes;
+        self.bytes_beside += beside;
         self.operations_waiting += fit.len() as u64;
         self.check.due.get_or_insert(now + self.check.interval);
         // Also those that cannot be sent have a place in time: their letters say it.
@@ -616,7 +640,8 @@ impl Engine {
         self.held.clear();
         self.letters.clear();
         self.searches.clear();
-        (self.operations_waiting, self.bytes_buffered, self.open) = (0, 0, 0);
+        (self.operations_waiting, self.waiting_apart, self.open) = (0, 0, 0);
+        (self.bytes_buffered, self.bytes_beside, self.bytes_merged) = (0, 0, 0);
     }
 
     /// A request is not sent before then, by the sink's own choice: that is no silence of the service.
@@ -637,12 +662,6 @@ impl Engine {
         };
         let held = self.partitions.iter().filter(same).map(|p| p.held_until(now));
         held.max().flatten()
-    }
-
-    /// Bytes that are held for what has not completed.
-    #[cfg(test)]
-    pub fn held_bytes(&self) -> u64 {
-        self.submissions.held_bytes()
     }
 
     /// The partition of this serial number, if it is still there.
@@ -693,6 +712,8 @@ impl Engine {
         let (n, most) = (self.partitions.len(), self.config.max_concurrency);
         let mut without = self.partitions.iter().filter(|p| p.under_way.is_empty()).count();
         let (mut idle, mut next_look) = (0, None::<Instant>);
+        // What is read to be merged with is held until it is written: no more is read while that is too much.
+        let reads = self.bytes_merged < self.config.max_in_flight_bytes;
         while idle < n && self.in_flight < most {
             let at = self.turn % n;
             self.turn = self.turn.wrapping_add(1);
@@ -701,7 +722,7 @@ impl Engine {
             let kept = without.min(most / 4);
             let request = match !partition.under_way.is_empty() && most - self.in_flight <= kept {
                 true => None,
-                false => partition.next(now, &self.config, &self.searches),
+                false => partition.next(now, &self.config, &self.searches, reads),
             };
             let Some(mut request) = request else {
                 idle += 1;
@@ -710,6 +731,7 @@ impl Engine {
                 continue;
             };
             (idle, next_look) = (0, None);
+            let slowed = partition.pace.is_slowed(now);
             without -= usize::from(partition.under_way.len() == 1);
             self.in_flight += 1;
             for op in &mut request.operations {
@@ -720,6 +742,14 @@ impl Engine {
                 }
             }
             self.operations_waiting -= request.operations.len() as u64;
+            self.waiting_apart -= apart(&request.operations);
+            if slowed && self.submissions.held_bytes() >= self.config.max_in_flight_bytes / 2 {
+                // What takes long must not hold the frames of others meanwhile.
+                for op in request.operations.iter_mut().filter(|op| !op.is_apart()) {
+                    op.set_apart();
+                    self.submissions.set_apart(op.submission, op.apart_bytes());
+                }
+            }
             self.acts.push(Act::Send(request));
             // Nothing could be heard of it before.
             self.heard(now);
@@ -820,6 +850,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// How many of these share their frame with no other.
+fn apart(operations: &[Operation]) -> u64 {
+    operations.iter().filter(|op| op.is_apart()).count() as u64
 }
 
 /// Where an operation belongs that was placed before.

@@ -420,6 +420,11 @@ impl Operation {
         self.extra.get_or_insert_default().step = step;
     }
 
+    /// Whether its next request reads a document that will be held until it is written.
+    pub fn reads_to_merge(&self) -> bool {
+        matches!(self.extra.as_ref().map(|e| &e.step), Some(Step::Read))
+    }
+
     /// Bytes that were submitted of it.
     pub fn size(&self) -> usize {
         [self.id, self.partition_key, self.if_match, self.body]
@@ -446,6 +451,25 @@ impl Operation {
     /// Bytes that are held for it, the frame counted as far as it is its own.
     pub fn footprint(&self) -> u64 {
         self.size() as u64 + Self::OVERHEAD
+    }
+
+    /// Bytes that it holds beside what was submitted: what was made of that, or read for it.
+    pub fn bytes_beside(&self) -> u64 {
+        let Some(extra) = &self.extra else {
+            return 0;
+        };
+        let texts = [&extra.id, &extra.partition_key].map(|text| text.as_ref().map_or(0, String::len));
+        let body = extra.body.as_ref().map_or(0, Vec::len);
+        let batch = extra.batch.as_ref().map_or(0, Batch::bytes);
+        (size_of::<Extra>() + texts[0] + texts[1] + body + batch + extra.step.bytes()) as u64
+    }
+
+    /// Bytes of what was made of a document that was read, and is to be written in place of it.
+    pub fn bytes_merged(&self) -> u64 {
+        match self.extra.as_ref().map(|e| &e.step) {
+            Some(step @ Step::Merged { .. }) => step.bytes() as u64,
+            _ => 0,
+        }
     }
 
     /// Whether it shares its frame with no other.

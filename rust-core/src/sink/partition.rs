@@ -181,9 +181,19 @@ impl Partition {
             .is_none_or(|most| self.under_way.len() < most)
     }
 
-    /// The next request, if there is one that may be sent now.
-    pub fn next(&mut self, now: Instant, config: &Config, searches: &Searches) -> Option<Request> {
+    /// The next request, if there is one that may be sent now. `reads`: whether documents may be read that are to be merged with.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        searches: &Searches,
+        reads: bool,
+    ) -> Option<Request> {
         if self.held_until(now).is_some() {
+            return None;
+        }
+        let may_go = |op: &Operation| reads || !op.reads_to_merge();
+        if self.parts.front().is_some_and(|part| !part.iter().all(may_go)) {
             return None;
         }
         let (free, takes_one) = (self.in_flight < self.pace.requests(now), self.takes_one(now));
@@ -201,7 +211,7 @@ impl Partition {
                 _ => self.parts.push_front(part),
             }
         }
-        let first = self.queue.front()?;
+        let first = self.queue.front().filter(|op| may_go(op))?;
         let probe = match &mut self.form {
             Form::Bulk { .. } => false,
             Form::OneByOne { until, probing, .. } if free && *until <= now && !*probing && !first.alone => {
@@ -213,7 +223,8 @@ impl Partition {
                     return None;
                 }
                 // What only a bulk request can carry waits for the form to come back, unless it has turned out that it must go alone.
-                let at = self.queue.iter().position(|op| op.alone || !op.needs_bulk)?;
+                let goes = |op: &Operation| may_go(op) && (op.alone || !op.needs_bulk);
+                let at = self.queue.iter().position(goes)?;
                 let op = self.queue.remove(at)?;
                 return Some(self.request(vec![op], false, now));
             }
@@ -234,7 +245,7 @@ impl Partition {
         if !probe && self.in_flight > 0 && !(free && (hangs || fills(self))) {
             return None;
         }
-        let operations = take_batch(&mut self.queue, most, config.max_request_bytes);
+        let operations = take_batch(&mut self.queue, most, config.max_request_bytes, may_go);
         Some(self.bulk_request(operations, now))
     }
 
@@ -289,14 +300,19 @@ pub fn halves(mut operations: Vec<Operation>) -> Vec<Vec<Operation>> {
         .collect()
 }
 
-/// The next bulk request's operations: as many as the limits allow, up to one that goes alone.
-fn take_batch(queue: &mut VecDeque<Operation>, most: usize, max_bytes: usize) -> Vec<Operation> {
+/// The next bulk request's operations: as many as the limits allow, up to one that goes alone or may not go.
+fn take_batch(
+    queue: &mut VecDeque<Operation>,
+    most: usize,
+    max_bytes: usize,
+    may_go: impl Fn(&Operation) -> bool,
+) -> Vec<Operation> {
     let mut batch = Vec::new();
     let mut bytes = 2;
     while batch.len() < most {
         let fits = |op: &mut Operation| {
             bytes += wire::bulk_size(op);
-            !op.alone && (batch.is_empty() || bytes <= max_bytes)
+            !op.alone && may_go(op) && (batch.is_empty() || bytes <= max_bytes)
         };
         match queue.pop_front_if(fits) {
             Some(op) => batch.push(op),
@@ -346,7 +362,7 @@ mod tests {
     }
 
     fn next(partition: &mut Partition, now: Instant, config: &Config) -> Option<Request> {
-        partition.next(now, config, &Searches::default())
+        partition.next(now, config, &Searches::default(), true)
     }
 
     fn take_all(partition: &mut Partition, config: &Config) -> Vec<u64> {

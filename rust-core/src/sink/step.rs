@@ -36,6 +36,20 @@ pub enum Step {
     Evidence { at: usize, first: Box<CoreError> },
 }
 
+impl Step {
+    /// Bytes of the texts that it holds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Step::Write | Step::Read => 0,
+            Step::Patches { parts, .. } => parts.iter().map(Vec::len).sum(),
+            Step::Merged { document, etag } => document.len() + etag.len(),
+            Step::Compare(error) | Step::Evidence { first: error, .. } => {
+                size_of::<CoreError>() + error.message.len()
+            }
+        }
+    }
+}
+
 /// A document as it was read.
 #[derive(Debug)]
 pub struct Stored {

@@ -69,7 +69,6 @@ struct Submission {
 pub struct Submissions {
     open: BTreeMap<u64, Submission>,
     held: u64,
-    sharing: usize,
 }
 
 /// Operations of one submission that have ended.
@@ -128,15 +127,9 @@ impl Submissions {
         self.held
     }
 
-    /// Operations that have not ended and share the frames of their submissions.
-    pub fn sharing(&self) -> usize {
-        self.sharing
-    }
-
     /// One of so many operations, at least one, for which so many bytes are held.
     pub fn begin(&mut self, number: u64, operations: usize, bytes: u64) {
         self.held += bytes;
-        self.sharing += operations;
         self.open.insert(
             number,
             Submission {
@@ -156,7 +149,6 @@ impl Submissions {
         };
         submission.apart += bytes;
         self.held += bytes;
-        self.sharing -= 1;
         self.held -= submission.leave(1);
     }
 
@@ -184,7 +176,6 @@ impl Submissions {
         submission.open -= ended.operations;
         submission.apart -= ended.apart_bytes;
         let sharing = ended.operations - ended.apart;
-        self.sharing -= sharing;
         self.held -= ended.apart_bytes + submission.leave(sharing);
         let completion = &mut submission.completion;
         completion.request_charge += request_charge;
@@ -196,7 +187,6 @@ impl Submissions {
             return None;
         }
         let submission = self.open.remove(&number)?;
-        self.sharing -= submission.sharing;
         self.held -= submission.frame + submission.apart;
         Some(submission.completion)
     }
@@ -204,7 +194,7 @@ impl Submissions {
     /// Ends all that are open, in order of their numbers: the sink itself is the matter. With how many operations of each had not ended.
     pub fn fail_all(&mut self, error: &CoreError) -> impl Iterator<Item = (usize, Completion)> {
         let error = error.clone();
-        (self.held, self.sharing) = (0, 0);
+        self.held = 0;
         let all = std::mem::take(&mut self.open).into_values();
         all.map(move |s| (s.open, s.completion.fail(&error)))
     }
@@ -287,7 +277,7 @@ mod tests {
         assert!(submissions.ended(7, sharing(1), 2.0, Some(skipped)).is_none());
         assert_eq!(submissions.held_bytes(), 300, "the frame is there");
         let done = submissions.ended(7, sharing(1), 0.25, None).unwrap();
-        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
+        assert_eq!(submissions.held_bytes(), 0);
         assert_eq!((done.submission, done.request_charge), (7, 3.75));
         assert_eq!(
             (
@@ -307,7 +297,7 @@ mod tests {
         submissions.set_apart(1, 100);
         let failed = || Some(failure(0, OutcomeResult::Failed));
         assert!(submissions.ended(1, sharing(1), 1.0, failed()).is_some());
-        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
+        assert_eq!(submissions.held_bytes(), 0);
         assert!(submissions.ended(1, sharing(1), 1.0, failed()).is_none());
         assert!(submissions.ended(1, sharing(1), 1.0, None).is_none());
     }
@@ -318,11 +308,11 @@ mod tests {
         submissions.begin(1, 3, 300);
         submissions.begin(2, 1, 50);
         submissions.set_apart(1, 100);
-        assert_eq!((submissions.held_bytes(), submissions.sharing()), (450, 3));
+        assert_eq!(submissions.held_bytes(), 450);
         submissions.ended(1, sharing(1), 0.0, None);
         assert_eq!(submissions.held_bytes(), 450, "one of them shares the frame");
         submissions.ended(1, sharing(1), 0.0, None);
-        assert_eq!((submissions.held_bytes(), submissions.sharing()), (150, 1));
+        assert_eq!(submissions.held_bytes(), 150);
         let apart = Ended {
             operations: 1,
             apart: 1,
@@ -331,7 +321,7 @@ mod tests {
         assert!(submissions.ended(1, apart, 0.0, None).is_some());
         assert_eq!(submissions.held_bytes(), 50);
         assert_eq!(submissions.fail_all(&CoreError::internal("x")).count(), 1);
-        assert_eq!((submissions.held_bytes(), submissions.sharing()), (0, 0));
+        assert_eq!(submissions.held_bytes(), 0);
     }
 
     #[test]

@@ -249,10 +249,237 @@ fn fill(options: &[(&str, &str)]) -> (Engine, Instant, u8) {
 fn what_a_throttled_partition_holds_up_takes_no_room_from_the_others() {
     let options = [
         ("sink.max-batch-size", "10"),
-        ("sink.max-in-flight-requests", "2"),
+        ("sink.max-in-flight-requests", "4"),
     ];
     let (_, _, batches) = fill(&options);
     assert_eq!(batches, 34, "all of them");
+}
+
+#[test]
+fn where_all_partitions_are_throttled_records_are_bounded_all_the_same() {
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-requests", "3"),
+    ];
+    let ids = ["0", "1", "2", "3"];
+    let (mut engine, now) = (engine(&options, &ids, false, 1), Instant::now());
+    let first = accept(&mut engine, now, 0, 0..10).sent;
+    for request in first {
+        let error = refused(429, 3200, Asked::Bulk, Some(60_000));
+        engine.concluded(now, request, Answer::Whole(error));
+    }
+    seen(&mut engine);
+    let mut records = 10;
+    while engine.room(now).is_multiple_of(2) && records < 250 {
+        records += 10;
+        let sent = accept(&mut engine, now, records, (0..10).map(|n| records as u8 + n)).sent;
+        assert!(sent.is_empty());
+    }
+    // As many again as without throttling.
+    assert_eq!(records, 60);
+}
+
+/// Hands batches of ten over for as long as there is room, up to so many in all, one of each for the first partition, and answers what goes
+/// to the other one; how many.
+fn fill_beside(
+    engine: &mut Engine,
+    now: Instant,
+    most: u8,
+    batches: &mut u8,
+    hot_ones: &mut Vec<Request>,
+) -> u8 {
+    let ((hot, other), before) = (one_of_each(), *batches);
+    while engine.room(now).is_multiple_of(2) && *batches < most {
+        let documents = (0..9).map(|n| other + 7 * n).chain([hot + 7 * (10 + *batches)]);
+        *batches += 1;
+        let mut sent = accept(engine, now, (*batches).into(), documents).sent;
+        while let Some(request) = sent.pop() {
+            if request.partition == 0 {
+                hot_ones.push(request);
+                continue;
+            }
+            let count = request.operations.len();
+            engine.concluded(now, request, taken(count));
+            sent.extend(seen(engine).sent);
+        }
+    }
+    *batches - before
+}
+
+#[test]
+fn what_is_under_way_by_itself_does_not_keep_the_frames_of_what_waits() {
+    let most = 60 * upserts([1])[0].footprint();
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-requests", "100"),
+        ("sink.max-in-flight-bytes", &*most.to_string()),
+        ("sink.partition-concurrency", "1"),
+    ];
+    let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
+    let (hot, _) = one_of_each();
+    // Ten for the hot partition have failed, and wait for another attempt.
+    let mut sent = accept(&mut engine, now, 0, (0..10).map(|n| hot + 7 * n)).sent;
+    let error = refused(503, 0, Asked::Bulk, None);
+    engine.concluded(now, sent.remove(0), Answer::Whole(error));
+    assert!(seen(&mut engine).sent.is_empty());
+    let (mut batches, mut hot_ones) = (0, Vec::new());
+    let first = fill_beside(&mut engine, now, 6, &mut batches, &mut hot_ones);
+    // They and all that came meanwhile go in one request, each with a frame of its own by now.
+    let later = now + MINUTE;
+    engine.woken(later);
+    assert!(seen(&mut engine).sent.is_empty() && hot_ones.len() == 1);
+    engine.concluded(later, hot_ones.remove(0), taken(1));
+    let hangs = seen(&mut engine).sent;
+    assert_eq!(hangs[0].operations.len(), 9 + usize::from(first));
+    assert!(hangs[0].operations.iter().filter(|op| op.is_apart()).count() > 10);
+    let more = fill_beside(&mut engine, later, 26, &mut batches, &mut hot_ones);
+    assert!(more >= 12, "{more} batches behind the first {first}");
+}
+
+#[test]
+fn what_a_slowed_partition_has_under_way_does_not_keep_the_frames_of_others() {
+    let most = 60 * upserts([1])[0].footprint();
+    let options = [
+        ("sink.max-batch-size", "10"),
+        ("sink.max-in-flight-requests", "100"),
+        ("sink.max-in-flight-bytes", &*most.to_string()),
+        ("sink.bulk", "false"),
+        ("cosmos.max-concurrency", "64"),
+    ];
+    let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
+    let (hot, _) = one_of_each();
+    let mut sent = accept(&mut engine, now, 0, [hot]).sent;
+    let throttled = OperationResult::failed(refused(429, 3200, Asked::Upsert, Some(100)));
+    engine.concluded(now, sent.remove(0), Answer::Each(vec![throttled]));
+    let later = now + Duration::from_secs(1);
+    engine.woken(later);
+    assert_eq!(seen(&mut engine).sent.len(), 1);
+    let (mut batches, mut hot_ones) = (0, Vec::new());
+    let all = fill_beside(&mut engine, later, 26, &mut batches, &mut hot_ones);
+    assert_eq!(hot_ones.len(), usize::from(all), "all are under way");
+    assert!(all >= 20, "{all} batches");
+}
+
+#[test]
+fn what_is_made_of_a_record_or_read_for_it_counts_as_held() {
+    let document = format!("{{\"id\":\"d\",\"a\":null,\"text\":\"{}\"}}", "x".repeat(3000));
+    let new = |id: &'static str, kind| NewOperation {
+        kind,
+        id,
+        partition_key: "[\"k\"]",
+        if_match: "",
+        document: document.as_bytes(),
+    };
+    let options = [
+        ("sink.null-policy", "drop"),
+        ("sink.max-in-flight-bytes", "10000"),
+        ("sink.max-operations-per-request", "2"),
+    ];
+    let rules = Rules {
+        drop_nulls: true,
+        ..Rules::plain(&["/pk"])
+    };
+    let (mut engine, now) = (engine(&options, &["0"], false, 1), Instant::now());
+    let give = |engine: &mut Engine, number: u64, kind| {
+        let frame = encode_operations(&[new("d", kind)]);
+        let operations = decode_operations(frame).unwrap();
+        engine
+            .accept(now, number, Checked::of(number, operations, &rules))
+            .unwrap();
+        seen(engine).sent
+    };
+    // The document without its null is a second one.
+    let mut sent = give(&mut engine, 0, OperationKind::Upsert);
+    assert!(
+        (6000..7000).contains(&engine.held_bytes()),
+        "{}",
+        engine.held_bytes()
+    );
+    engine.concluded(now, sent.remove(0), taken(1));
+    assert_eq!(engine.held_bytes(), 0);
+    // What was read and merged is another.
+    let mut sent = give(&mut engine, 1, OperationKind::BulkUpdate);
+    assert_eq!(engine.room(now) % 2, 0);
+    let stored = Stored {
+        document: format!("{{\"id\":\"d\",\"before\":\"{}\"}}", "y".repeat(5000)).into_bytes(),
+        etag: "e".to_owned(),
+    };
+    let read = OperationResult {
+        stored: Some(Box::new(stored)),
+        ..OperationResult::ok(200, 1.0)
+    };
+    engine.concluded(now, sent.remove(0), Answer::Each(vec![read]));
+    let mut sent = seen(&mut engine).sent;
+    assert!(engine.held_bytes() > 14_000, "{}", engine.held_bytes());
+    assert_eq!(engine.room(now) % 2, 1);
+    engine.concluded(now, sent.remove(0), taken(1));
+    assert_eq!((engine.room(now) % 2, engine.held_bytes()), (0, 0));
+    assert!(engine.is_at_rest());
+}
+
+#[test]
+fn no_more_is_read_while_what_was_read_fills_the_bytes_that_may_be_held() {
+    let update = |n: usize| {
+        let new = NewOperation {
+            kind: OperationKind::BulkUpdate,
+            id: &format!("d{n}"),
+            partition_key: "[\"k1\"]",
+            if_match: "",
+            document: b"{}",
+        };
+        decode_operations(encode_operations(&[new])).unwrap()
+    };
+    let options = [
+        ("sink.max-in-flight-bytes", "20000"),
+        ("sink.max-operations-per-request", "1"),
+        ("sink.partition-concurrency", "4"),
+    ];
+    let (mut engine, mut now) = (engine(&options, &["0"], false, 1), Instant::now());
+    let mut sent = Vec::new();
+    for n in 0..10 {
+        let checked = Checked::of(n as u64, update(n), &Rules::plain(&["/pk"]));
+        engine.accept(now, n as u64, checked).unwrap();
+        sent.extend(seen(&mut engine).sent);
+    }
+    let (mut written, mut refuses) = (0, true);
+    while written < 10 {
+        // What is read comes at once; writing fails at first, for as long as anything is sent.
+        let Some(request) = sent.pop() else {
+            assert!(
+                written > 0 || engine.held_bytes() < 70_000,
+                "{}",
+                engine.held_bytes()
+            );
+            refuses = false;
+            sent = next_sent(&mut engine, &mut now);
+            continue;
+        };
+        let answer = match request.operations[0].verb() {
+            Verb::Read => {
+                let stored = Stored {
+                    document: format!("{{\"before\":\"{}\"}}", "y".repeat(9000)).into_bytes(),
+                    etag: "e".to_owned(),
+                };
+                Answer::Each(vec![OperationResult {
+                    stored: Some(Box::new(stored)),
+                    ..OperationResult::ok(200, 1.0)
+                }])
+            }
+            _ if refuses => Answer::Each(vec![OperationResult::failed(refused(
+                503,
+                0,
+                Asked::Update,
+                None,
+            ))]),
+            _ => {
+                written += 1;
+                taken(1)
+            }
+        };
+        engine.concluded(now, request, answer);
+        sent.extend(seen(&mut engine).sent);
+    }
+    assert!(engine.is_at_rest());
 }
 
 #[test]
@@ -432,7 +659,7 @@ fn throttling_that_goes_on_is_no_stall() {
     }
 }
 
-/// Lets time pass until something is sent, which nothing may end before.
+/// Lets time pass until something is sent, and nothing may end before that.
 fn next_sent(engine: &mut Engine, now: &mut Instant) -> Vec<Request> {
     loop {
         let seen = seen(engine);

@@ -12,7 +12,7 @@ use crate::retry::Attempts;
 use crate::status::{Blame, Fate, Next};
 
 use super::evidence::Held;
-use super::{Act, Again, Answer, Behind, Engine};
+use super::{apart, Act, Again, Answer, Behind, Engine};
 use crate::sink::form::SearchId;
 use crate::sink::operation::Operation;
 use crate::sink::pace::Answered;
@@ -141,6 +141,7 @@ impl Engine {
         }
         self.came_back(back);
         self.operations_waiting += count as u64;
+        self.waiting_apart += parts.iter().map(|part| apart(part)).sum::<u64>();
         match self.partition(partition) {
             Some(p) => p.parts.extend(parts),
             // It was split meanwhile.
@@ -211,7 +212,11 @@ impl Engine {
         }
         for (mut op, result) in each {
             op.request_charge += result.request_charge;
-            let error = match step::follow(&mut op, result.stored, result.error, self.reads) {
+            self.bytes_beside -= op.bytes_beside();
+            self.bytes_merged -= op.bytes_merged();
+            let course = step::follow(&mut op, result.stored, result.error, self.reads);
+            self.bytes_beside += op.bytes_beside();
+            let error = match course {
                 Course::Done => {
                     good.push(op);
                     continue;
@@ -223,6 +228,7 @@ impl Engine {
                     continue;
                 }
                 Course::Onward => {
+                    self.bytes_merged += op.bytes_merged();
                     onward.push(op);
                     continue;
                 }
@@ -249,6 +255,7 @@ impl Engine {
                     failures.push((op, error));
                 }
                 Some(wait) => {
+                    self.bytes_merged += merged;
                     cut &= attempts.made() > CUT_AFTER;
                     let (made, document) = (attempts.made(), op.document);
                     // What holds the whole partition waits in its queue, for its wait or for a new map; the rest waits for itself.
@@ -268,6 +275,7 @@ impl Engine {
         let retried = again.len() + held.len();
         self.counts.retries += if whole { retried.min(1) } else { retried } as u64;
         self.operations_waiting += (retried + onward.len()) as u64;
+        self.waiting_apart += [&again, &held, &onward].map(|ops| apart(ops)).iter().sum::<u64>();
         self.counts.records += good.len() as u64;
         let hold = (!held.is_empty()).then(|| now + hold.wait(&mut self.rng));
         let mut again_at = (!again.is_empty()).then(|| now + again_after.wait(&mut self.rng));
@@ -425,6 +433,7 @@ impl Engine {
             OutcomeResult::Failed => &mut self.counts.failed,
         } += 1;
         self.bytes_buffered -= op.size() as u64;
+        self.bytes_beside -= op.bytes_beside();
         self.open -= 1;
         let failure = Failure {
             index: op.index,
@@ -448,6 +457,7 @@ impl Engine {
     /// The end of operations that were carried out: neighbours are mostly of one submission.
     fn end_good(&mut self, operations: &[Operation]) {
         self.bytes_buffered -= operations.iter().map(|op| op.size() as u64).sum::<u64>();
+        self.bytes_beside -= operations.iter().map(Operation::bytes_beside).sum::<u64>();
         self.open -= operations.len();
         for of_one in operations.chunk_by(|a, b| a.submission == b.submission) {
             let charge = of_one.iter().map(|op| op.request_charge).sum();

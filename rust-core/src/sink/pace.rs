@@ -14,11 +14,17 @@ use crate::config::Config;
 /// Without a cut for so long, the partition is like one that was never throttled.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// What was written counts for about so long.
+/// What was written counts for about so long, and what answers took for twice as long at most.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// An answer in less time is not slow, whatever others took.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// And so much longer for each [`MIB`] of the request.
+const SLOW_PER_MIB: Duration = Duration::from_secs(1);
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
 
 /// How often as long as the quickest answers one takes that is slow.
 const SLOW_FACTOR: f64 = 4.0;
@@ -29,8 +35,9 @@ const SLOW_SHARE: f64 = 0.5;
 /// A request takes time that does not depend on its operations: as much as so many of them.
 const OVERHEAD: f64 = 10.0;
 
-/// How fast the memory of the quickest answers fades, with each that is slower.
-const FADE: f64 = 1.0 / 64.0;
+/// Request units of a write for each KiB that is written, about. What the service charges says more than the bytes where it reads, or
+/// keeps more than it was sent.
+const UNITS_PER_KIB: f64 = 6.0;
 
 /// What the options allow one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +73,71 @@ pub struct Answered {
     pub sent: Instant,
     /// Operations in it, at least 1.
     pub operations: usize,
+    /// Bytes of their documents.
+    pub bytes: usize,
+    /// Request units that they cost.
+    pub charge: f64,
     /// Those of them that were throttled.
     pub throttled: usize,
     /// Those that failed otherwise, and may come back.
     pub failed: usize,
+}
+
+impl Answered {
+    /// How much there was to do: time that a quick partition takes for it grows with this. An operation of a KiB counts as two.
+    fn work(&self) -> f64 {
+        let kib = (self.bytes as f64 / KIB).max(self.charge / UNITS_PER_KIB);
+        OVERHEAD + self.operations as f64 + kib
+    }
+
+    /// An answer in less time is not slow, whatever others took.
+    fn not_slow(&self) -> Duration {
+        SLOW + SLOW_PER_MIB.mul_f64(self.bytes as f64 / MIB)
+    }
+}
+
+/// Seconds that a part of the work took in the quickest answers of late. What was quick long ago says nothing of now: the service may have
+/// gone to a region that is further away.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quickest {
+    /// Of the time since then, at most [`MEMORY`].
+    now: Option<(Instant, f64)>,
+    /// Of as long a time before that.
+    before: Option<f64>,
+}
+
+impl Quickest {
+    fn get(&self, now: Instant) -> Option<f64> {
+        let (since, each) = self.now?;
+        match now.saturating_duration_since(since) {
+            age if age < MEMORY => Some(self.before.map_or(each, |before| each.min(before))),
+            age if age < 2 * MEMORY => Some(each),
+            _ => None,
+        }
+    }
+
+    fn learn(&mut self, now: Instant, each: f64) {
+        let last = self
+            .now
+            .map(|(since, each)| (now.saturating_duration_since(since), each));
+        match (last, &mut self.now) {
+            (Some((age, _)), Some((_, quickest))) if age < MEMORY => *quickest = quickest.min(each),
+            (last, _) => {
+                self.before = last.filter(|(age, _)| *age < 2 * MEMORY).map(|(_, each)| each);
+                self.now = Some((now, each));
+            }
+        }
+    }
+
+    /// What is known of both.
+    fn join(&mut self, other: &Quickest, now: Instant) {
+        let all = self.get(now).into_iter().chain(other.get(now));
+        let quickest = all.reduce(f64::min);
+        *self = Quickest {
+            now: quickest.map(|each| (now, each)),
+            before: None,
+        };
+    }
 }
 
 /// The pace of one partition.
@@ -82,8 +150,8 @@ pub struct Pace {
     cut_at: Option<Instant>,
     /// The service has asked to be left alone until then.
     held_until: Option<Instant>,
-    /// Seconds that an operation took in the quickest answers, with its part of the overhead.
-    quickest: Option<f64>,
+    /// What answers take while the partition is well.
+    quickest: Quickest,
     /// Operations written, those of long ago counting less, as of the time beside it.
     written: (f64, Option<Instant>),
 }
@@ -95,7 +163,7 @@ impl Pace {
             window: limits.window(),
             cut_at: None,
             held_until: None,
-            quickest: None,
+            quickest: Quickest::default(),
             written: (0.0, None),
         }
     }
@@ -136,14 +204,18 @@ impl Pace {
             .operations
             .saturating_sub(request.throttled + request.failed);
         self.written = (self.written(now) + done as f64, Some(now));
-        let mut share = request.throttled as f64 / request.operations.max(1) as f64;
-        if self.is_slow(now, &request) {
-            share = share.max(SLOW_SHARE);
-        }
-        if share > 0.0 {
+        let throttled = request.throttled as f64 / request.operations.max(1) as f64;
+        let slow = match self.is_slow(now, &request) {
+            true => SLOW_SHARE,
+            false => 0.0,
+        };
+        if throttled.max(slow) > 0.0 {
             // What was sent before the last cut knew nothing of it.
             if self.cut_at.is_none_or(|cut| cut <= request.sent) {
-                self.window = (self.window * (1.0 - share / 2.0)).max(1.0);
+                let cut = |share: f64, least: f64| (self.window * (1.0 - share / 2.0)).max(least);
+                // What is slow takes all that it is asked for in the end: a little of it can go on, and show when it is quick again.
+                let least = self.limits.step().min(self.window);
+                self.window = cut(throttled, 1.0).min(cut(slow, least));
                 self.cut_at = Some(now);
             }
         } else if done > 0 {
@@ -157,15 +229,12 @@ impl Pace {
     /// Whether an answer took far longer than others; learns from it what they take.
     fn is_slow(&mut self, now: Instant, request: &Answered) -> bool {
         let took = now.saturating_duration_since(request.sent);
-        let each = took.as_secs_f64() / (request.operations as f64 + OVERHEAD);
-        let slow = took >= SLOW
-            && self
-                .quickest
-                .is_some_and(|quickest| each > SLOW_FACTOR * quickest);
+        let each = took.as_secs_f64() / request.work();
+        let quickest = self.quickest.get(now);
+        let slow = took >= request.not_slow() && quickest.is_some_and(|least| each > SLOW_FACTOR * least);
         // A refusal is quick, and says nothing of what work takes.
         if request.throttled + request.failed == 0 {
-            let faded = self.quickest.map_or(each, |quickest| quickest * (1.0 + FADE));
-            self.quickest = Some(faded.min(each));
+            self.quickest.learn(now, each);
         }
         slow
     }
@@ -202,8 +271,7 @@ impl Pace {
         self.window = self.window(now).min(from.window(now));
         self.cut_at = self.cut_at.max(from.cut_at);
         self.held_until = self.held_until.max(from.held_until);
-        let quickest = self.quickest.into_iter().chain(from.quickest);
-        self.quickest = quickest.reduce(f64::min);
+        self.quickest.join(&from.quickest, now);
         self.written = (self.written(now).max(from.written(now)), Some(now));
     }
 }
@@ -225,6 +293,8 @@ mod tests {
         Answered {
             sent: now - took,
             operations,
+            bytes: 0,
+            charge: 0.0,
             throttled,
             failed: 0,
         }
@@ -331,6 +401,84 @@ mod tests {
     }
 
     #[test]
+    fn large_documents_may_take_longer_than_small_ones() {
+        let (mut now, small) = (Instant::now(), 400);
+        let mut answer = |pace: &mut Pace, took: Duration, bytes, charge| {
+            now += took;
+            let request = Answered {
+                bytes,
+                charge,
+                ..back(now, took, 100, 0)
+            };
+            pace.answered(now, request);
+            pace.is_slowed(now)
+        };
+        let mut pace = Pace::new(LIMITS);
+        assert!(!answer(&mut pace, 50 * MILLI, 100 * small, 570.0));
+        // A hundred documents of 20 KiB, which is a large part of what a partition takes in a second.
+        for _ in 0..20 {
+            assert!(!answer(&mut pace, 1500 * MILLI, 100 * 20 * 1024, 12_000.0));
+        }
+        // Patches of large documents, and what is read of them, show in what they cost.
+        for _ in 0..5 {
+            assert!(!answer(&mut pace, 1500 * MILLI, 100 * 50, 12_000.0));
+        }
+        assert!(!answer(&mut pace, 50 * MILLI, 100 * small, 570.0));
+        assert!(answer(&mut pace, 1500 * MILLI, 100 * small, 570.0));
+    }
+
+    #[test]
+    fn what_answers_take_now_is_usual_after_a_while() {
+        let (mut pace, mut now) = (Pace::new(LIMITS), Instant::now());
+        pace.answered(now, back(now, 10 * MILLI, 100, 0));
+        // It has become far away, for good.
+        let (moved, took) = (now, 2000 * MILLI);
+        let mut least = usize::MAX;
+        while asks(&pace, now) != (100, 2) || now < moved + QUIET {
+            now += took;
+            let count = pace.operations(now);
+            pace.answered(now, back(now, took, count, 0));
+            least = least.min(pace.operations(now) * pace.requests(now));
+            assert!(
+                now < moved + Duration::from_secs(60),
+                "{} after a minute",
+                pace.window
+            );
+        }
+        // What is slow and refuses nothing is never asked for next to nothing.
+        assert!((10..100).contains(&least), "{least}");
+        for _ in 0..20 {
+            now += took;
+            pace.answered(now, back(now, took, 100, 0));
+            assert!(!pace.is_slowed(now));
+        }
+    }
+
+    #[test]
+    fn slowness_that_lasts_leaves_a_tenth_of_a_request_and_throttling_does_not() {
+        let (mut pace, mut now) = (Pace::new(LIMITS), Instant::now());
+        for _ in 0..40 {
+            now += 5 * MILLI;
+            pace.answered(now, back(now, 5 * MILLI, 1, 0));
+            now += 1500 * MILLI;
+            let count = pace.operations(now);
+            pace.answered(now, back(now, 1500 * MILLI, count, 0));
+        }
+        assert_eq!(asks(&pace, now), (10, 1));
+        for _ in 0..10 {
+            now += MILLI;
+            let count = pace.operations(now);
+            pace.answered(now, back(now, MILLI, count, count));
+        }
+        assert!(pace.window < 2.0, "{}", pace.window);
+        // And what is less than that already is no more for being slow.
+        let before = pace.window;
+        now += 1500 * MILLI;
+        pace.answered(now, back(now, 1500 * MILLI, 1, 0));
+        assert!(pace.window <= before, "{}", pace.window);
+    }
+
+    #[test]
     fn refusals_do_not_pass_for_quick_answers() {
         let (mut pace, start) = (Pace::new(LIMITS), Instant::now());
         pace.answered(start, back(start, MILLI, 100, 100));
@@ -427,7 +575,7 @@ mod tests {
                     now += MILLI;
                     let done = size.min(left);
                     left -= done;
-                    let request = Answered { sent, operations: size, throttled: size - done, failed: 0 };
+                    let request = Answered { throttled: size - done, ..back(now, now - sent, size, 0) };
                     pace.answered(now, request);
                     if round >= 100 {
                         written += done;

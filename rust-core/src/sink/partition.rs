@@ -495,6 +495,8 @@ mod tests {
         let answered = Answered {
             sent: request.sent,
             operations,
+            bytes: 0,
+            charge: 0.0,
             throttled,
             failed: 0,
         };

@@ -195,6 +195,8 @@ impl Engine {
         let mut answered = Answered {
             sent: back.sent,
             operations: each.len(),
+            bytes: each.iter().map(|(op, _)| op.sent_body().len()).sum(),
+            charge: each.iter().map(|(_, result)| result.request_charge).sum(),
             throttled: 0,
             failed: 0,
         };

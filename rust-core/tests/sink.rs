@@ -636,6 +636,33 @@ fn a_writer_that_holds_as_much_as_it_may_says_so_and_when_it_has_room_again() {
 }
 
 #[test]
+fn a_poll_that_waits_hears_of_room_although_nothing_has_completed() {
+    let local = Local::start(&["c:/pk:2"]);
+    let parts = by_partition(&local, 40);
+    local.admin(
+        "faults",
+        json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 20}),
+    );
+    let sink = local.sink("c", &[("sink.max-in-flight-bytes", "10000")]);
+    // Twenty thousand bytes, of which one record is for the partition that takes none.
+    let rows = parts[1].iter().cycle().take(40).chain(&parts[0][..1]);
+    let rows: Vec<_> = rows
+        .enumerate()
+        .map(|(i, row)| (format!("r{i}"), row.1.clone()))
+        .collect();
+    upsert_all(&sink, &rows);
+    let (limit, started) = (Duration::from_secs(60), Instant::now());
+    assert!(
+        sink.poll(limit).unwrap().is_empty(),
+        "the batch waits for its last record"
+    );
+    assert!(started.elapsed() < limit, "nobody has told of the room");
+    assert_eq!(sink.room(), 2, "there was none, and there is some again");
+    local.clear_faults();
+    assert_all_ok(&outcomes(&sink, 41));
+}
+
+#[test]
 fn writing_has_a_budget_of_request_units() {
     let local = Local::start(&["c:/pk:2"]);
     let sink = local.sink("c", &[("sink.request-units-per-second", "1000")]);

@@ -370,6 +370,12 @@ impl Engine {
         self.room
     }
 
+    /// The same where all has been given up: nothing is held any more, and nobody has to wait to be told so.
+    pub fn room_after_failure(&mut self) -> u64 {
+        self.room += self.room % 2;
+        self.room
+    }
+
     /// Bytes that are held for what has not completed.
     pub fn held_bytes(&self) -> u64 {
         self.submissions.held_bytes() + self.bytes_beside
@@ -407,6 +413,16 @@ impl Engine {
             self.submissions.set_apart(op.submission, op.apart_bytes());
             self.waiting_apart += 1;
         }
+    }
+
+    /// Makes [`Engine::room`] panic.
+    #[cfg(test)]
+    pub fn break_room(&mut self) {
+        let config = Config {
+            max_batch: usize::MAX,
+            ..(*self.config).clone()
+        };
+        self.config = Arc::new(config);
     }
 
     /// Nothing is left of what was submitted.

@@ -364,12 +364,15 @@ impl Inner {
     fn tell(this: &Arc<Self>, what: impl FnOnce(&mut Engine, Instant)) {
         let mut engine = this.lock();
         let now = Instant::now();
-        let told = std::panic::catch_unwind(AssertUnwindSafe(|| what(&mut engine, now)));
-        if let Err(panic) = told {
+        let told = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            what(&mut engine, now);
+            engine.room(now)
+        }));
+        let room = told.unwrap_or_else(|panic| {
             let why = format!("panic in the sink: {}; restart the job", panic_text(&*panic));
             engine.fail(&CoreError::internal(why));
-        }
-        let room = engine.room(now);
+            engine.room_after_failure()
+        });
         let before = this.room.swap(room, AcqRel);
         let mut wakes = room != before && room.is_multiple_of(2);
         // Under the lock, so that the completions of two events keep their order.

@@ -836,13 +836,6 @@ fn what_a_panic_leaves_behind_comes_back_as_failed() {
         }
     }
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let service = Box::new(Hangs(PartitionKeyDefinition::from("/pk")));
-    let sink = Sink::over(service, None, config(&[]), runtime.handle(), 1);
-    let sink = runtime.block_on(sink).unwrap();
     let frame = |count: u8| {
         let new = |_| NewOperation {
             kind: OperationKind::Upsert,
@@ -853,32 +846,48 @@ fn what_a_panic_leaves_behind_comes_back_as_failed() {
         };
         encode_operations(&(0..count).map(new).collect::<Vec<_>>())
     };
-    sink.submit(0, frame(100)).unwrap();
-    assert!(sink.poll(Duration::ZERO).unwrap().is_empty());
-    Inner::tell(&sink.inner, |_, _| panic!("broken on purpose"));
-    // What is submitted afterwards fails as well.
-    sink.submit(1, frame(10)).unwrap();
-    let completed = sink.poll(Duration::ZERO).unwrap();
-    assert_eq!(completed.len(), 2);
-    for completion in completed {
-        let [failure] = &completion.failures[..] else {
-            panic!("{completion:?}");
-        };
+    type Breaks = fn(&mut Engine, Instant);
+    let ways: [(Breaks, &str); 2] = [
+        (|_, _| panic!("broken on purpose"), "broken on purpose"),
+        (|engine, _| engine.break_room(), "overflow"),
+    ];
+    for (breaks, why) in ways {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let service = Box::new(Hangs(PartitionKeyDefinition::from("/pk")));
+        let config = config(&[("sink.max-in-flight-bytes", "1024")]);
+        let sink = Sink::over(service, None, config, runtime.handle(), 1);
+        let sink = runtime.block_on(sink).unwrap();
+        assert_eq!(sink.submit(0, frame(100)).unwrap(), 1, "it is full");
+        assert!(sink.poll(Duration::ZERO).unwrap().is_empty());
+        Inner::tell(&sink.inner, breaks);
+        assert_eq!(sink.room(), 2, "nobody waits for what does not come");
+        // What is submitted afterwards fails as well.
+        sink.submit(1, frame(10)).unwrap();
+        let completed = sink.poll(Duration::ZERO).unwrap();
+        assert_eq!(completed.len(), 2);
+        for completion in completed {
+            let [failure] = &completion.failures[..] else {
+                panic!("{completion:?}");
+            };
+            assert_eq!(
+                (failure.result, failure.error.kind),
+                (OutcomeResult::Failed, Kind::Internal)
+            );
+            assert!(failure.error.message.contains(why), "{failure:?}");
+        }
+        let metrics = sink.metrics();
+        assert_eq!(metrics.failed.load(Relaxed), 110, "all of them");
         assert_eq!(
-            (failure.result, failure.error.kind),
-            (OutcomeResult::Failed, Kind::Internal)
+            (
+                metrics.operations_waiting.load(Relaxed),
+                metrics.bytes_buffered.load(Relaxed)
+            ),
+            (0, 0)
         );
-        assert!(failure.error.message.contains("broken on purpose"), "{failure:?}");
     }
-    let metrics = sink.metrics();
-    assert_eq!(metrics.failed.load(Relaxed), 110, "all of them");
-    assert_eq!(
-        (
-            metrics.operations_waiting.load(Relaxed),
-            metrics.bytes_buffered.load(Relaxed)
-        ),
-        (0, 0)
-    );
 }
 
 /// What happens next to the engine of the model.

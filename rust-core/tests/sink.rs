@@ -558,35 +558,37 @@ fn a_throttled_partition_is_waited_for_and_holds_nobody_else_up() {
     assert_eq!(sink.metrics().held_millis.load(Relaxed), 0);
 }
 
-/// One record in ten is for a partition that takes none: the others of the same batches are written as if it were not there, and the
-/// writer may hand over more for as long as what is held up is little.
-#[test]
-fn records_of_a_hot_partition_hold_back_no_others() {
-    const BATCHES: usize = 40;
-    let local = Local::start(&["c:/pk:4"]);
-    let parts = by_partition(&local, 40);
-    let (hot, others) = (&parts[0][0].1, parts[1..].concat());
+/// Batches of the two runs below.
+const BATCHES: usize = 40;
+
+/// Hands batches of 45 records for three partitions over, each once the one before is written, and beside them five for a key whose
+/// partition takes none: the writer, those five of each, and how many requests the other partitions had.
+fn write_beside(local: &Local, hot: bool) -> (Writer, usize, usize) {
+    let parts = by_partition(local, 40);
+    let (key, others) = (&parts[0][0].1, parts[1..].concat());
     local.admin(
         "faults",
         json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 20}),
     );
-    // Without it, four batches would be all that is in flight.
+    // As batches are counted, four would be all that is in flight.
     let options = [
         ("sink.max-batch-size", "50"),
         ("sink.max-in-flight-requests", "4"),
     ];
     let sink = local.sink("c", &options);
+    let to_others = || {
+        let all = requests(local, "bulk");
+        all.iter().filter(|r| r["partition"] != "0").count()
+    };
+    let before = to_others();
+    let mut hot_ones = 0;
     for batch in 0..BATCHES {
-        let rows: Vec<_> = (0..50)
-            .map(|i| {
-                let key = if i % 10 == 0 {
-                    hot
-                } else {
-                    &others[i % others.len()].1
-                };
-                (format!("{batch}-{i}"), key.clone())
-            })
-            .collect();
+        let row = |i: usize| (format!("{batch}-{i}"), others[i % others.len()].1.clone());
+        let mut rows: Vec<_> = (0..45).map(row).collect();
+        if hot {
+            rows.extend((45..50).map(|i| (format!("{batch}-{i}"), key.clone())));
+            hot_ones += 5;
+        }
         upsert_all(&sink, &rows);
         let written = 45 * (batch + 1) as u64;
         support::until("the others are written", || {
@@ -594,6 +596,19 @@ fn records_of_a_hot_partition_hold_back_no_others() {
         });
         assert_eq!(sink.room() % 2, 0, "there is room behind batch {batch}");
     }
+    let sent = to_others() - before;
+    (sink, hot_ones, sent)
+}
+
+/// One record in ten is for a key whose partition takes none: the others of the same batches are written as if it were not there, in as many
+/// requests, and the writer may hand over more for as long as what is held up is little.
+#[test]
+fn records_of_a_hot_key_hold_back_no_others() {
+    let (alone, local) = (Local::start(&["c:/pk:4"]), Local::start(&["c:/pk:4"]));
+    let (without, _, sent_alone) = write_beside(&alone, false);
+    assert_all_ok(&until(&without, |o| o.len() == 45 * BATCHES));
+    let (sink, hot_ones, sent) = write_beside(&local, true);
+    assert_eq!(sent, sent_alone, "requests to the other partitions");
     let metrics = sink.metrics();
     assert_eq!(metrics.partitions_held.load(Relaxed), 1);
     assert_eq!(metrics.partitions_slowed.load(Relaxed), 1);
@@ -607,7 +622,7 @@ fn records_of_a_hot_partition_hold_back_no_others() {
         "each batch waits for its own"
     );
     local.clear_faults();
-    let done = until(&sink, |o| o.len() == 50 * BATCHES);
+    let done = until(&sink, |o| o.len() == 45 * BATCHES + hot_ones);
     assert_all_ok(&done);
     assert_eq!(
         (sink.metrics().bytes_buffered.load(Relaxed), sink.room() % 2),

@@ -771,7 +771,6 @@ fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
 
 #[test]
 fn throttling_that_goes_on_is_no_stall() {
-    let second = Duration::from_secs(1);
     let options = [("sink.stall-timeout-ms", "40000")];
     let (mut engine, mut now) = (engine(&options, &["0"], false, 1), Instant::now());
     let mut sent = accept(&mut engine, now, 0, [1]).sent;

@@ -246,6 +246,7 @@ impl Engine {
                 Next::Done | Next::Superseded | Next::Compare | Next::Confirm | Next::End => {}
             }
             let (config, rng) = (&self.config.retry, &mut self.rng);
+            let merged = op.bytes_merged();
             let attempts = op
                 .attempts
                 .get_or_insert_with(|| Box::new(Attempts::seeded(config, rng.u64(..))));

@@ -35,7 +35,7 @@ import org.scalatestplus.scalacheck.ScalaCheckPropertyChecks
 
 import java.lang.reflect.Proxy
 import java.nio.charset.StandardCharsets.UTF_8
-import java.util.{List as JavaList, Map as JavaMap}
+import java.util.{Base64, List as JavaList, Map as JavaMap}
 
 import scala.collection.mutable.ListBuffer
 import scala.jdk.CollectionConverters.*
@@ -416,6 +416,28 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       f.writer.flush(true)
       free.join()
       sink.submitted.size shouldBe 1
+
+  /** What a writer of 0.1.0 has left in a savepoint. These bytes must restore for ever. */
+  private val firstState = Base64.getDecoder.decode(
+    "//////////8AAAADAAAAAAAAACEAAAAlAQAKAAEBAAAAYQUAAABbImsiXQAAAAAKAAAAeyJpZCI6ImEifQAAAAAAAA" +
+      "AuAAAAMgEACgADAgAAAMO2DAAAAFsiayIsNyxudWxsXQQAAAAiZTEiCwAAAHsiaWQiOiLDtiJ9AAAAAAAAABcAAAAb" +
+      "AQAKAAQBAAAAYwUAAABbImsiXQAAAAAAAAAA"
+  )
+
+  test("the state of the first release restores and is written"):
+    val serializer = CosmosDBWriterStateSerializer()
+    val state = serializer.deserialize(1, firstState)
+    serializer.serialize(state) shouldBe firstState
+    val sink = FakeCore.Sink()
+    sink.onSubmit = allOk
+    writing(sink, states = Seq(state)): f =>
+      f.flush()
+      val written = sink.submitted.asScala.toList.flatMap(_.operations)
+      written.map(o => (o.`type`, o.id, o.partitionKey, o.ifMatch, String(o.document, UTF_8))) shouldBe List(
+        (OperationKind.UPSERT, "a", """["k"]""", "", """{"id":"a"}"""),
+        (OperationKind.REPLACE, "ö", """["k",7,null]""", "\"e1\"", """{"id":"ö"}"""),
+        (OperationKind.DELETE, "c", """["k"]""", "", "")
+      )
 
   test("the writers of a sink are told who their peers are"):
     val core = FakeCore()

@@ -18,6 +18,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -169,6 +170,32 @@ class CosmosDBSinkWriterTest {
                 new Class<?>[] {SinkWriterMetricGroup.class},
                 (proxy, method, arguments) ->
                         method.getName().equals("getAllVariables") ? variables : method.invoke(group, arguments));
+    }
+
+    /** What a writer of 0.1.0 has left in a savepoint. These bytes must restore for ever. */
+    private static final byte[] STATE = Base64.getDecoder()
+            .decode("//////////8AAAADAAAAAAAAACEAAAAlAQAKAAEBAAAAYQUAAABbImsiXQAAAAAKAAAAeyJpZCI6ImEifQAAAAAAAA"
+                    + "AuAAAAMgEACgADAgAAAMO2DAAAAFsiayIsNyxudWxsXQQAAAAiZTEiCwAAAHsiaWQiOiLDtiJ9AAAAAAAAABcAAAAb"
+                    + "AQAKAAQBAAAAYwUAAABbImsiXQAAAAAAAAAA");
+
+    @Test
+    void theStateOfTheFirstReleaseRestoresAndIsWritten() throws Exception {
+        var serializer = new CosmosDBWriterStateSerializer();
+        var state = serializer.deserialize(1, STATE);
+        assertThat(serializer.serialize(state)).isEqualTo(STATE);
+        writer.close();
+        answerAll();
+        writer = open(List.of(state));
+        writer.flush(true);
+        assertThat(core.sink.operations)
+                .extracting(Operation::type, Operation::id, Operation::partitionKey, Operation::ifMatch)
+                .containsExactly(
+                        tuple(OperationKind.UPSERT, "a", "[\"k\"]", ""),
+                        tuple(OperationKind.REPLACE, "ö", "[\"k\",7,null]", "\"e1\""),
+                        tuple(OperationKind.DELETE, "c", "[\"k\"]", ""));
+        assertThat(core.sink.operations)
+                .extracting(o -> new String(o.document(), StandardCharsets.UTF_8))
+                .containsExactly("{\"id\":\"a\"}", "{\"id\":\"ö\"}", "");
     }
 
     @Test

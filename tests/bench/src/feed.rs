@@ -8,7 +8,7 @@ use cosmosflink_core::discovery::Enumerator;
 use cosmosflink_core::page::FLAG_FINISHED;
 use cosmosflink_core::source::Source;
 
-use crate::{variable, Error};
+use crate::{core_options, Error};
 
 /// Passes that read the container to its end, one after the other. All splits are read at once, each from the beginning.
 pub struct Passes {
@@ -19,15 +19,9 @@ pub struct Passes {
 impl Passes {
     /// Connects, and finds the splits. Blocks.
     pub fn open(container: &str) -> Result<Passes, Error> {
-        let options = [
-            ("cosmos.endpoint", variable("COSMOS_URI")?),
-            ("cosmos.auth.key-file", variable("COSMOS_KEY_FILE")?),
-            ("cosmos.database", variable("COSMOS_DB")?),
-            ("cosmos.container", container.to_owned()),
-            // So that splits end.
-            ("source.stop", "start".to_owned()),
-        ];
-        let options: Vec<_> = options.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut options = core_options(container)?;
+        // So that splits end.
+        options.push(("source.stop".to_owned(), "start".to_owned()));
         let config = || Config::parse(Role::Source, &options);
         let found = Enumerator::open(config()?)?.discover(&[])?;
         Ok(Passes {

@@ -1,7 +1,8 @@
 //! Plain loops over the driver: the baseline that the connector is measured against. Each prints one line of JSON with what it
-//! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB. `feed` is the same of the core.
+//! did and what it cost this process: documents, CPU seconds, seconds, peak of resident memory in MiB. `feed` and `sink` are the same of the core.
 
 mod feed;
+mod sink;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -52,6 +53,8 @@ enum Task {
     /// Reads the container through the core from the beginning to its end, again and again, until so many documents have come twice; the
     /// second half is measured.
     Feed,
+    /// Upserts documents through the core, as many to warm up as are measured.
+    Sink,
 }
 
 /// The same document that the Flink job of the benchmark makes.
@@ -82,6 +85,7 @@ async fn main() -> Result<(), Error> {
     let args = Args::parse();
     let result = match args.task {
         Task::Feed => tokio::task::spawn_blocking(move || through_the_core(&args)).await??,
+        Task::Sink => tokio::task::spawn_blocking(move || into_the_core(&args)).await??,
         _ => over_the_driver(&args).await?,
     };
     println!("{result}");
@@ -107,6 +111,23 @@ fn through_the_core(args: &Args) -> Result<serde_json::Value, Error> {
     };
     read()?;
     measured(Instant::now(), cpu_seconds()?, read()?)
+}
+
+fn into_the_core(args: &Args) -> Result<serde_json::Value, Error> {
+    let mut writer = sink::Writer::open(args)?;
+    writer.write(args.count)?;
+    measured(Instant::now(), cpu_seconds()?, writer.write(args.count)?)
+}
+
+/// Options of the core for a container of the account.
+fn core_options(container: &str) -> Result<Vec<(String, String)>, Error> {
+    let options = [
+        ("cosmos.endpoint", variable("COSMOS_URI")?),
+        ("cosmos.auth.key-file", variable("COSMOS_KEY_FILE")?),
+        ("cosmos.database", variable("COSMOS_DB")?),
+        ("cosmos.container", container.to_owned()),
+    ];
+    Ok(options.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 async fn over_the_driver(args: &Args) -> Result<serde_json::Value, Error> {

@@ -39,6 +39,8 @@ struct State {
     look: Look,
     /// What the first look has opened, for those that follow.
     enumerator: Option<Arc<Enumerator>>,
+    /// Whether a look has begun.
+    looked: bool,
     woken: bool,
     closed: bool,
 }
@@ -156,7 +158,8 @@ impl SplitEnumerator {
         let deadline = Instant::now() + timeout;
         let mut state = self.looks.lock();
         if matches!(state.look, Look::None) && !state.closed {
-            state.look = self.begin();
+            let first = !std::mem::replace(&mut state.looked, true);
+            state.look = self.begin(first);
         }
         loop {
             if state.closed {
@@ -180,7 +183,8 @@ impl SplitEnumerator {
         }
     }
 
-    fn begin(&self) -> Look {
+    /// Behind a restore readers may wait for the first look, as long as a request may take and no longer: others follow.
+    fn begin(&self, first: bool) -> Look {
         let runtime = match Runtime::shared() {
             Ok(runtime) => runtime,
             Err(e) => return Look::Ended(encode_discovery(&Err(Failure::from(&e)))),
@@ -190,8 +194,13 @@ impl SplitEnumerator {
             self.config.clone(),
             self.coordinator().known(),
         );
+        let others_follow = !config.discovery_interval.is_zero() && !config.is_bounded();
+        let limit = match first && !known.is_empty() && others_follow {
+            true => config.request_timeout,
+            false => Duration::MAX,
+        };
         let task = runtime.handle().spawn(async move {
-            let result = AssertUnwindSafe(looks.look(config, known))
+            let result = AssertUnwindSafe(within(limit, looks.look(config, known)))
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| {

@@ -12,7 +12,7 @@ use cosmosflink_core::enumerator::SplitEnumerator;
 use cosmosflink_core::error::Kind;
 use cosmosflink_core::frame::{FrameKind, FrameReader};
 use cosmosflink_core::opening::Lifecycle;
-use cosmosflink_core::split::Split;
+use cosmosflink_core::split::{encode_state, Split, SplitEntry};
 use serde_json::json;
 use support::{Local, WAIT};
 
@@ -108,6 +108,26 @@ fn a_decision_does_not_wait_for_a_look_and_a_look_that_is_not_waited_for_goes_on
     assert_eq!(enumerator.discover(WAIT).unwrap(), None, "it was woken up");
     assert_eq!(coordinate(&enumerator, &Event::Started), (0, 1));
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn the_first_look_behind_a_restore_is_not_waited_for_without_end() {
+    let local = Local::start(&["c:/pk:2"]);
+    let found = look(&enumerator(&local.options("c", &[]))).unwrap().splits;
+    let state: Vec<_> = found.into_iter().map(SplitEntry::assigned).collect();
+    let state = encode_state(&state);
+    // Throttling is waited out, for as long as it takes: that is no reason to read nothing.
+    local.admin("faults", json!({"operations": "metadata", "status": 429}));
+    let options = local.options("c", &[("cosmos.request-timeout-ms", "500")]);
+    let config = Config::parse(Role::Source, &options).unwrap();
+    let restored = SplitEnumerator::new(config, &state, false).unwrap();
+    let failure = look(&restored).unwrap_err();
+    assert_eq!(failure.kind, Kind::Transient, "{failure:?}");
+    assert!(!failure.outlives_restart);
+    // The next one waits.
+    assert_eq!(restored.discover(Duration::from_millis(1500)).unwrap(), None);
+    local.clear_faults();
+    assert_eq!(look(&restored).unwrap().partitions.len(), 2);
 }
 
 #[test]

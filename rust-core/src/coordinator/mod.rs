@@ -435,7 +435,7 @@ impl Coordinator {
     fn judge(&self, failure: Failure) -> Action {
         let begun = !self.splits.is_empty();
         let ends = self.is_final(&failure, self.first_start && !begun);
-        if begun && !ends && !self.settings.bounded {
+        if begun && !ends && self.settings.discovery_interval_ms > 0 {
             return Action::Warn(Failure {
                 message: format!(
                     "cannot look for new feed ranges, will try again: {}",

@@ -505,6 +505,27 @@ fn a_look_that_fails_ends_fails_or_goes_on() {
 }
 
 #[test]
+fn a_look_that_fails_fails_the_job_where_no_other_follows_and_a_range_has_no_split() {
+    for (interval, goes_on) in [(1000, true), (0, false)] {
+        let settings = Settings {
+            discovery_interval_ms: interval,
+            ..settings()
+        };
+        let state = split::encode_state(&[SplitEntry::assigned(at(0, "", "40", "7"))]);
+        let mut c = Coordinator::new(settings, &state, false).unwrap();
+        let actions = c.on(&readers(1, &[]), Event::Started);
+        assert_eq!(actions, [Action::Discover { period_ms: interval }]);
+        let failed = Event::Discovered(Err(failure(Kind::Transient, 503)));
+        let actions = c.on(&readers(1, &[]), failed);
+        match &actions[..] {
+            [Action::Warn(_)] => assert!(goes_on),
+            [Action::Fail { ends, .. }] => assert!(!ends && !goes_on),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_restored_job_is_not_at_its_first_start() {
     let mut c = restored(&[(0, true)]);
     let refused = Event::Discovered(Err(failure(Kind::Auth, 401)));

@@ -622,7 +622,9 @@ impl Engine {
 
     /// Says how the next request of an operation may travel.
     fn fit(&self, op: &mut Operation) {
-        op.alone = op.verb() == Verb::Batch || 2 + wire::bulk_size(op) > self.config.max_request_bytes;
+        let bytes = wire::bulk_size(op);
+        op.bulk_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        op.alone = op.verb() == Verb::Batch || 2 + bytes > self.config.max_request_bytes;
         op.needs_bulk = self.config.bulk && !op.alone && wire::check_address(op).is_err();
     }
 

@@ -258,6 +258,8 @@ pub struct Operation {
     pub alone: bool,
     /// Its id cannot stand in an address: only a bulk request can carry it.
     pub needs_bulk: bool,
+    /// Bytes that its next request takes in a bulk request, at most. Counted once: a queue is asked for its size again and again.
+    pub bulk_bytes: u32,
     /// How often what was in its way was not there when it was read.
     pub vanished: u8,
     /// When its wait for another attempt is over: what passes from then on until it is sent is none of its own.
@@ -903,6 +905,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             fate: Fate::NotCarriedOut,
             alone: false,
             needs_bulk: false,
+            bulk_bytes: 0,
             vanished: 0,
             ready: None,
             search: None,

@@ -12,7 +12,6 @@ use crate::config::Config;
 use super::form::{Form, Searches, PROBE};
 use super::operation::Operation;
 use super::pace::{Limits, Pace};
-use super::wire;
 
 /// A bulk request that has been under way for so long holds up no operations that do not fill the next one.
 const HANGING: Duration = Duration::from_millis(500);
@@ -286,7 +285,7 @@ fn fills_request(queue: &VecDeque<Operation>, most: usize, max_bytes: usize) -> 
     let mut bytes = 2;
     queue.len() >= most
         || queue.iter().any(|op| {
-            bytes += wire::bulk_size(op);
+            bytes += op.bulk_bytes as usize;
             op.alone || bytes > max_bytes
         })
 }
@@ -311,7 +310,7 @@ fn take_batch(
     let mut bytes = 2;
     while batch.len() < most {
         let fits = |op: &mut Operation| {
-            bytes += wire::bulk_size(op);
+            bytes += op.bulk_bytes as usize;
             !op.alone && may_go(op) && (batch.is_empty() || bytes <= max_bytes)
         };
         match queue.pop_front_if(fits) {

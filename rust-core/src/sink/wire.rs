@@ -143,7 +143,11 @@ pub fn bulk_body(operations: &[Operation]) -> Vec<u8> {
 
 /// `with_keys`: each operation names its key; in a transactional batch the request does.
 fn body_of(operations: &[Operation], with_keys: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(2 + operations.iter().map(bulk_size).sum::<usize>());
+    let known = |op: &Operation| match op.bulk_bytes {
+        0 => bulk_size(op),
+        bytes => bytes as usize,
+    };
+    let mut out = Vec::with_capacity(2 + operations.iter().map(known).sum::<usize>());
     out.push(b'[');
     for (i, op) in operations.iter().enumerate() {
         out.extend_from_slice(if i == 0 {

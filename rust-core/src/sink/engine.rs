@@ -279,7 +279,7 @@ impl Engine {
             stores_letters,
             reads: false,
             rng: fastrand::Rng::with_seed(seed),
-            router: Router::new(definition),
+            router: Router::new(definition, seed),
             serials: partitions.len() as u64,
             partitions: (0..)
                 .zip(partitions)

@@ -22,7 +22,7 @@ const KEY_CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub struct Place {
     /// Where the partition stands in the map.
     pub partition: usize,
-    /// Hash of the key's canonical text.
+    /// Hash of the key's canonical text, another one in each sink.
     pub hash: u64,
     /// The canonical text, where it differs from the one that was asked for.
     pub canonical: Option<Arc<str>>,
@@ -34,14 +34,17 @@ pub struct Router {
     places: HashMap<Box<[u8]>, Place>,
     /// Bytes of their texts.
     bytes: usize,
+    /// Keeps the hashes from being known outside of the sink.
+    seed: u64,
 }
 
 impl Router {
-    pub fn new(definition: PartitionKeyDefinition) -> Self {
+    pub fn new(definition: PartitionKeyDefinition, seed: u64) -> Self {
         Router {
             definition,
             places: HashMap::new(),
             bytes: 0,
+            seed,
         }
     }
 
@@ -60,7 +63,7 @@ impl Router {
                 let canonical = (key.text.as_bytes() != op.partition_key()).then(|| key.text.into());
                 let place = Place {
                     partition: after.saturating_sub(1),
-                    hash: key.hash,
+                    hash: key.hash ^ self.seed,
                     canonical,
                 };
                 if self.places.len() >= KEY_CACHE || self.bytes + bytes > KEY_CACHE_BYTES {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::account::{charge, read_options, within, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
-use crate::json::{escaped_len, push_string};
+use crate::json::{escaped_len, integer, lossy, push_string, Broken, Scan, Scanner};
 use crate::metrics::Metrics;
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
@@ -186,19 +186,77 @@ fn body_of(operations: &[Operation], with_keys: bool) -> Vec<u8> {
 }
 
 /// One result of a bulk answer. The document and the ETag, where they come, are passed over.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireResult {
-    status_code: u16,
-    #[serde(default)]
-    sub_status_code: Option<u32>,
-    #[serde(default)]
-    request_charge: Option<f64>,
+#[derive(Default)]
+struct WireResult<'a> {
+    status: Option<u16>,
+    sub_status: u32,
+    request_charge: f64,
     /// Whole or not: what is meant is clear.
-    #[serde(default)]
-    retry_after_milliseconds: Option<f64>,
-    #[serde(default)]
-    message: Option<String>,
+    retry_after_ms: Option<f64>,
+    /// As it stands in the answer.
+    message: Option<&'a [u8]>,
+}
+
+impl<'a> WireResult<'a> {
+    /// Reads the one that begins here.
+    fn read(scanner: &mut Scanner<'a>) -> Scan<(u16, WireResult<'a>)> {
+        let mut result = WireResult::default();
+        scanner.object(|key, s| {
+            let value = s.value()?;
+            if value == b"null" {
+                return Ok(());
+            }
+            match key.text() {
+                b"statusCode" => result.status = Some(whole(value)?),
+                b"subStatusCode" => result.sub_status = whole(value)?,
+                b"requestCharge" => result.request_charge = number(value)?,
+                b"retryAfterMilliseconds" => result.retry_after_ms = Some(number(value)?),
+                b"message" => result.message = Some(value),
+                _ => {}
+            }
+            Ok::<_, Broken>(())
+        })?;
+        let status = result.status.ok_or(Broken("a result has no statusCode"))?;
+        Ok((status, result))
+    }
+}
+
+fn whole<T: TryFrom<i64>>(json: &[u8]) -> Scan<T> {
+    let number = integer(json).and_then(|n| T::try_from(n).ok());
+    number.ok_or(Broken("a status is no number"))
+}
+
+fn number(json: &[u8]) -> Scan<f64> {
+    let text = std::str::from_utf8(json).ok();
+    let number = text.and_then(|text| text.parse::<f64>().ok());
+    number
+        .filter(|n| n.is_finite())
+        .ok_or(Broken("what should be a number is none"))
+}
+
+/// Calls `each` with the results of a bulk answer, in its order.
+fn each_result<'a>(body: &'a [u8], mut each: impl FnMut(u16, WireResult<'a>)) -> Scan<()> {
+    let mut scanner = Scanner { bytes: body, at: 0 };
+    scanner.expect(b'[', "it is no array")?;
+    if scanner.peek()? == b']' {
+        scanner.at += 1;
+    } else {
+        loop {
+            let (status, result) = WireResult::read(&mut scanner)?;
+            each(status, result);
+            let next = scanner.peek()?;
+            scanner.at += 1;
+            match next {
+                b',' => {}
+                b']' => break,
+                _ => return Err(Broken("there is no comma between two results")),
+            }
+        }
+    }
+    match scanner.peek() {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Broken("something stands behind the results")),
+    }
 }
 
 /// Reads a bulk answer.
@@ -222,37 +280,38 @@ pub fn bulk_results(
             format!("the answer to a bulk request cannot be understood: {why}"),
         )
     };
-    let results: Vec<WireResult> = serde_json::from_slice(body).map_err(|e| unclear(e.to_string()))?;
-    if results.len() != expected {
-        return Err(unclear(format!(
-            "{} results for {expected} operations",
-            results.len()
-        )));
+    let (mut results, mut asked, mut found) = (Vec::with_capacity(expected), asked, 0);
+    each_result(body, |status, result| {
+        found += 1;
+        let Some((asked, before)) = asked.next() else {
+            return;
+        };
+        let error = (!(200..300).contains(&status)).then(|| {
+            let detail = result
+                .message
+                .map(|m| format!(": {}", lossy(m)))
+                .unwrap_or_default();
+            let sub_status = result.sub_status;
+            let message = format!("the service answered {status}/{sub_status}{detail}");
+            let mut error = CoreError::answered((status, sub_status), asked, before.max(resent), message);
+            error.activity_id = activity_id.to_owned();
+            error.retry_after_ms = result.retry_after_ms.map(|ms| ms.ceil() as u64);
+            error.fate = error.fate.max(resent);
+            error.request_charge = result.request_charge;
+            Box::new(error)
+        });
+        results.push(OperationResult {
+            status,
+            request_charge: result.request_charge,
+            error,
+            stored: None,
+        });
+    })
+    .map_err(|broken| unclear(broken.0.to_owned()))?;
+    if found != expected {
+        return Err(unclear(format!("{found} results for {expected} operations")));
     }
-    Ok(results
-        .into_iter()
-        .zip(asked)
-        .map(|(r, (asked, before))| {
-            let sub_status = r.sub_status_code.unwrap_or(0);
-            let error = (!(200..300).contains(&r.status_code)).then(|| {
-                let detail = r.message.map(|m| format!(": {m}")).unwrap_or_default();
-                let message = format!("the service answered {}/{sub_status}{detail}", r.status_code);
-                let mut error =
-                    CoreError::answered((r.status_code, sub_status), asked, before.max(resent), message);
-                error.activity_id = activity_id.to_owned();
-                error.retry_after_ms = r.retry_after_milliseconds.map(|ms| ms.ceil() as u64);
-                error.fate = error.fate.max(resent);
-                error.request_charge = r.request_charge.unwrap_or(0.0);
-                Box::new(error)
-            });
-            OperationResult {
-                status: r.status_code,
-                request_charge: r.request_charge.unwrap_or(0.0),
-                error,
-                stored: None,
-            }
-        })
-        .collect())
+    Ok(results)
 }
 
 /// What reads have found, apart: an answer without reads is not looked through for it.
@@ -842,7 +901,20 @@ mod tests {
 
     #[test]
     fn an_answer_that_does_not_fit_is_asked_for_again() {
-        for body in [&b"[]"[..], b"{}", b"", b"[{\"statusCode\":\"x\"}]"] {
+        for body in [
+            &b"[]"[..],
+            b"{}",
+            b"",
+            b"[{\"statusCode\":\"x\"}]",
+            b"[{\"statusCode\":99999}]",
+            b"[{\"requestCharge\":1}]",
+            b"[{\"statusCode\":200,\"requestCharge\":\"x\"}]",
+            b"[{\"statusCode\":200}",
+            b"[{\"statusCode\":200},]",
+            b"[{\"statusCode\":200}{\"statusCode\":200}]",
+            b"[{\"statusCode\":200},{\"statusCode\":200}]",
+            b"[{\"statusCode\":200}]]",
+        ] {
             assert!(bulk_results(
                 body,
                 [(Asked::Create, Fate::NotCarriedOut)].into_iter(),

@@ -16,7 +16,7 @@ use cosmosflink_core::sink::{
     OperationResult, Service, Sink,
 };
 use cosmosflink_core::split::{Mode, Split, Stop};
-use cosmosflink_core::status::Fate;
+use cosmosflink_core::status::{Asked, Fate};
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use futures::future::BoxFuture;
 
@@ -138,12 +138,33 @@ impl Service for Instant {
     }
 }
 
+/// The result of an upsert in the answer to a bulk request.
+const RESULT: &str =
+    r#"{"statusCode":200,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
+
+fn answer(c: &mut Criterion) {
+    let answer = format!("[{}]", vec![RESULT; 100].join(","));
+    let mut group = c.benchmark_group("answer to results");
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("100 upserts", |b| {
+        b.iter(|| {
+            let asked = [(Asked::Upsert, Fate::NotCarriedOut); 100].into_iter();
+            let results = bulk_results(
+                black_box(answer.as_bytes()),
+                asked,
+                "activity",
+                Fate::NotCarriedOut,
+            );
+            black_box(results.unwrap().len())
+        });
+    });
+    group.finish();
+}
+
 fn sink(c: &mut Criterion) {
     const BATCH: usize = 500;
-    let result =
-        r#"{"statusCode":200,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
     let answers = (0..=100)
-        .map(|n| format!("[{}]", vec![result; n].join(",")))
+        .map(|n| format!("[{}]", vec![RESULT; n].join(",")))
         .collect();
     let service = Box::new(Instant {
         definition: PartitionKeyDefinition::from("/customerId"),
@@ -202,5 +223,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, page, splits, sink);
+criterion_group!(benches, page, splits, answer, sink);
 criterion_main!(benches);

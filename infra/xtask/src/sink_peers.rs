@@ -1,6 +1,7 @@
 //! The sink beside what a team would write with the vendor's SDKs, in turns on one machine, over an account that answers at wire speed: for each
 //! size of documents, number of physical partitions and protocol.
 
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,15 +22,24 @@ use crate::{root, sdks};
 /// Partition keys: enough that each of many partitions has its share.
 const KEYS: u64 = 1024;
 
+/// Of the documents that ours and the loop in Rust write, the SDKs write one of so many: they take ten times as long for each, so that these are
+/// seconds of CPU too.
+const SHARE_OF_SDKS: u64 = 4;
+
+/// Bytes of the documents that are measured, at most.
+const BYTES: u64 = 1 << 30;
+
 /// Who writes, in the order of the table.
-const WHO: [&str; 6] = [
+const WHO: [&str; 5] = [
     "plain bulk loop over the driver in Rust",
     "cosmosflink in Flink",
     "plain loop over the SDK for Java",
     "SDK for Java in Flink's AsyncSink",
     "plain loop over the SDK for JavaScript",
-    "Flink alone, which drops them",
 ];
+
+/// What no account has a share in.
+const ALONE: &str = "Flink alone, which drops them";
 
 /// Where ours stands in it.
 const OURS: usize = 1;
@@ -39,6 +49,16 @@ struct Load<'a> {
     container: &'a str,
     count: u64,
     bytes: usize,
+}
+
+impl Load<'_> {
+    /// What an SDK writes.
+    const fn of_sdk(&self) -> Load<'_> {
+        Load {
+            count: self.count / SHARE_OF_SDKS,
+            ..*self
+        }
+    }
 }
 
 /// What the programs were made into.
@@ -65,6 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
         "peak memory, MiB",
         "times ours",
     ]);
+    let mut alone = BTreeMap::new();
     for over in &options.over {
         let containers = options.partitions.iter();
         let mut account_arguments: Vec<_> = containers
@@ -79,33 +100,31 @@ pub fn run(options: &Options) -> Result<()> {
         })?;
         let programs = programs(&pipeline)?;
         for &bytes in sizes {
+            let count = options.documents.min(BYTES / bytes.max(1) as u64);
             for &partitions in &options.partitions {
-                println!(
-                    "{} documents of {bytes} bytes into {partitions} partitions over {over}",
-                    options.documents
-                );
+                println!("{count} documents of {bytes} bytes into {partitions} partitions over {over}");
                 let load = Load {
                     container: &name(partitions),
-                    count: options.documents,
+                    count,
                     bytes,
                 };
                 let medians = in_turns(&mut pipeline, &programs, &load, options.runs)?;
+                // Once for each size: neither partitions nor protocol matter to it.
+                if let Entry::Vacant(first) = alone.entry(bytes) {
+                    first.insert(made_alone(&mut pipeline, &programs, &load)?);
+                }
                 let ours = medians[OURS].per_cpu_second();
+                let where_to = [bytes.to_string(), partitions.to_string(), over.clone()];
                 for (who, m) in WHO.iter().zip(medians) {
-                    sheet.row(&[
-                        bytes.to_string(),
-                        partitions.to_string(),
-                        over.clone(),
-                        (*who).to_owned(),
-                        format!("{:.2}", 1e6 / m.per_cpu_second()),
-                        format!("{:.0}", m.documents / m.seconds),
-                        format!("{:.0}", m.peak_mib),
-                        format!("{:.1}", ours / m.per_cpu_second()),
-                    ]);
+                    sheet.row(&row(&where_to, who, m, Some(ours)));
                 }
             }
         }
         pipeline.processes.stop();
+    }
+    for (bytes, m) in alone {
+        let nowhere = [bytes.to_string(), "none".to_owned(), "nothing".to_owned()];
+        sheet.row(&row(&nowhere, ALONE, m, None));
     }
     let markdown = sheet.print();
     let as_in_docs = options.bytes.is_empty() && options.over.len() == 2 && options.partitions == [1, 16];
@@ -113,6 +132,21 @@ pub fn run(options: &Options) -> Result<()> {
         speed::record("sink-peers", &document(options, &markdown))?;
     }
     Ok(())
+}
+
+/// A row of the table; `ours` is what the connector does with a second of CPU.
+fn row(where_to: &[String; 3], who: &str, m: Measured, ours: Option<f64>) -> [String; 8] {
+    let [bytes, partitions, over] = where_to.clone();
+    [
+        bytes,
+        partitions,
+        over,
+        who.to_owned(),
+        format!("{:.2}", 1e6 / m.per_cpu_second()),
+        format!("{:.0}", m.documents / m.seconds),
+        format!("{:.0}", m.peak_mib),
+        ours.map_or_else(String::new, |ours| format!("{:.1}", ours / m.per_cpu_second())),
+    ]
 }
 
 fn name(partitions: u32) -> String {
@@ -149,16 +183,26 @@ fn in_turns(
         let run = [
             rust(pipeline, load)?,
             on_taskmanager(pipeline, ours(&programs.jar), "write", load, written_so_far)?,
-            java(pipeline, &programs.sdk, load)?,
-            on_taskmanager(pipeline, peer(&programs.peer), "write", load, written_so_far)?,
-            javascript(pipeline, &programs.home, load)?,
-            on_taskmanager(pipeline, ours(&programs.jar), "make", load, made_so_far)?,
+            java(pipeline, &programs.sdk, &load.of_sdk())?,
+            on_taskmanager(
+                pipeline,
+                peer(&programs.peer),
+                "write",
+                &load.of_sdk(),
+                written_so_far,
+            )?,
+            javascript(pipeline, &programs.home, &load.of_sdk())?,
         ];
         for (runs, measured) in all.iter_mut().zip(run) {
             runs.push(measured);
         }
     }
     Ok(all.map(Measured::median))
+}
+
+/// What it costs Flink to make the documents, and to drop them.
+fn made_alone(pipeline: &mut Pipeline, programs: &Programs, load: &Load<'_>) -> Result<Measured> {
+    on_taskmanager(pipeline, ours(&programs.jar), "make", load, made_so_far)
 }
 
 const fn peer(jar: &Path) -> Program<'_> {
@@ -275,13 +319,14 @@ fn fresh_taskmanager(pipeline: &mut Pipeline) -> Result<()> {
 
 fn document(options: &Options, table: &str) -> String {
     format!(
-        "`cargo xtask bench --peers --only sink`: each upserts {} documents again and again into one container, in turns on one machine, median of {} runs; documents of\n\
-         three sizes, containers of 1 and of 16 physical partitions, the local account over http and over https. The account answers at wire speed: it reads a bulk request, answers\n\
-         each operation as carried out and stores nothing ([cosmos-local](../tests/cosmos-local/README.md#at-wire-speed)), so that it is not the limit. It runs on the same machine, and\n\
-         documents per second are those of both. The SDKs are the vendor's for Java, v4, and for JavaScript, both without documents in their answers: in plain loops over\n\
+        "`cargo xtask bench --peers --only sink --runs {} --documents {}`: each upserts so many documents again and again into one container, the SDKs a\n\
+         quarter of them and nobody more than 1 GiB, in turns on one machine, median of {} runs; documents of three sizes, containers of 1 and of 16 physical\n\
+         partitions, the local account over http and over https. The account answers at wire speed: it reads a bulk request, answers each operation as carried out and\n\
+         stores nothing ([cosmos-local](../tests/cosmos-local/README.md#at-wire-speed)), so that it is not the limit. It runs on the same machine, and documents per second\n\
+         are those of both. The SDKs are the vendor's for Java, v4, and for JavaScript, both without documents in their answers: in plain loops over\n\
          `executeBulkOperations`, and in the least that could be written over Flink's `AsyncSinkWriter`, with batches as large as ours. In Flink CPU and memory are those of the\n\
-         TaskManager, a fresh one for each run, at parallelism 2; what Flink takes to make the documents and drop them is a row of its own. All but the loop in Rust are warmed up with\n\
-         at least twice as many documents as are measured. Numbers of different runs or machines do not compare; the ratios do.\n\n{table}",
-        options.documents, options.runs
+         TaskManager, a fresh one for each run, at parallelism 2; what Flink takes to make the documents and drop them is a row of its own for each size. All but the loop in\n\
+         Rust are warmed up with at least twice as many documents as are measured. Numbers of different runs or machines do not compare; the ratios do.\n\n{table}",
+        options.runs, options.documents, options.runs
     )
 }

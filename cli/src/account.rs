@@ -125,7 +125,7 @@ impl Account {
         Ok(())
     }
 
-    /// The letters that are meant, the oldest first and so many at most, and how many documents of the container are no letters.
+    /// The letters that are meant, in the order in which they are replayed and so many at most, from the first on, and how many documents of the container are no letters.
     ///
     /// # Errors
     /// Those of the query.
@@ -138,24 +138,20 @@ impl Account {
         ];
         self.read(&options, |record| match Letter::read(record.document) {
             Err(_) => others += 1,
-            Ok(letter) if filter.takes(&letter) => {
-                found.push(Found {
-                    time: letter.time_nanos().unwrap_or_default(),
-                    line: line(&letter),
-                    id: letter.id,
-                    key: record.partition_key.to_owned(),
-                    document_bytes: letter.document_bytes,
-                    row: record.document.into(),
-                });
-                // Most of a long list is not held for a short one.
-                if found.len() / 2 > limit {
-                    oldest(&mut found, limit);
-                }
-            }
+            Ok(letter) if filter.takes(&letter) => found.push(Found {
+                time: letter.time_nanos().unwrap_or_default(),
+                line: line(&letter),
+                id: letter.id,
+                key: record.partition_key.to_owned(),
+                document_bytes: letter.document_bytes,
+                row: record.document.into(),
+            }),
             Ok(_) => {}
         })?;
-        oldest(&mut found, limit);
+        found.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
         in_line(&mut found);
+        // Only now, with all letters of each line: the one that was read last may belong before all others.
+        found.truncate(limit);
         Ok((found, others))
     }
 
@@ -179,12 +175,6 @@ impl Account {
         })?;
         Ok(whole)
     }
-}
-
-/// Sorts letters by their times and keeps the oldest.
-fn oldest(found: &mut Vec<Found>, limit: usize) {
-    found.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-    found.truncate(limit);
 }
 
 /// What tells the partition key of a letter, as one writer wrote to it, from others, and the letter's place among its operations. A batch is

@@ -78,7 +78,7 @@ struct Which {
     /// Refused before this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<String>,
-    /// So many letters at most, the oldest.
+    /// So many letters at most, the first in the order in which they are replayed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }

@@ -602,6 +602,36 @@ fn a_batch_is_replayed_whole() {
     assert_eq!(documents(&local, "events", 2).len(), 2);
 }
 
+/// The order of the records decides which letters a limit takes, not the times of the refusals nor the ids.
+#[test]
+fn a_limit_leaves_no_earlier_write_of_a_document_behind() {
+    const COUNT: u64 = 9;
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let of_a: Vec<_> = (0..COUNT)
+        .map(|n| {
+            // The later the record, the earlier its refusal.
+            let second = COUNT - n;
+            let change = [
+                ("writer", json!("w")),
+                ("sequence", json!(n)),
+                ("time", json!(format!("2026-11-26T10:00:0{second}Z"))),
+                ("document", json!({"id": "a", "pk": "k", "n": n})),
+            ];
+            letter(&format!("{:02}", COUNT - n), "a", &change)
+        })
+        .collect();
+    store(&local, &of_a);
+    let expected: Vec<_> = (0..COUNT).map(|n| format!("{:02}", COUNT - n)).collect();
+    assert_eq!(listed(&local, &[]), expected);
+    assert_eq!(listed(&local, &["--limit", "2"]), expected[..2]);
+    for n in [1, 3, 5, 7, 8] {
+        let ran = run(&local, &["replay", "--limit", "2"]);
+        assert_eq!(ran.code, 0, "{}", ran.printed);
+        assert_eq!(documents(&local, "events", 1)["a"]["n"], n);
+    }
+    assert_eq!(run(&local, &["replay"]).printed, "0 replayed\n");
+}
+
 /// Ids that a list with these filters has, in its order.
 fn listed(local: &Local, filters: &[&str]) -> Vec<String> {
     let ran = run(local, &[&["list", "--json"], filters].concat());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
-use cosmosflink_core::dead_letters::{mark, marked, Filter, Letter, Outcome as Told, Replay};
+use cosmosflink_core::dead_letters::{marked, Filter, Letter, Outcome as Told, Replay};
 use cosmosflink_core::error::CoreError;
 use cosmosflink_core::sink::{NewOperation, OperationKind};
 use serde_json::json;
@@ -34,7 +34,8 @@ pub struct Args {
     /// Also letters of which a replay has left nothing to do.
     #[arg(long)]
     again: bool,
-    /// Writes whatever version of a document is there, also where the operation named an ETag.
+    /// Writes whatever version of a document is there, also where the operation, or one of a batch, named an ETag. All else that its
+    /// strategy asks for stays, and so do the conditions of patches.
     #[arg(long)]
     ignore_etags: bool,
     /// No progress on standard error.
@@ -363,7 +364,8 @@ impl Run<'_> {
                     continue;
                 }
             };
-            let document = marked(&sent.whole.json, &mark(container, &told))?;
+            let mark = sent.whole.letter.mark(container, &told);
+            let document = marked(&sent.whole.json, &mark)?;
             to_mark.push((sent, told, document));
         }
         if to_mark.is_empty() {

@@ -27,7 +27,7 @@ pub enum Outcome {
     Done,
     /// It counts as done and changed nothing, as its strategy asks.
     Superseded,
-    /// It was refused, and another one may not be.
+    /// It was refused, and another one may not be; or it was given up, and a part of its patch was carried out.
     Refused {
         /// What with.
         error: CoreError,
@@ -122,7 +122,8 @@ fn told(operations: usize, completion: Completion) -> (Vec<Outcome>, Option<Core
     }
     for failure in completion.failures {
         if let Some(outcome) = outcomes.get_mut(failure.index as usize) {
-            if failure.result != OutcomeResult::Failed {
+            // What was carried out of a patch must be marked, whatever ended the rest.
+            if failure.result != OutcomeResult::Failed || failure.carried_out > 0 {
                 *outcome = Outcome::Refused {
                     error: failure.error,
                     carried_out: failure.carried_out,

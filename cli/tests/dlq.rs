@@ -602,6 +602,308 @@ fn a_batch_is_replayed_whole() {
     assert_eq!(documents(&local, "events", 2).len(), 2);
 }
 
+/// A batch has its ETags among its operations: they are asked for again, unless they are to be ignored.
+#[test]
+fn a_batch_is_replayed_with_its_etags_or_without() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    for (token, id) in (0..).zip(["b", "c"]) {
+        write(&good, token, OperationKind::Upsert, id, "", &document(id, "k", 7));
+    }
+    assert_results(&good, 2, OutcomeResult::Ok);
+    let replaced = |n: usize| json!({"operationType": "Replace", "id": "b", "ifMatch": "\"no such version\"", "resourceBody": {"id": "b", "pk": "k", "n": n}});
+    let created =
+        json!({"operationType": "Create", "id": "a", "resourceBody": {"id": "a", "pk": "k", "n": 1}});
+    let guarded = json!({"operationType": "Patch", "id": "c", "resourceBody": {
+        "operations": [{"op": "incr", "path": "/n", "value": 1}], "condition": "FROM c WHERE c.n = 99"}});
+    let sink = local.sink("events", &LETTERS);
+    for (token, batch) in [json!([created, replaced(1)]), json!([replaced(2), guarded])]
+        .iter()
+        .enumerate()
+    {
+        write(
+            &sink,
+            token as u64,
+            OperationKind::Batch,
+            "",
+            "",
+            &batch.to_string(),
+        );
+        assert_results(&sink, 1, OutcomeResult::DeadLettered);
+    }
+    let reasons = |ran: &Ran| -> Vec<String> {
+        let lines = ran.lines();
+        let failed = lines.iter().filter(|line| line["result"] == "failed");
+        failed
+            .map(|line| line["message"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Nothing has changed: the service says so, and the tool does not say that the ETags were lost.
+    let dry = run(&local, &["replay", "--dry-run", "--json"]);
+    assert_eq!((dry.code, dry.count("would-replay")), (0, 2), "{}", dry.printed);
+    let kept = run(&local, &["replay", "--json"]);
+    assert_eq!(
+        (kept.code, kept.count("failed"), kept.count("refused")),
+        (1, 2, 0),
+        "{}",
+        kept.printed
+    );
+    assert!(
+        reasons(&kept).iter().all(|why| why.contains("of document 'b'")),
+        "{}",
+        kept.printed
+    );
+    assert_eq!(documents(&local, "events", 2)["b"]["n"], 7);
+    // The condition of a patch stays, and the batch with it is not carried out.
+    let ignored = run(&local, &["replay", "--json", "--ignore-etags"]);
+    assert_eq!(
+        (ignored.code, ignored.count("done"), ignored.count("failed")),
+        (1, 1, 1),
+        "{}",
+        ignored.printed
+    );
+    assert!(
+        reasons(&ignored)[0].contains("of document 'c'"),
+        "{}",
+        ignored.printed
+    );
+    let stored = documents(&local, "events", 3);
+    assert_eq!(
+        ["a", "b", "c"].map(|id| stored[id]["n"].as_u64()),
+        [1, 1, 7].map(Some)
+    );
+    // What the letters hold stays as it was.
+    let letters = documents(&local, "dead", 2);
+    assert!(letters
+        .values()
+        .all(|letter| letter["document"].to_string().contains("no such version")));
+}
+
+/// A letter of an earlier release does not hold its ETag, but a patch holds its condition.
+#[test]
+fn a_patch_that_was_refused_for_its_condition_is_replayed() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    for (token, id) in (0..).zip(["a", "b", "c"]) {
+        write(&good, token, OperationKind::Upsert, id, "", &document(id, "k", 7));
+    }
+    assert_results(&good, 3, OutcomeResult::Ok);
+    let patch = |id: &str, condition: Option<&str>| {
+        let mut patch = json!({"operations": [{"op": "incr", "path": "/n", "value": 1}]});
+        if let Some(condition) = condition {
+            patch["condition"] = condition.into();
+        }
+        let change = [
+            ("operation", "patch".into()),
+            ("reason", "Precondition".into()),
+            ("document", patch),
+        ];
+        letter(&format!("0{id}"), id, &change)
+    };
+    store(
+        &local,
+        &[
+            patch("a", Some("FROM c WHERE c.n = 7")),
+            patch("b", Some("FROM c WHERE c.n = 8")),
+            patch("c", None),
+        ],
+    );
+    let expected = |results: [(&str, &str); 3]| -> BTreeMap<String, String> {
+        results
+            .map(|(id, result)| (id.to_owned(), result.to_owned()))
+            .into()
+    };
+    let ran = run(&local, &["replay", "--json"]);
+    assert_eq!(
+        ran.results(),
+        expected([("a", "done"), ("b", "superseded"), ("c", "refused")]),
+        "{}",
+        ran.printed
+    );
+    assert!(ran.printed.contains("--ignore-etags"), "{}", ran.printed);
+    let ignored = run(
+        &local,
+        &["replay", "--json", "--ignore-etags", "0a", "0b", "0c", "--again"],
+    );
+    assert_eq!(
+        ignored.results(),
+        expected([("a", "superseded"), ("b", "superseded"), ("c", "done")]),
+        "{}",
+        ignored.printed
+    );
+    let stored = documents(&local, "events", 3);
+    assert_eq!(
+        ["a", "b", "c"].map(|id| stored[id]["n"].as_u64()),
+        [8, 7, 8].map(Some)
+    );
+}
+
+/// What a strategy leaves for another reason than an ETag it leaves again, until the letter says another operation.
+#[test]
+fn what_is_superseded_without_an_etag_takes_another_operation() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    write(&good, 0, OperationKind::Upsert, "a", "", &document("a", "k", 7));
+    write(&good, 1, OperationKind::Upsert, "c", "", &document("c", "k", 7));
+    assert_results(&good, 2, OutcomeResult::Ok);
+    let of = |operation: &'static str| [("operation", json!(operation))];
+    let patch = [
+        of("patch-if-exists")[0].clone(),
+        (
+            "document",
+            json!({"operations": [{"op": "set", "path": "/n", "value": 1}]}),
+        ),
+    ];
+    store(
+        &local,
+        &[
+            letter("0a", "a", &of("create-ignore-existing")),
+            letter("0b", "b", &of("replace-if-exists")),
+            letter("0c", "c", &of("overwrite-if-not-modified")),
+            letter("0d", "d", &patch),
+        ],
+    );
+    let forced = ["replay", "--json", "--again", "--ignore-etags"];
+    for args in [&forced[..2], &forced] {
+        let ran = run(&local, args);
+        assert_eq!((ran.code, ran.count("superseded")), (0, 4), "{}", ran.printed);
+    }
+    let stored = documents(&local, "events", 2);
+    assert_eq!(["a", "c"].map(|id| stored[id]["n"].as_u64()), [7, 7].map(Some));
+    store(
+        &local,
+        &["a", "b", "c"].map(|id| letter(&format!("0{id}"), id, &of("upsert"))),
+    );
+    assert_eq!(run(&local, &["replay"]).printed, "3 replayed\n");
+    let stored = documents(&local, "events", 3);
+    assert_eq!(
+        ["a", "b", "c"].map(|id| stored[id]["n"].as_u64()),
+        [1, 1, 1].map(Some)
+    );
+}
+
+/// Writes into another container in between do not make a replay forget how far a patch is.
+#[test]
+fn of_a_patch_in_parts_each_container_gets_what_it_misses() {
+    let local = Local::start(&["events:/pk:1", "other:/pk:1", "dead:/container:1"]);
+    for container in ["events", "other"] {
+        let good = local.sink(container, &[]);
+        write(
+            &good,
+            0,
+            OperationKind::Upsert,
+            "a",
+            "",
+            r#"{"id":"a","pk":"k","n":0}"#,
+        );
+        assert_results(&good, 1, OutcomeResult::Ok);
+    }
+    let refuse_behind = |container: &str, skip: u64| {
+        local.admin(
+            "faults",
+            json!({"status": 400, "operations": ["bulk", "batch"], "container": container, "skip": skip, "count": 2, "message": "spoilt"}),
+        );
+    };
+    let operations: Vec<_> = (0..30)
+        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
+        .collect();
+    refuse_behind("events", 1);
+    let sink = local.sink("events", &LETTERS);
+    write(
+        &sink,
+        0,
+        OperationKind::Patch,
+        "a",
+        "",
+        &json!({ "operations": operations }).to_string(),
+    );
+    assert_results(&sink, 1, OutcomeResult::DeadLettered);
+    local.clear_faults();
+    let replay = |args: &[&str], done: u64, refuse: Option<(&str, u64)>| {
+        if let Some((container, skip)) = refuse {
+            refuse_behind(container, skip);
+        }
+        let ran = run(&local, &[&["replay", "--json"], args].concat());
+        local.clear_faults();
+        assert_eq!(
+            (ran.count("done"), ran.count("failed")),
+            (done, 1 - done),
+            "{args:?}: {}",
+            ran.printed
+        );
+        let n = |container| documents(&local, container, 1)["a"]["n"].as_u64().unwrap();
+        let mark = letters(&local, 1)["a"]["replayed"].clone();
+        (
+            [n("events"), n("other")],
+            mark["carriedOut"].clone(),
+            mark["carriedOutElsewhere"].clone(),
+        )
+    };
+    let nothing = Value::Null;
+    assert_eq!(
+        replay(&[], 0, Some(("events", 1))),
+        ([20, 0], json!(20), nothing.clone())
+    );
+    assert_eq!(
+        replay(&["--to", "other"], 0, Some(("other", 1))),
+        ([20, 10], json!(10), json!({"events": 20}))
+    );
+    // Not a single part.
+    assert_eq!(
+        replay(&[], 0, Some(("events", 0))),
+        ([20, 10], json!(20), json!({"other": 10}))
+    );
+    assert_eq!(
+        replay(&["--to", "other"], 1, None),
+        ([20, 30], nothing.clone(), json!({"events": 20}))
+    );
+    assert_eq!(
+        replay(&["--again"], 1, None),
+        ([30, 30], nothing.clone(), nothing)
+    );
+}
+
+/// Also where it is not refused: the service does not answer any more.
+#[test]
+fn of_a_patch_that_is_given_up_a_replay_writes_what_is_missing() {
+    let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
+    let good = local.sink("events", &[]);
+    write(
+        &good,
+        0,
+        OperationKind::Upsert,
+        "a",
+        "",
+        r#"{"id":"a","pk":"k","n":0}"#,
+    );
+    assert_results(&good, 1, OutcomeResult::Ok);
+    let operations: Vec<_> = (0..25)
+        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
+        .collect();
+    let patch = [
+        ("operation", json!("patch")),
+        ("document", json!({ "operations": operations })),
+    ];
+    store(&local, &[letter("0a", "a", &patch)]);
+    local.admin(
+        "faults",
+        json!({"status": 503, "operations": ["bulk", "batch", "patch"], "container": "events", "skip": 1}),
+    );
+    let short = ["--option", "cosmos.retry.deadline-ms=1000"];
+    let ran = run(&local, &[&["replay", "--json"], &short[..]].concat());
+    local.clear_faults();
+    assert_eq!((ran.code, ran.count("failed")), (1, 1), "{}", ran.printed);
+    let mark = &letters(&local, 1)["a"]["replayed"];
+    assert_eq!(
+        (&mark["result"], &mark["carriedOut"]),
+        (&json!("failed"), &json!(10)),
+        "{mark}"
+    );
+    assert_eq!(documents(&local, "events", 1)["a"]["n"], 10);
+    assert_eq!(run(&local, &["replay"]).printed, "1 replayed\n");
+    assert_eq!(documents(&local, "events", 1)["a"]["n"], 25);
+}
+
 /// The order of the records decides which letters a limit takes, not the times of the refusals nor the ids.
 #[test]
 fn a_limit_leaves_no_earlier_write_of_a_document_behind() {

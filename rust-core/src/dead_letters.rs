@@ -2,6 +2,8 @@
 //! these were written again. All of it is decision and form; whoever asks and writes, does so with a source and a sink.
 //! `docs/dead-letters.md` describes a letter, [`crate::sink`] stores them.
 
+use std::collections::BTreeMap;
+
 use azure_core::time::parse_rfc3339;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -28,11 +30,21 @@ const SUPERSEDED: &str = "superseded";
 /// The result of one whose operation was refused again.
 const FAILED: &str = "failed";
 
+/// Why a letter cannot be replayed that was refused for an ETag and does not hold it.
+const LOST_ETAG: &str =
+    "it was refused for the document's ETag, which a letter of an earlier version does not hold; write it whatever version is there with --ignore-etags";
+
 /// The field that marks a letter.
 const MARK: &str = "replayed";
 
 /// The field that says how much of a patch was carried out, in a letter and in its mark.
 const CARRIED_OUT: &str = "carriedOut";
+
+/// The field of a mark that says the same of other containers than the mark's.
+const CARRIED_OUT_ELSEWHERE: &str = "carriedOutElsewhere";
+
+/// The ETag of an operation of a batch.
+const IF_MATCH: &str = "ifMatch";
 
 /// Most characters of a message in a mark: a letter may be almost as large as the service takes.
 const MAX_MESSAGE: usize = 1000;
@@ -125,12 +137,26 @@ pub struct Replayed {
     /// How many operations of the letter's patch were carried out by then in that container, from the first on, where one was refused.
     #[serde(rename = "carriedOut")]
     pub carried_out: usize,
+    /// The same of containers that it was replayed into before, by their names.
+    #[serde(rename = "carriedOutElsewhere")]
+    pub carried_out_elsewhere: BTreeMap<String, usize>,
 }
 
 impl Replayed {
     /// Whether there is nothing left to do: the operation was carried out, or its strategy leaves what is there.
     pub fn is_settled(&self) -> bool {
         matches!(self.result.as_str(), DONE | SUPERSEDED)
+    }
+
+    /// How many operations of the letter's patch were carried out in each container in which a replay has left something to do.
+    fn carried_out_in_each(&self) -> BTreeMap<String, usize> {
+        let mut all = self.carried_out_elsewhere.clone();
+        match self.is_settled() {
+            true => all.remove(&self.container),
+            false => all.insert(self.container.clone(), self.carried_out),
+        };
+        all.retain(|_, count| *count > 0);
+        all
     }
 }
 
@@ -184,20 +210,31 @@ impl Letter {
         self.replayed.as_ref().is_some_and(Replayed::is_settled)
     }
 
-    /// How many operations of its patch were carried out in a container, from the first on, by the sink or by the last replay.
+    /// How many operations of its patch were carried out in a container, from the first on, by the sink or by replays.
     fn carried_out_in(&self, container: &str) -> usize {
         let by_the_sink = if self.container == container {
             self.carried_out
         } else {
             0
         };
-        let last = self.replayed.as_ref();
-        let by_a_replay = last.filter(|mark| mark.container == container && !mark.is_settled());
-        by_the_sink.max(by_a_replay.map_or(0, |mark| mark.carried_out))
+        let by_replays = self.replayed.as_ref().map(Replayed::carried_out_in_each);
+        by_the_sink.max(
+            by_replays
+                .and_then(|each| each.get(container).copied())
+                .unwrap_or(0),
+        )
+    }
+
+    /// Whether it was refused for an ETag of its own that it does not hold. Letters that name their writer hold it, a batch has its ETags
+    /// among its operations, and of a patch only its document tells whether it was refused for a condition.
+    fn has_lost_its_etag(&self) -> bool {
+        self.if_match.is_empty()
+            && self.writer.is_empty()
+            && self.reason == format!("{:?}", Kind::Precondition)
     }
 
     /// Why it cannot be replayed, as far as that can be told without its document; `None` where it can. With `ignore_etags` the
-    /// operation is written whatever version of the document there is by now.
+    /// operation is written whatever version of the document there is by now, and so are those of a batch.
     pub fn hindrance(&self, ignore_etags: bool) -> Option<String> {
         let why = match self.operation.as_str() {
             OF_A_JOB => "it is of a job, which could not use the record: nothing was to be written; mend the job and let it read the record again",
@@ -212,9 +249,10 @@ impl Letter {
             _ if self.container.is_empty() => "it names no container",
             name if self.document_id.is_empty() && kind(name) != Some(OperationKind::Batch) => "it has no id of a document",
             _ if self.partition_key.is_empty() => "it has no partition key",
-            _ if !ignore_etags && self.if_match.is_empty() && self.reason == format!("{:?}", Kind::Precondition) => {
-                "it was refused for the document's ETag, which a letter of an earlier version does not hold; write it whatever is there with --ignore-etags"
-            }
+            name if !ignore_etags && self.has_lost_its_etag() => match kind(name) {
+                Some(OperationKind::Batch | OperationKind::Patch | OperationKind::PatchIfExists) => return None,
+                _ => LOST_ETAG,
+            },
             _ => return None,
         };
         Some(why.to_owned())
@@ -237,13 +275,18 @@ impl Letter {
                 document => document,
             },
         };
-        let carried_out = match kind {
-            OperationKind::Patch | OperationKind::PatchIfExists => self.carried_out_in(container),
-            _ => 0,
-        };
-        let document = match carried_out {
-            0 => document,
-            n => patch_behind(&document, n)?,
+        let (carried_out, document) = match kind {
+            OperationKind::Patch | OperationKind::PatchIfExists => {
+                if !ignore_etags && self.has_lost_its_etag() && Patch::read(&document)?.condition.is_none() {
+                    return Err(LOST_ETAG.to_owned());
+                }
+                match self.carried_out_in(container) {
+                    0 => (0, document),
+                    n => (n, patch_behind(&document, n)?),
+                }
+            }
+            OperationKind::Batch if ignore_etags => (0, batch_without_etags(&document)?),
+            _ => (0, document),
         };
         let ignores = ignore_etags && !self.if_match.is_empty();
         Ok(Replay {
@@ -262,6 +305,34 @@ impl Letter {
             document,
             carried_out,
         })
+    }
+
+    /// Its mark once its operation was written again, now and to `container`. It takes the place of the mark that the letter has, of which
+    /// it keeps how much of the patch was carried out in other containers.
+    pub fn mark(&self, container: &str, outcome: &Outcome) -> Value {
+        let result = match outcome {
+            Outcome::Done => DONE,
+            Outcome::Superseded => SUPERSEDED,
+            Outcome::Refused { .. } => FAILED,
+        };
+        let mut mark = json!({"time": clock::text(), "container": container, "result": result});
+        if let Outcome::Refused { error, carried_out } = outcome {
+            mark["reason"] = format!("{:?}", error.kind).into();
+            mark["status"] = error.status.into();
+            mark["subStatus"] = error.sub_status.into();
+            mark["message"] = error.message.chars().take(MAX_MESSAGE).collect::<String>().into();
+            mark["activityId"] = error.activity_id.as_str().into();
+            if *carried_out > 0 {
+                mark[CARRIED_OUT] = (*carried_out).into();
+            }
+        }
+        let last = self.replayed.as_ref();
+        let mut elsewhere = last.map(Replayed::carried_out_in_each).unwrap_or_default();
+        elsewhere.remove(container);
+        if !elsewhere.is_empty() {
+            mark[CARRIED_OUT_ELSEWHERE] = json!(elsewhere);
+        }
+        mark
     }
 
     /// The document's own bytes: those of a value as they stand, of a text what it says, of base64 what it stands for.
@@ -415,37 +486,25 @@ pub enum Outcome {
     },
 }
 
-/// The mark of a letter whose operation was written again now to `container`.
-pub fn mark(container: &str, outcome: &Outcome) -> Value {
-    let result = match outcome {
-        Outcome::Done => DONE,
-        Outcome::Superseded => SUPERSEDED,
-        Outcome::Refused { .. } => FAILED,
-    };
-    let mut mark = json!({"time": clock::text(), "container": container, "result": result});
-    if let Outcome::Refused { error, carried_out } = outcome {
-        mark["reason"] = format!("{:?}", error.kind).into();
-        mark["status"] = error.status.into();
-        mark["subStatus"] = error.sub_status.into();
-        mark["message"] = error.message.chars().take(MAX_MESSAGE).collect::<String>().into();
-        mark["activityId"] = error.activity_id.as_str().into();
-        if *carried_out > 0 {
-            mark[CARRIED_OUT] = (*carried_out).into();
-        }
+/// A patch as it is written.
+#[derive(Deserialize)]
+struct Patch<'a> {
+    #[serde(borrow)]
+    operations: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    condition: Option<&'a RawValue>,
+}
+
+impl<'a> Patch<'a> {
+    fn read(json: &'a [u8]) -> Result<Self, String> {
+        serde_json::from_slice(json).map_err(|e| format!("its document is no patch: {e}"))
     }
-    mark
 }
 
 /// A patch without its first operations.
 fn patch_behind(patch: &[u8], carried_out: usize) -> Result<Vec<u8>, String> {
-    #[derive(Deserialize)]
-    struct Patch<'a> {
-        #[serde(borrow)]
-        operations: Vec<&'a RawValue>,
-    }
     // One that was sent in parts has no condition.
-    let all: Patch<'_> =
-        serde_json::from_slice(patch).map_err(|e| format!("its document is no patch: {e}"))?;
+    let all = Patch::read(patch)?;
     match all.operations.get(carried_out..) {
         None | Some([]) => Err(format!(
             "{carried_out} operations of its patch were carried out, and it has {}: correct the patch, or the letter's {CARRIED_OUT} and the one of its mark",
@@ -458,6 +517,16 @@ fn patch_behind(patch: &[u8], carried_out: usize) -> Result<Vec<u8>, String> {
     }
 }
 
+/// A batch whose operations name no ETags. All else keeps its bytes, the conditions of its patches too.
+fn batch_without_etags(batch: &[u8]) -> Result<Vec<u8>, String> {
+    let operations: Vec<Fields<'_>> =
+        serde_json::from_slice(batch).map_err(|e| format!("its document is no batch: {e}"))?;
+    let each = operations
+        .iter()
+        .map(|operation| format!("{{{}}}", operation.only(|name| name != IF_MATCH)));
+    Ok(format!("[{}]", each.collect::<Vec<_>>().join(",")).into_bytes())
+}
+
 /// A letter with a mark in it, in place of the one that it may have. All else keeps its bytes.
 ///
 /// # Errors
@@ -465,22 +534,22 @@ fn patch_behind(patch: &[u8], carried_out: usize) -> Result<Vec<u8>, String> {
 pub fn marked(letter: &[u8], mark: &Value) -> Result<Vec<u8>, String> {
     let fields: Fields<'_> =
         serde_json::from_slice(letter).map_err(|e| format!("the letter cannot be read: {e}"))?;
-    let mut out = String::with_capacity(letter.len() + 256);
-    for (name, value) in &fields.0 {
-        if name != MARK && !SYSTEM.contains(&name.as_str()) {
-            out.push(if out.is_empty() { '{' } else { ',' });
-            out.push_str(&Value::from(name.as_str()).to_string());
-            out.push(':');
-            out.push_str(value.get());
-        }
-    }
-    out.push(if out.is_empty() { '{' } else { ',' });
-    out.push_str(&format!("\"{MARK}\":{mark}}}"));
-    Ok(out.into_bytes())
+    let all_else = fields.only(|name| name != MARK && !SYSTEM.contains(&name));
+    let comma = if all_else.is_empty() { "" } else { "," };
+    Ok(format!("{{{all_else}{comma}\"{MARK}\":{mark}}}").into_bytes())
 }
 
 /// The fields of an object in their order, each value as it stands.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl Fields<'_> {
+    /// What stands between the braces of the object that has these of its fields.
+    fn only(&self, has: impl Fn(&str) -> bool) -> String {
+        let fields = self.0.iter().filter(|(name, _)| has(name));
+        let texts = fields.map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), value.get()));
+        texts.collect::<Vec<_>>().join(",")
+    }
+}
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -643,7 +712,7 @@ mod tests {
             carried_out: 11,
         };
         let mut again = change.to_vec();
-        again.push(("replayed", mark("events", &further)));
+        again.push(("replayed", first.mark("events", &further)));
         assert_eq!(
             replayed(&letter(&again), "events"),
             Ok((11, operations[11..].to_vec()))
@@ -654,9 +723,98 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_keeps_what_was_carried_out_in_other_containers() {
+        let refused = |carried_out| Outcome::Refused {
+            error: CoreError::new(Kind::BadRequest, "no"),
+            carried_out,
+        };
+        let change = [("operation", json!("patch")), ("carriedOut", json!(10))];
+        let with = |mark: Value| letter(&[&change[..], &[("replayed", mark)]].concat());
+        let counts = |letter: &Letter| ["events", "b", "c"].map(|name| letter.carried_out_in(name));
+        let mut one = letter(&change);
+        for (container, outcome, expected) in [
+            ("events", refused(20), [20, 0, 0]),
+            ("b", refused(10), [20, 10, 0]),
+            ("c", refused(0), [20, 10, 0]),
+            ("c", Outcome::Done, [20, 10, 0]),
+            ("b", Outcome::Superseded, [20, 0, 0]),
+            ("events", refused(20), [20, 0, 0]),
+            // Whoever writes it there once more begins with what the sink had left.
+            ("events", Outcome::Done, [10, 0, 0]),
+        ] {
+            one = with(one.mark(container, &outcome));
+            assert_eq!(counts(&one), expected, "{container} {outcome:?}");
+        }
+        assert!(one
+            .mark("events", &Outcome::Done)
+            .get(CARRIED_OUT_ELSEWHERE)
+            .is_none());
+        // A mark of a release that kept one container only.
+        let old =
+            json!({"time": "2026-11-26T10:00:00Z", "container": "b", "result": "failed", "carriedOut": 20});
+        assert_eq!(counts(&with(with(old).mark("c", &Outcome::Done))), [10, 20, 0]);
+    }
+
+    #[test]
+    fn a_batch_is_written_without_its_etags_where_they_are_to_be_ignored() {
+        let batch = r#"[{"operationType":"Replace","id":"a","resourceBody":{"id":"a","n":1.10,"ifMatch":"x"},"ifMatch":"\"1\""},{"operationType":"Patch","id":"b","ifMatch":"2","resourceBody":{"operations":[],"condition":"FROM c"}}]"#;
+        let change = [
+            ("operation", json!("batch")),
+            ("documentId", json!("")),
+            ("reason", json!("Precondition")),
+            ("document", json!(batch)),
+        ];
+        let replayed = |ignore| {
+            letter(&change)
+                .replay("events", ignore)
+                .map(|replay| String::from_utf8(replay.document).unwrap())
+        };
+        assert_eq!(replayed(false).as_deref(), Ok(batch));
+        let without = r#"[{"operationType":"Replace","id":"a","resourceBody":{"id":"a","n":1.10,"ifMatch":"x"}},{"operationType":"Patch","id":"b","resourceBody":{"operations":[],"condition":"FROM c"}}]"#;
+        assert_eq!(replayed(true).as_deref(), Ok(without));
+        let broken = letter(&[&change[..3], &[("document", json!({"id": "a"}))]].concat());
+        assert!(broken.replay("events", true).unwrap_err().contains("no batch"));
+    }
+
+    #[test]
+    fn only_an_etag_that_was_lost_hinders() {
+        let patch = |more: &str| {
+            json!(format!(
+                r#"{{"operations":[{{"op":"set","path":"/a","value":1}}]{more}}}"#
+            ))
+        };
+        let (plain, conditional) = (patch(""), patch(r#","condition":"FROM c WHERE c.n = 1""#));
+        let refused = |operation: &str, document: &Value, writer: &str| {
+            let letter = letter(&[
+                ("operation", json!(operation)),
+                ("reason", json!("Precondition")),
+                ("document", document.clone()),
+                ("writer", json!(writer)),
+            ]);
+            let why = letter.replay("events", false).err();
+            assert!(
+                why.as_ref().is_none_or(|why| why.contains("--ignore-etags")),
+                "{why:?}"
+            );
+            assert!(letter.replay("events", true).is_ok(), "{operation}");
+            why.is_some()
+        };
+        let document = json!({"id": "a"});
+        assert!(refused("replace", &document, ""));
+        assert!(refused("patch", &plain, ""));
+        // Its own condition is looked at again.
+        assert!(!refused("patch", &conditional, ""));
+        assert!(!refused("patch-if-exists", &conditional, ""));
+        assert!(!refused("patch", &plain, "w"));
+        assert!(!refused("replace", &document, "w"));
+    }
+
+    #[test]
     fn a_mark_takes_the_place_of_the_last_one_and_nothing_else_changes() {
         let error = CoreError::new(Kind::Conflict, "exists");
         let stored = br#"{"id":"1","n":1.10,"replayed":{"result":"failed"},"document":{"replayed":1,"x":1e400},"_etag":"e","_ts":1}"#;
+        let unmarked = letter(&[]);
+        let mark = |container: &str, outcome: &Outcome| unmarked.mark(container, outcome);
         let done = marked(stored, &mark("c", &Outcome::Done)).unwrap();
         let done = String::from_utf8(done).unwrap();
         assert!(
@@ -711,7 +869,7 @@ mod tests {
         for change in leaves {
             assert!(!with(change).takes(&one), "{:?}", with(change));
         }
-        assert!(!with(|f| f.pending = true).takes(&letter(&[("replayed", mark("c", &Outcome::Done))])));
+        assert!(!with(|f| f.pending = true).takes(&letter(&[("replayed", one.mark("c", &Outcome::Done))])));
     }
 
     #[test]

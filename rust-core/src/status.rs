@@ -173,6 +173,7 @@ const RESTART_AFTER_RECREATION: &str = "the container was deleted and created an
 const NO_VERSIONS: &str = "source.mode all-versions-and-deletes needs an account with continuous backup, and without merges of partitions; turn continuous backup on, which cannot be undone, or read with source.mode latest-version";
 const VERSIONS_GONE: &str = "the position is older than the retention of the account's continuous backup (7 or 30 days), or backup was turned off, so that changes behind it are gone; start the job without its state, with source.start initial for the container as it is now";
 const CHECK_CREDENTIALS: &str = "check cosmos.auth.*, and the data-plane role of the identity";
+const STORAGE_FULL: &str = "the storage of this partition key is full (20 GB); delete documents of it or choose a finer partition key";
 const CONTAINER_MISSING: &str =
     "the container or its database does not exist; create it or correct its name, then restart the job";
 const BULK_FORBIDDEN: &str = "check cosmos.auth.* and the identity's role; an emulator that does not know bulk requests may answer so too: set sink.bulk to false for it";
@@ -284,8 +285,11 @@ const TABLE: &[Row] = &[
     row(Status::Is(403), Sub::OneOf(&[3, 1008]), For::All,
         (Kind::Transient, Retry, Everybody, Refused), "", (403, 3, Upsert)),
     // [limits]: 20 GB for one logical partition key.
+    // Of a batch it may be what a repetition ends at before it comes to what its documents say, as are 400 and 413 below.
+    row(Status::Is(403), Sub::Is(1014), For::OneOf(&[Batch]),
+        (Kind::BadRequest, Compare, Record, Refused), STORAGE_FULL, (403, 1014, Batch)),
     row(Status::Is(403), Sub::Is(1014), For::Writes,
-        (Kind::BadRequest, End, Record, Refused), "the storage of this partition key is full (20 GB); delete documents of it or choose a finer partition key", (403, 1014, Create)),
+        (Kind::BadRequest, End, Record, Refused), STORAGE_FULL, (403, 1014, Create)),
     row(Status::Is(403), Sub::Is(1014), For::OneOf(&[Bulk]),
         (Kind::BadRequest, Halve, Everybody, Refused), "", (403, 1014, Bulk)),
     row(Status::Is(403), Sub::Any, For::OneOf(&[Bulk]),
@@ -327,6 +331,8 @@ const TABLE: &[Row] = &[
         (Kind::Transient, Halve, Everybody, Refused), "", (413, 3402, Feed)),
     row(Status::Is(413), Sub::Is(3402), For::All,
         (Kind::Transient, Retry, Everybody, Unknown), "", (413, 3402, Upsert)),
+    row(Status::Is(413), Sub::Any, For::OneOf(&[Batch]),
+        (Kind::TooLarge, Compare, Record, Refused), "make the batch smaller, or what its patches add to; the service takes 2 MiB of it and of a document", (413, 0, Batch)),
     row(Status::Is(413), Sub::Any, For::Writes,
         (Kind::TooLarge, End, Record, Refused), "make the document smaller; the service takes 2 MiB", (413, 0, Create)),
 
@@ -356,6 +362,9 @@ const TABLE: &[Row] = &[
         (Kind::BadRequest, Halve, Everybody, Refused), "", (400, 0, Bulk)),
     // [http]: a document or a key that the service, or the driver before it, cannot take. Everything else may be the matter of a
     // proxy, a gateway or the driver, and would take every record with it.
+    // Of a batch it may be a patch that finds nothing to take out at its second time.
+    row(Status::Is(400), Sub::Below(DRIVERS_OWN), For::OneOf(&[Batch]),
+        (Kind::BadRequest, Compare, Record, Refused), "", (400, 0, Batch)),
     row(Status::Is(400), Sub::Below(DRIVERS_OWN), For::Writes,
         (Kind::BadRequest, End, Record, Refused), "", (400, 1001, Replace)),
     row(Status::Is(400), Sub::OneOf(&[20021, 20100, 20101, 20102, 20103, 20127]), For::Writes,
@@ -585,6 +594,8 @@ mod tests {
             (412, Replace, Compare, Compare),
             (404, Batch, Compare, Compare),
             (409, Batch, Compare, Compare),
+            (400, Batch, Compare, Compare),
+            (413, Batch, Compare, Compare),
             (412, ReplaceIfExists, Compare, Compare),
             (412, Upsert, Compare, Compare),
             (409, CreateIgnoreExisting, Confirm, Confirm),

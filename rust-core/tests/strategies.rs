@@ -741,6 +741,142 @@ fn a_batch_is_carried_out_whole_and_once() {
     }
 }
 
+/// A batch that was refused is done only where that can be told. What its documents are like without it, shows nothing.
+#[test]
+fn a_refused_batch_whose_patches_were_not_carried_out_has_failed() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
+    let before = json!([member("Upsert", "a", 1), member("Upsert", "b", 1)]);
+    batch(&sink, &before).unwrap();
+    let patch = |id: &str| json!({"operationType": "Patch", "id": id, "resourceBody": {"operations": [{"op": "incr", "path": "/n", "value": 1}]}});
+    let mut conditional = patch("b");
+    conditional["resourceBody"]["condition"] = json!("FROM c WHERE c.n = 7");
+    let mut with_etag = patch("b");
+    with_etag["ifMatch"] = json!("\"0\"");
+    let delete = |id: &str| json!({"operationType": "Delete", "id": id});
+    for (operations, kind, culprit) in [
+        (
+            json!([delete("c"), patch("b")]),
+            Kind::NotFound,
+            "operation 1 of 2, Delete of document 'c'",
+        ),
+        (
+            json!([member("Upsert", "a", 1), conditional]),
+            Kind::Precondition,
+            "operation 2 of 2, Patch of document 'b'",
+        ),
+        (
+            json!([member("Replace", "a", 1), with_etag]),
+            Kind::Precondition,
+            "operation 2 of 2, Patch of document 'b'",
+        ),
+        (
+            json!([member("Upsert", "a", 1), patch("c")]),
+            Kind::NotFound,
+            "operation 2 of 2, Patch of document 'c'",
+        ),
+        // A create that another document makes room for is no proof.
+        (
+            json!([delete("a"), member("Create", "a", 1), conditional]),
+            Kind::Precondition,
+            "operation 3 of 3, Patch of document 'b'",
+        ),
+    ] {
+        let error = batch(&sink, &operations).unwrap_err();
+        assert_eq!(error.kind, kind, "{operations}: {error}");
+        assert!(error.message.contains(culprit), "{error}");
+        assert!(error.message.contains("Let it create one of its own"), "{error}");
+        assert_eq!(stored(&local, "b").unwrap()["n"], 1, "{operations}");
+    }
+    // Without patches there may be nothing left to do.
+    batch(&sink, &json!([delete("c"), member("Upsert", "a", 1)])).unwrap();
+    batch(&sink, &json!([delete("c")])).unwrap();
+    let error = batch(
+        &sink,
+        &json!([member("Upsert", "a", 2), delete("c"), member("Upsert", "b", 1)]),
+    )
+    .unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    assert!(
+        error
+            .message
+            .contains("document 'a' is not as the batch would leave it"),
+        "{error}"
+    );
+    assert_eq!(stored(&local, "a").unwrap()["n"], 1);
+}
+
+/// A document that a batch created proves that it was carried out, whatever became of the others, and whatever its replay is refused for.
+#[test]
+fn what_a_batch_created_proves_it() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[("sink.failure-mode", "skip")]);
+    let n = |id: &str| stored(&local, id).map(|document| document["n"].clone());
+    let put = |id: &str, value: u64| batch(&sink, &json!([member("Upsert", id, value)])).unwrap();
+    // Several batches write the same document.
+    let of = |event: u64| {
+        json!([
+            member("Create", &format!("event-{event}"), 1),
+            member("Upsert", "summary", event)
+        ])
+    };
+    for event in [1, 2, 1, 2, 1] {
+        batch(&sink, &of(event)).unwrap_or_else(|e| panic!("event {event}: {e}"));
+    }
+    assert_eq!(n("summary"), Some(json!(2)), "a replay changes nothing");
+    // So do others.
+    put("summary", 9);
+    batch(&sink, &of(2)).unwrap();
+    assert_eq!(n("summary"), Some(json!(9)));
+
+    put("count", 0);
+    let patch = |operations: Value| json!({"operationType": "Patch", "id": "count", "resourceBody": {"operations": operations}});
+    let increment = || json!({"op": "incr", "path": "/n", "value": 1});
+    let mut ends = patch(json!([increment(), {"op": "set", "path": "/seq", "value": 7}]));
+    ends["resourceBody"]["condition"] = json!("FROM c WHERE NOT IS_DEFINED(c.seq) OR c.seq < 7");
+    // A replay ends at 409, 412, 404 or 400, whichever comes first.
+    for (name, first) in [
+        ("increments", patch(json!([increment()]))),
+        ("ends its condition", ends),
+        ("deletes", json!({"operationType": "Delete", "id": "there"})),
+        ("takes out", patch(json!([{"op": "remove", "path": "/there"}]))),
+    ] {
+        batch(
+            &sink,
+            &json!([
+                {"operationType": "Upsert", "id": "there", "resourceBody": {"id": "there", "pk": "k"}},
+                {"operationType": "Upsert", "id": "count", "resourceBody": {"id": "count", "pk": "k", "n": 0, "there": 1}},
+            ]),
+        )
+        .unwrap();
+        let ids = [format!("{name}-1"), format!("{name}-2")];
+        let all = json!([first, member("Create", &ids[0], 1), member("Create", &ids[1], 1)]);
+        batch(&sink, &all).unwrap();
+        let after = fields(&local, "count");
+        batch(&sink, &all).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Somebody changes one of those that it created.
+        put(&ids[0], 5);
+        batch(&sink, &all).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(fields(&local, "count"), after, "{name}");
+        // With the last of them the proof is gone.
+        put(&ids[1], 5);
+        let error = batch(&sink, &all).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("it was not carried out before: no document that it creates"),
+            "{name}: {error}"
+        );
+    }
+    // An outbox that is consumed before the replay: the batch is carried out once more, as docs/writing.md says.
+    put("count", 0);
+    let all = json!([member("Create", "outbox", 1), patch(json!([increment()]))]);
+    batch(&sink, &all).unwrap();
+    batch(&sink, &json!([{"operationType": "Delete", "id": "outbox"}])).unwrap();
+    batch(&sink, &all).unwrap();
+    assert_eq!(n("count"), Some(json!(2)));
+}
+
 #[test]
 fn what_is_not_a_batch_never_leaves() {
     let local = Local::start(&["c:/pk:1"]);
@@ -750,6 +886,10 @@ fn what_is_not_a_batch_never_leaves() {
         (json!([]), "no operations"),
         (json!(many), "101"),
         (json!([member("Read", "a", 1)]), "'Read'"),
+        (
+            json!([{"operationType": "Upsert", "id": "a", "resourceBody": "{}},{\"operationType\":\"Delete\",\"id\":\"z\""}]),
+            "operation 1 of the batch's 1, of document 'a': the document is not a JSON object",
+        ),
         (
             json!([member("Upsert", "a/b", 1)]),
             "operation 1 of the batch's 1",
@@ -836,6 +976,51 @@ fn a_batch_keeps_its_place_among_the_writes_of_its_documents() {
         let m = sink.metrics();
         assert_eq!(m.operations_waiting.load(Relaxed), 0, "bulk {bulk}");
     }
+}
+
+/// What the core refuses of a batch keeps its operations, also where they are no JSON.
+#[test]
+fn the_letter_of_a_batch_that_is_none_holds_its_operations() {
+    let local = Local::start(&["c:/pk:1", "letters:/id:1"]);
+    let options = [
+        ("sink.failure-mode", "dead-letter"),
+        ("sink.dead-letter-container", "letters"),
+    ];
+    let sink = local.sink("c", &options);
+    let many: Vec<_> = (0..101).map(|n| member("Upsert", &n.to_string(), 1)).collect();
+    let many = json!(many);
+    let broken =
+        b"[{\"operationType\":\"Upsert\",\"id\":\"a\",\"resourceBody\":{\"id\":\"a\",\"x\":\"\xff\"}}]";
+    let text = many.to_string();
+    let of = |document| NewOperation {
+        kind: OperationKind::Batch,
+        id: "",
+        partition_key: KEY,
+        if_match: "",
+        document,
+    };
+    sink.write([0, 1], &[of(text.as_bytes()), of(broken)]);
+    for outcome in outcomes(&sink, 2) {
+        let error = outcome.error.unwrap();
+        assert_eq!((error.kind, error.status), (Kind::BadRequest, 0), "{error}");
+    }
+    let (source, _) = local.source_of_all("letters", &[]);
+    let mut found = Vec::new();
+    for letter in read(&source, 2).values() {
+        let letter: Value = serde_json::from_str(letter).unwrap();
+        assert_eq!(letter["operation"], "batch");
+        found.push((
+            letter["documentBytes"].clone(),
+            letter["documentEncoding"].clone(),
+            letter["document"].clone(),
+        ));
+    }
+    found.sort_by_key(|(bytes, ..)| bytes.as_u64());
+    assert_eq!(
+        (&found[0].0, &found[0].1),
+        (&json!(broken.len()), &json!("base64"))
+    );
+    assert_eq!(found[1].2, many);
 }
 
 /// What was refused can be written again from its letter: what it was, and under which ETag.

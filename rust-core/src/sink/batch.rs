@@ -35,6 +35,8 @@ pub struct Batch {
 #[derive(Debug)]
 struct Document {
     id: String,
+    /// What the batch begins with on it is a create: the batch is refused where it is there already.
+    created: bool,
     after: After,
 }
 
@@ -47,6 +49,18 @@ enum After {
     Gone,
     /// A patch does not say.
     Unknown,
+}
+
+/// What a refused batch that was carried out before can be told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By any one of the documents that it creates: where one is as the batch leaves it, that batch has made it, and with it, all or none,
+    /// everything else. What others have made of its other documents since, says nothing.
+    Creation,
+    /// By all of its documents together: where each is as the batch leaves it, there is nothing left to do.
+    State,
+    /// By nothing: it creates nothing that would tell, and what a patch leaves is not known.
+    Nothing,
 }
 
 /// What a document must be like where the batch was carried out.
@@ -89,6 +103,12 @@ impl Batch {
     /// # Errors
     /// BadRequest or TooLarge, the record's own, which name the operation.
     pub fn read(text: &[u8], rules: &Rules) -> Result<Batch> {
+        if let Err(e) = std::str::from_utf8(text) {
+            return bad(format!(
+                "is no UTF-8 from its byte {} on; write its documents in UTF-8",
+                e.valid_up_to()
+            ));
+        }
         let entries: Vec<Entry<'_>> = match serde_json::from_slice(text) {
             Ok(entries) => entries,
             Err(e) => {
@@ -128,6 +148,7 @@ impl Batch {
                 let id = entry.id.clone().into_owned();
                 batch.documents.push(Document {
                     id,
+                    created: verb == Verb::Create,
                     after: After::Unknown,
                 });
                 batch.documents.len() - 1
@@ -185,9 +206,33 @@ impl Batch {
         }
     }
 
-    /// The first of its documents, from one on, of which it can be told whether it was carried out.
+    /// By what it can be told that it was carried out before.
+    pub fn proof(&self) -> Proof {
+        let mut documents = self.documents.iter();
+        if self.documents.iter().any(Document::proves) {
+            Proof::Creation
+        } else if documents.all(|document| document.after != After::Unknown) {
+            Proof::State
+        } else {
+            Proof::Nothing
+        }
+    }
+
+    /// The first of its documents, from one on, that is read to see whether it was carried out before.
     pub fn evident_from(&self, at: usize) -> Option<usize> {
-        (at..self.documents.len()).find(|at| self.documents[*at].after != After::Unknown)
+        let proof = self.proof();
+        (at..self.documents.len()).find(|at| match proof {
+            Proof::Creation => self.documents[*at].proves(),
+            Proof::State => true,
+            Proof::Nothing => false,
+        })
+    }
+}
+
+impl Document {
+    /// Whether this document alone proves that the batch was carried out, where it is as the batch leaves it.
+    fn proves(&self) -> bool {
+        self.created && matches!(self.after, After::Written(_))
     }
 }
 
@@ -309,7 +354,78 @@ mod tests {
         let a = document("a").to_string();
         assert_eq!(found[0], Some(Evidence::Written(a.as_bytes())));
         assert_eq!((found[2], found[3]), (None, Some(Evidence::Gone)));
-        assert_eq!((batch.evident_from(2), batch.evident_from(4)), (Some(3), None));
+        assert_eq!(batch.proof(), Proof::Creation);
+        assert_eq!((batch.evident_from(0), batch.evident_from(1)), (Some(0), None));
+    }
+
+    #[test]
+    fn a_document_of_its_own_proves_that_a_batch_was_carried_out() {
+        let (create, upsert, delete, patch) = (
+            |id: &str| json!({"operationType": "Create", "id": id, "resourceBody": document(id)}),
+            |id: &str| json!({"operationType": "Upsert", "id": id, "resourceBody": document(id)}),
+            |id: &str| json!({"operationType": "Delete", "id": id}),
+            |id: &str| {
+                let increment = json!({"operations": [{"op": "incr", "path": "/n", "value": 1}]});
+                json!({"operationType": "Patch", "id": id, "resourceBody": increment})
+            },
+        );
+        for (operations, proof, reads) in [
+            (
+                json!([patch("b"), create("a"), upsert("c"), create("d")]),
+                Proof::Creation,
+                &[1, 3][..],
+            ),
+            // Another state of the document, but one that is known.
+            (
+                json!([create("a"), upsert("a"), patch("b")]),
+                Proof::Creation,
+                &[0],
+            ),
+            (json!([upsert("a"), delete("b")]), Proof::State, &[0, 1]),
+            // Whatever the patch left, it is gone, or written over.
+            (
+                json!([patch("a"), delete("a"), patch("b"), upsert("b")]),
+                Proof::State,
+                &[0, 1],
+            ),
+            (json!([create("a"), delete("a")]), Proof::State, &[0]),
+            (json!([upsert("a"), patch("b")]), Proof::Nothing, &[]),
+            (json!([delete("a"), patch("b")]), Proof::Nothing, &[]),
+            // What is created here may have been there before, and what is created and changed is not known.
+            (json!([delete("a"), create("a"), patch("b")]), Proof::Nothing, &[]),
+            (json!([create("a"), patch("a")]), Proof::Nothing, &[]),
+        ] {
+            let batch = read(&operations).unwrap();
+            let read: Vec<_> =
+                std::iter::successors(batch.evident_from(0), |at| batch.evident_from(at + 1)).collect();
+            assert_eq!((batch.proof(), &read[..]), (proof, reads), "{operations}");
+        }
+    }
+
+    #[test]
+    fn a_document_does_not_leave_its_place() {
+        for (body, why) in [
+            (
+                &b"{\"id\":\"a\",\"name\":\"\xff\"}"[..],
+                "no UTF-8 from its byte 69",
+            ),
+            (
+                b"\"{}},{\\\"operationType\\\":\\\"Delete\\\"\"",
+                "not a JSON object",
+            ),
+            (b"[{}]", "not a JSON object"),
+            (b"{\"id\":\"a\",}", "no array"),
+        ] {
+            let text = [
+                &b"[{\"operationType\":\"Upsert\",\"id\":\"a\",\"resourceBody\":"[..],
+                body,
+                b"}]",
+            ]
+            .concat();
+            let error = Batch::read(&text, &Rules::plain(&["/pk"])).unwrap_err();
+            assert_eq!(error.kind, Kind::BadRequest);
+            assert!(error.message.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::error::{CoreError, Kind};
 use crate::status::{Blame, Fate, Next};
 
-use super::batch::Evidence;
+use super::batch::{Batch, Evidence, Proof};
 use super::document;
 use super::operation::{Operation, Verb};
 use super::patch;
@@ -163,11 +163,14 @@ pub fn follow(
                 (Some(Evidence::Gone), None, Some(e)) => is_not_there(&e),
                 _ => false,
             };
-            match (is_so, batch.and_then(|b| b.evident_from(at + 1))) {
-                (false, _) => Course::Failed(first),
-                (true, Some(at)) => onward(op, Step::Evidence { at, first }),
+            let (proof, next) = batch.map_or((Proof::Nothing, None), |b| (b.proof(), b.evident_from(at + 1)));
+            match (proof, is_so, next) {
                 // All or none is carried out.
-                (true, None) => Course::Done,
+                (Proof::Creation, true, _) | (Proof::State, true, None) => Course::Done,
+                (Proof::Creation, false, Some(at)) | (Proof::State, true, Some(at)) => {
+                    onward(op, Step::Evidence { at, first })
+                }
+                _ => Course::Failed(unproven(first, batch, at)),
             }
         }
         (step, error) => {
@@ -188,13 +191,32 @@ fn ended(op: &mut Operation, error: Option<Box<CoreError>>, compares: bool) -> C
         Next::Compare if compares && op.batch().is_some() => {
             match op.batch().and_then(|batch| batch.evident_from(0)) {
                 Some(at) => onward(op, Step::Evidence { at, first: error }),
-                None => Course::Failed(error),
+                None => Course::Failed(unproven(error, op.batch(), 0)),
             }
         }
         Next::Compare | Next::Confirm if compares => onward(op, Step::Compare(error)),
         Next::Confirm => Course::Superseded,
         _ => Course::Failed(error),
     }
+}
+
+/// The failure of a batch of which nothing proves that it was carried out before: what was looked at, the last of it at `at`, or what it
+/// lacks.
+fn unproven(mut error: Box<CoreError>, batch: Option<&Batch>, at: usize) -> Box<CoreError> {
+    let why = match batch.map(|batch| (batch.proof(), batch.id(at).escape_debug())) {
+        None => return error,
+        Some((Proof::Creation, _)) => {
+            "it was not carried out before: no document that it creates is there as it would leave it".to_owned()
+        }
+        Some((Proof::State, id)) => format!("document '{id}' is not as the batch would leave it"),
+        Some((Proof::Nothing, _)) => {
+            "whether the batch was carried out before cannot be told, since patches leave no trace and it creates no document. Let it create one \
+             of its own, such as an entry of an outbox, which proves that it was carried out"
+                .to_owned()
+        }
+    };
+    error.message = format!("{}; {why}", error.message);
+    error
 }
 
 fn onward(op: &mut Operation, step: Step) -> Course {

@@ -2,7 +2,7 @@
 //!
 //! Nobody knows what a request costs before it is answered. So each books what the last ones cost for each of their parts, waits until what
 //! was booked before it is paid, and settles the difference afterwards: whoever asks first goes first, and in the long run no more is used
-//! than there is. A page is one part; of a bulk request each operation is one.
+//! than there is. A page is one part; of a bulk request and of a batch each operation is one.
 
 use std::time::Duration;
 

@@ -811,3 +811,35 @@ fn a_container_that_is_another_one_is_found_out_without_a_word_of_its_server() {
     }
     assert_eq!(stage.sink.metrics().operations_waiting.load(Relaxed), 0);
 }
+
+/// The price of a batch is that of its operations: it must not make others book as much for each of theirs.
+#[test]
+fn a_batch_books_for_each_of_its_operations() {
+    let stage = Stage::start(
+        &[&["0", "1"]],
+        &[("sink.request-units-per-second", "1000")],
+        |operations, _, _| {
+            let cost = |op: &Operation| if op.verb() == Verb::Batch { 600.0 } else { 6.0 };
+            let results = operations.iter().map(|op| OperationResult::ok(200, cost(op)));
+            ready(Ok(results.collect()))
+        },
+    );
+    let deletes: Vec<_> = (0..100)
+        .map(|n| format!(r#"{{"operationType":"Delete","id":"m{n}"}}"#))
+        .collect();
+    let deletes = format!("[{}]", deletes.join(","));
+    let batch = NewOperation {
+        kind: OperationKind::Batch,
+        id: "",
+        partition_key: "[\"k\"]",
+        if_match: "",
+        document: deletes.as_bytes(),
+    };
+    stage.sink.write([0], &[batch]);
+    stage.all_ok(1);
+    // A request to each partition. Both wait until the batch is paid for, and one of them for what the other has booked.
+    stage.submit(0..200, 7);
+    stage.all_ok(200);
+    let waited = stage.sink.metrics().budget_millis.load(Relaxed);
+    assert!((500..3000).contains(&waited), "{waited} ms");
+}

@@ -464,7 +464,7 @@ impl Inner {
     /// Waits until a request is paid for, where writing has a budget.
     async fn pay<'a>(this: &'a Arc<Self>, request: &mut Request) -> Option<Booked<'a>> {
         let share = this.share.as_ref()?;
-        let (booked, wait) = share.book(request.operations.len());
+        let (booked, wait) = share.book(request.operations.iter().map(Operation::parts).sum());
         if !wait.is_zero() {
             this.lock().put_off(request, Instant::now() + wait);
             wait_for(wait, &this.metrics).await;

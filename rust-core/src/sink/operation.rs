@@ -305,6 +305,14 @@ impl Operation {
         self.batch().map_or(&[], |batch| &batch.hashes)
     }
 
+    /// How many operations the price of its next request follows: those of a batch, else one.
+    pub fn parts(&self) -> usize {
+        match self.verb() {
+            Verb::Batch => self.batch().map_or(1, Batch::len),
+            _ => 1,
+        }
+    }
+
     /// JSON array of the key's components, as it was submitted or as the document has them.
     pub fn partition_key(&self) -> &[u8] {
         let made = self.extra.as_ref().and_then(|e| e.partition_key.as_ref());
@@ -540,9 +548,14 @@ impl Operation {
         // Read before it is asked what is in it.
         if self.part(self.body).len() > MAX_DOCUMENT_BYTES {
             let bytes = self.part(self.body).len();
+            let what = match self.kind {
+                OperationKind::Batch => "batch",
+                OperationKind::Patch | OperationKind::PatchIfExists if !said_nothing => "patch",
+                _ => "document",
+            };
             return Err(CoreError::new(
                 Kind::TooLarge,
-                format!("the document has {bytes} bytes; the service takes {MAX_DOCUMENT_BYTES}"),
+                format!("the {what} has {bytes} bytes; the service takes {MAX_DOCUMENT_BYTES}"),
             ));
         }
         let bad = |why: &str| Err(CoreError::new(Kind::BadRequest, why));

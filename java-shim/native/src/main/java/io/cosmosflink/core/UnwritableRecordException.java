@@ -56,13 +56,16 @@ public final class UnwritableRecordException extends IllegalArgumentException {
      * Of a write that is larger than allowed.
      *
      * @param body an OPERATION BODY
-     * @param bytes size of its document
+     * @param bytes size of its document, or of its batch as a whole
      * @param limit largest size
      */
     public static UnwritableRecordException tooLarge(byte[] body, long bytes, long limit) {
         Operation operation = Operation.decode(body);
+        String what = operation.type() == OperationKind.BATCH
+                ? "the batch, all of its operations together,"
+                : operation.type().isPatch() ? "the patch" : "the document";
         return new UnwritableRecordException(
-                "the document is too large: it has " + bytes + " bytes, and sink.max-record-bytes is " + limit,
+                what + " is too large: it has " + bytes + " bytes, and sink.max-record-bytes is " + limit,
                 null,
                 operation.id(),
                 operation.partitionKey(),

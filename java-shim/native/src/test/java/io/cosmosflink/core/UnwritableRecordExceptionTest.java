@@ -48,6 +48,16 @@ class UnwritableRecordExceptionTest {
         assertThat(Operation.documentLength(body)).isEqualTo(50);
         assertThat(UnwritableRecordException.tooLarge(body, 50, 40))
                 .hasMessage("the document is too large: it has 50 bytes, and sink.max-record-bytes is 40");
+        byte[] batch = new Operation(
+                        OperationKind.BATCH,
+                        "",
+                        "[\"k\"]",
+                        "",
+                        new Batch().delete("a").bytes())
+                .encode();
+        assertThat(UnwritableRecordException.tooLarge(batch, 50, 40))
+                .hasMessage(
+                        "the batch, all of its operations together, is too large: it has 50 bytes, and sink.max-record-bytes is 40");
     }
 
     @Test

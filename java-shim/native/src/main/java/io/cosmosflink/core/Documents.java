@@ -27,7 +27,7 @@ public final class Documents {
                     "the time to live is " + seconds + " s; it must be at least 1, or -1 for never");
         }
         int end = document.length;
-        while (end > 0 && isSpace(document[end - 1])) {
+        while (end > 0 && JsonText.isSpace(document[end - 1])) {
             end--;
         }
         if (end == 0 || document[end - 1] != '}') {
@@ -35,7 +35,7 @@ public final class Documents {
         }
         end--;
         int last = end;
-        while (last > 0 && isSpace(document[last - 1])) {
+        while (last > 0 && JsonText.isSpace(document[last - 1])) {
             last--;
         }
         boolean empty = last > 0 && document[last - 1] == '{';
@@ -43,10 +43,6 @@ public final class Documents {
         byte[] out = Arrays.copyOf(document, end + field.length);
         System.arraycopy(field, 0, out, end, field.length);
         return out;
-    }
-
-    private static boolean isSpace(byte b) {
-        return b == ' ' || b == '\n' || b == '\r' || b == '\t';
     }
 
     /**

@@ -5,6 +5,89 @@ final class JsonText {
     private JsonText() {}
 
     /**
+     * Whether what is put between others in a JSON text stays in its place: an object from its first to its last byte, but for spaces around it.
+     * Whether it is JSON inside, the core finds out.
+     */
+    static boolean isObject(byte[] text) {
+        int at = 0;
+        while (at < text.length && isSpace(text[at])) {
+            at++;
+        }
+        return at < text.length && text[at] == '{' && isSpaceFrom(text, endOfNest(text, at));
+    }
+
+    /** The same of any value. */
+    static boolean isValue(byte[] text) {
+        int at = 0;
+        while (at < text.length && isSpace(text[at])) {
+            at++;
+        }
+        if (at == text.length) {
+            return false;
+        }
+        return switch (text[at]) {
+            case '{', '[' -> isSpaceFrom(text, endOfNest(text, at));
+            case '"' -> isSpaceFrom(text, endOfString(text, at));
+            default -> isSpaceFrom(text, endOfWord(text, at));
+        };
+    }
+
+    /** Behind the number or the word that begins here. */
+    private static int endOfWord(byte[] text, int at) {
+        int end = at;
+        while (end < text.length
+                && (text[end] >= '0' && text[end] <= '9'
+                        || text[end] >= 'a' && text[end] <= 'z'
+                        || text[end] == 'E'
+                        || text[end] == '-'
+                        || text[end] == '+'
+                        || text[end] == '.')) {
+            end++;
+        }
+        return end;
+    }
+
+    /** Behind the string that begins here; beyond the text where it does not end. */
+    private static int endOfString(byte[] text, int at) {
+        int end = at + 1;
+        while (end < text.length && text[end] != '"') {
+            end += text[end] == '\\' ? 2 : 1;
+        }
+        return end + 1;
+    }
+
+    /** Behind the object or array that begins here; beyond the text where it does not end. */
+    private static int endOfNest(byte[] text, int at) {
+        int depth = 0;
+        int end = at;
+        while (end < text.length) {
+            byte b = text[end];
+            end = b == '"' ? endOfString(text, end) : end + 1;
+            if (b == '{' || b == '[') {
+                depth++;
+            } else if (b == '}' || b == ']') {
+                depth--;
+                if (depth == 0) {
+                    return end;
+                }
+            }
+        }
+        return text.length + 1;
+    }
+
+    private static boolean isSpaceFrom(byte[] text, int at) {
+        int end = at;
+        while (end < text.length && isSpace(text[end])) {
+            end++;
+        }
+        return end == text.length;
+    }
+
+    static boolean isSpace(byte b) {
+        return b == ' ' || b == '\n' || b == '\r' || b == '\t';
+    }
+
+    /**
      * Appends a text as a JSON string.
      *
      * @param what the text, for the message

@@ -28,18 +28,9 @@ public record Operation(OperationKind type, String id, String partitionKey, Stri
     /**
      * The OPERATION BODY of {@code docs/boundary.md}.
      *
-     * @throws IllegalArgumentException when id, key or ETag hold half a surrogate pair; when a patch has no id or no key, which cannot be taken
-     *     from it, or a batch no key
+     * @throws IllegalArgumentException when id, key or ETag hold half a surrogate pair, which has no bytes. Everything else the core looks through
      */
     public byte[] encode() {
-        if (type == OperationKind.BATCH && partitionKey.isEmpty()) {
-            throw new IllegalArgumentException(
-                    "a batch has no partition key; give the one that all of its documents have");
-        }
-        if (type.isPatch() && (id.isEmpty() || partitionKey.isEmpty())) {
-            throw new IllegalArgumentException("a " + type + " has no " + (id.isEmpty() ? "id" : "partition key")
-                    + ", and a patch is no document to take it from; give it");
-        }
         Utf8.check("the id", id);
         Utf8.check("the partition key", partitionKey);
         Utf8.check("the ETag", ifMatch);

@@ -30,7 +30,7 @@ public final class Patch implements Serializable {
     @PublicEvolving
     public record Json(String text) implements Serializable {}
 
-    /** A value that is JSON already, such as an object. The core checks it. */
+    /** A value that is JSON already, such as an object: exactly one. What is inside, the core checks. */
     public static Json json(String text) {
         return new Json(text);
     }
@@ -98,15 +98,8 @@ public final class Patch implements Serializable {
         return operations.isEmpty();
     }
 
-    /**
-     * The patch as the service takes it.
-     *
-     * @throws IllegalArgumentException when it is empty
-     */
+    /** The patch as the service takes it. The core refuses an empty one, so that the record takes the way of {@code sink.failure-mode}. */
     public byte[] bytes() {
-        if (operations.isEmpty()) {
-            throw new IllegalArgumentException("the patch has no operations; leave the record out, or give it one");
-        }
         StringBuilder out = new StringBuilder(64).append("{\"operations\":[");
         out.append(String.join(",", operations)).append(']');
         if (condition != null) {
@@ -132,6 +125,13 @@ public final class Patch implements Serializable {
         if (value instanceof String text) {
             JsonText.quote(out, "the value for " + path, text);
         } else if (value instanceof Json json) {
+            if (json.text() != null) {
+                Utf8.check("the value for " + path, json.text());
+            }
+            if (json.text() == null || !JsonText.isValue(json.text().getBytes(StandardCharsets.UTF_8))) {
+                throw new IllegalArgumentException("the value for " + path + " is not exactly one JSON value: "
+                        + RecordFailures.shortened(String.valueOf(json.text())));
+            }
             out.append(json.text());
         } else if (value instanceof Double d && !Double.isFinite(d) || value instanceof Float f && !Float.isFinite(f)) {
             throw new IllegalArgumentException(

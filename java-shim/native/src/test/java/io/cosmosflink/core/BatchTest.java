@@ -11,6 +11,10 @@ class BatchTest {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
+    private static String text(Batch batch) {
+        return new String(batch.bytes(), StandardCharsets.UTF_8);
+    }
+
     @Test
     void aBatchIsAnArrayOfOperations() {
         Batch batch = new Batch()
@@ -33,24 +37,71 @@ class BatchTest {
 
     @Test
     void whatNoBatchCanBeIsRefusedWhenItIsMade() {
-        assertThatThrownBy(() -> new Batch().bytes())
-                .isInstanceOf(IllegalArgumentException.class)
-                .hasMessageContaining("no operations");
-        assertThatThrownBy(() -> new Batch().delete(""))
+        assertThatThrownBy(() -> new Batch().delete(null))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("no id");
+        assertThatThrownBy(() -> new Batch().delete("\ud800")).hasMessageContaining("surrogate");
+    }
+
+    /** What the core refuses travels, so that the dead letter has it. */
+    @Test
+    void whatNoBatchCanBeTravelsToTheCore() {
+        assertThat(text(new Batch())).isEqualTo("[]");
+        assertThat(text(new Batch().delete(""))).isEqualTo("[{\"operationType\":\"Delete\",\"id\":\"\"}]");
         Batch many = new Batch();
         for (int n = 0; n <= Batch.MAX_OPERATIONS; n++) {
             many.delete("d" + n);
         }
-        assertThatThrownBy(many::bytes)
-                .isInstanceOf(IllegalArgumentException.class)
-                .hasMessageContaining("101 operations");
-        byte[] one = new Batch().delete("a").bytes();
-        assertThatThrownBy(() -> new Operation(OperationKind.BATCH, "", "", "", one).encode())
-                .isInstanceOf(IllegalArgumentException.class)
-                .hasMessageContaining("no partition key");
-        assertThat(new Operation(OperationKind.BATCH, "", "[\"k\"]", "", one).encode())
-                .isNotEmpty();
+        assertThat(text(many)).contains("\"d0\"", "\"d100\"");
+        assertThat(text(new Batch().patch("a", new Patch()))).contains("{\"operations\":[]}");
+        byte[] keyless = new Operation(OperationKind.BATCH, "", "", "", many.bytes()).encode();
+        assertThat(Operation.decode(keyless).document()).isEqualTo(many.bytes());
+    }
+
+    /** Bytes that are no UTF-8 go as they are, for the core to refuse them. */
+    @Test
+    void aDocumentIsSentAsItIs() {
+        byte[] broken = utf8("{\"id\":\"a\",\"x\":\"?\"}");
+        broken[broken.length - 3] = (byte) 0xff;
+        byte[] sent = new Batch().upsert("a", broken).bytes();
+        byte[] head = utf8("[{\"operationType\":\"Upsert\",\"id\":\"a\",\"resourceBody\":");
+        assertThat(sent).startsWith(head).endsWith(utf8("}]"));
+        assertThat(java.util.Arrays.copyOfRange(sent, head.length, sent.length - 2))
+                .isEqualTo(broken);
+    }
+
+    /** What would become an operation of its own is a text. */
+    @Test
+    void aDocumentDoesNotLeaveItsPlace() {
+        String smuggled = "{\"id\":\"a\"}},{\"operationType\":\"Delete\",\"id\":\"z\"";
+        assertThat(text(new Batch().upsert("a", utf8(smuggled))))
+                .isEqualTo("[{\"operationType\":\"Upsert\",\"id\":\"a\",\"resourceBody\":\""
+                        + smuggled.replace("\"", "\\\"") + "\"}]");
+        for (String none :
+                new String[] {"{},\"ifMatch\":\"\"", "{\"a\":\"}", "{} {}", "[{}]", "\"{}\"", "{", "", "1"}) {
+            assertThat(text(new Batch().create("a", utf8(none))))
+                    .as(none)
+                    .contains(",\"resourceBody\":\"")
+                    .endsWith("\"}]");
+        }
+        String object = " {\"a\":\"}\\\"{\",\"b\":[{\"c\":\"]\"}]}\n";
+        assertThat(text(new Batch().create("a", utf8(object)))).contains(",\"resourceBody\":" + object + "}");
+    }
+
+    @Test
+    void anETagThatIsNullIsNone() {
+        byte[] document = utf8("{}");
+        Patch patch = new Patch().remove("/n");
+        Batch with = new Batch()
+                .upsert("a", document, null)
+                .replace("b", document, null)
+                .delete("c", null)
+                .patch("d", patch, null);
+        Batch without = new Batch()
+                .upsert("a", document)
+                .replace("b", document)
+                .delete("c")
+                .patch("d", patch);
+        assertThat(with).isEqualTo(without).hasSameHashCodeAs(without).hasToString(without.toString());
     }
 }

@@ -13,18 +13,16 @@ class PatchTest {
         return new String(patch.bytes(), StandardCharsets.UTF_8);
     }
 
-    /** What lies at the key's paths of a patch is no key: it would write into another partition. */
     @Test
-    void aPatchSaysWhichDocumentItChanges() {
+    void aPatchTravelsAlsoWhereItDoesNotSayWhichDocumentItChanges() {
         byte[] patch = new Patch().set("/n", 1).bytes();
         for (OperationKind kind : new OperationKind[] {OperationKind.PATCH, OperationKind.PATCH_IF_EXISTS}) {
             assertThat(new Operation(kind, "a", "[\"k\"]", "", patch).encode()).isNotEmpty();
-            assertThatThrownBy(() -> new Operation(kind, "a", "", "", patch).encode())
-                    .isInstanceOf(IllegalArgumentException.class)
-                    .hasMessageContaining(kind + " has no partition key");
-            assertThatThrownBy(() -> new Operation(kind, "", "[\"k\"]", "", patch).encode())
-                    .isInstanceOf(IllegalArgumentException.class)
-                    .hasMessageContaining(kind + " has no id");
+            // The core refuses these, so that a dead letter has the patch.
+            for (String[] missing : new String[][] {{"a", ""}, {"", "[\"k\"]"}}) {
+                Operation operation = new Operation(kind, missing[0], missing[1], "", patch);
+                assertThat(Operation.decode(operation.encode()).document()).isEqualTo(patch);
+            }
         }
         assertThat(new Operation(OperationKind.DEFAULT, "", "", "", patch).encode())
                 .isNotEmpty();
@@ -66,7 +64,32 @@ class PatchTest {
                     .hasMessageContaining(String.valueOf(path));
             assertThatThrownBy(() -> new Patch().move(path, "/b")).isInstanceOf(IllegalArgumentException.class);
         }
-        assertThatThrownBy(() -> new Patch().bytes()).hasMessageContaining("no operations");
+        assertThat(text(new Patch())).as("the core refuses it").isEqualTo("{\"operations\":[]}");
+        // A value stays in its place.
+        for (String text : new String[] {
+            "1},{\"op\":\"remove\",\"path\":\"/b\"",
+            "{}}",
+            "[1]]",
+            "{},1",
+            "\"a\",1",
+            "\"a",
+            "{\"a\":\"}",
+            "\"\\\"",
+            "",
+            " ",
+            null,
+            "1 2"
+        }) {
+            assertThatThrownBy(() -> new Patch().set("/a", Patch.json(text)))
+                    .as(String.valueOf(text))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContainingAll("/a", "not exactly one JSON value");
+        }
+        assertThatThrownBy(() -> new Patch().set("/a", Patch.json("\"\ud800\"")))
+                .hasMessageContaining("surrogate");
+        assertThat(Stream.of("1", " -1.5e+3 ", "true", "null", "\"}\\\"{\"", "[]", "{\"a\":[{\"b\":\"]\"}]}\n"))
+                .allSatisfy(json -> assertThat(text(new Patch().set("/a", Patch.json(json))))
+                        .contains("\"value\":" + json + "}"));
         assertThatThrownBy(() -> new Patch().set("/a", Double.NaN)).hasMessageContaining("NaN");
         assertThatThrownBy(() -> new Patch().set("/a", new Object())).hasMessageContaining("java.lang.Object");
         assertThatThrownBy(() -> new Patch().set("/a", "\ud800")).hasMessageContaining("surrogate");

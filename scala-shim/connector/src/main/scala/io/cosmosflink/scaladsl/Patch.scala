@@ -41,7 +41,7 @@ final case class Patch(operations: Vector[PatchOperation], condition: Option[Str
 
   private def and(operation: PatchOperation) = copy(operations = operations :+ operation)
 
-  /** As the service takes it. The natives jar refuses what no patch can do. */
+  /** As the service takes it. The natives jar refuses paths and values that no patch can have, the core all else. */
   private[scaladsl] def bytes: Array[Byte] = toCore.bytes
 
   private[scaladsl] def toCore: CorePatch =

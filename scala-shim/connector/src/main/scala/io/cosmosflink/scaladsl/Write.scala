@@ -81,7 +81,7 @@ object Write:
         patching(OperationKind.PATCH_IF_EXISTS, id, partitionKey, patch, ifMatch)
       case BulkUpdate(document) => of(OperationKind.BULK_UPDATE, document, None)
       case Batch(partitionKey, batch) =>
-        checked("", partitionKey, noDocument)(Operation(OperationKind.BATCH, "", partitionKey.json, "", batch.bytes))
+        checked("", partitionKey, batch.bytes)(Operation(OperationKind.BATCH, "", partitionKey.json, "", batch.bytes))
 
   private def deleting(kind: OperationKind, id: String, partitionKey: PartitionKey, ifMatch: Option[String]) =
     checked(id, partitionKey, noDocument)(of(kind, id, partitionKey, ifMatch, noDocument))
@@ -92,7 +92,10 @@ object Write:
       partitionKey: PartitionKey,
       patch: io.cosmosflink.scaladsl.Patch,
       ifMatch: Option[String]
-  ) = checked(id, partitionKey, noDocument)(of(kind, id, partitionKey, ifMatch, patch.bytes))
+  ) = checked(id, partitionKey, patch.bytes)(
+    // Without an id the core refuses it, with the patch in its letter.
+    Operation(kind, id, partitionKey.json, ifMatch.getOrElse(""), patch.bytes)
+  )
 
   private def of[T](kind: OperationKind, document: T, ifMatch: Option[String])(using
       key: DocumentKey[T],

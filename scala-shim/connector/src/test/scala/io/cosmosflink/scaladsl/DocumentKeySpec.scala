@@ -56,10 +56,10 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
 
   private def operation(write: Write[Order]) = Operation.decode(Write.encoded(write))
 
-  test("a patch says which document it changes"):
-    val refused = the[UnwritableRecordException] thrownBy
-      Write.encoded[Order](Write.Patch("1", PartitionKey.ofJson(""), Patch.set("/amount", 1)))
-    refused.getMessage should include("PATCH has no partition key")
+  test("a patch travels also where it does not say which document it changes"):
+    val sent = operation(Write.Patch("1", PartitionKey.ofJson(""), Patch.set("/amount", 1)))
+    (sent.partitionKey, String(sent.document, "UTF-8")) shouldBe
+      ("", """{"operations":[{"op":"set","path":"/amount","value":1}]}""")
 
   test("what a write becomes"):
     val order = Order("1", "eu", BigDecimal("1.10"))
@@ -110,8 +110,33 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
       s"""[{"operationType":"Create","id":"1","resourceBody":$json},""" +
       s"""{"operationType":"Replace","id":"1","resourceBody":$json,"ifMatch":"e"},{"operationType":"Delete","id":"2"},""" +
       """{"operationType":"Patch","id":"3","resourceBody":{"operations":[{"op":"remove","path":"/n"}]},"ifMatch":"f"}]"""
-    val empty = the[UnwritableRecordException] thrownBy operation(Write.Batch(PartitionKey("eu"), Batch(Vector.empty)))
-    empty.getMessage should include("the batch has no operations")
+
+  test("the core refuses what has bytes, so that its letter holds the operations"):
+    def text(write: Write[Order]) = String(operation(write).document, "UTF-8")
+    text(Write.Batch(PartitionKey("eu"), Batch(Vector.empty))) shouldBe "[]"
+    val many = (0 to 100).foldLeft(Batch(Vector.empty))((batch, n) => batch.delete(s"d$n"))
+    text(Write.Batch(PartitionKey("eu"), many)) should (include("\"d0\"") and include("\"d100\""))
+    text(Write.Patch("", PartitionKey("eu"), Patch.remove("/n"))) should include("/n")
+    text(Write.Patch("1", PartitionKey("eu"), Patch(Vector.empty))) shouldBe """{"operations":[]}"""
+    val lone = the[UnwritableRecordException] thrownBy
+      operation(Write.Batch(PartitionKey("eu"), Batch.delete("1", Some("\ud800"))))
+    lone.getMessage should include("surrogate")
+    val patch = the[UnwritableRecordException] thrownBy
+      operation(Write.Patch("\ud800", PartitionKey("eu"), Patch.remove("/n")))
+    String(patch.document, "UTF-8") should include("/n")
+
+  test("a document of a batch is sent as it is, and stays in its place"):
+    def sent(json: Array[Byte]) =
+      String(Batch.create(Document("1", PartitionKey("eu"), json)).bytes, "ISO-8859-1")
+    def body(text: String) = s"""[{"operationType":"Create","id":"1","resourceBody":$text}]"""
+    val broken = "{\"id\":\"1\",\"x\":\"\u00ff\"}"
+    sent(broken.getBytes("ISO-8859-1")) shouldBe body(broken)
+    val smuggled = "{\"id\":\"1\"}},{\"operationType\":\"Delete\",\"id\":\"z\""
+    sent(smuggled.getBytes("UTF-8")) shouldBe body("\"" + smuggled.replace("\"", "\\\"") + "\"")
+    val one = Batch.create(Document("1", PartitionKey("eu"), "{}".getBytes("UTF-8")))
+    val same = Batch.create(Document("1", PartitionKey("eu"), "{}".getBytes("UTF-8")))
+    (one, one.hashCode, one.toString) shouldBe (same, same.hashCode, "Batch(Vector(Create(1,{})))")
+    one should not be Batch.create(Document("1", PartitionKey("eu"), "{ }".getBytes("UTF-8")))
 
   test("a patch takes what has a JSON form, and refuses what no patch can do"):
     val patch = Patch
@@ -124,7 +149,6 @@ final class DocumentKeySpec extends AnyFunSuite, Matchers, ScalaCheckPropertyChe
       """{"op":"add","path":"/l/-","value":null},""" +
       """{"op":"replace","path":"/o","value":{"id":"1","region":"eu","amount":2,"lines":[]}},""" +
       """{"op":"remove","path":"/r"},{"op":"move","from":"/f","path":"/t"}]}"""
-    an[IllegalArgumentException] should be thrownBy Patch(Vector.empty).bytes
     an[IllegalArgumentException] should be thrownBy operation(Write.Patch("1", PartitionKey("eu"), Patch.set("/id", 1)))
     assertDoesNotCompile("""Patch.set("/a", Object())""")
 

@@ -105,6 +105,14 @@ class StrategiesITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, BeforeA
     messages(Try(run(transfer("transfer-3")))) should
       (include("operation 1 of 3, Create of document 'transfer-3'") and include("409"))
     (n("from"), n("to")) shouldBe ("8", "2")
+    // Batches that write one document do not end each other's replay.
+    def event(number: Int) =
+      Write.Batch(PartitionKey("eu"), Batch.create(item(s"event-$number", 1)).upsert(item("summary", number)))
+    (1 to 2).foreach: _ =>
+      run(event(1), event(2))
+      n("summary") shouldBe "2"
+    val many = (0 to 100).foldLeft(Batch(Vector.empty))((batch, n) => batch.delete(s"d$n"))
+    messages(Try(run(Write.Batch(PartitionKey("eu"), many)))) should include("101 operations")
     run(Write.Batch(PartitionKey("eu"), Batch.delete("from").upsert(item("to", 5))))
     stored.get("from") shouldBe None
     n("to") shouldBe "5"

@@ -54,7 +54,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         this.patch = builder.patch;
         this.batch = builder.batch;
         this.operation = builder.operation;
-        this.ifMatch = builder.ifMatch;
+        this.ifMatch = builder.ifMatch == null ? element -> "" : builder.ifMatch;
     }
 
     public static <IN> Builder<IN> builder() {
@@ -93,8 +93,26 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             String etag = ifMatch.apply(element);
             return CosmosDBRequestEntry.of(new Operation(type, name, key(element), etag == null ? "" : etag, bytes));
         } catch (RuntimeException | StackOverflowError e) {
-            throw UnwritableRecordException.of(e, () -> id(element), () -> key(element), () -> document(element));
+            throw UnwritableRecordException.of(e, () -> id(element), () -> key(element), () -> known(element));
         }
+    }
+
+    /** What is known of what was to be written of an element, of which no write could be made. */
+    private byte[] known(IN element) {
+        OperationKind type;
+        try {
+            type = operation.apply(element);
+        } catch (RuntimeException e) {
+            // That is why there is no write.
+            type = OperationKind.DEFAULT;
+        }
+        if (type == OperationKind.BATCH && batch != null) {
+            return batch.apply(element).bytes();
+        }
+        if (type != null && type.isPatch() && patch != null) {
+            return patch.apply(element).bytes();
+        }
+        return document(element);
     }
 
     private byte[] body(IN element, OperationKind type) {
@@ -111,10 +129,6 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         }
         if (!type.isPatch()) {
             return document(element);
-        }
-        if (id == null || partitionKey == null) {
-            throw new IllegalArgumentException("the operation extractor gave " + type
-                    + ", and a patch holds neither id nor partition key; give the converter id and partitionKey");
         }
         Patch changes = patch == null ? null : patch.apply(element);
         if (changes == null) {
@@ -133,10 +147,6 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
                     batch == null
                             ? "the operation extractor gave BATCH, and the converter has no batch extractor"
                             : "the batch extractor gave null; a BATCH needs a batch");
-        }
-        if (partitionKey == null) {
-            throw new IllegalArgumentException(
-                    "the operation extractor gave BATCH, and a batch does not say its partition key; give the converter partitionKey");
         }
         return writes.bytes();
     }
@@ -195,7 +205,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         private Extractor<IN, Patch> patch;
         private Extractor<IN, Batch> batch;
         private Extractor<IN, OperationKind> operation;
-        private Extractor<IN, String> ifMatch = element -> "";
+        private Extractor<IN, String> ifMatch;
 
         private Builder() {}
 
@@ -232,7 +242,10 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
             return this;
         }
 
-        /** The document as a JSON object in UTF-8, id and partition key included. Not called for deletes, patches and batches. */
+        /**
+         * The document as a JSON object in UTF-8, id and partition key included. Not called for patches and batches, nor for deletes whose id and
+         * partition key have extractors.
+         */
         public Builder<IN> document(Extractor<IN, byte[]> serializer) {
             document = serializer;
             return this;
@@ -249,14 +262,18 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
 
         /**
          * Seconds after its last change for which the document lives, -1 for ever; null leaves it to the container, which must have time to live
-         * turned on. The document gets the field {@code ttl}, which it must not have already.
+         * turned on. The document gets the field {@code ttl}, which it must not have already. Documents of a batch bring theirs along, and a patch sets
+         * it like any field.
          */
         public Builder<IN> timeToLive(Extractor<IN, Integer> seconds) {
             timeToLive = seconds;
             return this;
         }
 
-        /** What changes in the document, for {@code PATCH} and {@code PATCH_IF_EXISTS}. Without a document every element is a {@code PATCH} unless it says otherwise. */
+        /**
+         * What changes in the document, for {@code PATCH} and {@code PATCH_IF_EXISTS}. Without document and batch every element is a {@code PATCH} unless
+         * it says otherwise; beside one of them {@link #operation} says what it is.
+         */
         public Builder<IN> patch(Extractor<IN, Patch> extractor) {
             patch = extractor;
             return this;
@@ -264,7 +281,8 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
 
         /**
          * Writes of documents of the element's partition key that are carried out together or not at all, for {@code BATCH}. With neither document nor
-         * patch every element is one unless it says otherwise, and no id is needed.
+         * patch every element is one unless it says otherwise, and no id is needed; beside one of them {@link #operation} says what it is. Ids, ETags
+         * and times to live are those of its documents.
          */
         public Builder<IN> batch(Extractor<IN, Batch> extractor) {
             batch = extractor;
@@ -288,8 +306,8 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
         }
 
         /**
-         * @throws IllegalStateException when id, partition key or document is missing, or given twice, or a key is given for a container without
-         *     one
+         * @throws IllegalStateException when id, partition key or document is missing, or given twice, a key is given for a container without one, or
+         *     something is given that no element would use
          */
         public CosmosDBElementConverter<IN> build() {
             boolean batchAlone = batch != null && document == null && schema == null && patch == null;
@@ -316,6 +334,7 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
                 throw new IllegalStateException(
                         "a patch or a batch holds neither id nor partition key; give the element converter id and partitionKey");
             }
+            checkUsed(withoutDocument, batchAlone);
             if (operation == null) {
                 OperationKind kind = batchAlone
                         ? OperationKind.BATCH
@@ -323,6 +342,29 @@ public final class CosmosDBElementConverter<IN> implements ElementConverter<IN, 
                 operation = element -> kind;
             }
             return new CosmosDBElementConverter<>(this);
+        }
+
+        /** Refuses what no element would use. */
+        private void checkUsed(boolean withoutDocument, boolean batchAlone) {
+            if (timeToLive != null && withoutDocument) {
+                throw new IllegalStateException(
+                        "an element converter has timeToLive and no document to which it applies; a batch's documents bring their field ttl along, and a "
+                                + "patch sets it");
+            }
+            if (operation != null) {
+                return;
+            }
+            String others = (patch == null ? "" : " and patch") + (batch == null ? "" : " and batch");
+            if (!withoutDocument && !others.isEmpty() || patch != null && batch != null) {
+                throw new IllegalStateException("an element converter has "
+                        + (withoutDocument ? others.substring(5) : "document" + others)
+                        + "; give it operation, which says what of it an element is");
+            }
+            if (batchAlone && (id != null || ifMatch != null)) {
+                throw new IllegalStateException(
+                        "an element converter has " + (id == null ? "ifMatch" : "id")
+                                + ", and each of its elements is a batch, whose documents have their own; leave it out, or give it operation");
+            }
         }
     }
 }

@@ -122,7 +122,10 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
             return option("sink.max-batch-size", records);
         }
 
-        /** Batches in flight. */
+        /**
+         * Batches in flight, counted as so many times {@link #maxBatchSize} records that have not ended; those that a throttled partition holds up do not
+         * count, as {@code docs/configuration.md} says.
+         */
         public Builder<IN> maxInFlightRequests(int batches) {
             return option("sink.max-in-flight-requests", batches);
         }
@@ -140,6 +143,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
             return option("sink.max-time-in-buffer-ms", millis);
         }
 
+        /** Most bytes of a record: of its document, or of all operations of a transactional batch together. */
         public Builder<IN> maxRecordSizeInBytes(long bytes) {
             return option("sink.max-record-bytes", bytes);
         }

@@ -205,6 +205,17 @@ class StrategiesITCase {
                 .hasMessageContainingAll(
                         "BATCH with partition key", "operation 1 of 3, Create of document 'transfer-3'", "409");
         assertThat(List.of(n("from"), n("to"))).containsExactly(8, 2);
+        // Batches that write one document do not end each other's replay.
+        CosmosDBElementConverter<String> events = CosmosDBElementConverter.<String>builder()
+                .partitionKey(id -> "eu")
+                .batch(id -> new Batch()
+                        .create(id, utf8(document(id, 1)))
+                        .upsert("summary", utf8(document("summary", id.charAt(id.length() - 1) - '0'))))
+                .build();
+        for (int time = 0; time < 2; time++) {
+            run(events, Map.of(), "event-1", "event-2");
+            assertThat(n("summary")).isEqualTo(2);
+        }
         // Where elements say it themselves, some are batches.
         CosmosDBElementConverter<String> both = converter()
                 .document(id -> utf8(document(id, 2)))
@@ -214,6 +225,34 @@ class StrategiesITCase {
         run(both, Map.of(), "from", "all", "one");
         assertThat(read()).doesNotContainKey("[\"eu\"]from");
         assertThat(List.of(n("to"), n("one"))).containsExactly(5, 2);
+    }
+
+    /** None of it is written in another form, or as something else. */
+    @Test
+    void aBatchThatIsNoneIsRefusedByTheCore() {
+        byte[] broken = utf8(document("a", 1) + "  ");
+        broken[broken.length - 1] = (byte) 0xff;
+        String smuggled = document("a", 1) + "},{\"operationType\":\"Delete\",\"id\":\"z\"";
+        Batch many = new Batch();
+        for (int n = 0; n <= Batch.MAX_OPERATIONS; n++) {
+            many.delete("d" + n);
+        }
+        isRefused(new Batch().upsert("a", utf8(smuggled)), "operation 1 of the batch's 1", "'a'", "not a JSON object");
+        isRefused(new Batch().upsert("a", utf8("{\"x\":}")), "no array of operations");
+        isRefused(new Batch().upsert("a", broken), "not a JSON object");
+        byte[] inside = utf8("{\"id\":\"a\",\"region\":\"eu\",\"x\":\"?\"}");
+        inside[inside.length - 3] = (byte) 0xff;
+        isRefused(new Batch().upsert("a", inside), "no UTF-8");
+        isRefused(many, "101 operations");
+        isRefused(new Batch(), "no operations");
+    }
+
+    private void isRefused(Batch batch, String... why) {
+        CosmosDBElementConverter<String> converter = CosmosDBElementConverter.<String>builder()
+                .partitionKey(id -> "eu")
+                .batch(id -> batch)
+                .build();
+        assertThatThrownBy(() -> run(converter, Map.of(), "one")).rootCause().hasMessageContainingAll(why);
     }
 
     /** The option decides about records that do not, and a schema of Flink's says nothing but the document. */

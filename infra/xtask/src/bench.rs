@@ -534,7 +534,7 @@ fn emitted_so_far(pipeline: &Pipeline, job: &str) -> f64 {
 }
 
 /// What the account has written in bulk for anybody: unlike Flink's metrics, asking for it costs the TaskManager nothing.
-pub fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
+fn written_so_far(pipeline: &Pipeline, _job: &str) -> f64 {
     let stats = pipeline
         .local
         .as_ref()

@@ -417,7 +417,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       free.join()
       sink.submitted.size shouldBe 1
 
-  /** What a writer of 0.1.0 has left in a savepoint. These bytes must restore for ever. */
+  /** What a writer of the first release has left in a savepoint. These bytes must restore for ever. */
   private val firstState = Base64.getDecoder.decode(
     "//////////8AAAADAAAAAAAAACEAAAAlAQAKAAEBAAAAYQUAAABbImsiXQAAAAAKAAAAeyJpZCI6ImEifQAAAAAAAA" +
       "AuAAAAMgEACgADAgAAAMO2DAAAAFsiayIsNyxudWxsXQQAAAAiZTEiCwAAAHsiaWQiOiLDtiJ9AAAAAAAAABcAAAAb" +

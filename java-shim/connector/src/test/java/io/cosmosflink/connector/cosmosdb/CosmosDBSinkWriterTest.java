@@ -172,7 +172,7 @@ class CosmosDBSinkWriterTest {
                         method.getName().equals("getAllVariables") ? variables : method.invoke(group, arguments));
     }
 
-    /** What a writer of 0.1.0 has left in a savepoint. These bytes must restore for ever. */
+    /** What a writer of the first release has left in a savepoint. These bytes must restore for ever. */
     private static final byte[] STATE = Base64.getDecoder()
             .decode("//////////8AAAADAAAAAAAAACEAAAAlAQAKAAEBAAAAYQUAAABbImsiXQAAAAAKAAAAeyJpZCI6ImEifQAAAAAAAA"
                     + "AuAAAAMgEACgADAgAAAMO2DAAAAFsiayIsNyxudWxsXQQAAAAiZTEiCwAAAHsiaWQiOiLDtiJ9AAAAAAAAABcAAAAb"

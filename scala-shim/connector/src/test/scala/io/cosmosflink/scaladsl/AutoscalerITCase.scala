@@ -96,11 +96,11 @@ final class AutoscalerITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll:
       LocalCosmos.await("checkpoints of an idle job", limit)(checkpoints > 2)
       write(cosmos, "a", 2000)
       // A few pages are on their way through Flink, until there is room for no more.
-      var (last, times) = (0.0, 0)
+      var (standing, times) = (0.0, 0)
       LocalCosmos.await("a lag that stands still", limit):
         val now = sum(job, "pendingRecords")
-        times = if now == last then times + 1 else 0
-        last = now
+        times = if now == standing then times + 1 else 0
+        standing = now
         now > 1800 && times > 20
       withClue("each is added up: ")(metrics(job, "pendingRecords").size shouldBe 1)
       metrics(job, "pendingBytes").size shouldBe 1

@@ -8,6 +8,7 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.RecordView;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -206,11 +207,15 @@ class BoundedITCase {
             LocalCosmos.await("checkpoints", LIMIT, () -> FailingOnce.COMPLETE.get() >= FailingOnce.BEFORE.get() + 2);
             cosmos.write("c", orders(DOCUMENTS, DOCUMENTS + 300));
             LocalCosmos.await("the failure", LIMIT, FailingOnce.FAILED::get);
-            LocalCosmos.await("the changes", LIMIT, () -> Kept.ids.size() >= DOCUMENTS + 300);
+            LocalCosmos.await("the changes", LIMIT, () -> new HashSet<>(Kept.ids).size() >= DOCUMENTS + 300);
         } finally {
             job.cancel().get();
         }
-        assertThat(Kept.ids).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
+        List<String> table = ids(0, DOCUMENTS);
+        assertThat(Kept.ids).filteredOn(table::contains).containsExactlyInAnyOrderElementsOf(table);
+        // A query that begins anew reads some of what is written meanwhile, which comes as a change all the same.
+        Collection<String> came = behindOrders < DOCUMENTS ? new HashSet<>(Kept.ids) : Kept.ids;
+        assertThat(came).containsExactlyInAnyOrderElementsOf(ids(0, DOCUMENTS + 300));
     }
 
     /** One reader ends behind the last checkpoint; when both are restored from it, the other one ends first. */

@@ -137,6 +137,31 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+
+    /// Calls `item` with the scanner before each item of the array that begins here, which `item` must read; `missing` says that none does.
+    #[inline]
+    pub fn array<E: From<Broken>>(
+        &mut self,
+        missing: &'static str,
+        mut item: impl FnMut(&mut Self) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.expect(b'[', missing)?;
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(Broken("there is no comma between two items").into()),
+            }
+        }
+    }
 }
 
 /// An integer as a JSON number, or as a string; `None` for another value and for one that does not fit.

@@ -337,22 +337,7 @@ impl Builder<'_> {
                 return Ok(());
             }
             seen = true;
-            s.expect(b'[', "the array of documents is missing")?;
-            if s.peek()? == b']' {
-                s.at += 1;
-                return Ok(());
-            }
-            loop {
-                self.item(s, utf8)?;
-                match s.peek()? {
-                    b',' => s.at += 1,
-                    b']' => {
-                        s.at += 1;
-                        return Ok(());
-                    }
-                    _ => return Err(Broken("there is no comma between two items").into()),
-                }
-            }
+            s.array("the array of documents is missing", |s| self.item(s, utf8))
         })?;
         if !seen {
             return Err(Broken("the page has no Documents array").into());

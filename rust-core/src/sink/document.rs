@@ -263,23 +263,15 @@ fn copy(s: &mut Scanner<'_>, out: &mut Vec<u8>, keys: &[&[String]], depth: usize
             out.push(b'}');
         }
         b'[' if depth < MAX_DEPTH => {
-            s.at += 1;
             out.push(b'[');
-            if s.peek()? == b']' {
-                s.at += 1;
-                out.push(b']');
-                return Ok(());
-            }
-            loop {
-                copy(s, out, &[], depth + 1)?;
-                match s.peek()? {
-                    b',' => out.push(b','),
-                    b']' => break,
-                    _ => return Err(Broken("there is no comma between two items")),
+            let mut first = true;
+            s.array("an array is missing", |s| {
+                // Broken ones stay broken: an item may have no bytes.
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
                 }
-                s.at += 1;
-            }
-            s.at += 1;
+                copy(s, out, &[], depth + 1)
+            })?;
             out.push(b']');
         }
         _ => out.extend_from_slice(s.value()?),

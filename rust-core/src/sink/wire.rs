@@ -237,22 +237,11 @@ fn number(json: &[u8]) -> Scan<f64> {
 /// Calls `each` with the results of a bulk answer, in its order.
 fn each_result<'a>(body: &'a [u8], mut each: impl FnMut(u16, WireResult<'a>)) -> Scan<()> {
     let mut scanner = Scanner { bytes: body, at: 0 };
-    scanner.expect(b'[', "it is no array")?;
-    if scanner.peek()? == b']' {
-        scanner.at += 1;
-    } else {
-        loop {
-            let (status, result) = WireResult::read(&mut scanner)?;
-            each(status, result);
-            let next = scanner.peek()?;
-            scanner.at += 1;
-            match next {
-                b',' => {}
-                b']' => break,
-                _ => return Err(Broken("there is no comma between two results")),
-            }
-        }
-    }
+    scanner.array("it is no array", |s| {
+        let (status, result) = WireResult::read(s)?;
+        each(status, result);
+        Ok::<_, Broken>(())
+    })?;
     match scanner.peek() {
         Err(_) => Ok(()),
         Ok(_) => Err(Broken("something stands behind the results")),

@@ -5,7 +5,7 @@
 //! that were read up to the same number can be read on as one, and nothing is left out or comes twice. Two that were not cannot: the lower
 //! number would repeat what the one has read, the higher would leave out what the other has not.
 
-use crate::bound::{common, same, Bound, Bounds};
+use crate::bound::{covers, Bound, Bounds};
 use crate::leases::token::{Position, Ranged};
 use crate::split::{Split, Stop};
 
@@ -70,8 +70,7 @@ fn position_of_both((a, low): (&str, Bounds<'_>), (b, high): (&str, Bounds<'_>))
 pub(super) fn within_one(partitions: &[(String, String)], range: Bounds<'_>) -> bool {
     partitions
         .iter()
-        .filter_map(|(min, max)| common(range, (min, max)))
-        .any(|part| same(part, range))
+        .any(|(min, max)| covers([(min.as_str(), max.as_str())], range))
 }
 
 #[cfg(test)]

@@ -339,7 +339,7 @@ impl Operation {
 
     /// What its next request carries; empty for a deletion and a read.
     pub fn sent_body(&self) -> &[u8] {
-        match self.extra.as_ref().map(|e| &e.step) {
+        match self.step() {
             Some(Step::Patches { parts, .. }) => parts.front().map_or(&[], Vec::as_slice),
             Some(Step::Merged { document, .. }) => document,
             Some(Step::Write) if self.kind == OperationKind::Batch => {
@@ -352,7 +352,7 @@ impl Operation {
 
     /// The ETag that its next request asks for, or empty.
     pub fn sent_etag(&self) -> &[u8] {
-        match self.extra.as_ref().map(|e| &e.step) {
+        match self.step() {
             Some(Step::Merged { etag, .. }) => etag.as_bytes(),
             Some(Step::Read | Step::Compare(_) | Step::Evidence { .. }) => b"",
             _ => self.if_match(),
@@ -361,7 +361,7 @@ impl Operation {
 
     /// What its next request does.
     pub fn verb(&self) -> Verb {
-        match self.extra.as_ref().map(|e| &e.step) {
+        match self.step() {
             Some(Step::Read | Step::Compare(_) | Step::Evidence { .. }) => return Verb::Read,
             Some(Step::Merged { etag, .. }) if etag.is_empty() => return Verb::Create,
             Some(Step::Merged { .. }) => return Verb::Replace,
@@ -399,7 +399,7 @@ impl Operation {
 
     /// How many operations of a patch in parts were carried out, from the first on: the parts that are behind it.
     pub fn carried_out(&self) -> u32 {
-        match self.extra.as_ref().map(|e| &e.step) {
+        match self.step() {
             Some(Step::Patches { carried_out, .. }) => *carried_out,
             _ => 0,
         }
@@ -432,7 +432,7 @@ impl Operation {
 
     /// Whether its next request reads a document that will be held until it is written.
     pub fn reads_to_merge(&self) -> bool {
-        matches!(self.extra.as_ref().map(|e| &e.step), Some(Step::Read))
+        matches!(self.step(), Some(Step::Read))
     }
 
     /// Bytes that were submitted of it.
@@ -476,7 +476,7 @@ impl Operation {
 
     /// Bytes of what was made of a document that was read, and is to be written in place of it.
     pub fn bytes_merged(&self) -> u64 {
-        match self.extra.as_ref().map(|e| &e.step) {
+        match self.step() {
             Some(step @ Step::Merged { .. }) => step.bytes() as u64,
             _ => 0,
         }

@@ -9,27 +9,23 @@ final class JsonText {
      * Whether it is JSON inside, the core finds out.
      */
     static boolean isObject(byte[] text) {
-        int at = 0;
-        while (at < text.length && isSpace(text[at])) {
-            at++;
-        }
-        return at < text.length && text[at] == '{' && isSpaceFrom(text, endOfNest(text, at));
+        int at = behindSpace(text, 0);
+        return at < text.length && text[at] == '{' && isValue(text);
     }
 
     /** The same of any value. */
     static boolean isValue(byte[] text) {
-        int at = 0;
-        while (at < text.length && isSpace(text[at])) {
-            at++;
-        }
+        int at = behindSpace(text, 0);
         if (at == text.length) {
             return false;
         }
-        return switch (text[at]) {
-            case '{', '[' -> isSpaceFrom(text, endOfNest(text, at));
-            case '"' -> isSpaceFrom(text, endOfString(text, at));
-            default -> isSpaceFrom(text, endOfWord(text, at));
-        };
+        int end =
+                switch (text[at]) {
+                    case '{', '[' -> endOfNest(text, at);
+                    case '"' -> endOfString(text, at);
+                    default -> endOfWord(text, at);
+                };
+        return behindSpace(text, end) == text.length;
     }
 
     /** Behind the number or the word that begins here. */
@@ -75,12 +71,13 @@ final class JsonText {
         return text.length + 1;
     }
 
-    private static boolean isSpaceFrom(byte[] text, int at) {
+    /** Behind the spaces that begin here, if any do. */
+    private static int behindSpace(byte[] text, int at) {
         int end = at;
         while (end < text.length && isSpace(text[end])) {
             end++;
         }
-        return end == text.length;
+        return end;
     }
 
     static boolean isSpace(byte b) {

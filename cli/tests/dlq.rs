@@ -134,6 +134,26 @@ fn assert_results(sink: &Writer, count: usize, result: OutcomeResult) {
     }
 }
 
+/// Puts the document `a` there, at 0.
+fn counter(local: &Local, container: &str) {
+    let good = local.sink(container, &[]);
+    write(&good, 0, OperationKind::Upsert, "a", "", &document("a", "k", 0));
+    assert_results(&good, 1, OutcomeResult::Ok);
+}
+
+/// Operations of a patch that each add 1.
+fn increments(count: usize) -> Vec<Value> {
+    vec![json!({"op": "incr", "path": "/n", "value": 1}); count]
+}
+
+/// Refuses a part of a patch behind so many others, and again where it is tried alone.
+fn refuse_parts(local: &Local, container: &str, skip: u64) {
+    local.admin(
+        "faults",
+        json!({"status": 400, "operations": ["bulk", "batch"], "container": container, "skip": skip, "count": 2, "message": "spoilt"}),
+    );
+}
+
 /// A letter as another release, or a job, may have written it.
 fn letter(id: &str, document_id: &str, change: &[(&str, Value)]) -> Value {
     let mut letter = json!({
@@ -519,25 +539,9 @@ fn what_is_superseded_is_marked_as_that() {
 #[test]
 fn of_a_patch_in_parts_a_replay_writes_what_is_missing() {
     let local = Local::start(&["events:/pk:1", "other:/pk:1", "dead:/container:1"]);
-    let good = local.sink("events", &[]);
-    write(
-        &good,
-        0,
-        OperationKind::Upsert,
-        "a",
-        "",
-        r#"{"id":"a","pk":"k","n":0}"#,
-    );
-    assert_results(&good, 1, OutcomeResult::Ok);
-    let refuse_the_second = || {
-        local.admin(
-            "faults",
-            json!({"status": 400, "operations": ["bulk", "batch"], "container": "events", "skip": 1, "count": 2, "message": "spoilt"}),
-        );
-    };
-    let operations: Vec<_> = (0..25)
-        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
-        .collect();
+    counter(&local, "events");
+    let refuse_the_second = || refuse_parts(&local, "events", 1);
+    let operations = increments(25);
     let patch = json!({ "operations": operations }).to_string();
     refuse_the_second();
     let sink = local.sink("events", &LETTERS);
@@ -787,27 +791,10 @@ fn what_is_superseded_without_an_etag_takes_another_operation() {
 fn of_a_patch_in_parts_each_container_gets_what_it_misses() {
     let local = Local::start(&["events:/pk:1", "other:/pk:1", "dead:/container:1"]);
     for container in ["events", "other"] {
-        let good = local.sink(container, &[]);
-        write(
-            &good,
-            0,
-            OperationKind::Upsert,
-            "a",
-            "",
-            r#"{"id":"a","pk":"k","n":0}"#,
-        );
-        assert_results(&good, 1, OutcomeResult::Ok);
+        counter(&local, container);
     }
-    let refuse_behind = |container: &str, skip: u64| {
-        local.admin(
-            "faults",
-            json!({"status": 400, "operations": ["bulk", "batch"], "container": container, "skip": skip, "count": 2, "message": "spoilt"}),
-        );
-    };
-    let operations: Vec<_> = (0..30)
-        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
-        .collect();
-    refuse_behind("events", 1);
+    let operations = increments(30);
+    refuse_parts(&local, "events", 1);
     let sink = local.sink("events", &LETTERS);
     write(
         &sink,
@@ -821,7 +808,7 @@ fn of_a_patch_in_parts_each_container_gets_what_it_misses() {
     local.clear_faults();
     let replay = |args: &[&str], done: u64, refuse: Option<(&str, u64)>| {
         if let Some((container, skip)) = refuse {
-            refuse_behind(container, skip);
+            refuse_parts(&local, container, skip);
         }
         let ran = run(&local, &[&["replay", "--json"], args].concat());
         local.clear_faults();
@@ -867,19 +854,8 @@ fn of_a_patch_in_parts_each_container_gets_what_it_misses() {
 #[test]
 fn of_a_patch_that_is_given_up_a_replay_writes_what_is_missing() {
     let local = Local::start(&["events:/pk:1", "dead:/container:1"]);
-    let good = local.sink("events", &[]);
-    write(
-        &good,
-        0,
-        OperationKind::Upsert,
-        "a",
-        "",
-        r#"{"id":"a","pk":"k","n":0}"#,
-    );
-    assert_results(&good, 1, OutcomeResult::Ok);
-    let operations: Vec<_> = (0..25)
-        .map(|_| json!({"op": "incr", "path": "/n", "value": 1}))
-        .collect();
+    counter(&local, "events");
+    let operations = increments(25);
     let patch = [
         ("operation", json!("patch")),
         ("document", json!({ "operations": operations })),

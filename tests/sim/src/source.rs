@@ -114,6 +114,23 @@ pub enum Act {
     Recreate,
 }
 
+/// Options by their names.
+fn named<const N: usize>(options: [(&str, &str); N]) -> Options {
+    options
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+impl SourcePlan {
+    fn of_seed(self, seed: u64) -> Plan {
+        Plan {
+            seed,
+            about: String::new(),
+            side: Side::Source(self),
+        }
+    }
+}
+
 /// A plan from a seed.
 pub fn generate(seed: u64) -> Plan {
     let random = &mut Random::with_seed(seed ^ 0x0050_5243);
@@ -247,11 +264,7 @@ pub fn generate(seed: u64) -> Plan {
         None if random.u32(0..3) == 0 => with_end(&mut plan, span, random),
         None => {}
     }
-    Plan {
-        seed,
-        about: String::new(),
-        side: Side::Source(plan),
-    }
+    plan.of_seed(seed)
 }
 
 /// All versions and deletes. The service has them in no account that merges partitions.
@@ -260,8 +273,7 @@ fn with_deletes(plan: &mut SourcePlan, start: &str, random: &mut Random) {
         ("source.mode", "all-versions-and-deletes"),
         ("source.start", start),
     ];
-    plan.options
-        .extend(mode.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan.options.extend(named(mode));
     plan.steps.retain(|step| !matches!(step.act, Act::Merge { .. }));
     for step in &mut plan.steps {
         if let Act::Change(changes) = &mut step.act {
@@ -289,8 +301,7 @@ fn with_end(plan: &mut SourcePlan, span: u64, random: &mut Random) {
         // Pages of few documents are outrun by others that write many at once, which the core may give up to.
         ("source.page-size", pick(random, &["7", "1000"])),
     ];
-    plan.options
-        .extend(options.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan.options.extend(named(options));
     plan.steps.retain(|step| !matches!(step.act, Act::Recreate));
     // No replica is behind for as long as an end is confirmed.
     let mut lags = 0;
@@ -368,24 +379,19 @@ fn squeezed(seed: u64, random: &mut Random) -> Plan {
             ms: pick(random, &[20, 100, 200, 200]),
         },
     };
-    Plan {
-        seed,
-        about: String::new(),
-        side: Side::Source(SourcePlan {
-            options: options
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            partitions: 2,
-            // All documents in one partition.
-            keys: 1,
-            padding: 120_000,
-            parallelism: 1,
-            reports: random.bool(),
-            before: random.u32(120..200),
-            steps,
-            faults: vec![slow],
-        }),
+    SourcePlan {
+        options: named(options),
+        partitions: 2,
+        // All documents in one partition.
+        keys: 1,
+        padding: 120_000,
+        parallelism: 1,
+        reports: random.bool(),
+        before: random.u32(120..200),
+        steps,
+        faults: vec![slow],
     }
+    .of_seed(seed)
 }
 
 /// A plan in which partitions split and merge, and all begin again when it is quiet, or nearly so: neighbours have one position, or nearly the same.
@@ -461,23 +467,18 @@ fn gathered(seed: u64, random: &mut Random) -> Plan {
     steps.sort_by_key(|step| step.at_ms);
     let faults = (0..pick(random, &[0, 0, 2])).map(|id| fault(id, 9_000, random));
     let faults = faults.collect();
-    Plan {
-        seed,
-        about: String::new(),
-        side: Side::Source(SourcePlan {
-            options: options
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            partitions,
-            keys: pick(random, &[4, 16]),
-            padding: 0,
-            parallelism,
-            reports: true,
-            before: random.u32(0..40),
-            steps,
-            faults,
-        }),
+    SourcePlan {
+        options: named(options),
+        partitions,
+        keys: pick(random, &[4, 16]),
+        padding: 0,
+        parallelism,
+        reports: true,
+        before: random.u32(0..40),
+        steps,
+        faults,
     }
+    .of_seed(seed)
 }
 
 fn fault(id: u32, span: u64, random: &mut Random) -> Fault {

@@ -5,7 +5,7 @@ import org.apache.flink.api.common.eventtime.WatermarkStrategy
 import org.apache.flink.api.common.functions.MapFunction
 import org.apache.flink.configuration.{CheckpointingOptions, Configuration}
 import org.apache.flink.core.execution.JobClient
-import org.apache.flink.metrics.{Gauge, Metric}
+import org.apache.flink.metrics.Metric
 import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink
@@ -62,10 +62,7 @@ final class AutoscalerITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll:
   private def metrics(job: JobClient, name: String): Seq[Metric] =
     reporter.findMetrics(job.getJobID, s".*\\.$name").values.asScala.toSeq
 
-  private def sum(job: JobClient, name: String): Double = metrics(job, name).map {
-    case gauge: Gauge[?] => gauge.getValue.asInstanceOf[Number].doubleValue
-    case other => throw IllegalArgumentException(s"$other is no gauge")
-  }.sum
+  private def sum(job: JobClient, name: String) = Gauges.sum(reporter, job, s".*\\.$name")
 
   private def write(cosmos: LocalCosmos, prefix: String, count: Int): Unit =
     val operations = (0 until count).map: i =>

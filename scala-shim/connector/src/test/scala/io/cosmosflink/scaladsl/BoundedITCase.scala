@@ -8,7 +8,6 @@ import org.apache.flink.api.common.state.{CheckpointListener, ListState, ListSta
 import org.apache.flink.api.connector.source.{Boundedness, Source, SplitEnumerator}
 import org.apache.flink.configuration.{Configuration, RestartStrategyOptions}
 import org.apache.flink.core.execution.JobClient
-import org.apache.flink.metrics.Gauge
 import org.apache.flink.runtime.state.{FunctionInitializationContext, FunctionSnapshotContext}
 import org.apache.flink.runtime.testutils.{InMemoryReporter, MiniClusterResourceConfiguration}
 import org.apache.flink.streaming.api.checkpoint.CheckpointedFunction
@@ -270,15 +269,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     val stream = feedBehind(env, source("source.query" -> "SELECT * FROM c", "source.stop" -> "start"))
     Using.resource(stream.collectAsync()): read =>
       val job = env.executeAsync("hybrid")
-      def sum(gauge: String): Double = reporter
-        .findMetrics(job.getJobID, s".*\\.cosmosdb\\.$gauge")
-        .values
-        .asScala
-        .map {
-          case gauge: Gauge[?] => gauge.getValue.asInstanceOf[Number].doubleValue
-          case other => fail(s"$other is no gauge")
-        }
-        .sum
+      def sum(gauge: String) = Gauges.sum(reporter, job, s".*\\.cosmosdb\\.$gauge")
       val seen = scala.collection.mutable.Set.empty[String]
       while seen.size < documents do seen += read.next()
       cosmos.write("c", orders(documents until documents + 300))

@@ -15,7 +15,6 @@ import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.core.execution.JobClient;
-import org.apache.flink.metrics.Gauge;
 import org.apache.flink.metrics.Metric;
 import org.apache.flink.runtime.testutils.InMemoryReporter;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
@@ -90,9 +89,7 @@ class AutoscalerITCase {
     }
 
     private double sum(String name) {
-        return metrics(name).values().stream()
-                .mapToDouble(metric -> ((Number) ((Gauge<?>) metric).getValue()).doubleValue())
-                .sum();
+        return Gauges.sum(METRICS, job, ".*\\." + name);
     }
 
     private long completedCheckpoints() {

@@ -35,7 +35,6 @@ import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.connector.base.source.hybrid.HybridSource;
 import org.apache.flink.core.execution.JobClient;
-import org.apache.flink.metrics.Gauge;
 import org.apache.flink.runtime.state.FunctionInitializationContext;
 import org.apache.flink.runtime.state.FunctionSnapshotContext;
 import org.apache.flink.runtime.testutils.InMemoryReporter;
@@ -253,9 +252,7 @@ class BoundedITCase {
     }
 
     private static double sum(JobClient job, String gauge) {
-        return METRICS.findMetrics(job.getJobID(), ".*\\.cosmosdb\\." + gauge).values().stream()
-                .mapToDouble(metric -> ((Number) ((Gauge<?>) metric).getValue()).doubleValue())
-                .sum();
+        return Gauges.sum(METRICS, job, ".*\\.cosmosdb\\." + gauge);
     }
 
     @Test

@@ -141,7 +141,10 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     )
     Counting.reset()
 
-  override protected def afterEach(): Unit = cosmos.close()
+  override protected def afterEach(): Unit =
+    // One that a failed test leaves behind would hold slots that the next one needs.
+    cluster.cancelAllJobs()
+    cosmos.close()
 
   private def environment(settings: (String, String)*): StreamExecutionEnvironment =
     val configuration = Configuration()
@@ -285,7 +288,8 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     val second = pipeline(environment("execution.state-recovery.path" -> savepoint))
     cosmos.write("events-source", orders(2000 until 3000))
     arrived(second, 3000)
-    ofTheSource(second, "splits") shouldBe 3
+    // Before Flink 2.2 readers read on by themselves, and nobody sees the halves beside each other.
+    ofTheSource(second, "splits") shouldBe (if CosmosDBSource.reassigns then 3 else 4)
     wentOnFrom2000To3000(second)
 
   // A record that came twice would be counted by the next checkpoints.

@@ -9,6 +9,7 @@ import io.cosmosflink.core.OperationKind;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
@@ -17,6 +18,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.IntStream;
+import org.apache.flink.api.common.JobExecutionResult;
 import org.apache.flink.api.common.JobStatus;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.RichMapFunction;
@@ -29,6 +31,7 @@ import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.configuration.StateRecoveryOptions;
 import org.apache.flink.core.execution.JobClient;
+import org.apache.flink.core.execution.JobListener;
 import org.apache.flink.core.execution.SavepointFormatType;
 import org.apache.flink.runtime.state.FunctionInitializationContext;
 import org.apache.flink.runtime.state.FunctionSnapshotContext;
@@ -61,6 +64,9 @@ class PipelineITCase {
             .setNumberSlotsPerTaskManager(4)
             .build());
 
+    /** One that a failed test leaves behind would hold slots that the next one needs. */
+    private static final List<JobClient> JOBS = new ArrayList<>();
+
     private LocalCosmos cosmos;
 
     @BeforeEach
@@ -75,6 +81,12 @@ class PipelineITCase {
 
     @AfterEach
     void stop() throws Exception {
+        for (JobClient job : JOBS) {
+            if (!job.getJobStatus().get().isGloballyTerminalState()) {
+                job.cancel().get();
+            }
+        }
+        JOBS.clear();
         cosmos.close();
     }
 
@@ -186,7 +198,8 @@ class PipelineITCase {
         JobClient second = env.executeAsync("second");
         cosmos.write("events-source", orders(2000, 3000));
         arrived(second, 3000);
-        assertThat(ofTheSource(second, "splits")).isEqualTo(3);
+        // Before Flink 2.2 readers read on by themselves, and nobody sees the halves beside each other.
+        assertThat(ofTheSource(second, "splits")).isEqualTo(CosmosDBSource.reassigns() ? 3 : 4);
         wentOnFrom2000To3000(second);
     }
 
@@ -336,6 +349,19 @@ class PipelineITCase {
         StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment(settings);
         env.setParallelism(2);
         env.enableCheckpointing(200);
+        env.registerJobListener(new JobListener() {
+            @Override
+            public void onJobSubmitted(JobClient job, Throwable failure) {
+                if (job != null) {
+                    JOBS.add(job);
+                }
+            }
+
+            @Override
+            public void onJobExecuted(JobExecutionResult result, Throwable failure) {
+                // Its client says how it ended.
+            }
+        });
         return env;
     }
 

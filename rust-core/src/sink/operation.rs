@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use azure_data_cosmos_driver::models::{PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
@@ -228,7 +229,26 @@ struct Extra {
 }
 
 /// An operation on its way. Its texts are parts of the submitted frame, which all operations of a submission share.
-pub struct Operation {
+///
+/// It lies in one place until it ends: from queue to request to answer only its address is moved.
+pub struct Operation(Box<Held>);
+
+impl Deref for Operation {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.0
+    }
+}
+
+impl DerefMut for Operation {
+    fn deref_mut(&mut self) -> &mut Held {
+        &mut self.0
+    }
+}
+
+/// What an operation has.
+pub struct Held {
     /// What is done.
     pub kind: OperationKind,
     frame: Arc<Vec<u8>>,
@@ -456,7 +476,7 @@ impl Operation {
     }
 
     /// Bytes that an operation takes besides its texts.
-    pub const OVERHEAD: u64 = size_of::<Operation>() as u64;
+    pub const OVERHEAD: u64 = (size_of::<Operation>() + size_of::<Held>()) as u64;
 
     /// Bytes that are held for it, the frame counted as far as it is its own.
     pub fn footprint(&self) -> u64 {
@@ -495,15 +515,16 @@ impl Operation {
     /// Takes a frame of its own, so that the one it was submitted in goes with the others.
     pub fn set_apart(&mut self) {
         let mut own = Vec::with_capacity(self.size());
+        let held = &mut *self.0;
         let parts = [
-            &mut self.id,
-            &mut self.partition_key,
-            &mut self.if_match,
-            &mut self.body,
+            &mut held.id,
+            &mut held.partition_key,
+            &mut held.if_match,
+            &mut held.body,
         ];
         for part in parts {
             let from = own.len() as u32;
-            own.extend_from_slice(&self.frame[part.0 as usize..part.1 as usize]);
+            own.extend_from_slice(&held.frame[part.0 as usize..part.1 as usize]);
             *part = (from, own.len() as u32);
         }
         self.frame = Arc::new(own);
@@ -917,7 +938,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             Ok(((end - length) as u32, end as u32))
         };
         let (id, partition_key, if_match, body) = (part(true)?, part(true)?, part(true)?, part(false)?);
-        out.push(Operation {
+        out.push(Operation(Box::new(Held {
             kind,
             frame: frame.clone(),
             apart: 0,
@@ -940,7 +961,7 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             search: None,
             request_charge: 0.0,
             extra: None,
-        });
+        })));
     }
     r.finish()?;
     Ok(out)

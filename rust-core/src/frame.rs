@@ -37,6 +37,10 @@ pub enum FrameKind {
     Discovery = 13,
     /// The table of metrics.
     MetricTable = 14,
+    /// How documents become rows.
+    Plan = 15,
+    /// Rows of one split.
+    Rows = 16,
 }
 
 /// Appends to a frame.

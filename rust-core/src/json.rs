@@ -111,6 +111,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The key that begins here; the scanner is left behind its colon.
+    #[inline]
+    pub fn key(&mut self) -> Scan<Key<'a>> {
+        let (quoted, escaped) = self.string()?;
+        self.expect(b':', "a colon is missing behind a key")?;
+        Ok(Key { quoted, escaped })
+    }
+
     /// Calls `field` with each key of the object that begins here and the scanner before its value, which `field` must read.
     #[inline]
     pub fn object<E: From<Broken>>(
@@ -123,10 +131,9 @@ impl<'a> Scanner<'a> {
             return Ok(());
         }
         loop {
-            let (quoted, escaped) = self.string()?;
-            self.expect(b':', "a colon is missing behind a key")?;
+            let key = self.key()?;
             self.peek()?;
-            field(Key { quoted, escaped }, self)?;
+            field(key, self)?;
             match self.peek()? {
                 b',' => self.at += 1,
                 b'}' => {

@@ -52,6 +52,7 @@ pub mod opening;
 pub mod page;
 pub mod partitions;
 pub mod retry;
+pub mod rows;
 pub mod share;
 pub mod sink;
 pub mod source;

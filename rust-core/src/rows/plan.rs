@@ -384,7 +384,7 @@ fn read_type(r: &mut FrameReader<'_>, column: &str, depth: usize) -> Result<Type
         )));
     }
     let (code, nullable) = (r.u8()?, r.u8()? & 1 != 0);
-    let mut precision = |r: &mut FrameReader<'_>| match r.u8()? {
+    let precision = |r: &mut FrameReader<'_>| match r.u8()? {
         precision @ 0..=9 => Ok(precision),
         other => Err(CoreError::config(format!(
             "column '{column}' has times with {other} digits behind the second; at most 9 are possible"

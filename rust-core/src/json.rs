@@ -209,6 +209,12 @@ impl<'a> Key<'a> {
         self.quoted
     }
 
+    /// Whether the name is written with escapes.
+    #[inline]
+    pub fn is_escaped(self) -> bool {
+        self.escaped
+    }
+
     /// The name that it is; `None` when it has no UTF-8 or a broken escape.
     pub fn decoded(self) -> Option<String> {
         serde_json::from_slice(self.quoted).ok()

@@ -153,6 +153,18 @@ impl Buffer {
         self.fixed(slot, word);
     }
 
+    /// Ends a text or binary whose bytes were appended from `start` on.
+    pub fn appended(&mut self, slot: Slot, start: usize) {
+        let size = self.len() - start;
+        if size > MAX_INLINE {
+            return self.variable(slot, start);
+        }
+        let mut short = [0; MAX_INLINE];
+        short[..size].copy_from_slice(&self.bytes[start..]);
+        self.bytes.truncate(start);
+        self.binary(slot, &short[..size]);
+    }
+
     /// A decimal by its digits, those behind the point included.
     pub fn decimal(&mut self, slot: Slot, precision: u8, unscaled: i128) {
         if precision <= MAX_COMPACT_DECIMAL {

@@ -228,7 +228,7 @@ impl Compiler {
         let mut at = root;
         for name in path {
             let children = &self.nodes[at as usize].children;
-            at = match children.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            at = match children.binary_search_by(|(n, _)| (**n).cmp(name.as_str())) {
                 Ok(i) => children[i].1,
                 Err(i) => {
                     let made = self.node();
@@ -260,7 +260,8 @@ impl Compiler {
                 }
                 Form::Fields(outputs)
             }
-            other => self.form(other, path == &["_ts"]),
+            // The first node is the document itself.
+            other => self.form(other, root == 0 && path.as_slice() == ["_ts"]),
         };
         let elements = match form {
             Form::Array(number) => Some(number),

@@ -77,12 +77,15 @@ impl Metadata {
     const PATH: u8 = 0;
     const CONSTANT: u8 = 10;
 
-    /// The one type that it may be asked for with, the precision of a moment aside.
+    /// The one type that it may be asked for with. A moment has milliseconds at most.
     fn has_type(self, kind: &TypeKind) -> bool {
         match self {
             Metadata::Timestamp | Metadata::Committed | Metadata::Arrived => matches!(
                 kind,
-                TypeKind::Scalar(Scalar::Timestamp { zoned: true, .. })
+                TypeKind::Scalar(Scalar::Timestamp {
+                    zoned: true,
+                    precision: 0..=3
+                })
             ),
             Metadata::Lsn => *kind == TypeKind::Scalar(Scalar::BigInt),
             Metadata::Expired => *kind == TypeKind::Scalar(Scalar::Boolean),

@@ -2,6 +2,7 @@
 
 mod item;
 mod reader;
+mod rows;
 
 use azure_core::Bytes;
 use memchr::memchr;
@@ -10,11 +11,13 @@ use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
 use crate::json::{integer, lossy, Broken, Scanner};
+use crate::rows::Decoder;
 use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
 use self::item::{flaw, id_of, item, key_by_path, row, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
 pub use self::reader::{PageReader, PageRecord};
+pub use self::rows::{build_rows, decode_documents, ROW_BYTES};
 
 /// Size of one row of the record table.
 pub const RECORD_BYTES: usize = 64;
@@ -183,14 +186,37 @@ pub fn build(
     paths: &KeyPaths,
     on_decode_error: OnDecodeError,
 ) -> Result<Page> {
+    assemble(head, items, paths, on_decode_error, None)
+}
+
+/// Builds a frame of records, or with a decoder one of rows.
+fn assemble(
+    head: &PageHead<'_>,
+    items: &Items,
+    paths: &KeyPaths,
+    on_decode_error: OnDecodeError,
+    mut decoder: Option<&mut Decoder>,
+) -> Result<Page> {
     if paths.len() > MAX_KEY_PATHS {
         return Err(CoreError::internal(format!(
             "{} partition key paths; at most {MAX_KEY_PATHS} are known",
             paths.len()
         )));
     }
-    let (size, body) = (items.size(), items.body());
-    let mut out = FrameWriter::with_capacity(FrameKind::Page, 64 + head.split_id.len() + head.split.len());
+    let (kind, entry) = match &mut decoder {
+        None => (FrameKind::Page, RECORD_BYTES),
+        Some(decoder) => {
+            // What a page that failed has left.
+            drop(decoder.take());
+            (FrameKind::Rows, ROW_BYTES)
+        }
+    };
+    // Of documents that become rows, nothing is handed over as it came.
+    let (size, body) = match decoder {
+        None => (items.size(), items.body()),
+        Some(_) => (items.size(), Bytes::new()),
+    };
+    let mut out = FrameWriter::with_capacity(kind, 64 + head.split_id.len() + head.split.len());
     out.u32(0);
     out.u32(0);
     out.u32(0);
@@ -209,10 +235,15 @@ pub fn build(
         )),
     }
     // With the service's own fields an item has 300 bytes and more: what is added to it fits into a quarter.
-    let added = match body.is_empty() {
-        true => size + size / 4,
-        false => size / 16,
+    let added = match (kind, body.is_empty()) {
+        (FrameKind::Rows, _) => 0,
+        (_, true) => size + size / 4,
+        (_, false) => size / 16,
     };
+    if kind == FrameKind::Rows {
+        // Rows begin at multiples of 8.
+        out.0.resize(out.0.len().next_multiple_of(8), 0);
+    }
     let mut builder = Builder {
         head: out.0,
         out: Vec::with_capacity(added),
@@ -227,20 +258,27 @@ pub fn build(
         body: &body,
         paths,
         split_id: head.split_id,
+        arrived: head.arrived_epoch_millis,
         on_decode_error,
+        entry,
+        decoder,
     };
     builder.items(items)?;
     let Builder {
         head,
         out: mut rest,
         table,
+        decoder,
         newest_ts,
         newest_lsn,
         undecodable,
         skipped,
         ..
     } = builder;
-    let records = table.len() / RECORD_BYTES;
+    if let Some(decoder) = decoder {
+        rest = decoder.take();
+    }
+    let records = table.len() / entry;
     // Nothing points into an answer without a record.
     let (table_at, body) = match records {
         0 => (head.len(), Bytes::new()),
@@ -289,7 +327,13 @@ struct Builder<'p> {
     before: usize,
     paths: &'p KeyPaths,
     split_id: &'p str,
+    /// When the page arrived, in milliseconds since the epoch.
+    arrived: i64,
     on_decode_error: OnDecodeError,
+    /// Bytes of a record or row in the table.
+    entry: usize,
+    /// What makes rows of the documents, where they become rows.
+    decoder: Option<&'p mut Decoder>,
 }
 
 impl Builder<'_> {
@@ -321,7 +365,7 @@ impl Builder<'_> {
 
     /// Items so far.
     fn count(&self) -> usize {
-        self.table.len() / RECORD_BYTES + self.skipped
+        self.table.len() / self.entry + self.skipped
     }
 
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
@@ -384,28 +428,40 @@ impl Builder<'_> {
     fn undecodable(&mut self, found: &Found<'_>, why: &str) -> Result<()> {
         self.undecodable += 1;
         match self.on_decode_error {
-            OnDecodeError::Raw => self.record(found, RECORD_UNDECODABLE),
+            // Bytes are no row: that they are asked for is refused when the reader opens.
+            OnDecodeError::Raw if self.entry == RECORD_BYTES => self.record(found, RECORD_UNDECODABLE),
             OnDecodeError::Skip => {
-                self.skipped += 1;
-                self.newest_ts = self.newest_ts.max(found.ts);
-                self.newest_lsn = self.newest_lsn.max(found.lsn);
+                self.leave_out(found);
                 Ok(())
             }
-            OnDecodeError::Fail => {
-                let mut key = Vec::new();
-                self.key(found, &mut key);
-                Err(CoreError::new(
-                    Kind::BadRequest,
-                    format!(
-                        "the document with id '{}' and partition key {}, write {} of split {}, cannot be decoded: {why}; correct or delete it, or set source.on-decode-error to skip or raw",
-                        lossy(id_of(found)),
-                        String::from_utf8_lossy(&key),
-                        found.lsn,
-                        self.split_id,
-                    ),
-                ))
-            }
+            OnDecodeError::Fail | OnDecodeError::Raw => Err(CoreError::new(
+                Kind::BadRequest,
+                format!(
+                    "{}, cannot be decoded: {why}; correct or delete it, or set source.on-decode-error to skip or raw",
+                    self.named(found)
+                ),
+            )),
         }
+    }
+
+    /// Leaves a document out, which counts as read.
+    fn leave_out(&mut self, found: &Found<'_>) {
+        self.skipped += 1;
+        self.newest_ts = self.newest_ts.max(found.ts);
+        self.newest_lsn = self.newest_lsn.max(found.lsn);
+    }
+
+    /// A document, for a message.
+    fn named(&self, found: &Found<'_>) -> String {
+        let mut key = Vec::new();
+        self.key(found, &mut key);
+        format!(
+            "the document with id '{}' and partition key {}, write {} of split {}",
+            lossy(id_of(found)),
+            String::from_utf8_lossy(&key),
+            found.lsn,
+            self.split_id,
+        )
     }
 
     /// Where the next thing that is added will stand in the frame.
@@ -449,6 +505,11 @@ impl Builder<'_> {
     }
 
     fn record(&mut self, found: &Found<'_>, flags: u8) -> Result<()> {
+        if let Some(decoder) = self.decoder.take() {
+            let made = self.row(decoder, found);
+            self.decoder = Some(decoder);
+            return made;
+        }
         let undecodable = flags & RECORD_UNDECODABLE != 0;
         let doc_at = self.place(found.document);
         let (id_at, id_len) = match id_of(found) {

@@ -119,6 +119,10 @@ pub struct Compiled {
     pub shape: Shape,
     /// The JSON pointer of each column; empty for metadata and for the document itself.
     pub pointers: Vec<String>,
+    /// Whether a column is the id that the feed knows.
+    pub wants_id: bool,
+    /// Whether one is the partition key.
+    pub wants_key: bool,
     /// Whether a field that is missing does not fit.
     pub missing_is_error: bool,
     /// What becomes of what does not fit.
@@ -152,7 +156,13 @@ impl From<&Plan> for Compiled {
             }
             nodes[number].below = below;
         }
+        let wants = |metadata| {
+            let mut columns = plan.columns.iter();
+            columns.any(|column| column.origin == Origin::Metadata(metadata))
+        };
         Compiled {
+            wants_id: wants(Metadata::Id),
+            wants_key: wants(Metadata::PartitionKey),
             nodes,
             elements,
             shape: Shape {
@@ -177,12 +187,6 @@ impl Compiled {
             node = &self.nodes[node.child(name.as_bytes())? as usize];
         }
         Some(node)
-    }
-
-    /// Whether a column asks for this.
-    pub fn asks_for(&self, metadata: Metadata) -> bool {
-        let mut outputs = self.shape.outputs.iter();
-        outputs.any(|output| matches!(output.source, Source::Metadata(m) if m == metadata))
     }
 }
 

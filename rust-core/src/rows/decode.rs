@@ -25,8 +25,10 @@ const MISSING_IS_ERROR: Reason = "json.fail-on-missing-field is set";
 pub struct Change<'a> {
     /// The document; of a delete, what it was before, or nothing.
     pub document: &'a [u8],
-    /// What happened to the row.
+    /// What happens to the row.
     pub kind: RowKind,
+    /// Whether fields may be missing, whatever the plan says: of what was deleted only id and key are known as a rule.
+    pub partial: bool,
     /// Its id; empty when it is not known.
     pub id: &'a str,
     /// JSON array of its partition key's components.
@@ -400,11 +402,9 @@ impl Work {
         kind: RowKind,
     ) -> Fit<()> {
         let fixed = self.out.row(kind, outputs.len());
-        // Of what was deleted only id and key are known as a rule.
-        let lenient = change.kind == RowKind::Delete;
         for (number, output) in outputs.iter().enumerate() {
             let before = self.out.len();
-            let nullable = output.nullable || lenient;
+            let nullable = output.nullable || change.partial;
             let written = self.output(plan, output, change, base, fixed.slot(number));
             let written = match written {
                 Ok(false) if !nullable => {
@@ -463,7 +463,7 @@ impl Work {
                 let place = base + *place as usize;
                 let span = self.places[place];
                 if span.end == 0 {
-                    return match plan.missing_is_error && change.kind != RowKind::Delete {
+                    return match plan.missing_is_error && !change.partial {
                         true => Err(misfit(None, "", MISSING_IS_ERROR)),
                         false => Ok(false),
                     };

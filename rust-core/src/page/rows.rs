@@ -8,7 +8,7 @@ use super::item::{id_of, key_by_path, Found, MAX_KEY_PATHS, UNDEFINED};
 use super::{assemble, too_large, Builder, Items, KeyPaths, Page, PageHead, RECORD_EXPIRED};
 use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
-use crate::json::{lossy, Broken, Scan, Scanner};
+use crate::json::{lossy, Scan, Scanner};
 use crate::rows::{Change, Changelog, Decoder, OnError, Refused, RowKind};
 
 /// Size of one row of the table of a ROWS frame.
@@ -73,6 +73,7 @@ impl Builder<'_> {
         if decoder.plan().wants_key {
             self.key(found, &mut key);
         }
+        let key = String::from_utf8_lossy(&key);
         let timestamp = Some(found.ts)
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1000));
@@ -81,7 +82,7 @@ impl Builder<'_> {
             kind,
             partial: deleted,
             id: &id,
-            partition_key: &String::from_utf8_lossy(&key),
+            partition_key: &key,
             timestamp,
             lsn: found.lsn,
             committed: found.crts,
@@ -172,8 +173,7 @@ fn components<'a>(found: &Found<'a>, paths: &KeyPaths) -> Scan<[&'a [u8]; MAX_KE
             }
             Ok(keys)
         }
-        Some(_) => Err(Broken("the key of a deleted document is neither array nor object")),
-        None => Ok(found.keys),
+        _ => Ok(found.keys),
     }
 }
 
@@ -277,9 +277,9 @@ mod tests {
             assert_eq!(page.records, rows.len());
             rows
         };
-        let created = |kind| (kind, 5000, 0, some("a"), some("k"), Some(1), some("create"));
-        let replaced = |kind| (kind, 6000, 0, some("long enough"), some("k"), None, some("replace"));
-        let deleted = |kind| (kind, 8000, RECORD_EXPIRED, some("gone"), some("k"), None, some("delete"));
+        let created = |kind| -> Row { (kind, 5000, 0, some("a"), some("k"), Some(1), some("create")) };
+        let replaced = |kind| -> Row { (kind, 6000, 0, some("long enough"), some("k"), None, some("replace")) };
+        let deleted = |kind| -> Row { (kind, 8000, RECORD_EXPIRED, some("gone"), some("k"), None, some("delete")) };
         assert_eq!(rows(Changelog::Append), [created(0), replaced(0)]);
         assert_eq!(rows(Changelog::Upsert), [created(0), replaced(2), deleted(3)]);
         assert_eq!(rows(Changelog::Log), [created(0), replaced(0), deleted(0)]);

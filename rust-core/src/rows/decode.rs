@@ -782,3 +782,573 @@ impl Misfit {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::plan::{Changelog, Column, Origin, Type, TypeKind};
+    use crate::rows::text::Format;
+    use proptest::prelude::*;
+
+    fn column(name: &str, path: &[&str], kind: impl Into<Type>) -> Column {
+        Column {
+            name: name.into(),
+            origin: Origin::Path(path.iter().map(|p| (*p).to_owned()).collect()),
+            kind: kind.into(),
+        }
+    }
+
+    fn nullable(kind: TypeKind) -> Type {
+        Type {
+            kind,
+            nullable: true,
+        }
+    }
+
+    fn array(element: impl Into<Type>) -> Type {
+        nullable(TypeKind::Array(Box::new(element.into())))
+    }
+
+    fn map(value: impl Into<Type>) -> Type {
+        nullable(TypeKind::Map(Box::new(value.into())))
+    }
+
+    fn row(fields: &[(&str, Type)]) -> Type {
+        let fields = fields.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone()));
+        nullable(TypeKind::Row(fields.collect()))
+    }
+
+    fn not_null(kind: impl Into<Type>) -> Type {
+        Type {
+            nullable: false,
+            ..kind.into()
+        }
+    }
+
+    fn plan(columns: Vec<Column>) -> Plan {
+        Plan {
+            missing_is_error: false,
+            on_error: OnError::Fail,
+            format: Format::Iso,
+            unit: Unit::None,
+            changelog: Changelog::Append,
+            columns,
+        }
+    }
+
+    fn change(document: &[u8]) -> Change<'_> {
+        Change {
+            document,
+            kind: RowKind::Insert,
+            partial: false,
+            id: "i",
+            partition_key: "[\"k\"]",
+            timestamp: Some(5000),
+            lsn: 7,
+            committed: -1,
+            operation: "create",
+            expired: true,
+            arrived: 9,
+            split_id: "00-FF",
+        }
+    }
+
+    fn rows_of(plan: &Plan, documents: &[&str]) -> Result<Vec<Vec<u8>>, Refused> {
+        let mut decoder = Decoder::new(plan);
+        let rows = documents.iter().map(|document| {
+            decoder.row(&change(document.as_bytes()))?;
+            Ok(decoder.take())
+        });
+        rows.collect()
+    }
+
+    fn bytes_of(columns: Vec<Column>, document: &str) -> Vec<u8> {
+        rows_of(&plan(columns), &[document]).unwrap().remove(0)
+    }
+
+    fn refused(plan: &Plan, document: &str) -> String {
+        match rows_of(plan, &[document]) {
+            Err(Refused::Misfit(why)) => why,
+            other => panic!("{document}: {other:?}"),
+        }
+    }
+
+    /// Bytes of hexadecimal digits; blanks are for the eye.
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+        digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
+    }
+
+    #[test]
+    fn every_scalar_is_in_its_slot() {
+        let types = [
+            Scalar::Boolean,
+            Scalar::TinyInt,
+            Scalar::SmallInt,
+            Scalar::Int,
+            Scalar::BigInt,
+            Scalar::Float,
+            Scalar::Double,
+            Scalar::Decimal {
+                precision: 10,
+                scale: 2,
+            },
+            Scalar::String,
+            Scalar::Bytes,
+            Scalar::Date,
+            Scalar::Time { precision: 0 },
+            Scalar::Timestamp {
+                precision: 3,
+                zoned: true,
+            },
+            Scalar::RawJson,
+        ];
+        let columns = types.iter().enumerate();
+        let columns = columns.map(|(i, kind)| column(&format!("c{i}"), &[&format!("c{i}")], *kind));
+        let document = r#"{"c0":true,"c1":-1,"c2":258,"c3":-2,"c4":4294967296,"c5":1.5,"c6":-0.5,"c7":12.345,"c8":"a\u00e4","c9":"AQI=","c10":"1970-01-02","c11":"00:00:01","c12":"1970-01-01T00:00:00.001Z","c13":"x"}"#;
+        let expected = [
+            "0000000000000000",
+            "0100000000000000",
+            "ff00000000000000",
+            "0201000000000000",
+            "feffffff00000000",
+            "0000000001000000",
+            "0000c03f00000000",
+            "000000000000e0bf",
+            "d304000000000000",
+            "61c3a40000000083",
+            "0102000000000082",
+            "0100000000000000",
+            "e803000000000000",
+            "0100000000000000",
+            "2278220000000083",
+        ];
+        assert_eq!(bytes_of(columns.collect(), document), hex(&expected.concat()));
+    }
+
+    #[test]
+    fn variable_values_follow_in_the_order_of_the_columns() {
+        let large = Scalar::Decimal {
+            precision: 19,
+            scale: 1,
+        };
+        let moment = Scalar::Timestamp {
+            precision: 6,
+            zoned: false,
+        };
+        let columns = vec![
+            column("s", &["s"], Scalar::String),
+            column("d", &["d"], large),
+            column("t", &["t"], moment),
+            column("n", &["n"], Scalar::String),
+        ];
+        let document = r#"{"t":"1970-01-01T00:00:01.000002","d":-12.8,"n":null,"s":"123456789"}"#;
+        let expected = [
+            "0008000000000000",
+            "0900000028000000",
+            "0100000038000000",
+            "d007000048000000",
+            "0000000000000000",
+            "3132333435363738",
+            "3900000000000000",
+            "8000000000000000",
+            "0000000000000000",
+            "e803000000000000",
+        ];
+        assert_eq!(bytes_of(columns, document), hex(&expected.concat()));
+    }
+
+    #[test]
+    fn rows_in_rows_have_offsets_of_their_own() {
+        let inner = row(&[("x", Scalar::String.into()), ("y", Scalar::Int.into())]);
+        let columns = vec![column("a", &["a"], inner), column("x", &["a", "x"], Scalar::String)];
+        let found = bytes_of(columns, r#"{"a":{"y":7,"z":[{"x":1}],"x":"12345678"}}"#);
+        let expected = [
+            "0000000000000000",
+            // 32 bytes at 24, and 8 behind them.
+            "2000000018000000",
+            "0800000038000000",
+            "0000000000000000",
+            "0800000018000000",
+            "0700000000000000",
+            "3132333435363738",
+            "3132333435363738",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+    }
+
+    #[test]
+    fn arrays_hold_scalars_rows_and_arrays() {
+        let found = bytes_of(vec![column("a", &["a"], array(Scalar::Int))], r#"{"a":[1, null ,3]}"#);
+        let expected = [
+            "0000000000000000",
+            "1800000010000000",
+            "0300000002000000",
+            "0100000000000000",
+            "0300000000000000",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+        let element = row(&[("n", Scalar::Int.into())]);
+        let found = bytes_of(vec![column("a", &["a"], array(element))], r#"{"a":[{"n":1},{}]}"#);
+        let expected = [
+            "0000000000000000",
+            "3800000010000000",
+            "0200000000000000",
+            "1000000018000000",
+            "1000000028000000",
+            "0000000000000000",
+            "0100000000000000",
+            "0001000000000000",
+            "0000000000000000",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+        let found = bytes_of(
+            vec![column("a", &["a"], array(array(Scalar::Boolean)))],
+            r#"{"a":[[true],[]]}"#,
+        );
+        let expected = [
+            "0000000000000000",
+            "3000000010000000",
+            "0200000000000000",
+            "1000000018000000",
+            "0800000028000000",
+            // One element: its size, its nulls, and the element rounded to 8.
+            "0100000000000000",
+            "0100000000000000",
+            // None: its size, and no word of nulls.
+            "0000000000000000",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+    }
+
+    #[test]
+    fn maps_are_two_arrays_behind_a_size() {
+        let columns = vec![column("m", &["m"], map(Scalar::Int))];
+        let found = bytes_of(columns, r#"{"m":{"b":1,"a":2,"\u0062":null}}"#);
+        let expected = [
+            "0000000000000000",
+            // 4 + 24 + 16 bytes.
+            "2c00000010000000",
+            "18000000",
+            "0200000000000000",
+            "6200000000000081",
+            "6100000000000081",
+            // Of two equal keys the last value counts: null.
+            "0200000001000000",
+            "0000000002000000",
+            "00000000",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+    }
+
+    #[test]
+    fn variants_stand_with_the_length_of_their_dictionary() {
+        let found = bytes_of(vec![column("v", &[], Scalar::Variant)], r#"{"a":1}"#);
+        let expected = [
+            "0000000000000000",
+            "1000000010000000",
+            // Dictionary of 5 bytes, and the object behind it.
+            "00000005 01010001 61 02010000020c01",
+        ];
+        assert_eq!(found, hex(&expected.concat()));
+    }
+
+    #[test]
+    fn metadata_are_columns_too() {
+        let moment = Scalar::Timestamp {
+            precision: 3,
+            zoned: true,
+        };
+        let columns = [
+            (Origin::Metadata(Metadata::Timestamp), moment),
+            (Origin::Metadata(Metadata::Lsn), Scalar::BigInt),
+            (Origin::Metadata(Metadata::Committed), moment),
+            (Origin::Metadata(Metadata::Expired), Scalar::Boolean),
+            (Origin::Metadata(Metadata::Arrived), moment),
+            (Origin::Metadata(Metadata::Id), Scalar::String),
+            (Origin::Metadata(Metadata::PartitionKey), Scalar::String),
+            (Origin::Metadata(Metadata::Operation), Scalar::String),
+            (Origin::Metadata(Metadata::SplitId), Scalar::String),
+            (Origin::Constant("db".into()), Scalar::String),
+        ];
+        let columns = columns.into_iter().map(|(origin, kind)| Column {
+            name: "m".into(),
+            origin,
+            kind: kind.into(),
+        });
+        let expected = [
+            "0004000000000000",
+            "8813000000000000",
+            "0700000000000000",
+            "0000000000000000",
+            "0100000000000000",
+            "0900000000000000",
+            "6900000000000081",
+            "5b226b225d000085",
+            "6372656174650086",
+            "30302d4646000085",
+            "6462000000000082",
+        ];
+        assert_eq!(bytes_of(columns.collect(), "{}"), hex(&expected.concat()));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_fields_counts_with_all_below_it() {
+        let inner = row(&[("x", Scalar::Int.into()), ("y", Scalar::Int.into())]);
+        let columns = || {
+            vec![
+                column("n", &["n"], Scalar::Int),
+                column("a", &["a"], inner.clone()),
+                column("y", &["a", "y"], Scalar::Int),
+            ]
+        };
+        for (twice, once) in [
+            (r#"{"n":"bad","n":2}"#, r#"{"n":2}"#),
+            (r#"{"n":1,"\u006e":2}"#, r#"{"n":2}"#),
+            (r#"{"a":{"x":1,"y":2},"a":{"x":3}}"#, r#"{"a":{"x":3}}"#),
+            (r#"{"a":{"x":1,"y":2},"a":null}"#, r#"{"a":null}"#),
+            (r#"{"a":{"x":1,"y":2},"a":null}"#, "{}"),
+        ] {
+            assert_eq!(bytes_of(columns(), twice), bytes_of(columns(), once), "{twice}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_keys_is_no_matter() {
+        let columns = vec![
+            column("a", &["a"], Scalar::Int),
+            column("b", &["b", "c"], Scalar::Int),
+            column("d", &["d"], array(row(&[("e", Scalar::Int.into())]))),
+        ];
+        let documents = [
+            r#"{"a":1,"x":0,"b":{"c":2},"d":[{"e":3},{"e":4}]}"#,
+            r#"{"a":1,"x":0,"b":{"c":2},"d":[{"e":3},{"e":4}]}"#,
+            r#"{"a":1,"b":{"c":2},"d":[{"f":0,"e":3},{"e":4}]}"#,
+            r#"{ "d" : [ {"e":3} , {"e":4,"f":0} ] , "b" : { "y" : { "c" : 9 } , "c" : 2 } , "a" : 1 }"#,
+            r#"{"x":0,"ab":7,"a":1,"y":{},"b":{"c":2},"d":[{"e":3},{"e":4}],"z":"}"}"#,
+            r#"{"a":1,"x":0,"b":{"c":2},"d":[{"e":3},{"e":4}]}"#,
+        ];
+        let rows = rows_of(&plan(columns), &documents).unwrap();
+        for (row, document) in rows.iter().zip(documents) {
+            assert_eq!(row, &rows[0], "{document}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let element = row(&[("price", Scalar::Int.into())]);
+        let columns = vec![
+            column("lines", &["lines"], array(element)),
+            column("tags", &["x/y", "tags"], map(array(Scalar::Boolean))),
+            column("must", &["must"], not_null(Scalar::Int)),
+        ];
+        let plan = plan(columns);
+        for (document, expected) in [
+            (
+                r#"{"lines":[{},{"price":"dear"}],"must":1}"#,
+                "the value of column 'lines' at '/lines/1/price' is \"dear\", which is no INT: it is not a number",
+            ),
+            (
+                r#"{"lines":{},"must":1}"#,
+                "the value of column 'lines' at '/lines' is {}, which is no ARRAY: it is not an array",
+            ),
+            (
+                r#"{"lines":[7],"must":1}"#,
+                "the value of column 'lines' at '/lines/0' is 7, which is no ROW: it is not an object",
+            ),
+            (
+                r#"{"x/y":{"tags":{"k":[true,0]}},"must":1}"#,
+                "the value of column 'tags' at '/x~1y/tags/k/1' is 0, which is no BOOLEAN: it is neither true nor false",
+            ),
+            (
+                "{}",
+                "the value of column 'must' at '/must' is missing, and the column is NOT NULL",
+            ),
+            (
+                r#"{"must":null}"#,
+                "the value of column 'must' at '/must' is null, and the column is NOT NULL",
+            ),
+        ] {
+            assert_eq!(refused(&plan, document), expected);
+        }
+        let strict = Plan {
+            missing_is_error: true,
+            ..plan
+        };
+        assert!(refused(&strict, r#"{"must":1}"#).contains("json.fail-on-missing-field is set"));
+        let long = format!(r#"{{"must":"{}"}}"#, "x".repeat(1000));
+        let plan = super::tests::plan(vec![column("must", &["must"], Scalar::Int)]);
+        assert!(refused(&plan, &long).len() < 250);
+    }
+
+    #[test]
+    fn the_innermost_value_that_may_be_null_becomes_null() {
+        let columns = |element: Type| {
+            vec![
+                column("s", &["s"], Scalar::String),
+                column("a", &["a"], array(element)),
+                column("z", &["z"], Scalar::String),
+            ]
+        };
+        let nulled = |element: Type, document: &str| {
+            let plan = Plan {
+                on_error: OnError::NullField,
+                ..plan(columns(element))
+            };
+            let mut decoder = Decoder::new(&plan);
+            decoder.row(&change(document.as_bytes())).unwrap();
+            (decoder.take(), decoder.take_nulled())
+        };
+        let fine = |element: Type, document: &str| bytes_of(columns(element), document);
+        let deep = r#"{"s":"long enough","a":["long enough too","\ud800"],"z":"and the last one"}"#;
+        let (found, count) = nulled(Scalar::String.into(), deep);
+        let expected = r#"{"s":"long enough","a":["long enough too",null],"z":"and the last one"}"#;
+        assert_eq!((found, count), (fine(Scalar::String.into(), expected), 1));
+        let (found, count) = nulled(not_null(Scalar::String), deep);
+        let expected = r#"{"s":"long enough","z":"and the last one"}"#;
+        assert_eq!((found, count), (fine(Scalar::String.into(), expected), 1));
+        let must = Plan {
+            on_error: OnError::NullField,
+            ..plan(vec![column("n", &["n"], not_null(Scalar::Int))])
+        };
+        assert!(refused(&must, r#"{"n":"x"}"#).contains("no INT"));
+    }
+
+    #[test]
+    fn a_row_that_is_refused_leaves_nothing_behind() {
+        let plan = plan(vec![
+            column("s", &["s"], Scalar::String),
+            column("n", &["n"], Scalar::Int),
+        ]);
+        let mut decoder = Decoder::new(&plan);
+        decoder.row(&change(br#"{"s":"long enough","n":1}"#)).unwrap();
+        let before = decoder.len();
+        assert!(decoder.row(&change(br#"{"s":"long enough","n":"x"}"#)).is_err());
+        assert!(decoder.row(&change(br#"{"s":"long enough" "n":1}"#)).is_err());
+        assert_eq!(decoder.len(), before);
+        decoder.row(&change(br#"{"s":"long enough","n":1}"#)).unwrap();
+        let rows = decoder.take();
+        assert_eq!(rows[..before], rows[before..]);
+    }
+
+    #[test]
+    fn a_number_is_a_moment_by_the_plans_unit_and_ts_by_its_own() {
+        let moment = Scalar::Timestamp {
+            precision: 3,
+            zoned: true,
+        };
+        let by_millis = Plan {
+            unit: Unit::Millis,
+            ..plan(vec![
+                column("t", &["t"], moment),
+                column("_ts", &["_ts"], moment),
+                column("inner", &["a", "_ts"], moment),
+            ])
+        };
+        let found = rows_of(&by_millis, &[r#"{"t":1000,"_ts":1,"a":{"_ts":1000}}"#]).unwrap();
+        let slots: Vec<_> = found[0].chunks(8).skip(1).collect();
+        assert_eq!(slots, [1000i64.to_le_bytes(); 3]);
+    }
+
+    fn any_type() -> impl Strategy<Value = Type> {
+        let scalar = prop_oneof![
+            Just(Scalar::Boolean),
+            Just(Scalar::TinyInt),
+            Just(Scalar::BigInt),
+            Just(Scalar::Float),
+            Just(Scalar::Double),
+            (1u8..=38, 0u8..=38).prop_map(|(precision, scale)| Scalar::Decimal {
+                precision,
+                scale: scale.min(precision)
+            }),
+            Just(Scalar::String),
+            Just(Scalar::Bytes),
+            Just(Scalar::Date),
+            Just(Scalar::Time { precision: 3 }),
+            (0u8..=9, any::<bool>())
+                .prop_map(|(precision, zoned)| Scalar::Timestamp { precision, zoned }),
+            Just(Scalar::Variant),
+            Just(Scalar::RawJson),
+        ];
+        let leaf = (scalar, any::<bool>()).prop_map(|(scalar, nullable)| Type {
+            nullable,
+            ..scalar.into()
+        });
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let kind = prop_oneof![
+                inner.clone().prop_map(|t| TypeKind::Array(Box::new(t))),
+                inner.clone().prop_map(|t| TypeKind::Map(Box::new(t))),
+                proptest::collection::vec(("[a-c]", inner), 0..4).prop_map(TypeKind::Row),
+            ];
+            (kind, any::<bool>()).prop_map(|(kind, nullable)| Type { kind, nullable })
+        })
+    }
+
+    fn any_plan() -> impl Strategy<Value = Plan> {
+        let column = (proptest::collection::vec("[a-c]", 0..3), any_type());
+        let columns = proptest::collection::vec(column, 1..5);
+        (columns, any::<bool>()).prop_map(|(columns, fails)| Plan {
+            on_error: if fails { OnError::Fail } else { OnError::NullField },
+            ..plan(
+                columns
+                    .into_iter()
+                    .map(|(path, kind)| Column {
+                        name: path.join("."),
+                        origin: Origin::Path(path),
+                        kind,
+                    })
+                    .collect(),
+            )
+        })
+    }
+
+    fn any_json() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            any::<i32>().prop_map(|n| n.to_string()),
+            "-?[0-9]{1,3}\\.[0-9]{1,3}(e-?[0-9])?",
+            "\"[a-zA-Z0-9=\\\\u ]{0,12}\"",
+            Just("\"2026-11-24T10:15:30.123456Z\"".to_owned()),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4)
+                    .prop_map(|all| format!("[{}]", all.join(" , "))),
+                proptest::collection::vec(("[a-c]", inner), 0..4).prop_map(|all| {
+                    let all: Vec<_> = all.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
+                    format!("{{{}}}", all.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        /// What was seen before never changes a row, and each stands in whole words behind the one before.
+        #[test]
+        fn a_row_depends_on_its_document_alone(plan in any_plan(), documents in proptest::collection::vec(any_json(), 1..5)) {
+            let mut together = Decoder::new(&plan);
+            for document in &documents {
+                let start = together.len();
+                let first = together.row(&change(document.as_bytes())).is_ok();
+                let mut alone = Decoder::new(&plan);
+                prop_assert_eq!(alone.row(&change(document.as_bytes())).is_ok(), first);
+                prop_assert_eq!(alone.len() % 8, 0);
+                let all = together.take();
+                prop_assert_eq!(&all[start..], &alone.take()[..]);
+                together.work.out.bytes = all;
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_row_or_none(plan in any_plan(), text in "[{}\\[\\]\":,a-c\\\\0-9.e-]{0,60}", cut in 0usize..60, whole in any_json()) {
+            let mut decoder = Decoder::new(&plan);
+            let _ = decoder.row(&change(text.as_bytes()));
+            let _ = decoder.row(&change(whole.as_bytes()));
+            let cut = cut.min(whole.len());
+            if whole.is_char_boundary(cut) {
+                let _ = decoder.row(&change(whole[..cut].as_bytes()));
+            }
+        }
+    }
+}

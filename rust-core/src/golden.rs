@@ -17,6 +17,7 @@ use crate::frame::{decode_map, decode_strings, encode_map, FrameKind, FrameWrite
 use crate::log_ring;
 use crate::metrics::{self, Metric, SplitLag};
 use crate::page::{self, Items, KeyPaths, PageHead};
+use crate::rows::{Decoder, Plan};
 use crate::sink::{self, Completion, Failure, NewOperation, OperationKind, OutcomeResult};
 use crate::split::{decode_list, encode_list, Split, SplitEntry};
 use crate::status::Blame;
@@ -182,6 +183,91 @@ fn page(page: &Value) -> Vec<u8> {
         built.finished();
     }
     built.frame.to_vec()
+}
+
+/// A plan by the letter of `docs/boundary.md`; the core reads it, and writes it for its own tests.
+fn plan(plan: &Value) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::Plan);
+    w.u8(u8::from(flag(plan, "missingIsError")));
+    for name in ["onError", "timestamps", "unit", "changelog"] {
+        w.u8(number(plan, name) as u8);
+    }
+    let columns = list(get(plan, "columns"));
+    w.u32(columns.len() as u32);
+    for column in columns {
+        w.str(text(column, "name"));
+        let origin = number(column, "origin") as u8;
+        w.u8(origin);
+        match origin {
+            0 => {
+                let path = list(get(column, "path"));
+                w.u32(path.len() as u32);
+                path.iter().for_each(|name| w.str(name.as_str().unwrap()));
+            }
+            10 => w.str(text(column, "value")),
+            _ => {}
+        }
+        plan_type(&mut w, get(column, "type"));
+    }
+    assert_eq!(Plan::decode(&w.0).unwrap().encode(), w.0);
+    w.0
+}
+
+fn plan_type(w: &mut FrameWriter, kind: &Value) {
+    let code = number(kind, "code") as u8;
+    w.u8(code);
+    w.u8(u8::from(flag(kind, "nullable")));
+    match code {
+        8 => {
+            w.u8(number(kind, "precision") as u8);
+            w.u8(number(kind, "scale") as u8);
+        }
+        12..=14 => w.u8(number(kind, "precision") as u8),
+        15 => plan_type(w, get(kind, "element")),
+        16 => {
+            plan_type(w, get(kind, "key"));
+            plan_type(w, get(kind, "value"));
+        }
+        17 => {
+            let fields = list(get(kind, "fields"));
+            w.u32(fields.len() as u32);
+            for field in fields {
+                w.str(text(field, "name"));
+                plan_type(w, get(field, "type"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A page of rows by the plan of the golden frames.
+fn rows(page: &Value, plan: &[u8]) -> Vec<u8> {
+    let paths: Vec<_> = list(get(page, "keyPaths"))
+        .iter()
+        .map(|p| p.as_str().unwrap())
+        .collect();
+    let head = PageHead {
+        split_id: text(page, "splitId"),
+        split: &unhex(text(page, "split")),
+        children: &[],
+        arrived_epoch_millis: number(page, "arrivedMillis"),
+    };
+    let envelope = Items::Envelope(text(page, "envelope").to_owned().into());
+    let mut decoder = Decoder::new(&Plan::decode(plan).unwrap());
+    let paths = KeyPaths::new(&paths);
+    let built = page::build_rows(&head, &envelope, &paths, OnDecodeError::Fail, &mut decoder);
+    let frame = built.unwrap().frame.to_vec();
+    let rows = list(get(page, "rows")).iter();
+    let rows: Vec<_> = rows.map(|row| unhex(text(row, "bytes"))).collect();
+    let found: Vec<_> = (0..rows.len())
+        .map(|n| {
+            let entry = &frame[frame.len() - (rows.len() - n) * page::ROW_BYTES..];
+            let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap()) as usize;
+            frame[word(0)..word(0) + word(4)].to_vec()
+        })
+        .collect();
+    assert_eq!(found, rows);
+    frame
 }
 
 fn operation_kind(name: &str) -> OperationKind {
@@ -452,6 +538,8 @@ fn golden_frames_are_what_the_core_writes() {
             "actions" => actions(content),
             "discovery" => discovery(content),
             "metric-table" => metric_table(content),
+            "plan" => plan(content),
+            "rows" => rows(content, &plan(get(get(&expected, "frames"), "plan"))),
             other => panic!("frame {other} is not known to this test"),
         };
         let path = folder().join(format!("{name}.hex"));
@@ -476,7 +564,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         assert_eq!(by_name(found), by_name(file.collect()), "{name}");
     };
     let frames = constants!(
-        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable
+        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows
     );
     check(
         "frame",

@@ -13,6 +13,8 @@ use crate::error::{CoreError, Kind, Result};
 use crate::frame;
 use crate::leases::tokens_file;
 use crate::opening::Opening;
+use crate::page::decode_documents;
+use crate::rows::{Decoder, Plan};
 use crate::source::Source;
 use crate::split;
 
@@ -37,6 +39,28 @@ native!(
         let peers = peers(env, count, &group)?;
         let opening = Source::connect_among(config(env, &options, Role::Source)?, peers);
         Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_openRowSource,
+    |env, options: JByteArray<'local>, count: jint, group: JByteArray<'local>, plan: JByteArray<'local>| -> jlong {
+        let plan = Plan::decode(&read(env, &plan)?)?;
+        let peers = peers(env, count, &group)?;
+        let config = config(env, &options, Role::Source)?;
+        Source::check_rows(&config)?;
+        let opening = async move { Source::connect_rows(config, peers, &plan).await };
+        Ok(HANDLES.insert(Handle::Source(Opening::start(opening)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_decodeRows,
+    |env, plan: JByteArray<'local>, documents: JByteArray<'local>| -> JByteArray<'local> {
+        let mut decoder = Decoder::new(&Plan::decode(&read(env, &plan)?)?);
+        let documents = frame::decode_strings(&read(env, &documents)?)?;
+        let page = decode_documents(documents, &mut decoder)?;
+        write(env, &page.frame.to_vec())
     }
 );
 

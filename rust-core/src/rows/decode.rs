@@ -762,7 +762,7 @@ impl Misfit {
     fn describe(mut self: Box<Self>, plan: &Compiled, document: &[u8]) -> String {
         let column = self.path.pop().unwrap_or_default();
         let number = plan.shape.outputs.iter().position(|output| output.name == column);
-        let pointer = number.map_or("", |number| &plan.pointers[number]);
+        let pointer = number.map_or("", |number| plan.pointers[number].as_str());
         let inside: String = self.path.iter().rev().map(|name| segment(name)).collect();
         let what = match self.value {
             None => "is missing, and".to_owned(),

@@ -68,7 +68,7 @@ fn unescaped<'a>(inner: &[u8], first: usize, scratch: &'a mut Vec<u8>) -> Read<&
         next = memchr::memchr(b'\\', &inner[from..]).map(|i| from + i);
     }
     scratch.extend_from_slice(&inner[from..]);
-    Ok(scratch)
+    Ok(scratch.as_slice())
 }
 
 /// The four hexadecimal digits that begin here.

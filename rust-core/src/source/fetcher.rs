@@ -19,6 +19,7 @@ use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::feed::{Feed, Look, Pages, RawPage, Stopping, Verdict};
 use crate::page::{self, Items, PageHead};
 use crate::retry::Attempts;
+use crate::rows::{Compiled, Decoder};
 use crate::share::{Booked, Share};
 use crate::split::{Mode, Split, Stop};
 use crate::status::Next;
@@ -50,6 +51,8 @@ pub struct Fetcher {
     pub shared: Arc<Shared>,
     pub requests: Arc<Semaphore>,
     pub share: Option<Arc<Share>>,
+    /// How documents become rows, where they do.
+    pub rows: Option<Arc<Compiled>>,
     /// Its split was paused, resumed or given back, or there may be room.
     pub wake: Arc<Notify>,
     /// Seed of its jitter.
@@ -74,6 +77,8 @@ struct Reading {
     next_look: Option<Instant>,
     /// Whether the job has heard that the split was read to its end, and nothing came since.
     told: bool,
+    /// What makes rows of the documents, where they become rows.
+    decoder: Option<Decoder>,
 }
 
 /// How the reading of a page ended.
@@ -145,6 +150,7 @@ impl Fetcher {
             pending: Pending::default(),
             next_look: None,
             told: false,
+            decoder: self.decoder(),
         };
         loop {
             if let Some(at) = reading.next_look.take() {
@@ -348,12 +354,7 @@ impl Fetcher {
             children: &[],
             arrived_epoch_millis: epoch_millis(),
         };
-        let built = page::build(
-            &head,
-            &page.items,
-            self.feed.key_paths(),
-            self.config.on_decode_error,
-        );
+        let built = self.build(&head, &page.items, reading.decoder.as_mut());
         let mut built = match built {
             Ok(built) => built,
             Err(error) => {
@@ -538,6 +539,24 @@ impl Fetcher {
         Ok(Read::Ended)
     }
 
+    fn decoder(&self) -> Option<Decoder> {
+        self.rows.clone().map(Decoder::of)
+    }
+
+    /// The frame of a page: of rows where there is a decoder, else of records.
+    fn build(
+        &self,
+        head: &PageHead<'_>,
+        items: &Items,
+        decoder: Option<&mut Decoder>,
+    ) -> Result<page::Page> {
+        let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
+        match decoder {
+            None => page::build(head, items, paths, on_error),
+            Some(decoder) => page::build_rows(head, items, paths, on_error, decoder),
+        }
+    }
+
     /// A page that says where the split stands. With children it is the last one, and they go on in its place.
     fn page_without_records(&self, split: &Split, children: Option<&[Split]>, reached: i64) -> Result<Page> {
         let now = Now::read();
@@ -547,8 +566,7 @@ impl Fetcher {
             children: children.unwrap_or_default(),
             arrived_epoch_millis: now.epoch_millis,
         };
-        let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
-        let mut built = page::build(&head, &Items::None, paths, on_error)?;
+        let mut built = self.build(&head, &Items::None, self.decoder().as_mut())?;
         if children.is_some() {
             built.finished();
         }

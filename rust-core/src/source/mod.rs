@@ -24,12 +24,13 @@ use self::buffer::{Buffer, Turn};
 use self::fetcher::Fetcher;
 use crate::account::open_blocking;
 use crate::clock::Now;
-use crate::config::{Config, Role};
-use crate::error::Result;
+use crate::config::{Config, OnDecodeError, Role};
+use crate::error::{CoreError, Result};
 use crate::feed::{belongs, DriverFeed, Feed};
 use crate::leases::publisher::Publisher;
 use crate::metrics::Metrics;
 use crate::page::PageFrame;
+use crate::rows::{Compiled, Plan};
 use crate::share::{Peers, Share};
 use crate::split::Split;
 
@@ -93,6 +94,8 @@ pub struct Source {
     stopped: CancellationToken,
     /// Where progress is published as leases.
     publisher: Option<Publisher>,
+    /// How documents become rows, where pages are of rows.
+    rows: Option<Arc<Compiled>>,
 }
 
 impl Source {
@@ -126,6 +129,30 @@ impl Source {
         Ok(source)
     }
 
+    /// [`Source::connect_among`] of a reader whose pages are of rows: ROWS frames, by a plan.
+    pub async fn connect_rows(config: Config, peers: Peers, plan: &Plan) -> Result<Source> {
+        Self::connect_among(config, peers).await.map(|source| source.with_rows(plan))
+    }
+
+    /// Whether the options of a source are those of one whose pages are of rows.
+    ///
+    /// # Errors
+    /// Config when they are not.
+    pub fn check_rows(config: &Config) -> Result<()> {
+        match config.on_decode_error {
+            OnDecodeError::Raw => Err(CoreError::config(
+                "source.on-decode-error=raw hands over documents that cannot be decoded, and no row can be made of them; set it to fail or skip",
+            )),
+            OnDecodeError::Fail | OnDecodeError::Skip => Ok(()),
+        }
+    }
+
+    /// The source with pages of rows, before it reads a split.
+    pub fn with_rows(mut self, plan: &Plan) -> Source {
+        self.rows = Some(Arc::new(Compiled::from(plan)));
+        self
+    }
+
     /// The source of a feed, which needs no network of its own. Its tasks run on `runtime`, which may be one of a single thread in paused
     /// time: then it is used from within the runtime, by [`Source::next`], [`Source::next_page`] with a timeout of zero, [`Source::stop`] and
     /// [`Source::ended`]. `seed` decides what chance decides.
@@ -152,6 +179,7 @@ impl Source {
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
             publisher: None,
+            rows: None,
         }
     }
 
@@ -207,6 +235,7 @@ impl Source {
                 shared: self.shared.clone(),
                 requests: self.requests.clone(),
                 share: self.share.clone(),
+                rows: self.rows.clone(),
                 wake,
                 seed,
             };

@@ -10,7 +10,10 @@ use azure_data_cosmos_driver::models::PartitionKeyDefinition;
 use cosmosflink_core::config::OnDecodeError;
 use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::error::Result;
-use cosmosflink_core::page::{build, Items, KeyPaths, PageHead};
+use cosmosflink_core::page::{build, build_rows, Items, KeyPaths, PageHead};
+use cosmosflink_core::rows::{
+    Changelog, Column, Decoder, Format, OnError, Origin, Plan, Scalar, Type, TypeKind, Unit,
+};
 use cosmosflink_core::sink::{
     bulk_body, bulk_results, encode_completions, encode_operations, NewOperation, Operation, OperationKind,
     OperationResult, Service, Sink,
@@ -32,7 +35,8 @@ fn document(i: usize) -> String {
     )
 }
 
-fn page(c: &mut Criterion) {
+/// A page of a thousand orders.
+fn thousand() -> Items {
     let documents: Vec<_> = (0..1000)
         .map(|i| {
             format!(
@@ -45,7 +49,11 @@ fn page(c: &mut Criterion) {
         r#"{{"_rid":"x","Documents":[{}],"_count":1000}}"#,
         documents.join(",")
     ));
-    let items = Items::Envelope(body);
+    Items::Envelope(body)
+}
+
+fn page(c: &mut Criterion) {
+    let items = thousand();
     let paths = KeyPaths::new(&["/customerId"]);
     let split = split().encode();
     let mut group = c.benchmark_group("page to frame");
@@ -66,6 +74,85 @@ fn page(c: &mut Criterion) {
             )
         });
     });
+    group.finish();
+}
+
+/// All columns of an order, and five of them.
+fn plans() -> [(&'static str, Plan); 2] {
+    let column = |name: &str, kind: Type| Column {
+        name: name.to_owned(),
+        origin: Origin::Path(vec![name.to_owned()]),
+        kind,
+    };
+    let decimal = Scalar::Decimal {
+        precision: 10,
+        scale: 2,
+    };
+    let line = [
+        ("sku", Scalar::String),
+        ("quantity", Scalar::Int),
+        ("price", decimal),
+        ("gift", Scalar::Boolean),
+    ];
+    let line = Type {
+        kind: TypeKind::Row(line.map(|(name, kind)| (name.to_owned(), kind.into())).into()),
+        nullable: true,
+    };
+    let lines = Type {
+        kind: TypeKind::Array(Box::new(line)),
+        nullable: true,
+    };
+    let moment = |zoned| Scalar::Timestamp {
+        precision: 3,
+        zoned,
+    };
+    let few = vec![
+        column("id", Scalar::String.into()),
+        column("customerId", Scalar::String.into()),
+        column("amount", decimal.into()),
+        column("createdAt", moment(true).into()),
+        column("_ts", moment(true).into()),
+    ];
+    let mut all = few.clone();
+    all.extend([
+        column("currency", Scalar::String.into()),
+        column("source", Scalar::String.into()),
+        column("lines", lines),
+        column("_etag", Scalar::String.into()),
+    ]);
+    let plan = |columns| Plan {
+        missing_is_error: false,
+        on_error: OnError::Fail,
+        format: Format::Iso,
+        unit: Unit::None,
+        changelog: Changelog::Append,
+        columns,
+    };
+    [("5 columns", plan(few)), ("9 columns, an array of rows", plan(all))]
+}
+
+fn rows(c: &mut Criterion) {
+    let items = thousand();
+    let paths = KeyPaths::new(&["/customerId"]);
+    let split = split().encode();
+    let mut group = c.benchmark_group("page to rows");
+    group.throughput(Throughput::Elements(1000));
+    for (name, plan) in plans() {
+        let mut decoder = Decoder::new(&plan);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let head = PageHead {
+                    split_id: "00-FF",
+                    split: &split,
+                    children: &[],
+                    arrived_epoch_millis: 1,
+                };
+                let items = black_box(&items);
+                let page = build_rows(&head, items, &paths, OnDecodeError::Fail, &mut decoder);
+                black_box(page.unwrap().frame.len())
+            });
+        });
+    }
     group.finish();
 }
 
@@ -223,5 +310,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, page, splits, answer, sink);
+criterion_group!(benches, page, rows, splits, answer, sink);
 criterion_main!(benches);

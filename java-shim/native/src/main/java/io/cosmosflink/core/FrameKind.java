@@ -15,7 +15,9 @@ enum FrameKind {
     EVENT(11),
     ACTIONS(12),
     DISCOVERY(13),
-    METRIC_TABLE(14);
+    METRIC_TABLE(14),
+    PLAN(15),
+    ROWS(16);
 
     final int number;
 

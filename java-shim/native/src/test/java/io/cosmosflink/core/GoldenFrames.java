@@ -2,6 +2,8 @@ package io.cosmosflink.core;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -74,6 +76,8 @@ public final class GoldenFrames {
                                 "meaning", m.meaning()))
                         .toList();
             case "log" -> log(FrameReader.open(frame, FrameKind.LOG));
+            case "plan" -> plan(FrameReader.open(frame, FrameKind.PLAN));
+            case "rows" -> rows(frame);
             case "operation-state" -> operation(Operation.decode(Operation.bodyOf(frame)));
             default -> throw new IllegalArgumentException("frame " + name + " is not known to this test");
         };
@@ -169,6 +173,89 @@ public final class GoldenFrames {
                 "finished", page.finished(),
                 "children", page.children().stream().map(GoldenFrames::split).toList(),
                 "records", records);
+    }
+
+    /** Java writes plans alone. */
+    private static Map<String, Object> plan(FrameReader in) {
+        Map<String, Object> plan = object(
+                "missingIsError", in.u8() == 1,
+                "onError", in.u8(),
+                "timestamps", in.u8(),
+                "unit", in.u8(),
+                "changelog", in.u8());
+        List<Map<String, Object>> columns = new ArrayList<>();
+        for (int left = in.count(6); left > 0; left--) {
+            Map<String, Object> column = object("name", in.str());
+            int origin = in.u8();
+            column.put("origin", origin);
+            if (origin == 0) {
+                List<String> path = new ArrayList<>();
+                for (int names = in.count(4); names > 0; names--) {
+                    path.add(in.str());
+                }
+                column.put("path", path);
+            } else if (origin == 10) {
+                column.put("value", in.str());
+            }
+            column.put("type", type(in));
+            columns.add(column);
+        }
+        plan.put("columns", columns);
+        return plan;
+    }
+
+    private static Map<String, Object> type(FrameReader in) {
+        int code = in.u8();
+        Map<String, Object> type = object("code", code, "nullable", in.u8() == 1);
+        switch (code) {
+            case 8 -> {
+                type.put("precision", in.u8());
+                type.put("scale", in.u8());
+            }
+            case 12, 13, 14 -> type.put("precision", in.u8());
+            case 15 -> type.put("element", type(in));
+            case 16 -> {
+                type.put("key", type(in));
+                type.put("value", type(in));
+            }
+            case 17 -> {
+                List<Map<String, Object>> fields = new ArrayList<>();
+                for (int left = in.count(6); left > 0; left--) {
+                    fields.add(object("name", in.str(), "type", type(in)));
+                }
+                type.put("fields", fields);
+            }
+            default -> {}
+        }
+        return type;
+    }
+
+    /** By the letter, as the page of records above it. */
+    private static Map<String, Object> rows(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.ROWS);
+        int count = in.u32();
+        int table = in.u32();
+        int flags = in.u32();
+        Map<String, Object> page = object(
+                "arrivedMillis", in.u64(),
+                "newestSeconds", in.u64(),
+                "splitId", in.str(),
+                "split", HexFormat.of().formatHex(in.blob()),
+                "caughtUp", (flags & 1) != 0,
+                "finished", (flags & 2) != 0);
+        page.put("children", in.blob().length == 0 ? List.of() : "more than this test knows");
+        ByteBuffer bytes = ByteBuffer.wrap(frame).order(ByteOrder.LITTLE_ENDIAN);
+        List<Map<String, Object>> rows = new ArrayList<>();
+        for (int at = table; at < table + 24 * count; at += 24) {
+            int offset = bytes.getInt(at);
+            rows.add(object(
+                    "kind", (int) bytes.get(at + 16),
+                    "flags", (int) bytes.get(at + 17),
+                    "timestampMillis", bytes.getLong(at + 8),
+                    "bytes", HexFormat.of().formatHex(frame, offset, offset + bytes.getInt(at + 4))));
+        }
+        page.put("rows", rows);
+        return page;
     }
 
     private static Map<String, Object> operation(Operation o) {

@@ -138,7 +138,13 @@ fn a_document_that_does_not_fit_fails_by_name_or_is_left_out_and_counted() {
 #[test]
 fn raw_bytes_are_asked_for_and_refused_with_rows() {
     let local = Local::start(&["c:/pk:1"]);
-    let config = |how| Config::parse(Role::Source, &local.options("c", &[("source.on-decode-error", how)])).unwrap();
+    let config = |how| {
+        Config::parse(
+            Role::Source,
+            &local.options("c", &[("source.on-decode-error", how)]),
+        )
+        .unwrap()
+    };
     let error = Source::check_rows(&config("raw")).unwrap_err();
     assert_eq!(error.kind, Kind::Config);
     assert!(error.message.contains("source.on-decode-error=raw"), "{error}");

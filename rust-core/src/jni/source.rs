@@ -44,7 +44,12 @@ native!(
 
 native!(
     Java_io_cosmosflink_core_Natives_openRowSource,
-    |env, options: JByteArray<'local>, count: jint, group: JByteArray<'local>, plan: JByteArray<'local>| -> jlong {
+    |env,
+     options: JByteArray<'local>,
+     count: jint,
+     group: JByteArray<'local>,
+     plan: JByteArray<'local>|
+     -> jlong {
         let plan = Plan::decode(&read(env, &plan)?)?;
         let peers = peers(env, count, &group)?;
         let config = config(env, &options, Role::Source)?;

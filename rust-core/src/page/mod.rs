@@ -65,7 +65,7 @@ pub struct PageHead<'a> {
 #[derive(Default)]
 pub struct PageFrame {
     head: Vec<u8>,
-    /// The service's answer as it came; empty where the documents came apart, or none did.
+    /// The service's answer as it came, empty where the documents came apart, or none did; or the rows that were made of it.
     body: Bytes,
     /// What is added to it, and the table of records.
     rest: Vec<u8>,
@@ -206,8 +206,7 @@ fn assemble(
     let (kind, entry) = match &mut decoder {
         None => (FrameKind::Page, RECORD_BYTES),
         Some(decoder) => {
-            // What a page that failed has left.
-            drop(decoder.take());
+            decoder.begin(4 * items.size());
             (FrameKind::Rows, ROW_BYTES)
         }
     };
@@ -275,9 +274,10 @@ fn assemble(
         skipped,
         ..
     } = builder;
-    if let Some(decoder) = decoder {
-        rest = decoder.take();
-    }
+    let body = match decoder {
+        None => body,
+        Some(decoder) => Bytes::from(decoder.take()),
+    };
     let records = table.len() / entry;
     // Nothing points into an answer without a record.
     let (table_at, body) = match records {

@@ -48,7 +48,13 @@ pub fn decode_documents(documents: Vec<String>, decoder: &mut Decoder) -> Result
     };
     let documents = documents.into_iter().map(Bytes::from).collect();
     let items = Items::Rows(vec![Items::Apart(documents)]);
-    build_rows(&head, &items, &KeyPaths::new::<&str>(&[]), OnDecodeError::Fail, decoder)
+    build_rows(
+        &head,
+        &items,
+        &KeyPaths::new::<&str>(&[]),
+        OnDecodeError::Fail,
+        decoder,
+    )
 }
 
 impl Builder<'_> {
@@ -217,7 +223,15 @@ mod tests {
     }
 
     /// A row as Java would see it: kind, time, flags, and its four fields.
-    type Row = (u8, i64, u8, Option<String>, Option<String>, Option<i32>, Option<String>);
+    type Row = (
+        u8,
+        i64,
+        u8,
+        Option<String>,
+        Option<String>,
+        Option<i32>,
+        Option<String>,
+    );
 
     /// Reads a ROWS frame by the letter of `docs/boundary.md`.
     fn read(frame: &[u8]) -> Vec<Row> {
@@ -257,7 +271,13 @@ mod tests {
         let body = format!(r#"{{"_rid":"x","Documents":[{text}],"_count":{n}}}"#);
         let paths = KeyPaths::new(&["/a/pk"]);
         let items = Items::Envelope(body.into());
-        build_rows(&HEAD, &items, &paths, OnDecodeError::Fail, &mut Decoder::new(plan))
+        build_rows(
+            &HEAD,
+            &items,
+            &paths,
+            OnDecodeError::Fail,
+            &mut Decoder::new(plan),
+        )
     }
 
     fn some(text: &str) -> Option<String> {
@@ -278,8 +298,28 @@ mod tests {
             rows
         };
         let created = |kind| -> Row { (kind, 5000, 0, some("a"), some("k"), Some(1), some("create")) };
-        let replaced = |kind| -> Row { (kind, 6000, 0, some("long enough"), some("k"), None, some("replace")) };
-        let deleted = |kind| -> Row { (kind, 8000, RECORD_EXPIRED, some("gone"), some("k"), None, some("delete")) };
+        let replaced = |kind| -> Row {
+            (
+                kind,
+                6000,
+                0,
+                some("long enough"),
+                some("k"),
+                None,
+                some("replace"),
+            )
+        };
+        let deleted = |kind| -> Row {
+            (
+                kind,
+                8000,
+                RECORD_EXPIRED,
+                some("gone"),
+                some("k"),
+                None,
+                some("delete"),
+            )
+        };
         assert_eq!(rows(Changelog::Append), [created(0), replaced(0)]);
         assert_eq!(rows(Changelog::Upsert), [created(0), replaced(2), deleted(3)]);
         assert_eq!(rows(Changelog::Log), [created(0), replaced(0), deleted(0)]);
@@ -305,11 +345,20 @@ mod tests {
         let made = |on_error| page(&[CREATE, misfit], &plan(Changelog::Append, on_error));
         let error = made(OnError::Fail).err().unwrap();
         assert_eq!(error.kind, Kind::BadRequest);
-        for part in ["id 'b'", "key [\"k\"]", "column 'n' at '/n' is 1.5", "no INT", "json.on-error"] {
+        for part in [
+            "id 'b'",
+            "key [\"k\"]",
+            "column 'n' at '/n' is 1.5",
+            "no INT",
+            "json.on-error",
+        ] {
             assert!(error.message.contains(part), "{part}: {error}");
         }
         let skipped = made(OnError::SkipRow).unwrap();
-        assert_eq!((skipped.records, skipped.documents, skipped.undecodable), (1, 2, 1));
+        assert_eq!(
+            (skipped.records, skipped.documents, skipped.undecodable),
+            (1, 2, 1)
+        );
         assert_eq!(skipped.newest_lsn, 2);
         let nulled = read(&made(OnError::NullField).unwrap().frame.to_vec());
         assert_eq!(nulled[1].5, None);
@@ -320,8 +369,7 @@ mod tests {
     fn a_page_without_rows_still_says_where_the_split_stands() {
         let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::Fail));
         let paths = KeyPaths::new(&["/a/pk"]);
-        let mut page =
-            build_rows(&HEAD, &Items::None, &paths, OnDecodeError::Fail, &mut decoder).unwrap();
+        let mut page = build_rows(&HEAD, &Items::None, &paths, OnDecodeError::Fail, &mut decoder).unwrap();
         page.caught_up();
         let frame = page.frame.to_vec();
         assert_eq!(read(&frame), []);
@@ -350,7 +398,10 @@ mod tests {
     fn a_text_that_is_no_json_is_no_row() {
         let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::SkipRow));
         for text in [r#"{"id":"a" "n":1}"#, r#"{"id":"a"}}"#, "{"] {
-            assert!(decode_documents(vec![text.to_owned()], &mut decoder).is_err(), "{text}");
+            assert!(
+                decode_documents(vec![text.to_owned()], &mut decoder).is_err(),
+                "{text}"
+            );
         }
     }
 }

@@ -262,7 +262,11 @@ mod tests {
             let digits = hex(digits);
             expected.extend(&digits);
             expected.resize(32, 0);
-            assert_eq!(row_of(|b, slot| b.decimal(slot, 38, unscaled)), expected, "{unscaled}");
+            assert_eq!(
+                row_of(|b, slot| b.decimal(slot, 38, unscaled)),
+                expected,
+                "{unscaled}"
+            );
         };
         large(0, "00", 1);
         large(127, "7f", 1);

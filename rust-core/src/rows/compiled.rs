@@ -143,7 +143,9 @@ impl From<&Plan> for Compiled {
         let root = compiler.node();
         let mut places = 0;
         let outputs = plan.columns.iter();
-        let outputs = outputs.map(|column| compiler.column(root, column, &mut places)).collect();
+        let outputs = outputs
+            .map(|column| compiler.column(root, column, &mut places))
+            .collect();
         let Compiler {
             mut nodes, elements, ..
         } = compiler;
@@ -170,7 +172,11 @@ impl From<&Plan> for Compiled {
                 places,
                 outputs,
             },
-            pointers: plan.columns.iter().map(|column| pointer(&column.origin)).collect(),
+            pointers: plan
+                .columns
+                .iter()
+                .map(|column| pointer(&column.origin))
+                .collect(),
             missing_is_error: plan.missing_is_error,
             on_error: plan.on_error,
             format: plan.format,

@@ -128,6 +128,8 @@ struct Expected {
 pub struct Decoder {
     plan: Arc<Compiled>,
     work: Work,
+    /// Bytes of the rows of the last page.
+    last: usize,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +160,7 @@ impl Decoder {
                 keys,
                 ..Work::default()
             },
+            last: 0,
         }
     }
 
@@ -166,8 +169,15 @@ impl Decoder {
         &self.plan
     }
 
-    /// The rows so far, which begins the next page.
+    /// Begins a page, of about as many rows as the last one had, and at most so many bytes. What a page that failed has left is dropped.
+    pub fn begin(&mut self, most: usize) {
+        self.work.out.bytes.clear();
+        self.work.out.bytes.reserve((self.last + self.last / 8).min(most));
+    }
+
+    /// The rows so far.
     pub fn take(&mut self) -> Vec<u8> {
+        self.last = self.len();
         std::mem::take(&mut self.work.out.bytes)
     }
 
@@ -351,12 +361,7 @@ impl Work {
     }
 
     /// Reads the elements of the array that begins here: the place of the first, and how many there are.
-    fn elements(
-        &mut self,
-        element: &Element,
-        plan: &Compiled,
-        s: &mut Scanner<'_>,
-    ) -> Scan<(usize, usize)> {
+    fn elements(&mut self, element: &Element, plan: &Compiled, s: &mut Scanner<'_>) -> Scan<(usize, usize)> {
         let first = self.places.len();
         s.expect(b'[', "an array is missing")?;
         if s.peek()? == b']' {
@@ -660,7 +665,9 @@ impl Work {
             let place = before + *last * element.stride;
             self.one(plan, element, change, place, &fixed, number)
                 .map_err(|mut misfit| {
-                    misfit.path.push(String::from_utf8_lossy(&keys[*last]).into_owned());
+                    misfit
+                        .path
+                        .push(String::from_utf8_lossy(&keys[*last]).into_owned());
                     misfit
                 })?;
         }
@@ -694,14 +701,7 @@ impl Work {
         }
     }
 
-    fn scalar(
-        &mut self,
-        plan: &Compiled,
-        scalar: Scalar,
-        unit: Unit,
-        json: &[u8],
-        slot: Slot,
-    ) -> Read<()> {
+    fn scalar(&mut self, plan: &Compiled, scalar: Scalar, unit: Unit, json: &[u8], slot: Slot) -> Read<()> {
         let (out, scratch) = (&mut self.out, &mut self.scratch);
         match scalar {
             Scalar::Boolean => out.fixed(slot, [u8::from(text::boolean(json, scratch)?)]),
@@ -799,10 +799,7 @@ mod tests {
     }
 
     fn nullable(kind: TypeKind) -> Type {
-        Type {
-            kind,
-            nullable: true,
-        }
+        Type { kind, nullable: true }
     }
 
     fn array(element: impl Into<Type>) -> Type {
@@ -814,7 +811,9 @@ mod tests {
     }
 
     fn row(fields: &[(&str, Type)]) -> Type {
-        let fields = fields.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone()));
+        let fields = fields
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), kind.clone()));
         nullable(TypeKind::Row(fields.collect()))
     }
 
@@ -961,7 +960,10 @@ mod tests {
     #[test]
     fn rows_in_rows_have_offsets_of_their_own() {
         let inner = row(&[("x", Scalar::String.into()), ("y", Scalar::Int.into())]);
-        let columns = vec![column("a", &["a"], inner), column("x", &["a", "x"], Scalar::String)];
+        let columns = vec![
+            column("a", &["a"], inner),
+            column("x", &["a", "x"], Scalar::String),
+        ];
         let found = bytes_of(columns, r#"{"a":{"y":7,"z":[{"x":1}],"x":"12345678"}}"#);
         let expected = [
             "0000000000000000",
@@ -979,7 +981,10 @@ mod tests {
 
     #[test]
     fn arrays_hold_scalars_rows_and_arrays() {
-        let found = bytes_of(vec![column("a", &["a"], array(Scalar::Int))], r#"{"a":[1, null ,3]}"#);
+        let found = bytes_of(
+            vec![column("a", &["a"], array(Scalar::Int))],
+            r#"{"a":[1, null ,3]}"#,
+        );
         let expected = [
             "0000000000000000",
             "1800000010000000",
@@ -1265,8 +1270,7 @@ mod tests {
             Just(Scalar::Bytes),
             Just(Scalar::Date),
             Just(Scalar::Time { precision: 3 }),
-            (0u8..=9, any::<bool>())
-                .prop_map(|(precision, zoned)| Scalar::Timestamp { precision, zoned }),
+            (0u8..=9, any::<bool>()).prop_map(|(precision, zoned)| Scalar::Timestamp { precision, zoned }),
             Just(Scalar::Variant),
             Just(Scalar::RawJson),
         ];

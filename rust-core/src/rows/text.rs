@@ -508,7 +508,9 @@ pub fn timestamp(
 ) -> Read<(i64, u32)> {
     if let Some(b'-' | b'0'..=b'9') = json.first() {
         let scale = match unit {
-            Unit::None => return Err("it is a number, of which json.timestamp-number.unit does not say what it counts"),
+            Unit::None => {
+                return Err("it is a number, of which json.timestamp-number.unit does not say what it counts")
+            }
             Unit::Seconds => 9,
             Unit::Millis => 6,
             Unit::Micros => 3,
@@ -525,15 +527,22 @@ pub fn timestamp(
         Some((days, cursor.time(format == Format::Iso)?))
     };
     let (days, nanos) = local().ok_or(match format {
-        Format::Sql => "it is no timestamp such as 2026-11-24 10:15:30.123, as json.timestamp-format.standard has them",
-        Format::Iso => "it is no timestamp such as 2026-11-24T10:15:30.123, as json.timestamp-format.standard has them",
+        Format::Sql => {
+            "it is no timestamp such as 2026-11-24 10:15:30.123, as json.timestamp-format.standard has them"
+        }
+        Format::Iso => {
+            "it is no timestamp such as 2026-11-24T10:15:30.123, as json.timestamp-format.standard has them"
+        }
     })?;
     let ahead = match (zoned, cursor.end()) {
         (false, Some(())) => 0,
-        (false, None) => return Err("there is more behind it than a time; with a time zone it is a TIMESTAMP_LTZ"),
+        (false, None) => {
+            return Err("there is more behind it than a time; with a time zone it is a TIMESTAMP_LTZ")
+        }
         (true, _) => {
             let ahead = cursor.zone().filter(|_| cursor.end().is_some());
-            ahead.ok_or("it has no time zone such as Z or +01:00 at its end; without one it is a TIMESTAMP")?
+            ahead
+                .ok_or("it has no time zone such as Z or +01:00 at its end; without one it is a TIMESTAMP")?
         }
     };
     let millis = days
@@ -631,7 +640,10 @@ mod tests {
         let double = |json: &str| float::<f64>(json.as_bytes(), &mut scratch(), |f| f.is_finite());
         assert_eq!(double("0.1"), Ok(0.1));
         assert_eq!(double("-0").unwrap().to_bits(), (-0.0f64).to_bits());
-        assert_eq!(double("123456789012345678901234567890"), Ok(1.2345678901234568e29));
+        assert_eq!(
+            double("123456789012345678901234567890"),
+            Ok(1.2345678901234568e29)
+        );
         assert_eq!(double("\" 1e3 \""), Ok(1000.0));
         assert_eq!(double("\"NaN\"").unwrap().to_bits(), 0x7ff8_0000_0000_0000);
         assert_eq!(double("\"-Infinity\""), Ok(f64::NEG_INFINITY));
@@ -639,7 +651,9 @@ mod tests {
         assert_eq!(double("\"inf\""), Err(NOT_A_NUMBER));
         assert_eq!(double("NaN"), Err(NOT_JSON));
         // Through a double it would be another one.
-        let single = float::<f32>(b"1.00000005960464477539062500001", &mut scratch(), |f| f.is_finite());
+        let single = float::<f32>(b"1.00000005960464477539062500001", &mut scratch(), |f| {
+            f.is_finite()
+        });
         assert_eq!(single, Ok(1.000_000_1));
     }
 
@@ -654,7 +668,11 @@ mod tests {
             ("-0001-03-01", -719_834),
             ("+10000-01-01", 2_932_897),
         ] {
-            assert_eq!(date(format!("\"{text}\"").as_bytes(), &mut scratch()), Ok(days), "{text}");
+            assert_eq!(
+                date(format!("\"{text}\"").as_bytes(), &mut scratch()),
+                Ok(days),
+                "{text}"
+            );
         }
         for text in [
             "2026-02-29",
@@ -695,7 +713,10 @@ mod tests {
             read("2026-11-24 10:15:30.1", false, Format::Sql),
             Ok((millis + 100, 0))
         );
-        assert_eq!(read("2026-11-24T10:15", false, Format::Iso), Ok((millis - 30_000, 0)));
+        assert_eq!(
+            read("2026-11-24T10:15", false, Format::Iso),
+            Ok((millis - 30_000, 0))
+        );
         assert_eq!(read("2026-11-24T10:15:30Z", true, Format::Iso), Ok((millis, 0)));
         assert_eq!(
             read("2026-11-24T10:15:30-01:30", true, Format::Iso),
@@ -726,8 +747,7 @@ mod tests {
 
     #[test]
     fn numbers_are_timestamps_where_the_unit_is_said() {
-        let read =
-            |json: &str, unit| timestamp(json.as_bytes(), true, Format::Iso, unit, &mut scratch());
+        let read = |json: &str, unit| timestamp(json.as_bytes(), true, Format::Iso, unit, &mut scratch());
         assert_eq!(read("1795517269", Unit::Seconds), Ok((1_795_517_269_000, 0)));
         assert_eq!(read("1.0000005", Unit::Seconds), Ok((1000, 500)));
         assert_eq!(read("-1", Unit::Nanos), Ok((-1, 999_999)));
@@ -748,7 +768,9 @@ mod tests {
         assert_eq!(read("aGVsbG8="), Ok(b"hello".to_vec()));
         assert_eq!(read("aGVs bG8\\u003d"), Ok(b"hello".to_vec()));
         assert_eq!(read("/+8A"), Ok(vec![0xff, 0xef, 0]));
-        for text in ["A", "AA", "AA=", "A===", "====", "AA==AA==", "AA==A", "AA-_", "AA===="] {
+        for text in [
+            "A", "AA", "AA=", "A===", "====", "AA==AA==", "AA==A", "AA-_", "AA====",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }
@@ -759,12 +781,24 @@ mod tests {
             let mut scratch = scratch();
             text(json.as_bytes(), &mut scratch).map(|t| String::from_utf8(t.to_vec()).unwrap())
         };
-        assert_eq!(read(r#""a\"\\\/\b\f\n\r\tb""#).unwrap(), "a\"\\/\u{8}\u{c}\n\r\tb");
+        assert_eq!(
+            read(r#""a\"\\\/\b\f\n\r\tb""#).unwrap(),
+            "a\"\\/\u{8}\u{c}\n\r\tb"
+        );
         assert_eq!(read(r#""\u00e4\ud83d\ude00é""#).unwrap(), "ä😀é");
         assert_eq!(read("1.10").unwrap(), "1.10");
         assert_eq!(read("true").unwrap(), "true");
         assert_eq!(read(r#"{"a": [1]}"#).unwrap(), r#"{"a": [1]}"#);
-        for broken in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ud83d\u0041""#, r#""\ude00""#, r#""\x""#, r#""\u12""#, "tru", ""] {
+        for broken in [
+            r#""\ud83d""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\u0041""#,
+            r#""\ude00""#,
+            r#""\x""#,
+            r#""\u12""#,
+            "tru",
+            "",
+        ] {
             assert!(read(broken).is_err(), "{broken}");
         }
     }

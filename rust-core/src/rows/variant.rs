@@ -275,8 +275,12 @@ impl Builder {
         let mut head =
             vec![(u8::from(large) << 6) | ((ids - 1) << 4) as u8 | ((offsets - 1) << 2) as u8 | OBJECT];
         push(&mut head, fields.len(), if large { 4 } else { 1 });
-        fields.iter().for_each(|field| push(&mut head, field.id as usize, ids));
-        fields.iter().for_each(|field| push(&mut head, field.start, offsets));
+        fields
+            .iter()
+            .for_each(|field| push(&mut head, field.id as usize, ids));
+        fields
+            .iter()
+            .for_each(|field| push(&mut head, field.start, offsets));
         push(&mut head, size, offsets);
         self.insert(start, &head);
         Ok(())
@@ -405,7 +409,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_no_variant() {
-        for json in ["", "{", "[1,]", "[1 2]", "{\"a\":}", "nul", "01", "\"\\x\"", "1e999"] {
+        for json in [
+            "", "{", "[1,]", "[1 2]", "{\"a\":}", "nul", "01", "\"\\x\"", "1e999",
+        ] {
             assert!(variant(json).is_err(), "{json}");
         }
         let deep = "[".repeat(300) + &"]".repeat(300);

@@ -544,12 +544,7 @@ impl Fetcher {
     }
 
     /// The frame of a page: of rows where there is a decoder, else of records.
-    fn build(
-        &self,
-        head: &PageHead<'_>,
-        items: &Items,
-        decoder: Option<&mut Decoder>,
-    ) -> Result<page::Page> {
+    fn build(&self, head: &PageHead<'_>, items: &Items, decoder: Option<&mut Decoder>) -> Result<page::Page> {
         let (paths, on_error) = (self.feed.key_paths(), self.config.on_decode_error);
         match decoder {
             None => page::build(head, items, paths, on_error),

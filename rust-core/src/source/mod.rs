@@ -131,7 +131,9 @@ impl Source {
 
     /// [`Source::connect_among`] of a reader whose pages are of rows: ROWS frames, by a plan.
     pub async fn connect_rows(config: Config, peers: Peers, plan: &Plan) -> Result<Source> {
-        Self::connect_among(config, peers).await.map(|source| source.with_rows(plan))
+        Self::connect_among(config, peers)
+            .await
+            .map(|source| source.with_rows(plan))
     }
 
     /// Whether the options of a source are those of one whose pages are of rows.

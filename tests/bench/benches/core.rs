@@ -102,10 +102,7 @@ fn plans() -> [(&'static str, Plan); 2] {
         kind: TypeKind::Array(Box::new(line)),
         nullable: true,
     };
-    let moment = |zoned| Scalar::Timestamp {
-        precision: 3,
-        zoned,
-    };
+    let moment = |zoned| Scalar::Timestamp { precision: 3, zoned };
     let few = vec![
         column("id", Scalar::String.into()),
         column("customerId", Scalar::String.into()),
@@ -128,7 +125,10 @@ fn plans() -> [(&'static str, Plan); 2] {
         changelog: Changelog::Append,
         columns,
     };
-    [("5 columns", plan(few)), ("9 columns, an array of rows", plan(all))]
+    [
+        ("5 columns", plan(few)),
+        ("9 columns, an array of rows", plan(all)),
+    ]
 }
 
 fn rows(c: &mut Criterion) {

@@ -177,7 +177,9 @@ impl Decoder {
 
     /// The rows so far.
     pub fn take(&mut self) -> Vec<u8> {
-        self.last = self.len();
+        if !self.is_empty() {
+            self.last = self.len();
+        }
         std::mem::take(&mut self.work.out.bytes)
     }
 

@@ -138,6 +138,14 @@ impl<'a> Number<'a> {
     /// The number times ten to the power of `scale`, as a whole one. What is behind that is rounded half up where `rounding` says
     /// so, by its size as `BigDecimal` does.
     pub fn scaled(&self, scale: u8, rounding: bool) -> Read<i128> {
+        let kept = usize::from(scale);
+        if self.exponent == 0 && self.fraction.len() <= kept && self.whole.len() + kept <= 18 {
+            // As most are: nothing is rounded, and an i64 has the digits.
+            let digits = self.whole.iter().chain(self.fraction);
+            let value = digits.fold(0i64, |n, digit| n * 10 + i64::from(digit - b'0'));
+            let value = value * 10i64.pow((kept - self.fraction.len()) as u32);
+            return Ok(i128::from(if self.negative { -value } else { value }));
+        }
         // Zeros at both ends say nothing.
         let digits = self.whole.len() + self.fraction.len();
         let digit = |i: usize| match self.whole.get(i) {
@@ -338,7 +346,7 @@ pub fn base64(json: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Read<()>
 /// Reads fields of fixed size from the front of a text.
 struct Cursor<'a>(&'a [u8]);
 
-impl<'a> Cursor<'a> {
+impl Cursor<'_> {
     fn literal(&mut self, byte: u8) -> Option<()> {
         match self.0 {
             [first, rest @ ..] if *first == byte => {

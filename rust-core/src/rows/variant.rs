@@ -341,8 +341,8 @@ mod tests {
 
     #[test]
     fn scalars_are_as_short_as_can_be() {
-        for (json, value) in [
-            ("null", &[0x00][..]),
+        let cases: &[(&str, &[u8])] = &[
+            ("null", &[0x00]),
             ("true", &[0x04]),
             ("false", &[0x08]),
             ("7", &[0x0c, 7]),
@@ -360,7 +360,8 @@ mod tests {
             ("[]", &[0x03, 0, 0]),
             ("{}", &[0x02, 0, 0]),
             ("[1, [null]]", &[0x03, 2, 0, 2, 7, 0x0c, 1, 0x03, 1, 0, 1, 0x00]),
-        ] {
+        ];
+        for (json, value) in cases {
             assert_eq!(variant(json), Ok(plain(value)), "{json}");
         }
         let large = variant("9223372036854775808").unwrap();

@@ -104,7 +104,7 @@ fn a_source_with_a_plan_reads_rows_and_goes_on_behind_them() {
     let (found, splits) = read_rows(&source, 300).unwrap();
     source.close();
     let expected = (0..300).map(|i| (format!("a-{i}"), (i, 110)));
-    assert_eq!(found, expected.collect());
+    assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
     put(&sink, "b-1", r#"{"id":"b-1","pk":"k","n":7.0,"price":"2.345"}"#);
     let source = source_of_rows(&local, &plan, Some(splits.into_values().collect()));
     let (found, _) = read_rows(&source, 1).unwrap();

@@ -14,10 +14,33 @@ use crate::json::{Broken, Scan, Scanner};
 const MAX_KEYS: usize = 1024;
 const MAX_KEY: usize = 128;
 
+/// How large things may become. A document has 2 MiB at most, and needs many times as much only where empty elements become rows of
+/// hundreds of fields.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Bytes of a row.
+    row: usize,
+    /// Places of a document: values of columns, and of elements with their fields.
+    places: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            row: 1 << 28,
+            places: 1 << 24,
+        }
+    }
+}
+
+/// Places that are kept from one document to the next.
+const KEPT_PLACES: usize = 1 << 16;
+
 /// Most characters of a value that a message shows.
 const MAX_SHOWN: usize = 80;
 
 const NOT_NULL: Reason = "the column is NOT NULL";
+const TOO_LARGE: Reason = "its row would be larger than 256 MiB";
 const MISSING_IS_ERROR: Reason = "json.fail-on-missing-field is set";
 
 /// A change of a document, as the feed has it.
@@ -65,6 +88,7 @@ struct Misfit {
     path: Vec<String>,
     /// Where the value stands; `None` when it is missing.
     value: Option<Span>,
+    /// What it should be; empty when that is not the matter.
     expected: String,
     reason: Reason,
 }
@@ -142,7 +166,10 @@ struct Work {
     /// Characters of a text with escapes.
     scratch: Vec<u8>,
     variant: variant::Builder,
+    /// Where the row that is being written begins.
+    start: usize,
     nulled: u64,
+    limits: Limits,
 }
 
 impl Decoder {
@@ -177,10 +204,15 @@ impl Decoder {
 
     /// The rows so far.
     pub fn take(&mut self) -> Vec<u8> {
-        if !self.is_empty() {
-            self.last = self.len();
+        let mut bytes = std::mem::take(&mut self.work.out.bytes);
+        if !bytes.is_empty() {
+            self.last = bytes.len();
         }
-        std::mem::take(&mut self.work.out.bytes)
+        // They wait until the job takes them, and count by their length.
+        if bytes.capacity() > bytes.len() + bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        bytes
     }
 
     /// Bytes of the rows so far.
@@ -203,6 +235,9 @@ impl Decoder {
     /// # Errors
     /// When there is none; then nothing is appended.
     pub fn row(&mut self, change: &Change<'_>) -> Result<(), Refused> {
+        if u32::try_from(change.document.len()).is_err() {
+            return Err(Refused::Broken("it is larger than 4 GiB"));
+        }
         let (plan, work) = (&*self.plan, &mut self.work);
         work.begin(plan);
         let mut scanner = Scanner {
@@ -244,15 +279,18 @@ impl Decoder {
 impl Work {
     fn begin(&mut self, plan: &Compiled) {
         self.places.clear();
+        if self.places.capacity() > 2 * KEPT_PLACES {
+            self.places.shrink_to(KEPT_PLACES);
+        }
         self.places.resize(plan.shape.places as usize, Span::MISSING);
     }
 
     /// Writes the row whose values were found.
     fn finish(&mut self, plan: &Compiled, change: &Change<'_>) -> Result<(), Refused> {
-        let start = self.out.len();
+        self.start = self.out.len();
         self.fields(plan, &plan.shape.outputs, change, 0, change.kind)
             .map_err(|misfit| {
-                self.out.bytes.truncate(start);
+                self.out.bytes.truncate(self.start);
                 Refused::Misfit(misfit.describe(plan, change.document))
             })
     }
@@ -388,6 +426,9 @@ impl Work {
     /// Reads the element or value that begins here into places behind all others.
     fn element(&mut self, element: &Element, plan: &Compiled, s: &mut Scanner<'_>) -> Scan<()> {
         let place = self.places.len();
+        if place + element.stride > self.limits.places {
+            return Err(Broken("its arrays have more elements than a row is made of"));
+        }
         self.places.resize(place + element.stride, Span::MISSING);
         let first = s.peek()?;
         let start = s.at;
@@ -543,6 +584,10 @@ impl Work {
             Form::Row(shape) => self.nested(plan, &shape.outputs, change, span, inner, slot),
             Form::Array(number) => self.array(plan, &plan.elements[*number as usize], change, span, slot),
             Form::Map(number) => self.map(plan, &plan.elements[*number as usize], change, span, slot),
+        }?;
+        match self.out.len() - self.start > self.limits.row {
+            true => Err(misfit(Some(span), "", TOO_LARGE)),
+            false => Ok(()),
         }
     }
 
@@ -774,7 +819,10 @@ impl Misfit {
                     let text = String::from_utf8_lossy(value);
                     let shown: String = text.chars().take(MAX_SHOWN).collect();
                     let more = if shown.len() < text.len() { ".." } else { "" };
-                    format!("is {shown}{more}, which is no {}:", self.expected)
+                    match self.expected.as_str() {
+                        "" => format!("is {shown}{more}, and"),
+                        expected => format!("is {shown}{more}, which is no {expected}:"),
+                    }
                 }
             },
         };
@@ -1236,6 +1284,34 @@ mod tests {
         decoder.row(&change(br#"{"s":"long enough","n":1}"#)).unwrap();
         let rows = decoder.take();
         assert_eq!(rows[..before], rows[before..]);
+    }
+
+    #[test]
+    fn a_row_has_its_bounds() {
+        let wide = row(&[("x", Scalar::Int.into()), ("y", Scalar::Int.into())]);
+        let mut decoder = Decoder::new(&plan(vec![
+            column("a", &["a"], array(array(wide.clone()))),
+            column("b", &["b"], array(wide)),
+        ]));
+        decoder.work.limits = Limits { row: 1100, places: 80 };
+        let empty = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+        let document = |a: String, b: String| format!(r#"{{"a":{a},"b":{b}}}"#);
+        // Rows of 24 bytes in slots of 8: two arrays with ten of them are small enough, and with four they are not.
+        let fits = document(format!("[{0},{0}]", empty(10)), empty(10));
+        decoder.row(&change(fits.as_bytes())).unwrap();
+        let large = document(format!("[{0},{0},{0},{0}]", empty(10)), empty(1));
+        match decoder.row(&change(large.as_bytes())) {
+            Err(Refused::Misfit(why)) => assert!(why.ends_with(".., and its row would be larger than 256 MiB"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        let many = document("[]".into(), empty(30));
+        match decoder.row(&change(many.as_bytes())) {
+            Err(Refused::Broken(why)) => assert!(why.contains("more elements"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        decoder.row(&change(fits.as_bytes())).unwrap();
+        let rows = decoder.take();
+        assert_eq!(rows[..rows.len() / 2], rows[rows.len() / 2..]);
     }
 
     #[test]

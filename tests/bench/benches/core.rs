@@ -95,7 +95,7 @@ fn plans() -> [(&'static str, Plan); 2] {
         ("gift", Scalar::Boolean),
     ];
     let line = Type {
-        kind: TypeKind::Row(line.map(|(name, kind)| (name.to_owned(), kind.into())).into()),
+        kind: TypeKind::Row(line.map(|(name, kind)| (name.to_owned(), Type::from(kind))).into()),
         nullable: true,
     };
     let lines = Type {

@@ -253,8 +253,8 @@ fn rows(page: &Value, plan: &[u8]) -> Vec<u8> {
         arrived_epoch_millis: number(page, "arrivedMillis"),
     };
     let envelope = Items::Envelope(text(page, "envelope").to_owned().into());
-    let mut decoder = Decoder::new(&Plan::decode(plan).unwrap());
     let paths = KeyPaths::new(&paths);
+    let mut decoder = Decoder::new(&Plan::decode(plan).unwrap(), paths.iter());
     let built = page::build_rows(&head, &envelope, &paths, OnDecodeError::Fail, &mut decoder);
     let frame = built.unwrap().frame.to_vec();
     let rows = list(get(page, "rows")).iter();

@@ -62,7 +62,7 @@ native!(
 native!(
     Java_io_cosmosflink_core_Natives_decodeRows,
     |env, plan: JByteArray<'local>, documents: JByteArray<'local>| -> JByteArray<'local> {
-        let mut decoder = Decoder::new(&Plan::decode(&read(env, &plan)?)?);
+        let mut decoder = Decoder::new(&Plan::decode(&read(env, &plan)?)?, []);
         let documents = frame::decode_strings(&read(env, &documents)?)?;
         let page = decode_documents(documents, &mut decoder)?;
         write(env, &page.frame.to_vec())

@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use crate::json::{integer, is_text, nested, Broken, Scan, Scanner};
+use crate::rows::Decoder;
 
 /// Text for a partition key component that the document does not have, as the service writes it in its own headers.
 pub const UNDEFINED: &[u8] = b"{}";
@@ -66,8 +67,39 @@ pub struct Found<'a> {
 /// A change that says that there is no document any more.
 pub const DELETE: u8 = 3;
 
+/// Reads the document of an item, or a row of a query: what is known of it goes into `found`.
+pub trait Walk {
+    /// The scanner stands before the document, and is left behind it.
+    fn document<'a>(&mut self, scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()>;
+}
+
+/// For documents that are handed over as they are.
+pub struct AsTheyAre;
+
+impl Walk for AsTheyAre {
+    fn document<'a>(&mut self, scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+        document(scanner, paths, found)
+    }
+}
+
+/// For documents that become rows: the same walk notes where their values stand.
+impl Walk for Decoder {
+    fn document<'a>(&mut self, scanner: &mut Scanner<'a>, _: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+        let walked = self.walk(scanner, &mut found.keys)?;
+        (found.document, found.id) = (walked.document, walked.id);
+        found.ts = integer(walked.ts).unwrap_or(0);
+        if found.lsn < 0 {
+            found.lsn = integer(walked.lsn).unwrap_or(-1);
+        }
+        Ok(())
+    }
+}
+
 fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
-    scanner.peek()?;
+    if scanner.peek()? != b'{' {
+        found.document = scanner.value()?;
+        return Ok(());
+    }
     let start = scanner.at;
     scanner.object(|key, s| {
         // The last of two equal keys counts, as in every JSON parser that keeps one.
@@ -103,13 +135,18 @@ fn document<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
 
 /// An item is `{"current":{..},"previous":{..},"metadata":{..}}`: `previous` where the service keeps what was before, and for a delete
 /// without or with an empty `current`. The scanner stands before it and is left behind it.
-pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+pub fn item<'a>(
+    scanner: &mut Scanner<'a>,
+    paths: &KeyPaths,
+    found: &mut Found<'a>,
+    walk: &mut impl Walk,
+) -> Scan<()> {
     let mut enveloped = false;
     let start = scanner.at;
     scanner.object(|key, s| match key.text() {
         b"current" if s.peek()? == b'{' => {
             enveloped = true;
-            document(s, paths, found)
+            walk.document(s, paths, found)
         }
         b"metadata" if s.peek()? == b'{' => {
             enveloped = true;
@@ -126,7 +163,7 @@ pub fn item<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'
             bytes: scanner.bytes,
             at: start,
         };
-        document(&mut again, paths, found)?;
+        walk.document(&mut again, paths, found)?;
     }
     if !enveloped {
         // A document may have a field of that name.
@@ -160,12 +197,13 @@ fn deletion<'a>(paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
 }
 
 /// A row of a query is any JSON value. One that is an object may have an id and a key, as far as they were selected.
-pub fn row<'a>(scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
-    if scanner.peek()? != b'{' {
-        found.document = scanner.value()?;
-        return Ok(());
-    }
-    document(scanner, paths, found)?;
+pub fn row<'a>(
+    scanner: &mut Scanner<'a>,
+    paths: &KeyPaths,
+    found: &mut Found<'a>,
+    walk: &mut impl Walk,
+) -> Scan<()> {
+    walk.document(scanner, paths, found)?;
     if found.id.first() != Some(&b'"') {
         found.id = b"";
     }

@@ -10,12 +10,14 @@ use memchr::memchr;
 use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
-use crate::json::{integer, lossy, Broken, Scanner};
+use crate::json::{integer, lossy, Broken, Scan, Scanner};
 use crate::rows::Decoder;
 use crate::split::{encode_list, Split, SplitEntry};
 
 pub use self::item::KeyPaths;
-use self::item::{flaw, id_of, item, key_by_path, row, salvage, Found, MAX_KEY_PATHS, UNDEFINED};
+use self::item::{
+    flaw, id_of, item, key_by_path, row, salvage, AsTheyAre, Found, Walk, MAX_KEY_PATHS, UNDEFINED,
+};
 pub use self::reader::{PageReader, PageRecord};
 pub use self::rows::{build_rows, decode_documents, ROW_BYTES};
 
@@ -206,6 +208,9 @@ fn assemble(
     let (kind, entry) = match &mut decoder {
         None => (FrameKind::Page, RECORD_BYTES),
         Some(decoder) => {
+            if decoder.plan().known.keys.len() != paths.len() {
+                return Err(CoreError::internal("rows by the plan of another container"));
+            }
             decoder.begin(4 * items.size());
             (FrameKind::Rows, ROW_BYTES)
         }
@@ -405,8 +410,11 @@ impl Builder<'_> {
             crts: -1,
             ..Found::default()
         };
-        let walk = if self.rows { row } else { item };
-        match walk(scanner, self.paths, &mut found) {
+        let walked = match &mut self.decoder {
+            None => walk(scanner, self.paths, &mut found, self.rows, &mut AsTheyAre),
+            Some(decoder) => walk(scanner, self.paths, &mut found, self.rows, *decoder),
+        };
+        match walked {
             Ok(()) => match flaw(&found, self.paths, utf8, self.rows) {
                 None => self.record(&found, 0),
                 Some(why) => self.undecodable(&found, why),
@@ -554,6 +562,20 @@ impl Builder<'_> {
         row[60..].copy_from_slice(&(found.previous.len() as u32).to_le_bytes());
         self.table.extend_from_slice(&row);
         Ok(())
+    }
+}
+
+/// Reads an item: a row of a query where `rows` says so, else one of the feed.
+fn walk<'a>(
+    scanner: &mut Scanner<'a>,
+    paths: &KeyPaths,
+    found: &mut Found<'a>,
+    rows: bool,
+    walk: &mut impl Walk,
+) -> Scan<()> {
+    match rows {
+        true => row(scanner, paths, found, walk),
+        false => item(scanner, paths, found, walk),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn build_rows(
     assemble(head, items, paths, on_decode_error, Some(decoder))
 }
 
-/// Makes rows of documents that are of no feed, in a ROWS frame without a split.
+/// Makes rows of documents that are of no feed, in a ROWS frame without a split. The decoder knows of no partition key.
 ///
 /// # Errors
 /// As [`build_rows`].
@@ -103,9 +103,11 @@ impl Builder<'_> {
             split_id: self.split_id,
         };
         let start = decoder.len();
-        let made = match change.document.is_empty() {
-            false => decoder.row(&change),
-            true => {
+        let made = match (deleted, change.document.is_empty()) {
+            // The item was walked through by the plan.
+            (false, _) => decoder.walked_row(&change),
+            (true, false) => decoder.row(&change),
+            (true, true) => {
                 let keys = components(found, self.paths)?;
                 let names = ["id".to_owned()];
                 let mut known = vec![(names.as_slice(), id_of(found))];
@@ -276,7 +278,7 @@ mod tests {
             &items,
             &paths,
             OnDecodeError::Fail,
-            &mut Decoder::new(plan),
+            &mut Decoder::new(plan, paths.iter()),
         )
     }
 
@@ -367,8 +369,8 @@ mod tests {
 
     #[test]
     fn a_page_without_rows_still_says_where_the_split_stands() {
-        let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::Fail));
         let paths = KeyPaths::new(&["/a/pk"]);
+        let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::Fail), paths.iter());
         let mut page = build_rows(&HEAD, &Items::None, &paths, OnDecodeError::Fail, &mut decoder).unwrap();
         page.caught_up();
         let frame = page.frame.to_vec();
@@ -385,7 +387,7 @@ mod tests {
     #[test]
     fn a_decoder_forgets_a_page_that_failed() {
         let plan = plan(Changelog::Append, OnError::Fail);
-        let mut decoder = Decoder::new(&plan);
+        let mut decoder = Decoder::new(&plan, []);
         let documents = |n: &str| vec![r#"{"id":"a"}"#.to_owned(), format!(r#"{{"id":"b","n":{n}}}"#)];
         assert!(decode_documents(documents("\"x\""), &mut decoder).is_err());
         let page = decode_documents(documents("3"), &mut decoder).unwrap();
@@ -396,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_json_is_no_row() {
-        let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::SkipRow));
+        let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::SkipRow), []);
         for text in [r#"{"id":"a" "n":1}"#, r#"{"id":"a"}}"#, "{"] {
             assert!(
                 decode_documents(vec![text.to_owned()], &mut decoder).is_err(),

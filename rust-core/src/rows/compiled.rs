@@ -108,6 +108,19 @@ pub struct Element {
     pub stride: usize,
 }
 
+/// Places of what the feed itself wants to know of each document.
+#[derive(Debug)]
+pub struct Known {
+    /// Its id.
+    pub id: u32,
+    /// When it was changed (`_ts`).
+    pub ts: u32,
+    /// The number of the write, where a document has it (`_lsn`).
+    pub lsn: u32,
+    /// The components of its partition key.
+    pub keys: Vec<u32>,
+}
+
 /// A plan that documents can be walked by.
 #[derive(Debug)]
 pub struct Compiled {
@@ -117,6 +130,8 @@ pub struct Compiled {
     pub elements: Vec<Element>,
     /// The document itself.
     pub shape: Shape,
+    /// What is looked for in it beside the columns.
+    pub known: Known,
     /// The JSON pointer of each column; empty for metadata and for the document itself.
     pub pointers: Vec<String>,
     /// Whether a column is the id that the feed knows.
@@ -133,8 +148,9 @@ pub struct Compiled {
     pub changelog: Changelog,
 }
 
-impl From<&Plan> for Compiled {
-    fn from(plan: &Plan) -> Self {
+impl Compiled {
+    /// A plan for the documents of a container, whose partition key is at these paths.
+    pub fn new<'k>(plan: &Plan, keys: impl IntoIterator<Item = &'k [String]>) -> Self {
         let mut compiler = Compiler {
             nodes: Vec::new(),
             elements: Vec::new(),
@@ -146,6 +162,15 @@ impl From<&Plan> for Compiled {
         let outputs = outputs
             .map(|column| compiler.column(root, column, &mut places))
             .collect();
+        let known = {
+            let mut note = |path: &[String]| compiler.note(root, path, &mut places);
+            Known {
+                id: note(&["id".to_owned()]),
+                ts: note(&["_ts".to_owned()]),
+                lsn: note(&["_lsn".to_owned()]),
+                keys: keys.into_iter().map(note).collect(),
+            }
+        };
         let Compiler {
             mut nodes, elements, ..
         } = compiler;
@@ -172,6 +197,7 @@ impl From<&Plan> for Compiled {
                 places,
                 outputs,
             },
+            known,
             pointers: plan
                 .columns
                 .iter()
@@ -183,9 +209,7 @@ impl From<&Plan> for Compiled {
             changelog: plan.changelog,
         }
     }
-}
 
-impl Compiled {
     /// The node at the end of a path through objects.
     pub fn at(&self, path: &[String]) -> Option<&Node> {
         let mut node = &self.nodes[self.shape.root as usize];
@@ -250,6 +274,18 @@ impl Compiler {
             };
         }
         at
+    }
+
+    /// A place that notes what is at the end of a path.
+    fn note(&mut self, root: u32, path: &[String], places: &mut u32) -> u32 {
+        let place = *places;
+        *places += 1;
+        let node = self.reach(root, path);
+        self.nodes[node as usize].takes.push(Take {
+            place,
+            elements: None,
+        });
+        place
     }
 
     fn document(&mut self, root: u32, path: &mut Vec<String>, kind: &Type, places: &mut u32) -> Source {
@@ -362,8 +398,9 @@ mod tests {
                 column("odd", &["c/d~", "e"], Scalar::BigInt.into()),
             ],
         };
-        let compiled = Compiled::from(&plan);
         let path = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let key = path(&["a", "pk"]);
+        let compiled = Compiled::new(&plan, [key.as_slice()]);
         let takes = |names: &[&str]| {
             let node = compiled.at(&path(names)).unwrap();
             node.takes.iter().map(|take| take.place).collect::<Vec<_>>()
@@ -375,8 +412,11 @@ mod tests {
         assert!(compiled.at(&path(&["a", "x"])).is_none());
         let mut below = compiled.at(&[]).unwrap().below.clone();
         below.sort_unstable();
-        assert_eq!(below, [1, 2, 3, 4, 5]);
-        assert_eq!(compiled.shape.places, 6);
+        assert_eq!(below, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let known = &compiled.known;
+        assert_eq!((known.id, known.ts, known.lsn), (6, 7, 8));
+        assert_eq!(takes(&["a", "pk"]), known.keys);
+        assert_eq!(compiled.shape.places, 10);
         assert_eq!(compiled.pointers, ["", "/a", "/a/b", "/c~1d~0/e"]);
     }
 }

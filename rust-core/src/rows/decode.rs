@@ -72,6 +72,19 @@ pub struct Change<'a> {
     pub split_id: &'a str,
 }
 
+/// What the feed wants to know of a document that was walked through: the text of each, empty where it is missing.
+#[derive(Clone, Copy, Debug)]
+pub struct Walked<'a> {
+    /// The document itself.
+    pub document: &'a [u8],
+    /// Its id, quotes included.
+    pub id: &'a [u8],
+    /// When it was changed (`_ts`).
+    pub ts: &'a [u8],
+    /// The number of the write, where it has one (`_lsn`).
+    pub lsn: &'a [u8],
+}
+
 /// Why there is no row of a document.
 #[derive(Debug)]
 pub enum Refused {
@@ -173,9 +186,9 @@ struct Work {
 }
 
 impl Decoder {
-    /// A decoder by a plan.
-    pub fn new(plan: &Plan) -> Self {
-        Self::of(Arc::new(Compiled::from(plan)))
+    /// A decoder by a plan, for documents whose partition key is at these paths.
+    pub fn new<'k>(plan: &Plan, keys: impl IntoIterator<Item = &'k [String]>) -> Self {
+        Self::of(Arc::new(Compiled::new(plan, keys)))
     }
 
     /// A decoder by a plan that others may have too.
@@ -230,23 +243,55 @@ impl Decoder {
         std::mem::take(&mut self.work.nulled)
     }
 
-    /// Appends the row of a change; it stands behind those that were there.
+    /// Walks through the document that begins here, and notes where the values of its row stand. The scanner is left behind it, and the
+    /// components of its partition key are in `keys`, which has at least as many places: empty where one is missing.
+    ///
+    /// # Errors
+    /// When it is no JSON, as far as it was looked at.
+    pub fn walk<'a>(&mut self, s: &mut Scanner<'a>, keys: &mut [&'a [u8]]) -> Scan<Walked<'a>> {
+        let (plan, work) = (&*self.plan, &mut self.work);
+        s.peek()?;
+        let text = &s.bytes[s.at..];
+        // Places count from the start of the document.
+        let mut scanner = Scanner { bytes: text, at: 0 };
+        work.begin(plan);
+        work.field(plan, plan.shape.root, &mut scanner, 0)?;
+        if u32::try_from(scanner.at).is_err() {
+            return Err(Broken("it is larger than 4 GiB"));
+        }
+        s.at += scanner.at;
+        let known = |place: &u32| work.places[*place as usize].of(text);
+        for (key, place) in keys.iter_mut().zip(&plan.known.keys) {
+            *key = known(place);
+        }
+        Ok(Walked {
+            document: &text[..scanner.at],
+            id: known(&plan.known.id),
+            ts: known(&plan.known.ts),
+            lsn: known(&plan.known.lsn),
+        })
+    }
+
+    /// Appends the row of a change whose document was walked through last; it stands behind those that were there.
+    ///
+    /// # Errors
+    /// When there is none; then nothing is appended.
+    pub fn walked_row(&mut self, change: &Change<'_>) -> Result<(), Refused> {
+        self.work.finish(&self.plan, change)
+    }
+
+    /// Appends the row of a change whose document stands alone.
     ///
     /// # Errors
     /// When there is none; then nothing is appended.
     pub fn row(&mut self, change: &Change<'_>) -> Result<(), Refused> {
-        if u32::try_from(change.document.len()).is_err() {
-            return Err(Refused::Broken("it is larger than 4 GiB"));
-        }
-        let (plan, work) = (&*self.plan, &mut self.work);
-        work.begin(plan);
         let mut scanner = Scanner {
             bytes: change.document,
             at: 0,
         };
-        work.field(plan, plan.shape.root, &mut scanner, 0)
+        self.walk(&mut scanner, &mut [])
             .map_err(|Broken(why)| Refused::Broken(why))?;
-        work.finish(plan, change)
+        self.walked_row(change)
     }
 
     /// Appends the row of a delete of which no more is known than its id and key: each the JSON of what stands at a path.
@@ -303,8 +348,8 @@ impl Work {
         let first = s.peek()?;
         let start = s.at;
         let mut elements = None;
-        if !node.is_leaf() {
-            // The last of two equal keys counts, with all that is below it.
+        if !node.is_leaf() && number != plan.shape.root {
+            // The last of two equal keys counts, with all that is below it. Nothing comes before the document itself.
             for place in &node.below {
                 self.places[base + *place as usize] = Span::MISSING;
             }
@@ -903,7 +948,7 @@ mod tests {
     }
 
     fn rows_of(plan: &Plan, documents: &[&str]) -> Result<Vec<Vec<u8>>, Refused> {
-        let mut decoder = Decoder::new(plan);
+        let mut decoder = Decoder::new(plan, []);
         let rows = documents.iter().map(|document| {
             decoder.row(&change(document.as_bytes()))?;
             Ok(decoder.take())
@@ -1250,7 +1295,7 @@ mod tests {
                 on_error: OnError::NullField,
                 ..plan(columns(element))
             };
-            let mut decoder = Decoder::new(&plan);
+            let mut decoder = Decoder::new(&plan, []);
             decoder.row(&change(document.as_bytes())).unwrap();
             (decoder.take(), decoder.take_nulled())
         };
@@ -1275,7 +1320,7 @@ mod tests {
             column("s", &["s"], Scalar::String),
             column("n", &["n"], Scalar::Int),
         ]);
-        let mut decoder = Decoder::new(&plan);
+        let mut decoder = Decoder::new(&plan, []);
         decoder.row(&change(br#"{"s":"long enough","n":1}"#)).unwrap();
         let before = decoder.len();
         assert!(decoder.row(&change(br#"{"s":"long enough","n":"x"}"#)).is_err());
@@ -1289,10 +1334,11 @@ mod tests {
     #[test]
     fn a_row_has_its_bounds() {
         let wide = row(&[("x", Scalar::Int.into()), ("y", Scalar::Int.into())]);
-        let mut decoder = Decoder::new(&plan(vec![
+        let columns = vec![
             column("a", &["a"], array(array(wide.clone()))),
             column("b", &["b"], array(wide)),
-        ]));
+        ];
+        let mut decoder = Decoder::new(&plan(columns), []);
         decoder.work.limits = Limits { row: 1100, places: 80 };
         let empty = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
         let document = |a: String, b: String| format!(r#"{{"a":{a},"b":{b}}}"#);
@@ -1331,6 +1377,33 @@ mod tests {
         let found = rows_of(&by_millis, &[r#"{"t":1000,"_ts":1,"a":{"_ts":1000}}"#]).unwrap();
         let slots: Vec<_> = found[0].chunks(8).skip(1).collect();
         assert_eq!(slots, [1000i64.to_le_bytes(); 3]);
+    }
+
+    #[test]
+    fn a_walk_says_what_the_feed_wants_to_know() {
+        let paths = [vec!["a".to_owned(), "pk".to_owned()], vec!["id".to_owned()]];
+        let columns = || vec![column("id", &["id"], Scalar::String)];
+        let mut decoder = Decoder::new(&plan(columns()), paths.iter().map(Vec::as_slice));
+        let first = r#"{"_ts":5,"a":{"pk":1},"id":"x","a":{"pk":[7]}}"#;
+        let text = format!(r#" [ {first} , {{"a":[{{"pk":2}}]}} ] "#);
+        let mut scanner = Scanner {
+            bytes: text.as_bytes(),
+            at: 2,
+        };
+        let mut keys: [&[u8]; 3] = [b"old"; 3];
+        let walked = decoder.walk(&mut scanner, &mut keys).ok().unwrap();
+        assert_eq!(walked.document, first.as_bytes());
+        assert_eq!(
+            [walked.id, walked.ts, walked.lsn],
+            [&br#""x""#[..], &b"5"[..], &b""[..]]
+        );
+        assert_eq!(keys, [&b"[7]"[..], &br#""x""#[..], &b"old"[..]]);
+        decoder.walked_row(&change(walked.document)).unwrap();
+        assert_eq!(decoder.take(), bytes_of(columns(), r#"{"id":"x"}"#));
+        scanner.at += 2;
+        decoder.walk(&mut scanner, &mut keys).ok().unwrap();
+        assert_eq!(keys, [&b""[..], &b""[..], &b"old"[..]]);
+        assert_eq!(&text[scanner.at..], " ] ");
     }
 
     fn any_type() -> impl Strategy<Value = Type> {
@@ -1409,11 +1482,11 @@ mod tests {
         /// What was seen before never changes a row, and each stands in whole words behind the one before.
         #[test]
         fn a_row_depends_on_its_document_alone(plan in any_plan(), documents in proptest::collection::vec(any_json(), 1..5)) {
-            let mut together = Decoder::new(&plan);
+            let mut together = Decoder::new(&plan, []);
             for document in &documents {
                 let start = together.len();
                 let first = together.row(&change(document.as_bytes())).is_ok();
-                let mut alone = Decoder::new(&plan);
+                let mut alone = Decoder::new(&plan, []);
                 prop_assert_eq!(alone.row(&change(document.as_bytes())).is_ok(), first);
                 prop_assert_eq!(alone.len() % 8, 0);
                 let all = together.take();
@@ -1424,7 +1497,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_row_or_none(plan in any_plan(), text in "[{}\\[\\]\":,a-c\\\\0-9.e-]{0,60}", cut in 0usize..60, whole in any_json()) {
-            let mut decoder = Decoder::new(&plan);
+            let mut decoder = Decoder::new(&plan, []);
             let _ = decoder.row(&change(text.as_bytes()));
             let _ = decoder.row(&change(whole.as_bytes()));
             let cut = cut.min(whole.len());

@@ -151,7 +151,7 @@ impl Source {
 
     /// The source with pages of rows, before it reads a split.
     pub fn with_rows(mut self, plan: &Plan) -> Source {
-        self.rows = Some(Arc::new(Compiled::from(plan)));
+        self.rows = Some(Arc::new(Compiled::new(plan, self.feed.key_paths().iter())));
         self
     }
 

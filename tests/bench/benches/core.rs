@@ -138,7 +138,7 @@ fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("page to rows");
     group.throughput(Throughput::Elements(1000));
     for (name, plan) in plans() {
-        let mut decoder = Decoder::new(&plan);
+        let mut decoder = Decoder::new(&plan, paths.iter());
         group.bench_function(name, |b| {
             b.iter(|| {
                 let head = PageHead {

@@ -1021,6 +1021,12 @@ mod tests {
     }
 
     #[test]
+    fn a_row_without_columns_is_its_kind() {
+        let rows = rows_of(&plan(vec![]), &[r#"{"id":"a"}"#, "7"]).unwrap();
+        assert_eq!(rows, [[0; 8], [0; 8]]);
+    }
+
+    #[test]
     fn variable_values_follow_in_the_order_of_the_columns() {
         let large = Scalar::Decimal {
             precision: 19,

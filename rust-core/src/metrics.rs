@@ -164,6 +164,8 @@ metrics! {
         "Splits that watermark alignment holds back now.";
     undecodable: Whole, "undecodable", "documents", SOURCE,
         "Documents that could not be decoded, by the core or by the job's deserializer, and were left out or handed over raw.";
+    nulled: Whole, "nulledFields", "values", SOURCE,
+        "Values that did not fit the type of their column and became null, as `json.on-error` `null-field` asks. Rows that `skip-row` leaves out are among `undecodable`.";
     leases_held: Whole, "leasesHeld", "leases", SOURCE,
         "Leases that the reader holds, as which its progress is published (`source.lease-container`).";
     lease_requests: Whole, "leaseRequests", "requests", SOURCE,

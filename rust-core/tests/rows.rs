@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use cosmosflink_core::config::{Config, Role};
@@ -114,7 +115,7 @@ fn a_source_with_a_plan_reads_rows_and_goes_on_behind_them() {
 }
 
 #[test]
-fn a_document_that_does_not_fit_fails_by_name_or_is_left_out_and_counted() {
+fn a_document_that_does_not_fit_fails_by_name_or_is_left_out_or_mended_and_counted() {
     let local = Local::start(&["c:/pk:1"]);
     let sink = local.sink("c", &[]);
     put(&sink, "bad", r#"{"id":"bad","pk":"k","n":1.5,"price":1}"#);
@@ -130,8 +131,20 @@ fn a_document_that_does_not_fit_fails_by_name_or_is_left_out_and_counted() {
     let source = source_of_rows(&local, &plan(OnError::SkipRow), None);
     let (found, _) = read_rows(&source, 1).unwrap();
     assert_eq!(found, BTreeMap::from([("good".into(), (1, 100))]));
-    let undecodable = &source.metrics().undecodable;
-    assert_eq!(undecodable.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let count = |source: &Source| {
+        let metrics = source.metrics();
+        (metrics.undecodable.load(Relaxed), metrics.nulled.load(Relaxed))
+    };
+    assert_eq!(count(&source), (1, 0));
+    source.close();
+    let source = source_of_rows(&local, &plan(OnError::NullField), None);
+    until("a value has become null", || {
+        if source.next_page(Duration::from_millis(10)).unwrap() > 0 {
+            source.take_page().unwrap();
+        }
+        count(&source).1 > 0
+    });
+    assert_eq!(count(&source), (0, 1));
     source.close();
 }
 

@@ -119,6 +119,8 @@ pub struct Page {
     pub documents: usize,
     /// Documents that could not be decoded, skipped or handed over raw.
     pub undecodable: u64,
+    /// Values that became null since they did not fit their columns.
+    pub nulled: u64,
     /// Number of the newest write in the page; -1 without records.
     pub newest_lsn: i64,
     /// Newest `_ts`, epoch seconds; 0 without records.
@@ -279,9 +281,9 @@ fn assemble(
         skipped,
         ..
     } = builder;
-    let body = match decoder {
-        None => body,
-        Some(decoder) => Bytes::from(decoder.take()),
+    let (body, nulled) = match decoder {
+        None => (body, 0),
+        Some(decoder) => (Bytes::from(decoder.take()), decoder.take_nulled()),
     };
     let records = table.len() / entry;
     // Nothing points into an answer without a record.
@@ -303,6 +305,7 @@ fn assemble(
         records,
         documents: records + skipped,
         undecodable,
+        nulled,
         newest_lsn,
         newest_ts,
     })

@@ -362,9 +362,11 @@ mod tests {
             (1, 2, 1)
         );
         assert_eq!(skipped.newest_lsn, 2);
-        let nulled = read(&made(OnError::NullField).unwrap().frame.to_vec());
-        assert_eq!(nulled[1].5, None);
-        assert_eq!(nulled[1].3, some("b"));
+        assert_eq!(skipped.nulled, 0);
+        let nulled = made(OnError::NullField).unwrap();
+        assert_eq!((nulled.nulled, nulled.undecodable), (1, 0));
+        let rows = read(&nulled.frame.to_vec());
+        assert_eq!((rows[1].3.clone(), rows[1].5), (some("b"), None));
     }
 
     #[test]

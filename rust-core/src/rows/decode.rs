@@ -211,6 +211,7 @@ impl Decoder {
 
     /// Begins a page, of about as many rows as the last one had, and at most so many bytes. What a page that failed has left is dropped.
     pub fn begin(&mut self, most: usize) {
+        self.work.nulled = 0;
         self.work.out.bytes.clear();
         self.work.out.bytes.reserve((self.last + self.last / 8).min(most));
     }
@@ -238,7 +239,7 @@ impl Decoder {
         self.len() == 0
     }
 
-    /// How many values became null because they did not fit, since the last call.
+    /// How many values of the page became null because they did not fit.
     pub fn take_nulled(&mut self) -> u64 {
         std::mem::take(&mut self.work.nulled)
     }
@@ -333,9 +334,11 @@ impl Work {
     /// Writes the row whose values were found.
     fn finish(&mut self, plan: &Compiled, change: &Change<'_>) -> Result<(), Refused> {
         self.start = self.out.len();
+        let nulled = self.nulled;
         self.fields(plan, &plan.shape.outputs, change, 0, change.kind)
             .map_err(|misfit| {
                 self.out.bytes.truncate(self.start);
+                self.nulled = nulled;
                 Refused::Misfit(misfit.describe(plan, change.document))
             })
     }

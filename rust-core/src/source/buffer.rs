@@ -32,6 +32,8 @@ pub struct Page {
     pub records: u64,
     /// Documents that could not be decoded.
     pub undecodable: u64,
+    /// Values that became null since they did not fit their columns.
+    pub nulled: u64,
     pub after: Split,
     /// Up to when the split was read before this page, in milliseconds since the epoch; no later than the page's newest document.
     pub behind: i64,
@@ -617,6 +619,7 @@ mod tests {
             frame: Vec::with_capacity(bytes).into(),
             records: 1,
             undecodable: 0,
+            nulled: 0,
             after: Split {
                 ordinal: n as u32,
                 ..split(min)

@@ -454,6 +454,7 @@ impl Fetcher {
             frame: built.frame,
             records: built.records as u64,
             undecodable: built.undecodable,
+            nulled: built.nulled,
             after: after.clone(),
             // Rows of a table are as old as they are.
             behind: answer
@@ -569,6 +570,7 @@ impl Fetcher {
             frame: built.frame,
             records: 0,
             undecodable: 0,
+            nulled: 0,
             after: split.clone(),
             behind: reached,
             queued: now.instant,

@@ -335,6 +335,7 @@ impl Source {
         metrics.records.fetch_add(page.records, Relaxed);
         // Not before: a page that is given back is read again.
         metrics.undecodable.fetch_add(page.undecodable, Relaxed);
+        metrics.nulled.fetch_add(page.nulled, Relaxed);
         Ok(page.frame)
     }
 

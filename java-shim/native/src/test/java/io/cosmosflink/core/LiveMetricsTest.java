@@ -62,6 +62,7 @@ class LiveMetricsTest {
                         "splits",
                         "splitsPaused",
                         "undecodable",
+                        "nulledFields",
                         "leasesHeld",
                         "leaseRequests",
                         "leaseFailures");

@@ -70,14 +70,24 @@ pub const DELETE: u8 = 3;
 /// Reads the document of an item, or a row of a query: what is known of it goes into `found`.
 pub trait Walk {
     /// The scanner stands before the document, and is left behind it.
-    fn document<'a>(&mut self, scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()>;
+    fn document<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        paths: &KeyPaths,
+        found: &mut Found<'a>,
+    ) -> Scan<()>;
 }
 
 /// For documents that are handed over as they are.
 pub struct AsTheyAre;
 
 impl Walk for AsTheyAre {
-    fn document<'a>(&mut self, scanner: &mut Scanner<'a>, paths: &KeyPaths, found: &mut Found<'a>) -> Scan<()> {
+    fn document<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        paths: &KeyPaths,
+        found: &mut Found<'a>,
+    ) -> Scan<()> {
         document(scanner, paths, found)
     }
 }

@@ -1348,7 +1348,10 @@ mod tests {
             column("b", &["b"], array(wide)),
         ];
         let mut decoder = Decoder::new(&plan(columns), []);
-        decoder.work.limits = Limits { row: 1100, places: 80 };
+        decoder.work.limits = Limits {
+            row: 1100,
+            places: 80,
+        };
         let empty = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
         let document = |a: String, b: String| format!(r#"{{"a":{a},"b":{b}}}"#);
         // Rows of 24 bytes in slots of 8: two arrays with ten of them are small enough, and with four they are not.
@@ -1356,7 +1359,10 @@ mod tests {
         decoder.row(&change(fits.as_bytes())).unwrap();
         let large = document(format!("[{0},{0},{0},{0}]", empty(10)), empty(1));
         match decoder.row(&change(large.as_bytes())) {
-            Err(Refused::Misfit(why)) => assert!(why.ends_with(".., and its row would be larger than 256 MiB"), "{why}"),
+            Err(Refused::Misfit(why)) => assert!(
+                why.ends_with(".., and its row would be larger than 256 MiB"),
+                "{why}"
+            ),
             other => panic!("{other:?}"),
         }
         let many = document("[]".into(), empty(30));

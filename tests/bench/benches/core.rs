@@ -95,7 +95,10 @@ fn plans() -> [(&'static str, Plan); 2] {
         ("gift", Scalar::Boolean),
     ];
     let line = Type {
-        kind: TypeKind::Row(line.map(|(name, kind)| (name.to_owned(), Type::from(kind))).into()),
+        kind: TypeKind::Row(
+            line.map(|(name, kind)| (name.to_owned(), Type::from(kind)))
+                .into(),
+        ),
         nullable: true,
     };
     let lines = Type {

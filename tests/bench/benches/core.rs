@@ -35,8 +35,24 @@ fn document(i: usize) -> String {
     )
 }
 
-/// A page of a thousand orders.
-fn thousand() -> Items {
+/// A document of fifty fields: 1 KB and, for each of the 16 that are texts, so many bytes more.
+fn wide(i: usize, more: usize) -> String {
+    let fields: Vec<_> = (0..48)
+        .map(|n| match n % 3 {
+            0 => format!(r#""field{n:02}":"{:04}{}""#, (i + n) % 10_000, "x".repeat(more)),
+            1 => format!(r#""field{n:02}":{}"#, i * 31 + n),
+            _ => format!(r#""field{n:02}":{}.{:02}"#, i % 900, n),
+        })
+        .collect();
+    format!(
+        r#"{{"id":"{i:08x}","customerId":"customer-{:05}",{},"_etag":"\"00000000-0000-0000\"","_ts":1795517269}}"#,
+        i % 64,
+        fields.join(",")
+    )
+}
+
+/// A page of a thousand documents.
+fn thousand(document: impl Fn(usize) -> String) -> Items {
     let documents: Vec<_> = (0..1000)
         .map(|i| {
             format!(
@@ -52,111 +68,123 @@ fn thousand() -> Items {
     Items::Envelope(body)
 }
 
-fn page(c: &mut Criterion) {
-    let items = thousand();
-    let paths = KeyPaths::new(&["/customerId"]);
-    let split = split().encode();
-    let mut group = c.benchmark_group("page to frame");
-    group.throughput(Throughput::Elements(1000));
-    group.bench_function("1000 documents", |b| {
-        b.iter(|| {
-            let head = PageHead {
-                split_id: "00-FF",
-                split: &split,
-                children: &[],
-                arrived_epoch_millis: 1,
-            };
-            black_box(
-                build(&head, black_box(&items), &paths, OnDecodeError::Fail)
-                    .unwrap()
-                    .frame
-                    .len(),
-            )
-        });
-    });
-    group.finish();
+/// Documents of several sizes, and the plans that they become rows by.
+fn pages() -> Vec<(&'static str, Items, Vec<(&'static str, Plan)>)> {
+    vec![
+        ("430 B", thousand(document), plans()),
+        ("1 KB", thousand(|i| wide(i, 0)), wide_plans()),
+        ("10 KB", thousand(|i| wide(i, 560)), wide_plans()),
+    ]
 }
 
-/// All columns of an order, and five of them.
-fn plans() -> [(&'static str, Plan); 2] {
-    let column = |name: &str, kind: Type| Column {
+fn page(c: &mut Criterion) {
+    let paths = KeyPaths::new(&["/customerId"]);
+    let split = split().encode();
+    let head = || PageHead {
+        split_id: "00-FF",
+        split: &split,
+        children: &[],
+        arrived_epoch_millis: 1,
+    };
+    for (size, items, plans) in pages() {
+        let mut group = c.benchmark_group(format!("page of {size}"));
+        group.throughput(Throughput::Elements(1000));
+        group.bench_function("to records", |b| {
+            b.iter(|| {
+                let page = build(&head(), black_box(&items), &paths, OnDecodeError::Fail);
+                black_box(page.unwrap().frame.len())
+            });
+        });
+        for (name, plan) in plans {
+            let mut decoder = Decoder::new(&plan, paths.iter());
+            group.bench_function(format!("to rows of {name}"), |b| {
+                b.iter(|| {
+                    let items = black_box(&items);
+                    let page = build_rows(&head(), items, &paths, OnDecodeError::Fail, &mut decoder);
+                    black_box(page.unwrap().frame.len())
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+fn column(name: &str, kind: impl Into<Type>) -> Column {
+    Column {
         name: name.to_owned(),
         origin: Origin::Path(vec![name.to_owned()]),
-        kind,
-    };
-    let decimal = Scalar::Decimal {
-        precision: 10,
-        scale: 2,
-    };
-    let line = [
-        ("sku", Scalar::String),
-        ("quantity", Scalar::Int),
-        ("price", decimal),
-        ("gift", Scalar::Boolean),
-    ];
-    let line = Type {
-        kind: TypeKind::Row(
-            line.map(|(name, kind)| (name.to_owned(), Type::from(kind)))
-                .into(),
-        ),
-        nullable: true,
-    };
-    let lines = Type {
-        kind: TypeKind::Array(Box::new(line)),
-        nullable: true,
-    };
-    let moment = |zoned| Scalar::Timestamp { precision: 3, zoned };
-    let few = vec![
-        column("id", Scalar::String.into()),
-        column("customerId", Scalar::String.into()),
-        column("amount", decimal.into()),
-        column("createdAt", moment(true).into()),
-        column("_ts", moment(true).into()),
-    ];
-    let mut all = few.clone();
-    all.extend([
-        column("currency", Scalar::String.into()),
-        column("source", Scalar::String.into()),
-        column("lines", lines),
-        column("_etag", Scalar::String.into()),
-    ]);
-    let plan = |columns| Plan {
+        kind: kind.into(),
+    }
+}
+
+fn plan(columns: Vec<Column>) -> Plan {
+    Plan {
         missing_is_error: false,
         on_error: OnError::Fail,
         format: Format::Iso,
         unit: Unit::None,
         changelog: Changelog::Append,
         columns,
-    };
-    [
+    }
+}
+
+const DECIMAL: Scalar = Scalar::Decimal {
+    precision: 10,
+    scale: 2,
+};
+
+const MOMENT: Scalar = Scalar::Timestamp {
+    precision: 3,
+    zoned: true,
+};
+
+/// Five columns of an order, and all of them.
+fn plans() -> Vec<(&'static str, Plan)> {
+    let line = [
+        ("sku", Scalar::String),
+        ("quantity", Scalar::Int),
+        ("price", DECIMAL),
+        ("gift", Scalar::Boolean),
+    ];
+    let line = line.map(|(name, kind)| (name.to_owned(), Type::from(kind)));
+    let nullable = |kind| Type { kind, nullable: true };
+    let lines = nullable(TypeKind::Array(Box::new(nullable(TypeKind::Row(line.into())))));
+    let few = vec![
+        column("id", Scalar::String),
+        column("customerId", Scalar::String),
+        column("amount", DECIMAL),
+        column("createdAt", MOMENT),
+        column("_ts", MOMENT),
+    ];
+    let mut all = few.clone();
+    all.extend([
+        column("currency", Scalar::String),
+        column("source", Scalar::String),
+        column("lines", lines),
+        column("_etag", Scalar::String),
+    ]);
+    vec![
         ("5 columns", plan(few)),
         ("9 columns, an array of rows", plan(all)),
     ]
 }
 
-fn rows(c: &mut Criterion) {
-    let items = thousand();
-    let paths = KeyPaths::new(&["/customerId"]);
-    let split = split().encode();
-    let mut group = c.benchmark_group("page to rows");
-    group.throughput(Throughput::Elements(1000));
-    for (name, plan) in plans() {
-        let mut decoder = Decoder::new(&plan, paths.iter());
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                let head = PageHead {
-                    split_id: "00-FF",
-                    split: &split,
-                    children: &[],
-                    arrived_epoch_millis: 1,
-                };
-                let items = black_box(&items);
-                let page = build_rows(&head, items, &paths, OnDecodeError::Fail, &mut decoder);
-                black_box(page.unwrap().frame.len())
-            });
-        });
-    }
-    group.finish();
+/// Five columns of a document with fifty fields, and all of them.
+fn wide_plans() -> Vec<(&'static str, Plan)> {
+    let field = |n: usize| {
+        let kind = [Scalar::String, Scalar::BigInt, DECIMAL][n % 3];
+        column(&format!("field{n:02}"), kind)
+    };
+    let few = vec![
+        column("id", Scalar::String),
+        field(0),
+        field(13),
+        field(26),
+        field(45),
+    ];
+    let mut all = vec![column("id", Scalar::String), column("customerId", Scalar::String)];
+    all.extend((0..48).map(field));
+    vec![("5 of 50 columns", plan(few)), ("50 columns", plan(all))]
 }
 
 fn split() -> Split {
@@ -313,5 +341,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, page, rows, splits, answer, sink);
+criterion_group!(benches, page, splits, answer, sink);
 criterion_main!(benches);

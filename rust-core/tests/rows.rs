@@ -90,7 +90,7 @@ fn read_rows(
 }
 
 fn put(sink: &Writer, id: &str, document: &str) {
-    submit(sink, 0, OperationKind::Upsert, id, "k", document);
+    submit(sink, 0, OperationKind::Upsert, id, "[\"k\"]", document);
     outcomes(sink, 1);
 }
 

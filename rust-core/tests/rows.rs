@@ -50,8 +50,11 @@ fn source_of_rows(local: &Local, plan: &Plan, from: Option<Vec<Split>>) -> Sourc
     source
 }
 
-/// The rows of a frame, by the letter of `docs/boundary.md`: numbers and cents by id. And the split behind it.
-fn rows(frame: &[u8]) -> (BTreeMap<String, (i32, i64)>, Split) {
+/// Numbers and cents by id.
+type Rows = BTreeMap<String, (i32, i64)>;
+
+/// The rows of a frame, by the letter of `docs/boundary.md`, and the split behind it.
+fn rows(frame: &[u8]) -> (Rows, Split) {
     let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
     assert_eq!(frame[..4], [1, 0, 16, 0]);
     let (n, table) = (u32_at(4), u32_at(8));
@@ -72,10 +75,7 @@ fn rows(frame: &[u8]) -> (BTreeMap<String, (i32, i64)>, Split) {
 }
 
 /// Reads until so many rows are there, or the source fails: the rows, and each split behind its last page.
-fn read_rows(
-    source: &Source,
-    count: usize,
-) -> Result<(BTreeMap<String, (i32, i64)>, BTreeMap<String, Split>), CoreError> {
+fn read_rows(source: &Source, count: usize) -> Result<(Rows, BTreeMap<String, Split>), CoreError> {
     let (mut all, mut splits) = (BTreeMap::new(), BTreeMap::new());
     let deadline = Instant::now() + WAIT;
     while all.len() < count {
@@ -105,7 +105,7 @@ fn a_source_with_a_plan_reads_rows_and_goes_on_behind_them() {
     let (found, splits) = read_rows(&source, 300).unwrap();
     source.close();
     let expected = (0..300).map(|i| (format!("a-{i}"), (i, 110)));
-    assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
+    assert_eq!(found, expected.collect::<Rows>());
     put(&sink, "b-1", r#"{"id":"b-1","pk":"k","n":7.0,"price":"2.345"}"#);
     let source = source_of_rows(&local, &plan, Some(splits.into_values().collect()));
     let (found, _) = read_rows(&source, 1).unwrap();

@@ -68,8 +68,11 @@ fn thousand(document: impl Fn(usize) -> String) -> Items {
     Items::Envelope(body)
 }
 
+/// Plans, and what is said of them.
+type Plans = Vec<(&'static str, Plan)>;
+
 /// Documents of several sizes, and the plans that they become rows by.
-fn pages() -> Vec<(&'static str, Items, Vec<(&'static str, Plan)>)> {
+fn pages() -> Vec<(&'static str, Items, Plans)> {
     vec![
         ("430 B", thousand(document), plans()),
         ("1 KB", thousand(|i| wide(i, 0)), wide_plans()),
@@ -139,7 +142,7 @@ const MOMENT: Scalar = Scalar::Timestamp {
 };
 
 /// Five columns of an order, and all of them.
-fn plans() -> Vec<(&'static str, Plan)> {
+fn plans() -> Plans {
     let line = [
         ("sku", Scalar::String),
         ("quantity", Scalar::Int),
@@ -170,7 +173,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
 }
 
 /// Five columns of a document with fifty fields, and all of them.
-fn wide_plans() -> Vec<(&'static str, Plan)> {
+fn wide_plans() -> Plans {
     let field = |n: usize| {
         let kind = [Scalar::String, Scalar::BigInt, DECIMAL][n % 3];
         column(&format!("field{n:02}"), kind)

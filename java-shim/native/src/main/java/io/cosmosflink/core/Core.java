@@ -74,6 +74,27 @@ public interface Core {
         return openSource(options, Peers.NONE);
     }
 
+    /**
+     * Like {@link #openSource}, with a plan of what becomes of a document: the pages have rows in place of records.
+     *
+     * @param plan what {@link RowPlan#frame} gives
+     * @throws CosmosException of kind CONFIG when no row can be made by the plan
+     */
+    default SourceHandle openRowSource(Map<String, String> options, Peers peers, byte[] plan) {
+        throw new UnsupportedOperationException(getClass().getName() + " makes no rows");
+    }
+
+    /**
+     * The rows of documents that are no container's, as a page without a split: needs no account.
+     *
+     * @param plan what {@link RowPlan#frame} gives
+     * @param documents each JSON
+     * @throws CosmosException of kind CONFIG when no row can be made by the plan, of kind BAD_REQUEST for a document that does not fit it
+     */
+    default Page decodeRows(byte[] plan, Collection<String> documents) {
+        throw new UnsupportedOperationException(getClass().getName() + " makes no rows");
+    }
+
     /** Like {@link #openSource}. */
     SinkHandle openSink(Map<String, String> options, Peers peers);
 

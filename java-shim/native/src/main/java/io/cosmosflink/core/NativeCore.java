@@ -78,6 +78,18 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public SourceHandle openRowSource(Map<String, String> options, Peers peers, byte[] plan) {
+        byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
+        return new Source(Natives.openRowSource(Frames.map(options), peers.count(), group, plan));
+    }
+
+    @Override
+    public Page decodeRows(byte[] plan, Collection<String> documents) {
+        byte[] rows = Natives.decodeRows(plan, Frames.strings(documents));
+        return new Page(rows, rows.length);
+    }
+
+    @Override
     public SinkHandle openSink(Map<String, String> options, Peers peers) {
         byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
         return new Sink(Natives.openSink(Frames.map(options), peers.count(), group));

@@ -32,6 +32,10 @@ final class Natives {
 
     static native long openSource(byte[] options, int readers, byte[] group);
 
+    static native long openRowSource(byte[] options, int readers, byte[] group, byte[] plan);
+
+    static native byte[] decodeRows(byte[] plan, byte[] documents);
+
     static native void addSplits(long handle, byte[] splitList);
 
     static native void pauseOrResumeSplits(long handle, byte[] pause, byte[] resume);

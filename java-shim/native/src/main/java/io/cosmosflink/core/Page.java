@@ -5,14 +5,17 @@ import java.nio.ByteOrder;
 import java.util.List;
 
 /**
- * One page of the change feed of one split, over a buffer that belongs to someone else: it is valid until that buffer is used
+ * One page of the change feed of one split, of records or of rows, over a buffer that belongs to someone else: it is valid until that buffer is used
  * again. The position in it must be stored only when every record has been emitted. Not thread-safe.
  */
 @Internal
 public final class Page {
     private static final int RECORD_BYTES = 64;
+    private static final int ROW_BYTES = 24;
+    private static final int KIND_AT = 2;
     private static final int SPLIT_AT = 32;
 
+    private final FrameKind kind;
     private final byte[] bytes;
     private final int length;
     private final ByteBuffer buffer;
@@ -30,7 +33,8 @@ public final class Page {
      * @throws CosmosException of kind STATE when the frame is of another version or its table does not fit
      */
     public Page(byte[] bytes, int length) {
-        FrameReader in = FrameReader.open(bytes, length, FrameKind.PAGE);
+        kind = kindOf(bytes, length);
+        FrameReader in = FrameReader.open(bytes, length, kind);
         this.bytes = bytes;
         this.length = length;
         this.buffer = ByteBuffer.wrap(bytes, 0, length).order(ByteOrder.LITTLE_ENDIAN);
@@ -46,10 +50,19 @@ public final class Page {
         this.splitAt = in.position();
         in.skip(in.u32());
         this.children = children(in.blob());
-        if (table + (long) count * RECORD_BYTES > length) {
+        if (table + (long) count * entryBytes() > length) {
             throw FrameReader.state(
                     "the table of " + count + " records at " + table + " leaves a page of " + length + " bytes");
         }
+    }
+
+    private static FrameKind kindOf(byte[] bytes, int length) {
+        boolean rows = length > KIND_AT && bytes[KIND_AT] == FrameKind.ROWS.number;
+        return rows ? FrameKind.ROWS : FrameKind.PAGE;
+    }
+
+    private int entryBytes() {
+        return kind == FrameKind.ROWS ? ROW_BYTES : RECORD_BYTES;
     }
 
     /** Records in the page; 0 means that only the position moved. */
@@ -97,14 +110,27 @@ public final class Page {
 
     /** A copy of the split's bytes after this page. */
     public byte[] split() {
-        FrameReader in = FrameReader.open(bytes, length, FrameKind.PAGE);
+        FrameReader in = FrameReader.open(bytes, length, kind);
         in.skip(splitAt - in.position());
         return in.blob();
     }
 
     /** A view that {@link RecordView#at} moves from record to record. */
     public RecordView records() {
+        require(FrameKind.PAGE);
         return new RecordView(this);
+    }
+
+    /** The rows of a page that was read by a plan. */
+    public RowsView rows() {
+        require(FrameKind.ROWS);
+        return new RowsView(this);
+    }
+
+    private void require(FrameKind wanted) {
+        if (kind != wanted) {
+            throw new IllegalStateException("the page is a frame of " + kind + ", not of " + wanted);
+        }
     }
 
     byte[] bytes() {
@@ -119,6 +145,6 @@ public final class Page {
         if (index < 0 || index >= count) {
             throw new IndexOutOfBoundsException("record " + index + " of a page of " + count);
         }
-        return table + index * RECORD_BYTES;
+        return table + index * entryBytes();
     }
 }

@@ -26,7 +26,10 @@ public final class PageReader implements AutoCloseable {
     private final LagReports lag;
     private final LeaseProgress leases;
     private final boolean leavesOut;
-    private final PageBuffers buffers = new PageBuffers();
+    /** How pages of rows are made; null for pages of records. */
+    private final byte[] plan;
+
+    private final PageBuffers buffers;
     private volatile Core.SourceHandle handle;
     private volatile boolean woken;
     private boolean opened;
@@ -50,6 +53,20 @@ public final class PageReader implements AutoCloseable {
             Core.Peers peers,
             LagReports lag,
             LeaseProgress leases) {
+        this(core, options, metrics, peers, lag, leases, null);
+    }
+
+    /** @param plan how pages of rows are made, see {@link RowPlan}; null for pages of records */
+    public PageReader(
+            Core core,
+            Map<String, String> options,
+            ReaderMetrics metrics,
+            Core.Peers peers,
+            LagReports lag,
+            LeaseProgress leases,
+            byte[] plan) {
+        this.plan = plan;
+        this.buffers = new PageBuffers(plan != null);
         this.peers = peers;
         this.lag = lag;
         this.core = core;
@@ -67,7 +84,7 @@ public final class PageReader implements AutoCloseable {
     public void addSplits(Collection<SplitEntry> splits) {
         added.addAll(splits);
         if (handle == null) {
-            handle = core.openSource(options, peers);
+            handle = plan == null ? core.openSource(options, peers) : core.openRowSource(options, peers, plan);
         } else if (opened) {
             tell();
         }

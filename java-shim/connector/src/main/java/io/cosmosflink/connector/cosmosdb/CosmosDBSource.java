@@ -8,6 +8,7 @@ import io.cosmosflink.core.Reading;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
+import org.apache.flink.annotation.Internal;
 import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -49,7 +50,11 @@ public class CosmosDBSource<T>
 
     private final CosmosDBOptions options;
     private final Core.Provider core;
+    /** Null where there are {@link #rows}. */
     private final CosmosDBDeserializationSchema<T> schema;
+    /** Null where there is a {@link #schema}. */
+    private final CosmosDBRowFormat<T> rows;
+
     private final CosmosDBTimestampExtractor<T> timestamps;
     /** The state to begin with, where it goes on behind another source; else null. */
     private final byte[] begin;
@@ -60,6 +65,7 @@ public class CosmosDBSource<T>
         this.options = builder.options.validatedIfPossible(builder.core, Role.SOURCE);
         this.core = builder.core;
         this.schema = builder.schema;
+        this.rows = builder.rows;
         this.timestamps = builder.timestamps;
         this.begin = builder.begin;
     }
@@ -122,6 +128,10 @@ public class CosmosDBSource<T>
     @Override
     public SourceReader<T, CosmosDBSplit> createReader(SourceReaderContext context) throws Exception {
         Core core = Failures.core(this.core);
+        CosmosDBOptions validated = onCluster(core, context.metricGroup());
+        if (rows != null) {
+            return new CosmosDBSourceReader<>(context, core, validated, rows);
+        }
         schema.open(new DeserializationSchema.InitializationContext() {
             @Override
             public MetricGroup getMetricGroup() {
@@ -133,7 +143,7 @@ public class CosmosDBSource<T>
                 return context.getUserCodeClassLoader();
             }
         });
-        return new CosmosDBSourceReader<>(context, core, onCluster(core, context.metricGroup()), schema, timestamps);
+        return new CosmosDBSourceReader<>(context, core, validated, schema, timestamps);
     }
 
     /** The options, checked, with the identity of the job that runs. */
@@ -144,7 +154,7 @@ public class CosmosDBSource<T>
 
     @Override
     public TypeInformation<T> getProducedType() {
-        return schema.getProducedType();
+        return rows == null ? schema.getProducedType() : rows.getProducedType();
     }
 
     /** What is read, for tools that follow data from job to job: the container, by endpoint, database and name. */
@@ -162,6 +172,7 @@ public class CosmosDBSource<T>
     @PublicEvolving
     public static final class Builder<T> extends OptionsBuilder<Builder<T>> {
         private CosmosDBDeserializationSchema<T> schema;
+        private CosmosDBRowFormat<T> rows;
         private CosmosDBTimestampExtractor<T> timestamps = CosmosDBTimestampExtractor.serviceTime();
         private byte[] begin;
 
@@ -179,6 +190,13 @@ public class CosmosDBSource<T>
          */
         public Builder<T> deserializer(DeserializationSchema<T> deserializer) {
             return deserializer(CosmosDBDeserializationSchema.of(deserializer));
+        }
+
+        /** Rows that the core makes, in place of a deserializer. Their event time is the service's {@code _ts}. For the table connector. */
+        @Internal
+        public Builder<T> rows(CosmosDBRowFormat<T> format) {
+            rows = format;
+            return this;
         }
 
         /**
@@ -300,14 +318,14 @@ public class CosmosDBSource<T>
          * @throws IllegalStateException when there is no deserializer
          */
         public CosmosDBSource<T> build() {
-            if (schema == null) {
+            if (schema == null && rows == null) {
                 throw new IllegalStateException(
                         "a source needs a deserializer; CosmosDBDeserializationSchema has ready ones");
             }
             boolean deletes = options.get("source.mode")
                     .filter("all-versions-and-deletes"::equals)
                     .isPresent();
-            if (deletes && !schema.readsDeletes()) {
+            if (deletes && schema != null && !schema.readsDeletes()) {
                 throw new CosmosException(
                         "source.mode is all-versions-and-deletes, and the deserializer makes nothing of a delete, which has no document;"
                                 + " wrap it: CosmosDBDeserializationSchema.changes(..) has deletes too, withoutDeletes(..) leaves them out",

@@ -8,8 +8,10 @@ import io.cosmosflink.core.Page;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 import org.apache.flink.api.connector.source.ReaderOutput;
 import org.apache.flink.api.connector.source.SourceReaderContext;
+import org.apache.flink.connector.base.source.reader.RecordEmitter;
 import org.apache.flink.connector.base.source.reader.SingleThreadMultiplexSourceReaderBase;
 import org.apache.flink.core.io.InputStatus;
 
@@ -37,8 +39,21 @@ final class CosmosDBSourceReader<T>
                 context,
                 core,
                 options,
-                schema,
-                timestamps,
+                metrics -> new PageEmitter<>(schema, timestamps, DecodePolicy.of(options.toMap()), metrics),
+                null,
+                SourceMetrics.of(core, context.metricGroup()),
+                new LeaseProgress(options.toMap()));
+    }
+
+    /** @param options validated */
+    CosmosDBSourceReader(
+            SourceReaderContext context, Core core, CosmosDBOptions options, CosmosDBRowFormat<T> rows) {
+        this(
+                context,
+                core,
+                options,
+                metrics -> new RowsEmitter<>(rows, metrics),
+                rows.plan(),
                 SourceMetrics.of(core, context.metricGroup()),
                 new LeaseProgress(options.toMap()));
     }
@@ -47,14 +62,14 @@ final class CosmosDBSourceReader<T>
             SourceReaderContext context,
             Core core,
             CosmosDBOptions options,
-            CosmosDBDeserializationSchema<T> schema,
-            CosmosDBTimestampExtractor<T> timestamps,
+            Function<SourceMetrics, RecordEmitter<Page, T, CosmosDBSplitState>> emitter,
+            byte[] plan,
             SourceMetrics metrics,
             LeaseProgress leases) {
         super(
                 () -> new CosmosDBSplitReader(
-                        core, options, metrics.ofCore(), peers(context), lag(context, options), leases),
-                new PageEmitter<>(schema, timestamps, DecodePolicy.of(options.toMap()), metrics),
+                        core, options, metrics.ofCore(), peers(context), lag(context, options), leases, plan),
+                emitter.apply(metrics),
                 context.getConfiguration(),
                 context);
         this.metrics = metrics;

@@ -22,14 +22,16 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
     private final String failure;
     private final Finality finality;
 
+    /** @param plan how rows are made; null for records */
     CosmosDBSplitReader(
             Core core,
             CosmosDBOptions options,
             ReaderMetrics metrics,
             Core.Peers peers,
             LagReports lag,
-            LeaseProgress leases) {
-        pages = new PageReader(core, options.toMap(), metrics, peers, lag, leases);
+            LeaseProgress leases,
+            byte[] plan) {
+        pages = new PageReader(core, options.toMap(), metrics, peers, lag, leases, plan);
         failure = "cannot read the change feed of container "
                 + options.get("cosmos.container").orElse("?");
         finality = Finality.of(options.toMap(), false);

@@ -1,0 +1,48 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import io.cosmosflink.connector.cosmosdb.CosmosDBRowFormat;
+import io.cosmosflink.core.RowsView;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.binary.BinaryRowData;
+
+/** Flink's own rows, each of which points into the array of its page: nothing is parsed or copied. A row that is kept keeps its page. */
+final class RowDataFormat implements CosmosDBRowFormat<RowData> {
+    private static final long serialVersionUID = 1L;
+
+    private final byte[] plan;
+    private final int columns;
+    private final TypeInformation<RowData> type;
+
+    /**
+     * @param plan a PLAN frame
+     * @param columns how many it has
+     */
+    RowDataFormat(byte[] plan, int columns, TypeInformation<RowData> type) {
+        this.plan = plan;
+        this.columns = columns;
+        this.type = type;
+    }
+
+    @Override
+    public byte[] plan() {
+        return plan;
+    }
+
+    @Override
+    public Rows<RowData> rows(RowsView view) {
+        MemorySegment[] page = {MemorySegmentFactory.wrap(view.bytes())};
+        return index -> {
+            BinaryRowData row = new BinaryRowData(columns);
+            row.pointTo(page, view.offset(index), view.length(index));
+            return row;
+        };
+    }
+
+    @Override
+    public TypeInformation<RowData> getProducedType() {
+        return type;
+    }
+}

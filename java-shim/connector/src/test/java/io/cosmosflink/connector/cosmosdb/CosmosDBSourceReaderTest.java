@@ -559,7 +559,8 @@ class CosmosDBSourceReaderTest {
                 new ReaderMetrics(core),
                 Core.Peers.NONE,
                 new LagReports(FakeCore.options().toMap(), lag -> {}),
-                new LeaseProgress(Map.of()));
+                new LeaseProgress(Map.of()),
+                null);
         splits.handleSplitsChanges(new SplitsAddition<>(List.of(new CosmosDBSplit(split(0, 0)))));
         CompletableFuture<String> fetched = CompletableFuture.supplyAsync(() -> {
             try {

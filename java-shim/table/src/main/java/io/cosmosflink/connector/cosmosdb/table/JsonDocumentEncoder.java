@@ -58,11 +58,12 @@ final class JsonDocumentEncoder implements DocumentEncoder {
         }
         RowData.FieldGetter getter = RowData.createFieldGetter(column.type(), column.position());
         boolean variant = PlanTypes.isVariant(column.type());
+        String name = column.name();
         return (out, row) -> {
             Object value = getter.getFieldOrNull(row);
             if (value == null) {
                 throw new IllegalArgumentException(
-                        "column '" + column.name() + "', the whole document, is null; a document is a JSON object");
+                        "column '" + name + "', the whole document, is null; a document is a JSON object");
             }
             out.raw((variant ? Variants.json(value) : value.toString()).getBytes(StandardCharsets.UTF_8));
         };

@@ -4,7 +4,6 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBRequestEntry;
 import io.cosmosflink.core.Documents;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
-import io.cosmosflink.core.UnwritableRecordException;
 import org.apache.flink.api.connector.sink2.SinkWriter;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
 import org.apache.flink.table.data.RowData;
@@ -42,21 +41,16 @@ final class RowDataConverter implements ElementConverter<RowData, CosmosDBReques
         this.timeToLive = timeToLive;
     }
 
-    /** @throws UnwritableRecordException when the row holds what no document can be made of */
+    /** Throws what the encoder throws, for a row of which no document can be made: the writer makes that the record's own failure. */
     @Override
     public CosmosDBRequestEntry apply(RowData row, SinkWriter.Context context) {
-        try {
-            return CosmosDBRequestEntry.of(
-                    switch (row.getRowKind()) {
-                        case INSERT, UPDATE_AFTER -> operation(OperationKind.DEFAULT, row, written(row));
-                        case DELETE -> operation(delete, row, deleted(row));
-                        case UPDATE_BEFORE ->
-                            throw new IllegalStateException("the table takes no rows as they were before an update");
-                    });
-        } catch (IllegalArgumentException | StackOverflowError e) {
-            // What the row says of its document is in the message; nothing else of it can be told.
-            throw UnwritableRecordException.of(e);
-        }
+        return CosmosDBRequestEntry.of(
+                switch (row.getRowKind()) {
+                    case INSERT, UPDATE_AFTER -> operation(OperationKind.DEFAULT, row, written(row));
+                    case DELETE -> operation(delete, row, deleted(row));
+                    case UPDATE_BEFORE ->
+                        throw new IllegalStateException("the table takes no rows as they were before an update");
+                });
     }
 
     private Operation operation(OperationKind kind, RowData row, byte[] document) {

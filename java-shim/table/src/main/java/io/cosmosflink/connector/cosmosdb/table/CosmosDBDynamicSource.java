@@ -1,0 +1,224 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
+import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
+import io.cosmosflink.core.RowPlan;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.IntStream;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.table.connector.ChangelogMode;
+import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.connector.source.ScanTableSource;
+import org.apache.flink.table.connector.source.abilities.SupportsLimitPushDown;
+import org.apache.flink.table.connector.source.abilities.SupportsProjectionPushDown;
+import org.apache.flink.table.connector.source.abilities.SupportsReadingMetadata;
+import org.apache.flink.table.connector.source.abilities.SupportsSourceWatermark;
+import org.apache.flink.table.connector.source.abilities.SupportsWatermarkPushDown;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.RowType;
+
+/** A container as a table that is read: by its change feed or by a query, with rows that the core makes. */
+final class CosmosDBDynamicSource
+        implements ScanTableSource,
+                SupportsProjectionPushDown,
+                SupportsReadingMetadata,
+                SupportsWatermarkPushDown,
+                SupportsSourceWatermark,
+                SupportsLimitPushDown {
+    /** The service's {@code _ts} counts whole seconds, and its clocks are not exactly one. */
+    private static final Duration OUT_OF_ORDERNESS = Duration.ofSeconds(1);
+    /** Beyond it, all readers together are faster than one that stops in time. */
+    private static final long MOST_LIMITED = 10_000;
+
+    private final Settings settings;
+    /** The columns to produce, by their positions in the table and inside of its rows. */
+    private int[][] projection;
+
+    private List<String> metadataKeys = List.of();
+    /** Of all that is produced. */
+    private DataType producedType;
+
+    private WatermarkStrategy<RowData> watermarks;
+    private boolean sourceWatermarks;
+    /** Rows that are enough, or -1. */
+    private long limit = -1;
+
+    CosmosDBDynamicSource(Settings settings) {
+        this.settings = settings;
+        this.projection = IntStream.range(
+                        0, DataType.getFieldCount(settings.physicalType()))
+                .mapToObj(column -> new int[] {column})
+                .toArray(int[][]::new);
+        this.producedType = settings.physicalType();
+    }
+
+    /**
+     * What the statement that made the table says.
+     *
+     * @param name of the table, for the operator
+     * @param options of the core
+     * @param physicalType of the columns that are no metadata
+     * @param paths of those
+     * @param idleTimeout of a split, zero for none, where the watermark is the source's own
+     * @param parallelism null for that of the job
+     */
+    record Settings(
+            String name,
+            Map<String, String> options,
+            Scan scan,
+            PlanSettings plan,
+            DataType physicalType,
+            List<List<String>> paths,
+            Duration idleTimeout,
+            Integer parallelism) {}
+
+    /** How the core reads documents. */
+    record PlanSettings(
+            boolean failOnMissing,
+            RowPlan.OnError onError,
+            RowPlan.TimestampFormat format,
+            RowPlan.TimestampUnit unit) {}
+
+    @Override
+    public ChangelogMode getChangelogMode() {
+        return settings.scan().changelogMode();
+    }
+
+    @Override
+    public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
+        TypeInformation<RowData> type = context.createTypeInformation(producedType);
+        CosmosDBSource<RowData> source = CosmosDBSource.<RowData>builder()
+                .options(CosmosDBOptions.of(options()))
+                .rows(new RowDataFormat(plan(), columns(), type))
+                .build();
+        return new ScanProvider(source, strategy(), settings.name(), settings.parallelism());
+    }
+
+    private WatermarkStrategy<RowData> strategy() {
+        if (watermarks != null) {
+            return watermarks;
+        }
+        if (!sourceWatermarks) {
+            return WatermarkStrategy.noWatermarks();
+        }
+        // The timestamps are those that the source gives its rows.
+        WatermarkStrategy<RowData> own = WatermarkStrategy.forBoundedOutOfOrderness(OUT_OF_ORDERNESS);
+        return settings.idleTimeout().isZero() ? own : own.withIdleness(settings.idleTimeout());
+    }
+
+    /** The core's options, with the limit where the query is our own. */
+    Map<String, String> options() {
+        Map<String, String> options = new TreeMap<>(settings.options());
+        boolean ours = TableOptions.ALL_DOCUMENTS.equals(options.get("source.query"));
+        // A row that is left out would be one too few.
+        boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW;
+        if (ours && whole && limit > 0 && limit <= MOST_LIMITED) {
+            options.put("source.query", "SELECT TOP " + limit + " * FROM c");
+        }
+        return options;
+    }
+
+    private int columns() {
+        return projection.length + metadataKeys.size();
+    }
+
+    /** The PLAN frame. */
+    byte[] plan() {
+        PlanSettings how = settings.plan();
+        RowPlan plan = new RowPlan(
+                how.failOnMissing(), how.onError(), how.format(), how.unit(), settings.scan().rows);
+        List<DataType> types = DataType.getFieldDataTypes(producedType);
+        for (int i = 0; i < projection.length; i++) {
+            List<String> path = path(projection[i]);
+            plan.path(
+                    ColumnPaths.pointer(path),
+                    path,
+                    PlanTypes.of(name(projection[i]), types.get(i).getLogicalType()));
+        }
+        metadataKeys.forEach(key -> ReadableMetadata.of(key).add(plan, settings.options()));
+        if (columns() == 0) {
+            // COUNT(*) asks for no column, and a plan has one at least; the row that is made of it has none.
+            ReadableMetadata.SPLIT.add(plan, settings.options());
+        }
+        return plan.frame();
+    }
+
+    /** Where a column, or a field inside of one, is in the document. */
+    private List<String> path(int[] position) {
+        List<String> path = new ArrayList<>(settings.paths().get(position[0]));
+        LogicalType type =
+                DataType.getFieldDataTypes(settings.physicalType()).get(position[0]).getLogicalType();
+        for (int depth = 1; depth < position.length; depth++) {
+            RowType.RowField field = ((RowType) type).getFields().get(position[depth]);
+            path.add(field.getName());
+            type = field.getType();
+        }
+        return path;
+    }
+
+    private String name(int[] position) {
+        return DataType.getFieldNames(settings.physicalType()).get(position[0]);
+    }
+
+    @Override
+    public boolean supportsNestedProjection() {
+        return true;
+    }
+
+    @Override
+    public void applyProjection(int[][] projectedFields, DataType producedDataType) {
+        projection = projectedFields;
+        producedType = producedDataType;
+    }
+
+    @Override
+    public Map<String, DataType> listReadableMetadata() {
+        return ReadableMetadata.types();
+    }
+
+    @Override
+    public void applyReadableMetadata(List<String> keys, DataType producedDataType) {
+        metadataKeys = List.copyOf(keys);
+        producedType = producedDataType;
+    }
+
+    @Override
+    public void applyWatermark(WatermarkStrategy<RowData> strategy) {
+        watermarks = strategy;
+    }
+
+    @Override
+    public void applySourceWatermark() {
+        sourceWatermarks = true;
+    }
+
+    /** A hint: the planner limits the rows once more. */
+    @Override
+    public void applyLimit(long rows) {
+        limit = rows;
+    }
+
+    @Override
+    public DynamicTableSource copy() {
+        CosmosDBDynamicSource copy = new CosmosDBDynamicSource(settings);
+        copy.projection = projection;
+        copy.metadataKeys = metadataKeys;
+        copy.producedType = producedType;
+        copy.watermarks = watermarks;
+        copy.sourceWatermarks = sourceWatermarks;
+        copy.limit = limit;
+        return copy;
+    }
+
+    @Override
+    public String asSummaryString() {
+        return "Cosmos DB";
+    }
+}

@@ -1,0 +1,183 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.JsonErrorPolicy;
+import io.cosmosflink.core.RowPlan;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Collectors;
+import org.apache.flink.annotation.Internal;
+import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.configuration.ConfigOption;
+import org.apache.flink.configuration.ConfigOptions;
+import org.apache.flink.configuration.ExecutionOptions;
+import org.apache.flink.configuration.ReadableConfig;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.catalog.Column;
+import org.apache.flink.table.connector.sink.DynamicTableSink;
+import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.factories.DynamicTableSinkFactory;
+import org.apache.flink.table.factories.DynamicTableSourceFactory;
+import org.apache.flink.table.factories.FactoryUtil;
+import org.apache.flink.table.types.DataType;
+
+/** The connector {@code cosmosdb} of Flink SQL: a container as a table. */
+@Internal
+public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFactory, DynamicTableSinkFactory {
+    public static final String IDENTIFIER = "cosmosdb";
+
+    /** Flink's own, which is of a job and not of a table. */
+    private static final ConfigOption<Duration> IDLE_TIMEOUT = ConfigOptions.key("table.exec.source.idle-timeout")
+            .durationType()
+            .defaultValue(Duration.ZERO);
+
+    private static final List<String> DELETING = List.of("delete", "delete-if-not-modified");
+
+    @Override
+    public String factoryIdentifier() {
+        return IDENTIFIER;
+    }
+
+    @Override
+    public Set<ConfigOption<?>> requiredOptions() {
+        return Set.of(
+                CosmosDBConnectorOptions.ENDPOINT,
+                CosmosDBConnectorOptions.DATABASE,
+                CosmosDBConnectorOptions.CONTAINER);
+    }
+
+    @Override
+    public Set<ConfigOption<?>> optionalOptions() {
+        Set<ConfigOption<?>> options = new HashSet<>(Set.of(
+                CosmosDBConnectorOptions.SCAN_MODE,
+                CosmosDBConnectorOptions.CHANGELOG_MODE,
+                CosmosDBConnectorOptions.STARTUP_MODE,
+                CosmosDBConnectorOptions.STARTUP_TIMESTAMP,
+                CosmosDBConnectorOptions.BOUNDED_MODE,
+                CosmosDBConnectorOptions.BOUNDED_TIMESTAMP,
+                CosmosDBConnectorOptions.JSON_ON_ERROR,
+                CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD,
+                CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT,
+                CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT,
+                CosmosDBConnectorOptions.DELETE_MODE,
+                CosmosDBConnectorOptions.SOFT_DELETE_FIELD,
+                CosmosDBConnectorOptions.SOFT_DELETE_TTL,
+                FactoryUtil.SOURCE_PARALLELISM,
+                FactoryUtil.SINK_PARALLELISM));
+        // Flink 1.20 asks for them here, 2.x takes them anyway.
+        options.addAll(Set.of(
+                FactoryUtil.WATERMARK_EMIT_STRATEGY,
+                FactoryUtil.WATERMARK_ALIGNMENT_GROUP,
+                FactoryUtil.WATERMARK_ALIGNMENT_MAX_DRIFT,
+                FactoryUtil.WATERMARK_ALIGNMENT_UPDATE_INTERVAL,
+                FactoryUtil.SOURCE_IDLE_TIMEOUT));
+        TableOptions.all().forEach(options::add);
+        options.removeAll(requiredOptions());
+        return options;
+    }
+
+    @Override
+    public DynamicTableSource createDynamicTableSource(Context context) {
+        ReadableConfig table = validated(context);
+        DataType physicalType = context.getPhysicalRowDataType();
+        boolean batch = context.getConfiguration().get(ExecutionOptions.RUNTIME_MODE) == RuntimeExecutionMode.BATCH;
+        Scan scan = Scan.of(table, batch, context.getPrimaryKeyIndexes().length > 0);
+        Map<String, String> options = TableOptions.scan(table, scan == Scan.QUERY);
+        JsonErrorPolicy onError =
+                table.getOptional(CosmosDBConnectorOptions.JSON_ON_ERROR).orElse(JsonErrorPolicy.FAIL);
+        if (onError == JsonErrorPolicy.SKIP_ROW) {
+            options.put("source.on-decode-error", "skip");
+        }
+        CosmosDBDynamicSource.PlanSettings plan = new CosmosDBDynamicSource.PlanSettings(
+                table.get(CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD),
+                onError.plan,
+                table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan,
+                table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT).plan);
+        CosmosDBDynamicSource source = new CosmosDBDynamicSource(new CosmosDBDynamicSource.Settings(
+                context.getObjectIdentifier().asSummaryString(),
+                options,
+                scan,
+                plan,
+                physicalType,
+                ColumnPaths.of(
+                        DataType.getFieldNames(physicalType),
+                        context.getCatalogTable().getOptions()),
+                table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
+                        .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
+                table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null)));
+        // A type that cannot be read is named with the table, not with the first query of it.
+        source.plan();
+        return source;
+    }
+
+    @Override
+    public DynamicTableSink createDynamicTableSink(Context context) {
+        ReadableConfig table = validated(context);
+        DataType physicalType = context.getPhysicalRowDataType();
+        List<List<String>> paths = ColumnPaths.of(
+                DataType.getFieldNames(physicalType), context.getCatalogTable().getOptions());
+        Set<Integer> primaryKey =
+                Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet());
+        Map<String, String> options = TableOptions.sink(table);
+        checkStrategy(options.getOrDefault("sink.write-strategy", ""));
+        if (!options.containsKey("sink.id")) {
+            checkId(paths, primaryKey);
+        }
+        CosmosDBDynamicSink sink = new CosmosDBDynamicSink(new CosmosDBDynamicSink.Settings(
+                options,
+                physicalType,
+                paths,
+                positions(context.getCatalogTable().getResolvedSchema().getColumns()),
+                primaryKey,
+                table.get(CosmosDBConnectorOptions.DELETE_MODE),
+                table.get(CosmosDBConnectorOptions.SOFT_DELETE_FIELD),
+                table.getOptional(CosmosDBConnectorOptions.SOFT_DELETE_TTL).orElse(null),
+                table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan == RowPlan.TimestampFormat.SQL,
+                table.getOptional(FactoryUtil.SINK_PARALLELISM).orElse(null)));
+        sink.converter(null);
+        return sink;
+    }
+
+    private ReadableConfig validated(Context context) {
+        FactoryUtil.TableFactoryHelper helper = FactoryUtil.createTableFactoryHelper(this, context);
+        helper.validateExcept(ColumnPaths.PREFIX);
+        return helper.getOptions();
+    }
+
+    private static void checkStrategy(String strategy) {
+        if (DELETING.contains(strategy)) {
+            throw new ValidationException("'sink.write-strategy' is '" + strategy
+                    + "', which would delete the documents of rows that are inserted; a table deletes the documents of rows that are deleted");
+        }
+    }
+
+    /** A document needs an id, and a delete, of which the key is known, one that is of the key. */
+    private static void checkId(List<List<String>> paths, Set<Integer> primaryKey) {
+        boolean whole = paths.contains(List.<String>of());
+        int id = paths.indexOf(List.of("id"));
+        if (id < 0 && !whole) {
+            throw new ValidationException("the table has no column for the id of a document; declare 'id STRING', give a column the path '/id' with '"
+                    + ColumnPaths.PREFIX + "<column>.path', or set 'sink.id', such as to '{customerId}-{orderId}'");
+        }
+        if (!primaryKey.isEmpty() && !primaryKey.contains(id)) {
+            throw new ValidationException(
+                    "the primary key lacks the id, without which nobody knows which document a delete is about; it must be the id and all"
+                            + " columns of the container's partition key");
+        }
+    }
+
+    /** Where the physical columns are among all of the table. */
+    private static List<Integer> positions(List<Column> columns) {
+        List<Integer> positions = new ArrayList<>();
+        for (int i = 0; i < columns.size(); i++) {
+            if (columns.get(i).isPhysical()) {
+                positions.add(i);
+            }
+        }
+        return positions;
+    }
+}

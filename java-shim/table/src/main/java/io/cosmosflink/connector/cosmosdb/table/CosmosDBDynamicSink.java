@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.DeleteMode;
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.OperationKind;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -65,10 +66,15 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
 
     @Override
     public SinkRuntimeProvider getSinkRuntimeProvider(Context context) {
-        CosmosDBSink<RowData> sink = CosmosDBSink.<RowData>builder()
-                .options(CosmosDBOptions.of(settings.options()))
-                .converter(converter(context.getTargetColumns().orElse(null)))
-                .build();
+        CosmosDBSink<RowData> sink;
+        try {
+            sink = CosmosDBSink.<RowData>builder()
+                    .options(CosmosDBOptions.of(settings.options()))
+                    .converter(converter(context.getTargetColumns().orElse(null)))
+                    .build();
+        } catch (CosmosException e) {
+            throw TableOptions.refused(e);
+        }
         boolean deletes = !settings.primaryKey().isEmpty();
         return deletes && settings.deleteMode() == DeleteMode.IGNORE
                 ? new WithoutDeletes(sink, settings.parallelism())

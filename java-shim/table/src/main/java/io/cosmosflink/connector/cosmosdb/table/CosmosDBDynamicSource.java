@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.RowPlan;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -94,10 +95,15 @@ final class CosmosDBDynamicSource
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
         TypeInformation<RowData> type = context.createTypeInformation(producedType);
-        CosmosDBSource<RowData> source = CosmosDBSource.<RowData>builder()
-                .options(CosmosDBOptions.of(options()))
-                .rows(new RowDataFormat(plan(), columns(), type))
-                .build();
+        CosmosDBSource<RowData> source;
+        try {
+            source = CosmosDBSource.<RowData>builder()
+                    .options(CosmosDBOptions.of(options()))
+                    .rows(new RowDataFormat(plan(), columns(), type))
+                    .build();
+        } catch (CosmosException e) {
+            throw TableOptions.refused(e);
+        }
         return new ScanProvider(source, strategy(), settings.name(), settings.parallelism());
     }
 

@@ -1,9 +1,12 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.BoundedMode;
+import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.ScanMode;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.StartupMode;
+import io.cosmosflink.core.CosmosException;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -54,7 +57,7 @@ final class TableOptions {
             duration("retry.throttled-deadline", "cosmos.retry.throttled-deadline-ms"));
 
     private static final List<Row<?>> SOURCE = List.of(
-            new Row<>(CosmosDBConnectorOptions.CHANGE_FEED_MODE, "source.mode", Enum::toString),
+            new Row<>(CosmosDBConnectorOptions.CHANGE_FEED_MODE, "source.mode", Object::toString),
             new Row<>(CosmosDBConnectorOptions.QUERY, "source.query", text -> text),
             text("scan.query-parameters", "source.query-parameters"),
             text("scan.read-many", "source.read-many"),
@@ -135,9 +138,16 @@ final class TableOptions {
     static Map<String, String> scan(ReadableConfig table, boolean query) {
         Map<String, String> options = of(table, CONNECTION, SOURCE);
         if (query) {
-            refuse(table, "a scan by a query", CosmosDBConnectorOptions.STARTUP_MODE);
-            refuse(table, "a scan by a query", CosmosDBConnectorOptions.BOUNDED_MODE);
-            refuse(table, "a scan by a query", CosmosDBConnectorOptions.CHANGE_FEED_MODE);
+            boolean everywhere = table.get(CosmosDBConnectorOptions.SCAN_MODE) == ScanMode.QUERY
+                    || table.getOptional(CosmosDBConnectorOptions.QUERY).isPresent();
+            if (everywhere) {
+                refuse(table, CosmosDBConnectorOptions.STARTUP_MODE);
+                refuse(table, CosmosDBConnectorOptions.BOUNDED_MODE);
+                refuse(table, CosmosDBConnectorOptions.CHANGE_FEED_MODE);
+            }
+            // Of a table that streaming jobs read by its change feed.
+            options.keySet().removeIf(name -> name.equals("source.mode") || name.startsWith("source.lease-"));
+            options.remove("source.start-tokens-file");
             boolean byKeys = options.containsKey("source.read-many") || options.containsKey("source.read-many-file");
             if (!byKeys) {
                 options.putIfAbsent("source.query", ALL_DOCUMENTS);
@@ -181,12 +191,27 @@ final class TableOptions {
         return options;
     }
 
-    private static void refuse(ReadableConfig table, String what, ConfigOption<?> option) {
+    private static void refuse(ReadableConfig table, ConfigOption<?> option) {
         if (table.getOptional(option).isPresent()) {
-            throw new ValidationException(what + " has no use for '" + option.key()
+            throw new ValidationException("a table that is read by a query has no use for '" + option.key()
                     + "', which is about the change feed; leave it out, or set '"
                     + CosmosDBConnectorOptions.SCAN_MODE.key() + "' to 'change-feed'");
         }
+    }
+
+    /** What the core says of the options, with the names that they have in a table. */
+    static ValidationException refused(CosmosException refusal) {
+        Map<String, String> names = new TreeMap<>(Comparator.reverseOrder());
+        names().forEach((table, core) -> names.put(core, table));
+        names.put("source.start", CosmosDBConnectorOptions.STARTUP_MODE.key());
+        names.put("source.stop", CosmosDBConnectorOptions.BOUNDED_MODE.key());
+        names.put("source.on-decode-error", CosmosDBConnectorOptions.JSON_ON_ERROR.key());
+        String message = refusal.getMessage();
+        // A name that begins with another one comes first.
+        for (Map.Entry<String, String> name : names.entrySet()) {
+            message = message.replace(name.getKey(), name.getValue());
+        }
+        return new ValidationException(message, refusal);
     }
 
     private static String time(ReadableConfig table, ConfigOption<Long> millis, ConfigOption<?> mode) {

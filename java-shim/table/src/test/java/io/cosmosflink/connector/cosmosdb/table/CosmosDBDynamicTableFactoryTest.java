@@ -1,0 +1,219 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import static io.cosmosflink.connector.cosmosdb.table.Tables.KEY;
+import static io.cosmosflink.connector.cosmosdb.table.Tables.ORDERS;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.cosmosflink.core.RowPlan;
+import io.cosmosflink.core.RowPlan.Field;
+import io.cosmosflink.core.RowPlan.Type;
+import java.util.List;
+import java.util.Map;
+import java.util.ServiceLoader;
+import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.ExecutionOptions;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.catalog.Column;
+import org.apache.flink.table.connector.ChangelogMode;
+import org.apache.flink.table.factories.Factory;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.types.RowKind;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class CosmosDBDynamicTableFactoryTest {
+    private static final Map<String, String> NOTHING = Map.of();
+    private static final Map<String, String> DELETES =
+            Map.of("scan.change-feed.mode", "all-versions-and-deletes", "scan.startup.mode", "initial");
+    private static final ChangelogMode WITHOUT_DELETES = ChangelogMode.newBuilder()
+            .addContainedKind(RowKind.INSERT)
+            .addContainedKind(RowKind.UPDATE_AFTER)
+            .build();
+
+    @Test
+    void flinkFindsIt() {
+        assertThat(ServiceLoader.load(Factory.class))
+                .filteredOn(factory -> factory.factoryIdentifier().equals("cosmosdb"))
+                .singleElement()
+                .isInstanceOf(CosmosDBDynamicTableFactory.class);
+    }
+
+    @Test
+    void whatIsReadDecidesTheChangelog() {
+        assertThat(Tables.source(ORDERS, KEY, NOTHING).getChangelogMode()).isEqualTo(WITHOUT_DELETES);
+        assertThat(Tables.source(ORDERS, List.of(), NOTHING).getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
+        assertThat(Tables.source(ORDERS, KEY, Map.of("scan.changelog-mode", "append"))
+                        .getChangelogMode())
+                .isEqualTo(ChangelogMode.insertOnly());
+        assertThat(Tables.source(ORDERS, KEY, Map.of("scan.mode", "query")).getChangelogMode())
+                .isEqualTo(ChangelogMode.insertOnly());
+
+        ChangelogMode deletes = Tables.source(ORDERS, KEY, DELETES).getChangelogMode();
+        assertThat(deletes).isEqualTo(ChangelogMode.upsert());
+        assertThat(deletes.keyOnlyDeletes()).isTrue();
+    }
+
+    @Test
+    void aBatchJobReadsByAQuery() {
+        Configuration batch = new Configuration().set(ExecutionOptions.RUNTIME_MODE, RuntimeExecutionMode.BATCH);
+        CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, DELETES, batch);
+        assertThat(source.getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
+        assertThat(source.options()).containsEntry("source.query", "SELECT * FROM c").doesNotContainKey("source.mode");
+        source.applyLimit(7);
+        assertThat(source.options()).containsEntry("source.query", "SELECT TOP 7 * FROM c");
+        assertThat(((CosmosDBDynamicSource) source.copy()).options()).isEqualTo(source.options());
+    }
+
+    @Test
+    void aLimitLeavesAQueryOfTheTablesOwnAlone() {
+        CosmosDBDynamicSource source =
+                Tables.source(ORDERS, KEY, Map.of("scan.query", "SELECT * FROM c WHERE c.open"));
+        source.applyLimit(7);
+        assertThat(source.options()).containsEntry("source.query", "SELECT * FROM c WHERE c.open");
+
+        CosmosDBDynamicSource skipping =
+                Tables.source(ORDERS, KEY, Map.of("scan.mode", "query", "json.on-error", "skip-row"));
+        skipping.applyLimit(7);
+        assertThat(skipping.options())
+                .containsEntry("source.query", "SELECT * FROM c")
+                .containsEntry("source.on-decode-error", "skip");
+    }
+
+    @Test
+    void deletesNeedAKey() {
+        assertThatThrownBy(() -> Tables.source(ORDERS, List.of(), DELETES))
+                .rootCause()
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContainingAll("primary key", "'scan.changelog-mode'");
+        Map<String, String> log = new java.util.TreeMap<>(DELETES);
+        log.put("scan.changelog-mode", "append");
+        assertThat(Tables.source(ORDERS, List.of(), log).getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
+        assertThatThrownBy(() -> Tables.source(ORDERS, List.of(), Map.of("scan.changelog-mode", "upsert")))
+                .rootCause()
+                .hasMessageContaining("no primary key");
+    }
+
+    @Test
+    void thePlanIsOfTheColumns() {
+        CosmosDBDynamicSource source = Tables.source(
+                ORDERS, KEY, Map.of("fields.amount.path", "/total/a~1b", "json.fail-on-missing-field", "true"));
+        Type address =
+                Type.row(List.of(new Field("city", Type.string(true)), new Field("zip", Type.integer(true))), true);
+        assertThat(source.plan())
+                .isEqualTo(upserts(true)
+                        .path("/id", List.of("id"), Type.string(false))
+                        .path("/customerId", List.of("customerId"), Type.string(false))
+                        .path("/total/a~1b", List.of("total", "a/b"), Type.decimal(20, 2, true))
+                        .path("/address", List.of("address"), address)
+                        .frame());
+    }
+
+    @Test
+    void thePlanHasWhatTheQueryAsksFor() {
+        CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, NOTHING);
+        DataType projected =
+                DataTypes.ROW(DataTypes.FIELD("zip", DataTypes.INT()), DataTypes.FIELD("id", DataTypes.STRING().notNull()));
+        source.applyProjection(new int[][] {{3, 1}, {0}}, projected);
+        List<String> keys = List.of("etag", "document", "operation", "container", "timestamp");
+        DataType produced = DataTypes.ROW(
+                DataTypes.FIELD("zip", DataTypes.INT()),
+                DataTypes.FIELD("id", DataTypes.STRING().notNull()),
+                DataTypes.FIELD("$etag", DataTypes.STRING()),
+                DataTypes.FIELD("$document", DataTypes.STRING()),
+                DataTypes.FIELD("$operation", DataTypes.STRING().notNull()),
+                DataTypes.FIELD("$container", DataTypes.STRING().notNull()),
+                DataTypes.FIELD("$timestamp", DataTypes.TIMESTAMP_LTZ(3)));
+        source.applyReadableMetadata(keys, produced);
+        byte[] expected = upserts(false)
+                .path("/address/zip", List.of("address", "zip"), Type.integer(true))
+                .path("/id", List.of("id"), Type.string(false))
+                .path("etag", List.of("_etag"), Type.string(true))
+                .path("document", List.of(), Type.rawJson(true))
+                .metadata("operation", RowPlan.Metadata.OPERATION, Type.string(false))
+                .constant("container", "events")
+                .metadata("timestamp", RowPlan.Metadata.TIMESTAMP, Type.instant(3, true))
+                .frame();
+        assertThat(source.plan()).isEqualTo(expected);
+        assertThat(((CosmosDBDynamicSource) source.copy()).plan()).isEqualTo(expected);
+    }
+
+    private static RowPlan upserts(boolean failOnMissing) {
+        return new RowPlan(
+                failOnMissing,
+                RowPlan.OnError.FAIL,
+                RowPlan.TimestampFormat.ISO_8601,
+                RowPlan.TimestampUnit.NONE,
+                RowPlan.Changelog.UPSERT);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"fields.colour.path", "fields.id.form", "fields..path"})
+    void aPathOfNoColumnIsRefused(String option) {
+        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of(option, "/a")))
+                .rootCause()
+                .hasMessageContainingAll("'" + option + "'", "id, customerId, amount, address");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"amount", "/a~2", "/a~"})
+    void aPathThatIsNoPointerIsRefused(String path) {
+        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of("fields.amount.path", path)))
+                .rootCause()
+                .hasMessageContainingAll("'fields.amount.path'", "'" + path + "'", "JSON pointer");
+    }
+
+    @Test
+    void aTypeThatNoJsonIsReadAsIsRefused() {
+        List<Column> columns = List.of(
+                Column.physical("id", DataTypes.STRING()),
+                Column.physical("took", DataTypes.ARRAY(DataTypes.INTERVAL(DataTypes.SECOND()))));
+        assertThatThrownBy(() -> Tables.source(columns, List.of(), NOTHING))
+                .rootCause()
+                .hasMessageContainingAll("'took'", "INTERVAL SECOND");
+    }
+
+    @Test
+    void unknownOptionsAreRefusedAndFlinksOwnTaken() {
+        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of("source.page-size", "5")))
+                .rootCause()
+                .hasMessageContainingAll("source.page-size", "scan.page-size");
+        Tables.source(
+                ORDERS,
+                KEY,
+                Map.of(
+                        "scan.watermark.idle-timeout", "5 s",
+                        "scan.watermark.emit.strategy", "on-event",
+                        "scan.parallelism", "2",
+                        "sink.parallelism", "2"));
+    }
+
+    @Test
+    void aSinkTakesUpdatesByKey() {
+        assertThat(Tables.sink(ORDERS, KEY, NOTHING).getChangelogMode(ChangelogMode.all()))
+                .isEqualTo(ChangelogMode.upsert());
+        assertThat(Tables.sink(ORDERS, List.of(), NOTHING).getChangelogMode(ChangelogMode.all()))
+                .isEqualTo(ChangelogMode.insertOnly());
+    }
+
+    @Test
+    void whatIsWrittenHasAnId() {
+        List<Column> columns = List.of(
+                Column.physical("orderId", DataTypes.STRING().notNull()),
+                Column.physical("customerId", DataTypes.STRING().notNull()));
+        assertThatThrownBy(() -> Tables.sink(columns, List.of(), NOTHING))
+                .rootCause()
+                .hasMessageContainingAll("'sink.id'", "'/id'");
+        assertThatThrownBy(() -> Tables.sink(columns, List.of("customerId"), Map.of("fields.orderId.path", "/id")))
+                .rootCause()
+                .hasMessageContainingAll("primary key", "id");
+        Tables.sink(columns, List.of("orderId", "customerId"), Map.of("fields.orderId.path", "/id"));
+        Tables.sink(columns, List.of("customerId"), Map.of("sink.id", "{customerId}-{orderId}"));
+        assertThatThrownBy(() -> Tables.sink(ORDERS, KEY, Map.of("sink.write-strategy", "delete")))
+                .rootCause()
+                .hasMessageContaining("'sink.write-strategy'");
+    }
+}

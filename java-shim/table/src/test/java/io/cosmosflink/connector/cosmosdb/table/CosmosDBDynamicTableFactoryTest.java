@@ -11,6 +11,7 @@ import io.cosmosflink.core.RowPlan.Type;
 import java.util.List;
 import java.util.Map;
 import java.util.ServiceLoader;
+import java.util.TreeMap;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.ExecutionOptions;
@@ -89,7 +90,7 @@ class CosmosDBDynamicTableFactoryTest {
                 .rootCause()
                 .isInstanceOf(ValidationException.class)
                 .hasMessageContainingAll("primary key", "'scan.changelog-mode'");
-        Map<String, String> log = new java.util.TreeMap<>(DELETES);
+        Map<String, String> log = new TreeMap<>(DELETES);
         log.put("scan.changelog-mode", "append");
         assertThat(Tables.source(ORDERS, List.of(), log).getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
         assertThatThrownBy(() -> Tables.source(ORDERS, List.of(), Map.of("scan.changelog-mode", "upsert")))

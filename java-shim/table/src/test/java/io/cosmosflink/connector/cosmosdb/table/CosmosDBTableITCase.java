@@ -1,0 +1,340 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.cosmosflink.connector.cosmosdb.LocalCosmos;
+import io.cosmosflink.core.Operation;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.IntStream;
+import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.Schema;
+import org.apache.flink.table.api.TableResult;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.table.connector.ChangelogMode;
+import org.apache.flink.test.junit5.MiniClusterExtension;
+import org.apache.flink.types.Row;
+import org.apache.flink.types.RowKind;
+import org.apache.flink.util.CloseableIterator;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+
+/** Tables on a MiniCluster against a local Cosmos, over the real library. */
+class CosmosDBTableITCase {
+    private static final Duration LIMIT = Duration.ofSeconds(60);
+
+    private static final String COLUMNS =
+            """
+            `id` STRING NOT NULL, `customerId` STRING NOT NULL, `amount` DECIMAL(20, 2), `at` TIMESTAMP_LTZ(3),
+            `address` ROW<`city` STRING, `zip` INT>, `tags` ARRAY<STRING>,
+            PRIMARY KEY (`id`, `customerId`) NOT ENFORCED""";
+
+    @RegisterExtension
+    static final MiniClusterExtension CLUSTER = new MiniClusterExtension(new MiniClusterResourceConfiguration.Builder()
+            .setNumberTaskManagers(1)
+            .setNumberSlotsPerTaskManager(4)
+            .build());
+
+    private LocalCosmos cosmos;
+    private StreamExecutionEnvironment environment;
+    private StreamTableEnvironment tables;
+
+    @BeforeEach
+    void start() throws Exception {
+        cosmos = LocalCosmos.start("--all-versions", "events:/customerId:2", "replica:/customerId:2");
+        tables = tables(RuntimeExecutionMode.STREAMING);
+    }
+
+    @AfterEach
+    void stop() {
+        cosmos.close();
+    }
+
+    private StreamTableEnvironment tables(RuntimeExecutionMode mode) {
+        environment = StreamExecutionEnvironment.getExecutionEnvironment();
+        environment.setParallelism(2);
+        environment.setRuntimeMode(mode);
+        environment.enableCheckpointing(100);
+        return StreamTableEnvironment.create(environment);
+    }
+
+    private void create(String container, String columns, Map<String, String> options) {
+        create(container, container, columns, options);
+    }
+
+    private void create(String table, String container, String columns, Map<String, String> options) {
+        StringBuilder with = new StringBuilder();
+        options.forEach((name, value) -> with.append(", '")
+                .append(name)
+                .append("' = '")
+                .append(value.replace("'", "''"))
+                .append("'"));
+        tables.executeSql("""
+                CREATE TABLE `%s` (%s) WITH ('connector' = 'cosmosdb', 'endpoint' = '%s', 'database' = '%s',
+                'container' = '%s', 'auth.key-file' = '%s', 'scan.poll-interval' = '100 ms'%s)"""
+                .formatted(
+                        table, columns, cosmos.endpoint(), LocalCosmos.DATABASE, container, cosmos.keyFile(), with));
+    }
+
+    private static Operation order(int number, String more) {
+        String json = "{\"id\":\"o" + number + "\",\"customerId\":\"c" + number % 7 + "\"" + more + "}";
+        return Operation.upsert("o" + number, key(number), json.getBytes(StandardCharsets.UTF_8));
+    }
+
+    private static String key(int number) {
+        return "[\"c" + number % 7 + "\"]";
+    }
+
+    /** A document without what the service writes itself. */
+    private String document(String container, int number) throws IOException {
+        JsonNode document = cosmos.read(container).get(key(number) + "o" + number);
+        if (document == null) {
+            return null;
+        }
+        ((ObjectNode) document)
+                .remove(List.of("_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"));
+        return document.toString();
+    }
+
+    private static List<Row> rows(TableResult result) throws Exception {
+        List<Row> rows = new ArrayList<>();
+        try (CloseableIterator<Row> all = result.collect()) {
+            all.forEachRemaining(rows::add);
+        }
+        return rows;
+    }
+
+    // What is written.
+
+    @Test
+    void whatIsInsertedIsADocument() throws Exception {
+        create("events", COLUMNS, Map.of());
+        tables.executeSql(
+                        """
+                        INSERT INTO events VALUES
+                        ('o1', 'c1', 12345678901234567.89, TO_TIMESTAMP_LTZ(1767225600123, 3), ROW('Kiel', 24103), ARRAY['a', 'b"c']),
+                        ('o2', 'c2', CAST(NULL AS DECIMAL(20, 2)), CAST(NULL AS TIMESTAMP_LTZ(3)), CAST(NULL AS ROW<`city` STRING, `zip` INT>), CAST(NULL AS ARRAY<STRING>))""")
+                .await();
+        assertThat(document("events", 1))
+                .isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":1.234567890123457E16,\"at\":\"2026-01-01T00:00:00.123Z\","
+                        + "\"address\":{\"city\":\"Kiel\",\"zip\":24103},\"tags\":[\"a\",\"b\\\"c\"]}");
+        assertThat(document("events", 2))
+                .isEqualTo("{\"id\":\"o2\",\"customerId\":\"c2\",\"amount\":null,\"at\":null,\"address\":null,\"tags\":null}");
+    }
+
+    @Test
+    void aChangelogIsWrittenWithItsDeletes() throws Exception {
+        create("events", "id STRING NOT NULL, customerId STRING NOT NULL, n INT, PRIMARY KEY (id, customerId) NOT ENFORCED", Map.of());
+        writeChanges("events");
+        assertThat(document("events", 1)).isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"n\":2}");
+        assertThat(document("events", 2)).isNull();
+        assertThat(document("events", 3)).isEqualTo("{\"id\":\"o3\",\"customerId\":\"c3\",\"n\":3}");
+    }
+
+    @Test
+    void deletesMayBeSoftOrIgnored() throws Exception {
+        String columns = "id STRING NOT NULL, customerId STRING NOT NULL, n INT, PRIMARY KEY (id, customerId) NOT ENFORCED";
+        create("soft", "events", columns, Map.of("sink.delete-mode", "soft"));
+        writeChanges("soft");
+        assertThat(document("events", 2)).isEqualTo("{\"id\":\"o2\",\"customerId\":\"c2\",\"n\":1,\"deleted\":true}");
+        create("ignoring", "replica", columns, Map.of("sink.delete-mode", "ignore"));
+        writeChanges("ignoring");
+        assertThat(document("replica", 2)).isEqualTo("{\"id\":\"o2\",\"customerId\":\"c2\",\"n\":1}");
+        assertThat(document("replica", 1)).isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"n\":2}");
+    }
+
+    /** Three orders, of which the first is updated and the second deleted. */
+    private void writeChanges(String table) throws Exception {
+        var changes = environment.fromData(
+                Row.ofKind(RowKind.INSERT, "o1", "c1", 1),
+                Row.ofKind(RowKind.INSERT, "o2", "c2", 1),
+                Row.ofKind(RowKind.UPDATE_AFTER, "o1", "c1", 2),
+                Row.ofKind(RowKind.INSERT, "o3", "c3", 3),
+                Row.ofKind(RowKind.DELETE, "o2", "c2", 1));
+        Schema schema = Schema.newBuilder()
+                .column("f0", DataTypes.STRING().notNull())
+                .column("f1", DataTypes.STRING().notNull())
+                .column("f2", DataTypes.INT())
+                .primaryKey("f0", "f1")
+                .build();
+        tables.fromChangelogStream(changes, schema, ChangelogMode.upsert())
+                .executeInsert(table)
+                .await();
+    }
+
+    @Test
+    void namedColumnsAreMerged() throws Exception {
+        cosmos.write("events", List.of(order(1, ",\"amount\":5,\"note\":\"kept\"")));
+        create("events", COLUMNS, Map.of("sink.write-strategy", "bulk-update"));
+        tables.executeSql("INSERT INTO events (id, customerId, tags) VALUES ('o1', 'c1', ARRAY['new'])").await();
+        assertThat(document("events", 1))
+                .isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":5,\"note\":\"kept\",\"tags\":[\"new\"]}");
+    }
+
+    @Test
+    void anEtagThatIsOldChangesNothing() throws Exception {
+        cosmos.write("events", List.of(order(1, ",\"n\":1")));
+        create(
+                "events",
+                """
+                id STRING NOT NULL, customerId STRING NOT NULL, n INT, expected STRING METADATA FROM 'etag',
+                lives INT METADATA FROM 'ttl', PRIMARY KEY (id, customerId) NOT ENFORCED""",
+                Map.of("sink.write-strategy", "overwrite-if-not-modified"));
+        tables.executeSql("INSERT INTO events VALUES ('o1', 'c1', 2, '\"old\"', 60), ('o2', 'c2', 2, CAST(NULL AS STRING), 60)")
+                .await();
+        assertThat(document("events", 1)).isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"n\":1}");
+        assertThat(document("events", 2)).isEqualTo("{\"id\":\"o2\",\"customerId\":\"c2\",\"n\":2,\"ttl\":60}");
+    }
+
+    @Test
+    void whatTheCoreRefusesIsNamedAsInTheTable() {
+        create("events", COLUMNS, Map.of("sink.buffer-flush.max-rows", "0"));
+        assertThatThrownBy(() -> tables.executeSql("INSERT INTO events SELECT * FROM events"))
+                .hasStackTraceContaining(ValidationException.class.getName())
+                .hasStackTraceContaining("sink.buffer-flush.max-rows");
+    }
+
+    // What is read.
+
+    @Test
+    void aReplicaWithItsDeletesIsTheContainer() throws Exception {
+        int orders = 500;
+        cosmos.write("events", IntStream.range(0, orders).mapToObj(n -> order(n, ",\"amount\":1")).toList());
+        create("events", COLUMNS, Map.of("scan.change-feed.mode", "all-versions-and-deletes", "scan.startup.mode", "initial"));
+        create("replica", COLUMNS, Map.of("sink.null-policy", "drop"));
+        var job = tables.executeSql("INSERT INTO replica SELECT * FROM events").getJobClient().orElseThrow();
+        try {
+            LocalCosmos.await("the container as it is", LIMIT, () -> cosmos.count("replica") == orders);
+            List<Operation> changes = new ArrayList<>();
+            for (int n = 0; n < orders; n += 5) {
+                changes.add(Operation.delete("o" + n, key(n)));
+            }
+            changes.add(order(1, ",\"amount\":2,\"address\":{\"city\":\"Kiel\"}"));
+            cosmos.write("events", changes);
+            LocalCosmos.await("the deletes", LIMIT, () -> cosmos.count("replica") == orders - orders / 5);
+            LocalCosmos.await("the update", LIMIT, () -> text("replica", 1).contains("Kiel"));
+            assertThat(document("replica", 1))
+                    .isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":2,\"address\":{\"city\":\"Kiel\"}}");
+            assertThat(cosmos.read("replica").keySet()).isEqualTo(cosmos.read("events").keySet());
+        } finally {
+            job.cancel().get();
+        }
+    }
+
+    private String text(String container, int number) {
+        try {
+            return String.valueOf(document(container, number));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    void documentsHaveTheirMetadata() throws Exception {
+        cosmos.write("events", List.of(order(1, ",\"address\":{\"city\":\"Kiel\",\"zip\":24103},\"ttl\":-1")));
+        create(
+                "events",
+                """
+                id STRING, address ROW<city STRING, zip INT>, `timestamp` TIMESTAMP_LTZ(3) METADATA, etag STRING METADATA,
+                ttl INT METADATA, document STRING METADATA, pk STRING METADATA FROM 'partition-key', operation STRING METADATA,
+                container STRING METADATA, lsn BIGINT METADATA, ended BOOLEAN METADATA FROM 'ttl-expired',
+                arrived TIMESTAMP_LTZ(3) METADATA FROM 'arrival-time'""",
+                Map.of("scan.bounded.mode", "latest"));
+        List<Row> rows = rows(tables.executeSql("SELECT address.city, id, `timestamp`, etag, ttl, document, pk, operation, container, lsn, ended, arrived FROM events"));
+        assertThat(rows).hasSize(1);
+        Row row = rows.get(0);
+        assertThat(row.getField(0)).isEqualTo("Kiel");
+        assertThat(row.getField(1)).isEqualTo("o1");
+        assertThat((Instant) row.getField(2)).isBetween(Instant.now().minusSeconds(120), Instant.now());
+        JsonNode stored = cosmos.read("events").get(key(1) + "o1");
+        assertThat(row.getField(3)).isEqualTo(stored.get("_etag").asText());
+        assertThat(row.getField(4)).isEqualTo(-1);
+        assertThat((String) row.getField(5)).contains("\"zip\":24103").contains("_etag");
+        assertThat(row.getField(6)).isEqualTo(key(1));
+        assertThat(row.getField(7)).isEqualTo("upsert");
+        assertThat(row.getField(8)).isEqualTo("events");
+        assertThat((Long) row.getField(9)).isPositive();
+        assertThat(row.getField(10)).isEqualTo(false);
+        assertThat((Instant) row.getField(11)).isBetween(Instant.now().minusSeconds(120), Instant.now());
+    }
+
+    @Test
+    void aWindowEndsByTheSourcesOwnWatermark() throws Exception {
+        cosmos.write("events", IntStream.range(0, 20).mapToObj(n -> order(n, "")).toList());
+        create(
+                "events",
+                "id STRING, written TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', WATERMARK FOR written AS SOURCE_WATERMARK()",
+                Map.of("scan.watermark.idle-timeout", "1 s"));
+        TableResult windows = tables.executeSql(
+                """
+                SELECT window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(written), INTERVAL '1' SECOND))
+                GROUP BY window_start, window_end""");
+        try (CloseableIterator<Row> ended = windows.collect()) {
+            // Newer ones in all partitions, until the first windows are past.
+            Thread writer = new Thread(() -> {
+                for (int n = 100; !Thread.interrupted(); n++) {
+                    cosmos.write("events", List.of(order(n, "")));
+                }
+            });
+            writer.start();
+            try {
+                long counted = 0;
+                while (counted < 20) {
+                    counted += (Long) ended.next().getField(1);
+                }
+                assertThat(counted).isGreaterThanOrEqualTo(20);
+            } finally {
+                writer.interrupt();
+                writer.join();
+            }
+        }
+    }
+
+    @Test
+    void aBatchJobReadsTheDocumentsAsTheyAre() throws Exception {
+        cosmos.write("events", IntStream.range(0, 300).mapToObj(n -> order(n, ",\"amount\":" + n)).toList());
+        tables = tables(RuntimeExecutionMode.BATCH);
+        create("events", COLUMNS, Map.of());
+        assertThat(rows(tables.executeSql("SELECT COUNT(*) FROM events"))).containsExactly(Row.of(300L));
+        assertThat(rows(tables.executeSql("SELECT SUM(amount) FROM events WHERE customerId = 'c1'")))
+                .containsExactly(Row.of(new BigDecimal(IntStream.range(0, 300).filter(n -> n % 7 == 1).sum()).setScale(2)));
+        assertThat(rows(tables.executeSql("SELECT id FROM events LIMIT 3"))).hasSize(3);
+    }
+
+    @Test
+    void aValueThatDoesNotFitTakesTheWayOfItsOption() throws Exception {
+        cosmos.write("events", List.of(order(1, ",\"amount\":\"much\""), order(2, ",\"amount\":2")));
+        create("failing", "events", COLUMNS, Map.of("scan.bounded.mode", "latest"));
+        assertThatThrownBy(() -> rows(tables.executeSql("SELECT id, amount FROM failing")))
+                .hasStackTraceContaining("/amount")
+                .hasStackTraceContaining("o1")
+                .hasStackTraceContaining("much");
+        Map<String, Integer> left = Map.of("null-field", 2, "skip-row", 1);
+        left.forEach((policy, count) -> {
+            create(policy, "events", COLUMNS, Map.of("scan.bounded.mode", "latest", "json.on-error", policy));
+            try {
+                assertThat(rows(tables.executeSql("SELECT id, amount FROM `" + policy + "`")))
+                        .as(policy)
+                        .hasSize(count);
+            } catch (Exception e) {
+                throw new AssertionError(policy, e);
+            }
+        });
+    }
+}

@@ -115,7 +115,7 @@ final class TableOptions {
 
     /** All of them, as Flink knows them. */
     static Stream<ConfigOption<?>> all() {
-        return rows().map(Row::option);
+        return rows().<ConfigOption<?>>map(Row::option);
     }
 
     /** The name in the core by the name in a table. */

@@ -16,6 +16,7 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
@@ -128,11 +129,11 @@ class CosmosDBTableITCase {
         tables.executeSql(
                         """
                         INSERT INTO events VALUES
-                        ('o1', 'c1', 12345678901234567.89, TO_TIMESTAMP_LTZ(1767225600123, 3), ROW('Kiel', 24103), ARRAY['a', 'b"c']),
+                        ('o1', 'c1', 1234.50, TO_TIMESTAMP_LTZ(1767225600123, 3), ROW('Kiel', 24103), ARRAY['a', 'b"c']),
                         ('o2', 'c2', CAST(NULL AS DECIMAL(20, 2)), CAST(NULL AS TIMESTAMP_LTZ(3)), CAST(NULL AS ROW<`city` STRING, `zip` INT>), CAST(NULL AS ARRAY<STRING>))""")
                 .await();
         assertThat(document("events", 1))
-                .isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":1.234567890123457E16,\"at\":\"2026-01-01T00:00:00.123Z\","
+                .isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":1234.5,\"at\":\"2026-01-01T00:00:00.123Z\","
                         + "\"address\":{\"city\":\"Kiel\",\"zip\":24103},\"tags\":[\"a\",\"b\\\"c\"]}");
         assertThat(document("events", 2))
                 .isEqualTo("{\"id\":\"o2\",\"customerId\":\"c2\",\"amount\":null,\"at\":null,\"address\":null,\"tags\":null}");
@@ -287,8 +288,9 @@ class CosmosDBTableITCase {
                 GROUP BY window_start, window_end""");
         try (CloseableIterator<Row> ended = windows.collect()) {
             // Newer ones in all partitions, until the first windows are past.
+            AtomicBoolean enough = new AtomicBoolean();
             Thread writer = new Thread(() -> {
-                for (int n = 100; !Thread.interrupted(); n++) {
+                for (int n = 100; !enough.get(); n++) {
                     cosmos.write("events", List.of(order(n, "")));
                 }
             });
@@ -300,7 +302,7 @@ class CosmosDBTableITCase {
                 }
                 assertThat(counted).isGreaterThanOrEqualTo(20);
             } finally {
-                writer.interrupt();
+                enough.set(true);
                 writer.join();
             }
         }

@@ -56,6 +56,8 @@ final class Tables {
                 false);
     }
 
+    // The constructor that every supported Flink has.
+    @SuppressWarnings("deprecation")
     private static ResolvedCatalogTable table(List<Column> columns, List<String> key, Map<String, String> options) {
         Map<String, String> all = new TreeMap<>(Map.of(
                 "connector", "cosmosdb",

@@ -58,6 +58,21 @@ class PageBuffersTest {
     }
 
     @Test
+    void aPageThatIsKeptHasAnArrayOfItsVerySize() {
+        PageBuffers kept = new PageBuffers(true);
+        byte[] frame = TestPages.rows("s", new byte[] {1}, 0, List.of(new byte[16]), List.of(5L));
+        source.pages.add(frame);
+        source.pages.add(frame);
+        Page page = kept.next(source, 1000);
+        assertThat(source.calls).isEqualTo(2);
+        assertThat(page.bytes()).isEqualTo(frame);
+        kept.give(page);
+        Page another = kept.next(source, 1000);
+        assertThat(another.bytes()).isEqualTo(frame).isNotSameAs(page.bytes());
+        assertThat(kept.next(source, 1000)).isNull();
+    }
+
+    @Test
     void aWaitThatEndsWithoutAPageKeepsItsBuffer() {
         source.add(100);
         Page page = buffers.next(source, 1000);

@@ -37,6 +37,40 @@ public final class TestPages {
         return page(splitId, after, children, 2, 0, List.of());
     }
 
+    /**
+     * A page of rows.
+     *
+     * @param rows the bytes of each, a multiple of 8
+     * @param seconds the {@code _ts} of each
+     */
+    public static byte[] rows(String splitId, byte[] after, long arrivedMillis, List<byte[]> rows, List<Long> seconds) {
+        int head = 32 + 4 + splitId.getBytes(StandardCharsets.UTF_8).length + 4 + after.length + 4;
+        int first = (head + 7) / 8 * 8;
+        int table = first + rows.stream().mapToInt(row -> row.length).sum();
+        FrameWriter out = FrameWriter.frame(FrameKind.ROWS)
+                .u32(rows.size())
+                .u32(table)
+                .u32(0)
+                .u64(arrivedMillis)
+                .u64(seconds.stream().mapToLong(Long::longValue).max().orElse(0))
+                .str(splitId)
+                .blob(after)
+                .blob(new byte[0])
+                .raw(new byte[first - head]);
+        rows.forEach(out::raw);
+        int at = first;
+        for (int i = 0; i < rows.size(); i++) {
+            byte[] row = rows.get(i);
+            out.u32(at)
+                    .u32(row.length)
+                    .u64(seconds.get(i) * 1000)
+                    .u8(row[0])
+                    .raw(new byte[7]);
+            at += row.length;
+        }
+        return out.toBytes();
+    }
+
     private static byte[] page(
             String splitId, byte[] after, List<SplitEntry> children, int flags, long arrivedMillis, List<Item> items) {
         byte[] goOn = children.isEmpty() ? new byte[0] : Frames.splits(children);

@@ -16,6 +16,7 @@ import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Page;
 import io.cosmosflink.core.ReaderMetrics;
 import io.cosmosflink.core.RecordView;
+import io.cosmosflink.core.RowsView;
 import io.cosmosflink.core.TestPages;
 import io.cosmosflink.core.TestPages.Item;
 import java.io.IOException;
@@ -548,6 +549,41 @@ class CosmosDBSourceReaderTest {
         restart(CosmosDBDeserializationSchema.string(), "raw");
         poll(4);
         assertThat(output.getEmittedRecords()).hasSize(4).contains("{\"id\":\"\ufffd\"}");
+    }
+
+    /** Rows as text: their first byte and their place in the page. */
+    private static final class TextRows implements CosmosDBRowFormat<String> {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public byte[] plan() {
+            return new byte[] {1, 2, 3};
+        }
+
+        @Override
+        public Rows<String> rows(RowsView view) {
+            return row -> row + ":" + view.bytes()[view.offset(row)] + ":" + view.length(row);
+        }
+
+        @Override
+        public TypeInformation<String> getProducedType() {
+            return Types.STRING;
+        }
+    }
+
+    @Test
+    void rowsThatTheCoreHasMadeAreEmittedWithTheirTimes() throws Exception {
+        reader.close();
+        reader = new CosmosDBSourceReader<>(context, core, FakeCore.options(), new TextRows());
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        byte[] updated = new byte[16];
+        updated[0] = 2;
+        core.source.page(TestPages.rows("s0", bytes(0, 2), 0, List.of(new byte[8], updated), List.of(7L, 8L)));
+        poll(2);
+        assertThat(output.getEmittedRecords()).containsExactly("0:0:8", "1:2:16");
+        assertThat(times).containsExactly(7000L, 8000L);
+        assertThat(core.source.plan).containsExactly(1, 2, 3);
+        assertThat(reader.snapshotState(1).get(0).entry().split()).isEqualTo(bytes(0, 2));
     }
 
     @Test

@@ -120,6 +120,12 @@ final class FakeCore implements Core {
     }
 
     @Override
+    public SourceHandle openRowSource(Map<String, String> options, Peers peers, byte[] plan) {
+        source.plan = plan;
+        return source.opening();
+    }
+
+    @Override
     public SinkHandle openSink(Map<String, String> options, Peers peers) {
         sink.peers = peers;
         return sink.opening();
@@ -243,6 +249,9 @@ final class FakeCore implements Core {
         final Map<Long, List<SplitEntry>> published = new ConcurrentSkipListMap<>();
         /** A page is waited for at least this long, whatever the caller says. */
         volatile long patienceMillis;
+
+        /** How rows are to be made; null for records. */
+        volatile byte[] plan;
 
         private volatile RuntimeException failure;
         /** What {@code addSplits} throws, if set. */

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.RowsView;
 import java.io.Serializable;
 import org.apache.flink.annotation.Internal;
@@ -10,6 +11,9 @@ import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
 public interface CosmosDBRowFormat<T> extends Serializable, ResultTypeQueryable<T> {
     /** The plan by which the core makes them; see {@link io.cosmosflink.core.RowPlan}. */
     byte[] plan();
+
+    /** Why this Flink cannot use the rows of the core, or null. Called once for each reader. */
+    String refusal(Core core);
 
     /**
      * The rows of one page. Called once for each page.

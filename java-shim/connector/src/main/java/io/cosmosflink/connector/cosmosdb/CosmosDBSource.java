@@ -130,6 +130,10 @@ public class CosmosDBSource<T>
         Core core = Failures.core(this.core);
         CosmosDBOptions validated = onCluster(core, context.metricGroup());
         if (rows != null) {
+            String refusal = rows.refusal(core);
+            if (refusal != null) {
+                throw new CosmosDBUnrecoverableException(refusal, null);
+            }
             return new CosmosDBSourceReader<>(context, core, validated, rows);
         }
         schema.open(new DeserializationSchema.InitializationContext() {

@@ -561,6 +561,11 @@ class CosmosDBSourceReaderTest {
         }
 
         @Override
+        public String refusal(Core core) {
+            return null;
+        }
+
+        @Override
         public Rows<String> rows(RowsView view) {
             return row -> row + ":" + view.bytes()[view.offset(row)] + ":" + view.length(row);
         }

@@ -95,11 +95,12 @@ final class CosmosDBDynamicSource
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
         TypeInformation<RowData> type = context.createTypeInformation(producedType);
+        RowLayout layout = new RowLayout(context.createTypeInformation(RowLayout.TYPE));
         CosmosDBSource<RowData> source;
         try {
             source = CosmosDBSource.<RowData>builder()
                     .options(CosmosDBOptions.of(options()))
-                    .rows(new RowDataFormat(plan(), columns(), type))
+                    .rows(new RowDataFormat(plan(), columns(), type, layout))
                     .build();
         } catch (CosmosException e) {
             throw TableOptions.refused(e);

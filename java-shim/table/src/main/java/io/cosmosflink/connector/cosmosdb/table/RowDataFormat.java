@@ -1,6 +1,7 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.CosmosDBRowFormat;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.RowsView;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.core.memory.MemorySegment;
@@ -17,12 +18,14 @@ final class RowDataFormat implements CosmosDBRowFormat<RowData> {
     private final byte[] plan;
     private final int columns;
     private final TypeInformation<RowData> type;
+    private final RowLayout layout;
 
     /**
      * @param plan a PLAN frame
      * @param columns how many the rows have: all of the plan's, or none, where only their number counts
      */
-    RowDataFormat(byte[] plan, int columns, TypeInformation<RowData> type) {
+    RowDataFormat(byte[] plan, int columns, TypeInformation<RowData> type, RowLayout layout) {
+        this.layout = layout;
         this.plan = plan;
         this.columns = columns;
         this.type = type;
@@ -31,6 +34,11 @@ final class RowDataFormat implements CosmosDBRowFormat<RowData> {
     @Override
     public byte[] plan() {
         return plan;
+    }
+
+    @Override
+    public String refusal(Core core) {
+        return layout.refusal(core);
     }
 
     @Override

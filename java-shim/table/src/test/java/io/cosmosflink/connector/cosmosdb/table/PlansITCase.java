@@ -1,0 +1,89 @@
+package io.cosmosflink.connector.cosmosdb.table;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import org.apache.flink.table.api.EnvironmentSettings;
+import org.apache.flink.table.api.TableEnvironment;
+import org.junit.jupiter.api.Test;
+
+/** What Flink's planner makes of tables. Nothing is read. */
+class PlansITCase {
+    private static final String NORMALIZE = "ChangelogNormalize";
+
+    private static final String DELETES =
+            ", 'scan.change-feed.mode' = 'all-versions-and-deletes', 'scan.startup.mode' = 'initial'";
+
+    private final TableEnvironment tables = TableEnvironment.create(EnvironmentSettings.inStreamingMode());
+
+    private void create(String name, String columns, String options) {
+        tables.executeSql(
+                """
+                CREATE TABLE %s (%s) WITH ('connector' = 'cosmosdb', 'endpoint' = 'https://account.documents.azure.com:443/',
+                'database' = 'shop', 'container' = '%s', 'auth.key-file' = '/run/secrets/cosmos-key'%s)"""
+                        .formatted(name, columns, name, options));
+    }
+
+    private void orders(String options) {
+        create(
+                "orders",
+                """
+                id STRING NOT NULL, customerId STRING NOT NULL, amount DECIMAL(20, 2), address ROW<city STRING, zip INT>,
+                etag STRING METADATA VIRTUAL, PRIMARY KEY (id, customerId) NOT ENFORCED""",
+                options);
+        create(
+                "replica",
+                """
+                id STRING NOT NULL, customerId STRING NOT NULL, amount DECIMAL(20, 2),
+                PRIMARY KEY (id, customerId) NOT ENFORCED""",
+                "");
+    }
+
+    @Test
+    void aCopyKeepsNoState() {
+        orders(DELETES);
+        assertThat(tables.explainSql("INSERT INTO replica SELECT id, customerId, amount FROM orders"))
+                .doesNotContain(NORMALIZE)
+                .doesNotContain("upsertMaterialize=[true]");
+    }
+
+    @Test
+    void whatNeedsTheRowBeforeGetsIt() {
+        orders(DELETES);
+        assertThat(tables.explainSql("SELECT customerId, SUM(amount) FROM orders GROUP BY customerId"))
+                .contains(NORMALIZE);
+    }
+
+    @Test
+    void whatIsAppendedIsNotNormalized() {
+        orders(", 'scan.changelog-mode' = 'append'");
+        assertThat(tables.explainSql("SELECT customerId, SUM(amount) FROM orders GROUP BY customerId"))
+                .doesNotContain(NORMALIZE);
+    }
+
+    @Test
+    void onlyWhatIsAskedForIsDecoded() {
+        orders(", 'scan.changelog-mode' = 'append'");
+        assertThat(tables.explainSql("SELECT address.city, etag FROM orders"))
+                .contains("project=[address_city]", "metadata=[etag]");
+    }
+
+    @Test
+    void aLimitIsPushed() {
+        orders(", 'scan.mode' = 'query'");
+        assertThat(tables.explainSql("SELECT id FROM orders LIMIT 3")).contains("limit=[3]");
+    }
+
+    @Test
+    void watermarksAreMadeInTheSource() {
+        create(
+                "events",
+                "id STRING, written TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', WATERMARK FOR written AS written - INTERVAL '5' SECOND",
+                "");
+        create(
+                "own",
+                "id STRING, written TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', WATERMARK FOR written AS SOURCE_WATERMARK()",
+                "");
+        assertThat(tables.explainSql("SELECT * FROM events")).contains("watermark=[").doesNotContain("WatermarkAssigner(");
+        assertThat(tables.explainSql("SELECT * FROM own")).contains("watermark=[SOURCE_WATERMARK()]");
+    }
+}

@@ -5,6 +5,7 @@ mod support;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use cosmosflink_core::config::{Config, Role};
 use cosmosflink_core::error::Kind;
 use cosmosflink_core::sink::{NewOperation, OperationKind, OutcomeResult, Sink};
 use serde_json::{json, Value};
@@ -71,6 +72,19 @@ fn rows(prefix: &str, count: usize, keys: usize) -> Vec<(String, String)> {
     (0..count)
         .map(|i| (format!("{prefix}-{i}"), format!("k{}", i % keys)))
         .collect()
+}
+
+#[test]
+fn a_sink_whose_deletions_lack_a_part_of_the_key_does_not_open() {
+    let local = Local::start(&["c:/tenant,/user:1"]);
+    let open = |fields: &str| {
+        let options = local.options("c", &[("sink.key-fields", fields)]);
+        Sink::open(Config::parse(Role::Sink, &options).unwrap())
+    };
+    let error = open(r#"["/id","/tenant"]"#).err().expect("it opened");
+    assert_eq!(error.kind, Kind::Config);
+    assert!(error.message.contains("lacks '/user'"), "{error}");
+    assert!(open(r#"["/tenant","/id","/user"]"#).is_ok());
 }
 
 #[test]

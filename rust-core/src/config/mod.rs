@@ -16,12 +16,13 @@ use url::Url;
 
 use self::options::ALL_VERSIONS;
 use self::validation::{
-    authority_host, id_rule, missing, parse_begin, parse_start, parse_stop, query, read_many, INITIAL,
+    authority_host, id_rule, key_fields, missing, parse_begin, parse_start, parse_stop, query, read_many,
+    INITIAL,
 };
 use crate::error::{CoreError, Result};
 use crate::leases::format::Sdk;
 use crate::leases::Identity;
-use crate::sink::{IdRule, OperationKind};
+use crate::sink::{IdRule, KeyFields, OperationKind};
 use crate::split::Mode;
 use crate::sql::Query;
 
@@ -324,6 +325,8 @@ pub struct Config {
     pub write_strategy: OperationKind,
     /// How an id is made of a document where a record gives none.
     pub ids: IdRule,
+    /// The fields that a deletion gives, where they are known.
+    pub key_fields: Option<KeyFields>,
     /// Fields whose value is null are left out.
     pub drop_nulls: bool,
     /// Whether operations travel in bulk requests.
@@ -562,6 +565,7 @@ impl Config {
             write_strategy: OperationKind::from_name(&text("sink.write-strategy"))
                 .unwrap_or(OperationKind::Upsert),
             ids: id_rule(&options)?,
+            key_fields: key_fields(&options)?,
             drop_nulls: text("sink.null-policy") == "drop",
             bulk: text("sink.bulk") == "true",
             max_operations: number("sink.max-operations-per-request") as usize,
@@ -669,6 +673,21 @@ mod tests {
             error.message.contains("cosmos.endpoint") && error.message.contains("COSMOS_URI"),
             "{error}"
         );
+        for (fields, ids, expected) in [
+            ("/id", "{id}", "'/id' is not valid"),
+            ("[\"id\"]", "{id}", "'id' does not begin with a slash"),
+            ("[\"/pk\"]", "{id}", "lacks '/id', of which sink.id makes the id"),
+            ("[\"/a/b\"]", "{a/b}-{a/c}", "lacks '/a/c'"),
+            ("[\"/a~1b\"]", "hash(pk)", "lacks '/pk'"),
+        ] {
+            let options = with(&[("sink.key-fields", fields), ("sink.id", ids)]);
+            let error = Config::parse(Role::Sink, &options).unwrap_err();
+            assert_eq!(error.kind, Kind::Config);
+            assert!(
+                error.message.contains(expected) && error.message.contains("sink.key-fields"),
+                "{fields} {ids}: {error}"
+            );
+        }
         let error = Config::parse(Role::Sink, &with(&[("sink.failure-mode", "dead-letter")])).unwrap_err();
         assert!(error.message.contains("sink.dead-letter-container"), "{error}");
     }

@@ -10,7 +10,7 @@ use super::table::{nearest, spec, table};
 use super::{auth, Begin, ReadMany, Role, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::keys;
-use crate::sink::IdRule;
+use crate::sink::{IdRule, KeyFields};
 use crate::sql::Query;
 
 /// The start with the container as it is, and then with every change of it.
@@ -162,6 +162,22 @@ pub(super) fn id_rule(options: &BTreeMap<String, String>) -> Result<IdRule> {
             "sink.id: '{text}' is not valid ({why}); expected: a template such as {{customerId}}-{{orderId}}, or hash(customerId,orderId)"
         ))
     })
+}
+
+/// The fields that a deletion gives, where they are known; what the id is made of is among them.
+pub(super) fn key_fields(options: &BTreeMap<String, String>) -> Result<Option<KeyFields>> {
+    let Some(text) = options.get("sink.key-fields") else {
+        return Ok(None);
+    };
+    let fields = KeyFields::parse(text).map_err(|why| {
+        CoreError::config(format!(
+            "sink.key-fields: '{text}' is not valid ({why}); expected: a JSON array of JSON pointers such as [\"/id\"]"
+        ))
+    })?;
+    for path in id_rule(options)?.fields() {
+        fields.require(path, "of which sink.id makes the id")?;
+    }
+    Ok(Some(fields))
 }
 
 /// Options of a source that exclude each other.
@@ -336,6 +352,7 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
         )));
     }
     if role == Role::Sink {
+        key_fields(&out)?;
         at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
         if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {
             return Err(CoreError::config(format!(

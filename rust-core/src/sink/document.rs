@@ -86,6 +86,19 @@ impl IdRule {
         Ok(IdRule::Template(pieces))
     }
 
+    /// The fields that an id is made of.
+    pub fn fields(&self) -> impl Iterator<Item = &[String]> {
+        let (pieces, paths): (&[Piece], &[Vec<String>]) = match self {
+            IdRule::Template(pieces) => (pieces, &[]),
+            IdRule::Hash(paths) => (&[], paths),
+        };
+        let of_pieces = pieces.iter().filter_map(|piece| match piece {
+            Piece::Field(path) => Some(path.as_slice()),
+            Piece::Text(_) => None,
+        });
+        of_pieces.chain(paths.iter().map(Vec::as_slice))
+    }
+
     /// The id of a document.
     ///
     /// # Errors
@@ -122,6 +135,54 @@ impl IdRule {
                 }
                 Ok(id)
             }
+        }
+    }
+}
+
+/// The fields that a deletion gives, each with what lies in it: the option `sink.key-fields`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFields(Vec<Vec<String>>);
+
+impl KeyFields {
+    /// Reads the option: a JSON array of JSON pointers; the empty one is the whole document.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> std::result::Result<KeyFields, String> {
+        let pointers: Vec<String> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let path = |pointer: &String| match pointer.strip_prefix('/') {
+            Some(names) => Ok(names
+                .split('/')
+                .map(|name| name.replace("~1", "/").replace("~0", "~"))
+                .collect()),
+            None if pointer.is_empty() => Ok(Vec::new()),
+            None => Err(format!("'{pointer}' does not begin with a slash")),
+        };
+        Ok(KeyFields(
+            pointers.iter().map(path).collect::<std::result::Result<_, _>>()?,
+        ))
+    }
+
+    /// Refuses a container whose documents are not named by these fields.
+    ///
+    /// # Errors
+    /// Config, with the field that is missing.
+    pub fn check(&self, keys: &KeyPaths) -> Result<()> {
+        keys.iter()
+            .try_for_each(|path| self.require(path, "which is in the container's partition key"))
+    }
+
+    /// Refuses a field that is not among these. `which` says what it is for.
+    ///
+    /// # Errors
+    /// Config.
+    pub fn require(&self, path: &[String], which: &str) -> Result<()> {
+        match self.0.iter().any(|field| path.starts_with(field)) {
+            true => Ok(()),
+            false => Err(CoreError::config(format!(
+                "sink.key-fields lacks '/{}', {which}: a deletion would not find its document; name it too, which in a table means that its column is in the primary key, or set sink.delete-mode of the table to ignore",
+                path.join("/")
+            ))),
         }
     }
 }
@@ -406,6 +467,27 @@ mod tests {
         assert_eq!(key("{}", &[]).unwrap(), "[]");
         assert_eq!(key(r#"{"pk":[1]}"#, &["/pk"]).unwrap_err().kind, Kind::BadRequest);
         assert_eq!(key("{", &["/pk"]).unwrap_err().kind, Kind::BadRequest);
+    }
+
+    #[test]
+    fn a_deletion_gives_the_fields_of_the_key_and_what_lies_in_them() {
+        let check = |fields: &str, all: &[&str]| KeyFields::parse(fields).unwrap().check(&paths(all));
+        let given: [(&str, &[&str]); 4] = [
+            (r#"["/id","/a/b"]"#, &["/a/b"]),
+            (r#"["/a","/id"]"#, &["/a/b", "/a/c", "/id"]),
+            (r#"[""]"#, &["/a/b"]),
+            (r#"["/id"]"#, &[]),
+        ];
+        for (fields, all) in given {
+            assert!(check(fields, all).is_ok(), "{fields} {all:?}");
+        }
+        let escaped = KeyFields::parse(r#"["/x~1y~0"]"#).unwrap();
+        assert!(escaped.require(&["x/y~".to_owned()], "").is_ok());
+        for fields in [r#"["/c"]"#, r#"["/c","/a/bc"]"#, r#"["/a/b/c","/c"]"#] {
+            let error = check(fields, &["/c", "/a/b"]).unwrap_err();
+            assert_eq!(error.kind, Kind::Config);
+            assert!(error.message.contains("lacks '/a/b'"), "{fields}: {error}");
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ use letters::Letter;
 use partition::Request;
 use wire::ContainerService;
 
-pub use document::IdRule;
+pub use document::{IdRule, KeyFields};
 use operation::Rules;
 
 pub(crate) use operation::canonical_key;
@@ -213,6 +213,9 @@ impl Sink {
         )?
         .with_reads(service.reads());
         let rules = Rules::of(&config, service.key_definition());
+        if let Some(fields) = &config.key_fields {
+            fields.check(&rules.paths)?;
+        }
         // Unbounded, but never fuller than what was submitted, and that the writer bounds with its own buffers.
         let (done, completions) = crossbeam_channel::unbounded();
         let (wake_at, alarm) = watch::channel(None);

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
+import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.DeleteMode;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.JsonErrorPolicy;
 import io.cosmosflink.core.RowPlan;
 import java.time.Duration;
@@ -122,7 +123,11 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 DataType.getFieldNames(physicalType), context.getCatalogTable().getOptions());
         Set<Integer> primaryKey =
                 Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet());
-        Map<String, String> options = TableOptions.sink(table);
+        DeleteMode deleteMode = table.get(CosmosDBConnectorOptions.DELETE_MODE);
+        List<List<String>> keyFields = deleteMode == DeleteMode.IGNORE
+                ? List.of()
+                : primaryKey.stream().sorted().map(paths::get).toList();
+        Map<String, String> options = TableOptions.sink(table, keyFields);
         checkStrategy(options.getOrDefault("sink.write-strategy", ""));
         if (!options.containsKey("sink.id")) {
             checkId(paths, primaryKey);
@@ -133,7 +138,7 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 paths,
                 positions(context.getCatalogTable().getResolvedSchema().getColumns()),
                 primaryKey,
-                table.get(CosmosDBConnectorOptions.DELETE_MODE),
+                deleteMode,
                 table.get(CosmosDBConnectorOptions.SOFT_DELETE_FIELD),
                 table.getOptional(CosmosDBConnectorOptions.SOFT_DELETE_TTL).orElse(null),
                 table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan == RowPlan.TimestampFormat.SQL,

@@ -4,6 +4,7 @@ import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.BoundedM
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.ScanMode;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.StartupMode;
 import io.cosmosflink.core.CosmosException;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.Comparator;
@@ -102,11 +103,11 @@ final class TableOptions {
             duration("sink.stall-timeout", "sink.stall-timeout-ms"));
 
     /**
-     * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the last is set by the
-     * connector.
+     * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the others are set by
+     * the connector.
      */
-    static final Set<String> OTHERWISE =
-            Set.of("source.start", "source.stop", "source.on-decode-error", "source.lease-job");
+    static final Set<String> OTHERWISE = Set.of(
+            "source.start", "source.stop", "source.on-decode-error", "source.lease-job", "sink.key-fields");
 
     /** The query of a scan that has none of its own. */
     static final String ALL_DOCUMENTS = "SELECT * FROM c";
@@ -177,9 +178,27 @@ final class TableOptions {
         return options;
     }
 
-    /** The core's options of a sink. */
-    static Map<String, String> sink(ReadableConfig table) {
-        return of(table, CONNECTION, SINK);
+    /**
+     * The core's options of a sink.
+     *
+     * @param keyFields where a document has what a delete knows of it; empty where nothing is deleted
+     */
+    static Map<String, String> sink(ReadableConfig table, List<List<String>> keyFields) {
+        Map<String, String> options = of(table, CONNECTION, SINK);
+        if (!keyFields.isEmpty()) {
+            options.put("sink.key-fields", pointers(keyFields));
+        }
+        return options;
+    }
+
+    /** A JSON array of JSON pointers. */
+    private static String pointers(List<List<String>> paths) {
+        JsonBytes json = new JsonBytes();
+        for (int i = 0; i < paths.size(); i++) {
+            json.raw(i == 0 ? '[' : ',')
+                    .string(ColumnPaths.pointer(paths.get(i)).getBytes(StandardCharsets.UTF_8));
+        }
+        return new String(json.raw(']').toBytes(), StandardCharsets.UTF_8);
     }
 
     @SafeVarargs
@@ -206,6 +225,7 @@ final class TableOptions {
         names.put("source.start", CosmosDBConnectorOptions.STARTUP_MODE.key());
         names.put("source.stop", CosmosDBConnectorOptions.BOUNDED_MODE.key());
         names.put("source.on-decode-error", CosmosDBConnectorOptions.JSON_ON_ERROR.key());
+        names.put("sink.key-fields", "the primary key");
         String message = refusal.getMessage();
         // A name that begins with another one comes first.
         for (Map.Entry<String, String> name : names.entrySet()) {

@@ -96,8 +96,8 @@ final class JsonDocumentEncoder implements DocumentEncoder {
         void add(Column column, int depth, JsonValues values) {
             String name = column.path().get(depth);
             if (depth + 1 == column.path().size()) {
-                RowData.FieldGetter getter = RowData.createFieldGetter(column.type(), column.position());
                 JsonValues.Writer writer = values.of(column.name(), column.type());
+                RowData.FieldGetter getter = RowData.createFieldGetter(column.type(), column.position());
                 Part part = (out, row) -> writer.write(out, getter.getFieldOrNull(row));
                 if (members.putIfAbsent(name, part) != null) {
                     throw clash(column, name);

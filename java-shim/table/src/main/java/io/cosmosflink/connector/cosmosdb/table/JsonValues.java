@@ -83,7 +83,6 @@ final class JsonValues {
             case MULTISET -> map(column, ((MultisetType) type).getElementType(), new IntType(false));
             case ROW -> row(column, (RowType) type);
             case DISTINCT_TYPE -> notNull(column, ((DistinctType) type).getSourceType());
-            case NULL -> (out, value) -> out.raw(NULL);
             default -> throw new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
                     + ", which JSON does not have; cast it to one that it has, such as STRING");
         };
@@ -107,8 +106,8 @@ final class JsonValues {
     }
 
     private Writer array(String column, ArrayType type) {
-        ArrayData.ElementGetter getter = ArrayData.createElementGetter(type.getElementType());
         Writer element = of(column, type.getElementType());
+        ArrayData.ElementGetter getter = ArrayData.createElementGetter(type.getElementType());
         return (out, value) -> {
             ArrayData array = (ArrayData) value;
             out.raw('[');
@@ -127,8 +126,8 @@ final class JsonValues {
             throw new ValidationException("column '" + column + "' has keys of type " + keyType.asSummaryString()
                     + "; the keys of a JSON object are strings: cast them");
         }
-        ArrayData.ElementGetter getter = ArrayData.createElementGetter(valueType);
         Writer writer = of(column, valueType);
+        ArrayData.ElementGetter getter = ArrayData.createElementGetter(valueType);
         return (out, value) -> {
             ArrayData keys = ((MapData) value).keyArray();
             ArrayData values = ((MapData) value).valueArray();
@@ -156,8 +155,8 @@ final class JsonValues {
         for (int i = 0; i < fields; i++) {
             RowType.RowField field = type.getFields().get(i);
             names[i] = field.getName().getBytes(StandardCharsets.UTF_8);
-            getters[i] = RowData.createFieldGetter(field.getType(), i);
             writers[i] = of(column + "." + field.getName(), field.getType());
+            getters[i] = RowData.createFieldGetter(field.getType(), i);
         }
         return (out, value) -> {
             out.raw('{');

@@ -19,6 +19,8 @@ import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.RestartStrategyOptions;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.api.DataTypes;
@@ -34,9 +36,11 @@ import org.apache.flink.util.CloseableIterator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.RegisterExtension;
 
 /** Tables on a MiniCluster against a local Cosmos, over the real library. */
+@Timeout(180)
 class CosmosDBTableITCase {
     private static final Duration LIMIT = Duration.ofSeconds(60);
 
@@ -68,7 +72,9 @@ class CosmosDBTableITCase {
     }
 
     private StreamTableEnvironment tables(RuntimeExecutionMode mode) {
-        environment = StreamExecutionEnvironment.getExecutionEnvironment();
+        // A job that fails is over.
+        environment = StreamExecutionEnvironment.getExecutionEnvironment(
+                new Configuration().set(RestartStrategyOptions.RESTART_STRATEGY, "none"));
         environment.setParallelism(2);
         environment.setRuntimeMode(mode);
         environment.enableCheckpointing(100);
@@ -113,6 +119,7 @@ class CosmosDBTableITCase {
         return document.toString();
     }
 
+    @SuppressWarnings("try") // close() of the iterator may throw what it likes
     private static List<Row> rows(TableResult result) throws Exception {
         List<Row> rows = new ArrayList<>();
         try (CloseableIterator<Row> all = result.collect()) {
@@ -211,6 +218,30 @@ class CosmosDBTableITCase {
                 .hasStackTraceContaining("sink.buffer-flush.max-rows");
     }
 
+    @Test
+    void aPrimaryKeyWithoutThePartitionKeyIsRefusedBeforeAnythingIsWritten() throws Exception {
+        String columns = "id STRING NOT NULL, customerId STRING, PRIMARY KEY (id) NOT ENFORCED";
+        create("events", columns, Map.of());
+        assertThatThrownBy(() -> tables.executeSql("INSERT INTO events VALUES ('o1', 'c1')")
+                        .await())
+                .hasStackTraceContaining("lacks '/customerId'");
+        assertThat(cosmos.count("events")).isZero();
+        create("inserted", "events", columns, Map.of("sink.delete-mode", "ignore"));
+        tables.executeSql("INSERT INTO inserted VALUES ('o1', 'c1')").await();
+        assertThat(document("events", 1)).isEqualTo("{\"id\":\"o1\",\"customerId\":\"c1\"}");
+    }
+
+    @Test
+    void aPrimaryKeyWithoutAPartOfTheIdIsRefusedByThePlanner() {
+        create(
+                "events",
+                "orderId STRING, customerId STRING NOT NULL, PRIMARY KEY (customerId) NOT ENFORCED",
+                Map.of("sink.id", "{customerId}-{orderId}"));
+        assertThatThrownBy(() -> tables.explainSql("INSERT INTO events VALUES ('o1', 'c1')"))
+                .hasStackTraceContaining(ValidationException.class.getName())
+                .hasStackTraceContaining("the primary key lacks '/orderId', of which sink.id makes the id");
+    }
+
     // What is read.
 
     @Test
@@ -276,6 +307,7 @@ class CosmosDBTableITCase {
     }
 
     @Test
+    @SuppressWarnings("try") // close() of the iterator may throw what it likes
     void aWindowEndsByTheSourcesOwnWatermark() throws Exception {
         cosmos.write("events", IntStream.range(0, 20).mapToObj(n -> order(n, "")).toList());
         create(
@@ -317,6 +349,18 @@ class CosmosDBTableITCase {
         assertThat(rows(tables.executeSql("SELECT SUM(amount) FROM events WHERE customerId = 'c1'")))
                 .containsExactly(Row.of(new BigDecimal(IntStream.range(0, 300).filter(n -> n % 7 == 1).sum()).setScale(2)));
         assertThat(rows(tables.executeSql("SELECT id FROM events LIMIT 3"))).hasSize(3);
+    }
+
+    @Test
+    void whatDoesNotFitCanBeKeptAside() throws Exception {
+        cosmos.write("events", List.of(order(1, ",\"amount\":\"much\""), order(2, ",\"amount\":2"), order(3, "")));
+        create(
+                "events",
+                "id STRING, amount DECIMAL(20, 2), document STRING METADATA",
+                Map.of("scan.bounded.mode", "latest", "json.on-error", "null-field"));
+        List<Row> letters = rows(tables.executeSql(
+                "SELECT id, JSON_VALUE(document, '$.amount') FROM events WHERE amount IS NULL AND JSON_EXISTS(document, '$.amount')"));
+        assertThat(letters).containsExactly(Row.of("o1", "much"));
     }
 
     @Test

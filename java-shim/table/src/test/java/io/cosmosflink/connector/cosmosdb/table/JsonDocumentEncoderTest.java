@@ -59,7 +59,6 @@ class JsonDocumentEncoderTest {
                 .isEqualTo("\"2026-02-28\"");
         assertThat(json(DataTypes.TIME(3), 10 * 3_600_000)).isEqualTo("\"10:00:00\"");
         assertThat(json(DataTypes.TIME(3), 1)).isEqualTo("\"00:00:00.001\"");
-        assertThat(json(DataTypes.NULL(), null)).isEqualTo("null");
         assertThat(json(DataTypes.VARIANT(), Variant.newBuilder().of(7))).isEqualTo("7");
     }
 

@@ -2,6 +2,12 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
 import org.junit.jupiter.api.Test;
@@ -36,6 +42,26 @@ class PlansITCase {
                 id STRING NOT NULL, customerId STRING NOT NULL, amount DECIMAL(20, 2),
                 PRIMARY KEY (id, customerId) NOT ENFORCED""",
                 "");
+    }
+
+    /** Each table is made, and each other statement planned. */
+    @Test
+    void theStatementsOfThePageAreTaken() throws IOException {
+        String page = Files.readString(Path.of("../../docs/sql.md"));
+        List<String> statements = Pattern.compile("```sql\n(.*?)```", Pattern.DOTALL)
+                .matcher(page)
+                .results()
+                .flatMap(block -> Stream.of(block.group(1).split(";\\s*\n")))
+                .toList();
+        assertThat(statements).hasSizeGreaterThan(3);
+        for (String statement : statements) {
+            if (statement.startsWith("CREATE")) {
+                tables.executeSql(statement);
+            } else {
+                assertThat(tables.explainSql(statement)).as(statement).contains("TableSourceScan");
+            }
+        }
+        assertThat(tables.explainSql("SELECT * FROM changes")).contains("watermark=[SOURCE_WATERMARK()]");
     }
 
     @Test

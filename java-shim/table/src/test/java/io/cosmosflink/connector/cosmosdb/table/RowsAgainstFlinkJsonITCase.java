@@ -20,12 +20,17 @@ import java.util.Collections;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.formats.common.TimestampFormat;
 import org.apache.flink.formats.json.JsonParserRowDataDeserializationSchema;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.binary.BinaryRowData;
 import org.apache.flink.table.data.binary.BinarySegmentUtils;
+import org.apache.flink.table.data.conversion.RowRowConverter;
 import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
 import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.DataType;
@@ -34,6 +39,7 @@ import org.apache.flink.table.types.logical.LocalZonedTimestampType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.table.types.logical.TimestampType;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -63,6 +69,46 @@ class RowsAgainstFlinkJsonITCase {
                         .isEqualTo(HexFormat.of().formatHex(expected.get(i)));
             }
         }
+    }
+
+    /** Two maps are equal whose entries are, in any order; so their bytes are not compared, in which the core keeps the document's order. */
+    @Test
+    void mapsHaveTheSameEntries() throws Exception {
+        Random random = new Random(6);
+        DataType type = DataTypes.ROW(
+                DataTypes.FIELD("counts", DataTypes.MAP(DataTypes.STRING(), DataTypes.INT())),
+                DataTypes.FIELD(
+                        "lists",
+                        DataTypes.MAP(DataTypes.STRING(), DataTypes.MAP(DataTypes.STRING(), DataTypes.STRING()))));
+        List<String> documents = new ArrayList<>();
+        for (int i = 0; i < 200; i++) {
+            documents.add("{\"counts\":" + map(random, () -> String.valueOf(random.nextInt())) + ",\"lists\":"
+                    + map(random, () -> map(random, () -> text(random, words(random)))) + "}");
+        }
+        RowType row = (RowType) type.getLogicalType();
+        RowRowConverter converter = RowRowConverter.create(type);
+        converter.open(getClass().getClassLoader());
+        List<byte[]> expected = ofFlink(row, documents);
+        RowsView found = NativeCore.get().decodeRows(plan(type), documents).rows();
+        for (int i = 0; i < documents.size(); i++) {
+            byte[] bytes = Arrays.copyOfRange(found.bytes(), found.offset(i), found.offset(i) + found.length(i));
+            assertThat(converter.toExternal(rowOf(row, bytes)))
+                    .as(documents.get(i))
+                    .isEqualTo(converter.toExternal(rowOf(row, expected.get(i))));
+        }
+    }
+
+    private static BinaryRowData rowOf(RowType type, byte[] bytes) {
+        BinaryRowData row = new BinaryRowData(type.getFieldCount());
+        row.pointTo(MemorySegmentFactory.wrap(bytes), 0, bytes.length);
+        return row;
+    }
+
+    /** An object with up to eight keys. */
+    private static String map(Random random, Supplier<String> value) {
+        return IntStream.range(0, random.nextInt(9))
+                .mapToObj(entry -> text(random, entry + words(random)) + ":" + value.get())
+                .collect(Collectors.joining(",", "{", "}"));
     }
 
     private static byte[] plan(DataType type) {

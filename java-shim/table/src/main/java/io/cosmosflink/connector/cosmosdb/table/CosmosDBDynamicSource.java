@@ -150,10 +150,6 @@ final class CosmosDBDynamicSource
                     PlanTypes.of(name(projection[i]), types.get(i).getLogicalType()));
         }
         metadataKeys.forEach(key -> ReadableMetadata.of(key).add(plan, settings.options()));
-        if (columns() == 0) {
-            // COUNT(*) asks for no column, and a plan has one at least; the row that is made of it has none.
-            ReadableMetadata.SPLIT.add(plan, settings.options());
-        }
         return plan.frame();
     }
 

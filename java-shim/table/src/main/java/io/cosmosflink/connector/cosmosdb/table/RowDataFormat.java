@@ -6,10 +6,8 @@ import io.cosmosflink.core.RowsView;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.core.memory.MemorySegment;
 import org.apache.flink.core.memory.MemorySegmentFactory;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.binary.BinaryRowData;
-import org.apache.flink.types.RowKind;
 
 /** Flink's own rows, each of which points into the array of its page: nothing is parsed or copied. A row that is kept keeps its page. */
 final class RowDataFormat implements CosmosDBRowFormat<RowData> {
@@ -22,7 +20,7 @@ final class RowDataFormat implements CosmosDBRowFormat<RowData> {
 
     /**
      * @param plan a PLAN frame
-     * @param columns how many the rows have: all of the plan's, or none, where only their number counts
+     * @param columns how many the plan has; none where only the number of rows counts
      */
     RowDataFormat(byte[] plan, int columns, TypeInformation<RowData> type, RowLayout layout) {
         this.layout = layout;
@@ -43,9 +41,6 @@ final class RowDataFormat implements CosmosDBRowFormat<RowData> {
 
     @Override
     public Rows<RowData> rows(RowsView view) {
-        if (columns == 0) {
-            return index -> new GenericRowData(RowKind.fromByteValue(view.bytes()[view.offset(index)]), 0);
-        }
         MemorySegment[] page = {MemorySegmentFactory.wrap(view.bytes())};
         return index -> {
             BinaryRowData row = new BinaryRowData(columns);

@@ -142,6 +142,13 @@ class CosmosDBDynamicTableFactoryTest {
         assertThat(((CosmosDBDynamicSource) source.copy()).plan()).isEqualTo(expected);
     }
 
+    @Test
+    void aCountAsksForNoColumn() {
+        CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, NOTHING);
+        source.applyProjection(new int[0][], DataTypes.ROW());
+        assertThat(source.plan()).isEqualTo(upserts(false).frame());
+    }
+
     private static RowPlan upserts(boolean failOnMissing) {
         return new RowPlan(
                 failOnMissing,

@@ -46,8 +46,7 @@ final class CosmosDBSourceReader<T>
     }
 
     /** @param options validated */
-    CosmosDBSourceReader(
-            SourceReaderContext context, Core core, CosmosDBOptions options, CosmosDBRowFormat<T> rows) {
+    CosmosDBSourceReader(SourceReaderContext context, Core core, CosmosDBOptions options, CosmosDBRowFormat<T> rows) {
         this(
                 context,
                 core,

@@ -20,10 +20,8 @@ public final class CosmosDBConnectorOptions {
             .noDefaultValue()
             .withDescription("Account endpoint, such as https://ACCOUNT.documents.azure.com:443/.");
 
-    public static final ConfigOption<String> DATABASE = ConfigOptions.key("database")
-            .stringType()
-            .noDefaultValue()
-            .withDescription("Database of the container.");
+    public static final ConfigOption<String> DATABASE =
+            ConfigOptions.key("database").stringType().noDefaultValue().withDescription("Database of the container.");
 
     public static final ConfigOption<String> CONTAINER = ConfigOptions.key("container")
             .stringType()
@@ -48,13 +46,15 @@ public final class CosmosDBConnectorOptions {
     public static final ConfigOption<StartupMode> STARTUP_MODE = ConfigOptions.key("scan.startup.mode")
             .enumType(StartupMode.class)
             .noDefaultValue()
-            .withDescription("Where a job without a savepoint begins to read the change feed. Unless set, it is earliest; with all versions"
-                    + " and deletes it must be set, to initial or latest.");
+            .withDescription(
+                    "Where a job without a savepoint begins to read the change feed. Unless set, it is earliest; with all versions"
+                            + " and deletes it must be set, to initial or latest.");
 
     public static final ConfigOption<Long> STARTUP_TIMESTAMP = ConfigOptions.key("scan.startup.timestamp-millis")
             .longType()
             .noDefaultValue()
-            .withDescription("Where scan.startup.mode timestamp begins: milliseconds since 1970. The feed counts whole seconds.");
+            .withDescription(
+                    "Where scan.startup.mode timestamp begins: milliseconds since 1970. The feed counts whole seconds.");
 
     public static final ConfigOption<BoundedMode> BOUNDED_MODE = ConfigOptions.key("scan.bounded.mode")
             .enumType(BoundedMode.class)
@@ -64,7 +64,8 @@ public final class CosmosDBConnectorOptions {
     public static final ConfigOption<Long> BOUNDED_TIMESTAMP = ConfigOptions.key("scan.bounded.timestamp-millis")
             .longType()
             .noDefaultValue()
-            .withDescription("Where scan.bounded.mode timestamp ends: milliseconds since 1970. The feed counts whole seconds.");
+            .withDescription(
+                    "Where scan.bounded.mode timestamp ends: milliseconds since 1970. The feed counts whole seconds.");
 
     public static final ConfigOption<String> QUERY = ConfigOptions.key("scan.query")
             .stringType()
@@ -74,9 +75,11 @@ public final class CosmosDBConnectorOptions {
     public static final ConfigOption<JsonErrorPolicy> JSON_ON_ERROR = ConfigOptions.key("json.on-error")
             .enumType(JsonErrorPolicy.class)
             .noDefaultValue()
-            .withDescription("What becomes of a document that does not fit the table's columns. Unless set, the job fails.");
+            .withDescription(
+                    "What becomes of a document that does not fit the table's columns. Unless set, the job fails.");
 
-    public static final ConfigOption<Boolean> JSON_FAIL_ON_MISSING_FIELD = ConfigOptions.key("json.fail-on-missing-field")
+    public static final ConfigOption<Boolean> JSON_FAIL_ON_MISSING_FIELD = ConfigOptions.key(
+                    "json.fail-on-missing-field")
             .booleanType()
             .defaultValue(false)
             .withDescription("Whether a document that lacks a column is one that does not fit, in place of a null.");
@@ -91,17 +94,20 @@ public final class CosmosDBConnectorOptions {
                     "json.timestamp-number.unit")
             .enumType(TimestampUnit.class)
             .defaultValue(TimestampUnit.NONE)
-            .withDescription("What a number in a column of timestamps counts since 1970. The field _ts of a document always counts seconds.");
+            .withDescription(
+                    "What a number in a column of timestamps counts since 1970. The field _ts of a document always counts seconds.");
 
     public static final ConfigOption<String> WRITE_STRATEGY = ConfigOptions.key("sink.write-strategy")
             .stringType()
             .noDefaultValue()
-            .withDescription("What is done with a row that is inserted or updated; upsert unless set. docs/writing.md has them all.");
+            .withDescription(
+                    "What is done with a row that is inserted or updated; upsert unless set. docs/writing.md has them all.");
 
     public static final ConfigOption<String> SINK_ID = ConfigOptions.key("sink.id")
             .stringType()
             .noDefaultValue()
-            .withDescription("How the id of a document is made where the table has no column for it, such as {customerId}-{orderId}.");
+            .withDescription(
+                    "How the id of a document is made where the table has no column for it, such as {customerId}-{orderId}.");
 
     public static final ConfigOption<DeleteMode> DELETE_MODE = ConfigOptions.key("sink.delete-mode")
             .enumType(DeleteMode.class)
@@ -116,8 +122,9 @@ public final class CosmosDBConnectorOptions {
     public static final ConfigOption<Duration> SOFT_DELETE_TTL = ConfigOptions.key("sink.soft-delete.ttl")
             .durationType()
             .noDefaultValue()
-            .withDescription("How long a document lives on after a soft delete, where its container has time to live turned on;"
-                    + " unless set, its time to live is left as it is.");
+            .withDescription(
+                    "How long a document lives on after a soft delete, where its container has time to live turned on;"
+                            + " unless set, its time to live is left as it is.");
 
     private CosmosDBConnectorOptions() {}
 

@@ -64,6 +64,8 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         return settings.primaryKey().isEmpty() ? ChangelogMode.insertOnly() : ChangelogMode.upsert();
     }
 
+    // What takes the place of getTargetColumns is not there before 2.2.
+    @SuppressWarnings("deprecation")
     @Override
     public SinkRuntimeProvider getSinkRuntimeProvider(Context context) {
         CosmosDBSink<RowData> sink;
@@ -84,8 +86,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
     /** @param targetColumns those that the statement names, by their positions among all columns; null for all */
     RowDataConverter converter(int[][] targetColumns) {
         Set<Integer> written = written(targetColumns);
-        DocumentEncoder documents = JsonDocumentEncoder.of(
-                columns(written), Map.of(), settings.sqlTimestamps());
+        DocumentEncoder documents = JsonDocumentEncoder.of(columns(written), Map.of(), settings.sqlTimestamps());
         int etag = position(WritableMetadata.ETAG);
         int timeToLive = position(WritableMetadata.TTL);
         if (settings.primaryKey().isEmpty()) {

@@ -53,8 +53,7 @@ final class CosmosDBDynamicSource
 
     CosmosDBDynamicSource(Settings settings) {
         this.settings = settings;
-        this.projection = IntStream.range(
-                        0, DataType.getFieldCount(settings.physicalType()))
+        this.projection = IntStream.range(0, DataType.getFieldCount(settings.physicalType()))
                 .mapToObj(column -> new int[] {column})
                 .toArray(int[][]::new);
         this.producedType = settings.physicalType();
@@ -139,8 +138,7 @@ final class CosmosDBDynamicSource
     /** The PLAN frame. */
     byte[] plan() {
         PlanSettings how = settings.plan();
-        RowPlan plan = new RowPlan(
-                how.failOnMissing(), how.onError(), how.format(), how.unit(), settings.scan().rows);
+        RowPlan plan = new RowPlan(how.failOnMissing(), how.onError(), how.format(), how.unit(), settings.scan().rows);
         List<DataType> types = DataType.getFieldDataTypes(producedType);
         for (int i = 0; i < projection.length; i++) {
             List<String> path = path(projection[i]);
@@ -156,8 +154,9 @@ final class CosmosDBDynamicSource
     /** Where a column, or a field inside of one, is in the document. */
     private List<String> path(int[] position) {
         List<String> path = new ArrayList<>(settings.paths().get(position[0]));
-        LogicalType type =
-                DataType.getFieldDataTypes(settings.physicalType()).get(position[0]).getLogicalType();
+        LogicalType type = DataType.getFieldDataTypes(settings.physicalType())
+                .get(position[0])
+                .getLogicalType();
         for (int depth = 1; depth < position.length; depth++) {
             RowType.RowField field = ((RowType) type).getFields().get(position[depth]);
             path.add(field.getName());

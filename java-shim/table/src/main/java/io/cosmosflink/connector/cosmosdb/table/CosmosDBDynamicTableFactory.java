@@ -32,9 +32,8 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
     public static final String IDENTIFIER = "cosmosdb";
 
     /** Flink's own, which is of a job and not of a table. */
-    private static final ConfigOption<Duration> IDLE_TIMEOUT = ConfigOptions.key("table.exec.source.idle-timeout")
-            .durationType()
-            .defaultValue(Duration.ZERO);
+    private static final ConfigOption<Duration> IDLE_TIMEOUT =
+            ConfigOptions.key("table.exec.source.idle-timeout").durationType().defaultValue(Duration.ZERO);
 
     private static final List<String> DELETING = List.of("delete", "delete-if-not-modified");
 
@@ -155,8 +154,9 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
 
     private static void checkStrategy(String strategy) {
         if (DELETING.contains(strategy)) {
-            throw new ValidationException("'sink.write-strategy' is '" + strategy
-                    + "', which would delete the documents of rows that are inserted; a table deletes the documents of rows that are deleted");
+            throw new ValidationException(
+                    "'sink.write-strategy' is '" + strategy
+                            + "', which would delete the documents of rows that are inserted; a table deletes the documents of rows that are deleted");
         }
     }
 
@@ -165,8 +165,10 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         boolean whole = paths.contains(List.<String>of());
         int id = paths.indexOf(List.of("id"));
         if (id < 0 && !whole) {
-            throw new ValidationException("the table has no column for the id of a document; declare 'id STRING', give a column the path '/id' with '"
-                    + ColumnPaths.PREFIX + "<column>.path', or set 'sink.id', such as to '{customerId}-{orderId}'");
+            throw new ValidationException(
+                    "the table has no column for the id of a document; declare 'id STRING', give a column the path '/id' with '"
+                            + ColumnPaths.PREFIX
+                            + "<column>.path', or set 'sink.id', such as to '{customerId}-{orderId}'");
         }
         if (!primaryKey.isEmpty() && !primaryKey.contains(id)) {
             throw new ValidationException(

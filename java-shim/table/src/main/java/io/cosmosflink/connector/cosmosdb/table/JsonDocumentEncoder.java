@@ -52,9 +52,11 @@ final class JsonDocumentEncoder implements DocumentEncoder {
     private static Part whole(List<Column> columns, Map<String, String> constants) {
         Column column = columns.get(0);
         if (columns.size() > 1 || !constants.isEmpty()) {
-            throw new ValidationException("a column is the whole document (its path is empty), and there are others: "
-                    + String.join(", ", columns.stream().map(Column::name).toList())
-                    + "; what is written is either one document or columns, so give the table that is written one or the others");
+            throw new ValidationException(
+                    "a column is the whole document (its path is empty), and there are others: "
+                            + String.join(
+                                    ", ", columns.stream().map(Column::name).toList())
+                            + "; what is written is either one document or columns, so give the table that is written one or the others");
         }
         RowData.FieldGetter getter = RowData.createFieldGetter(column.type(), column.position());
         boolean variant = PlanTypes.isVariant(column.type());

@@ -67,24 +67,27 @@ final class JsonValues {
             case CHAR, VARCHAR -> (out, value) -> out.string(((StringData) value).toBytes());
             case BOOLEAN, TINYINT, SMALLINT, INTEGER, BIGINT -> (out, value) -> out.raw(value.toString());
             case FLOAT, DOUBLE -> (out, value) -> out.raw(finite(column, (Number) value));
-            case DECIMAL -> (out, value) ->
-                    out.raw(((DecimalData) value).toBigDecimal().toPlainString());
-            case BINARY, VARBINARY -> (out, value) ->
-                    out.quoted(Base64.getEncoder().encodeToString((byte[]) value));
-            case DATE -> (out, value) ->
-                    out.quoted(LocalDate.ofEpochDay((Integer) value).toString());
+            case DECIMAL ->
+                (out, value) -> out.raw(((DecimalData) value).toBigDecimal().toPlainString());
+            case BINARY, VARBINARY ->
+                (out, value) -> out.quoted(Base64.getEncoder().encodeToString((byte[]) value));
+            case DATE ->
+                (out, value) -> out.quoted(LocalDate.ofEpochDay((Integer) value).toString());
             case TIME_WITHOUT_TIME_ZONE -> (out, value) -> out.quoted(time((Integer) value));
-            case TIMESTAMP_WITHOUT_TIME_ZONE -> (out, value) ->
-                    out.quoted(timestamp(((TimestampData) value).toLocalDateTime(), sql));
-            case TIMESTAMP_WITH_LOCAL_TIME_ZONE -> (out, value) -> out.quoted(
-                    timestamp(LocalDateTime.ofInstant(((TimestampData) value).toInstant(), ZoneOffset.UTC), sql) + "Z");
+            case TIMESTAMP_WITHOUT_TIME_ZONE ->
+                (out, value) -> out.quoted(timestamp(((TimestampData) value).toLocalDateTime(), sql));
+            case TIMESTAMP_WITH_LOCAL_TIME_ZONE ->
+                (out, value) -> out.quoted(
+                        timestamp(LocalDateTime.ofInstant(((TimestampData) value).toInstant(), ZoneOffset.UTC), sql)
+                                + "Z");
             case ARRAY -> array(column, (ArrayType) type);
             case MAP -> map(column, ((MapType) type).getKeyType(), ((MapType) type).getValueType());
             case MULTISET -> map(column, ((MultisetType) type).getElementType(), new IntType(false));
             case ROW -> row(column, (RowType) type);
             case DISTINCT_TYPE -> notNull(column, ((DistinctType) type).getSourceType());
-            default -> throw new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
-                    + ", which JSON does not have; cast it to one that it has, such as STRING");
+            default ->
+                throw new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
+                        + ", which JSON does not have; cast it to one that it has, such as STRING");
         };
     }
 

@@ -58,12 +58,12 @@ final class PlanTypes {
             case ROW -> {
                 List<RowPlan.Field> fields = new ArrayList<>();
                 for (RowType.RowField field : ((RowType) type).getFields()) {
-                    fields.add(new RowPlan.Field(
-                            field.getName(), of(column + "." + field.getName(), field.getType())));
+                    fields.add(new RowPlan.Field(field.getName(), of(column + "." + field.getName(), field.getType())));
                 }
                 yield RowPlan.Type.row(fields, nullable);
             }
-            case DISTINCT_TYPE -> of(column, ((DistinctType) type).getSourceType().copy(nullable));
+            case DISTINCT_TYPE ->
+                of(column, ((DistinctType) type).getSourceType().copy(nullable));
             default -> throw unreadable(column, type, "declare STRING to have its JSON, and cast that in the query");
         };
     }
@@ -74,7 +74,7 @@ final class PlanTypes {
     }
 
     private static ValidationException unreadable(String column, LogicalType type, String hint) {
-        return new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
-                + ", which no JSON is read as; " + hint);
+        return new ValidationException(
+                "column '" + column + "' is of type " + type.asSummaryString() + ", which no JSON is read as; " + hint);
     }
 }

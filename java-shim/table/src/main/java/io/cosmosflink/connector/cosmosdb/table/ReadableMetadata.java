@@ -77,8 +77,8 @@ enum ReadableMetadata {
                 return metadata;
             }
         }
-        throw new IllegalArgumentException("there is no metadata '" + key + "' of a document; there is "
-                + String.join(", ", types().keySet()));
+        throw new IllegalArgumentException(
+                "there is no metadata '" + key + "' of a document; there is " + String.join(", ", types().keySet()));
     }
 
     /**

@@ -54,9 +54,8 @@ final class RowDataConverter implements ElementConverter<RowData, CosmosDBReques
     }
 
     private Operation operation(OperationKind kind, RowData row, byte[] document) {
-        String expected = etag == NONE || row.isNullAt(etag)
-                ? ""
-                : row.getString(etag).toString();
+        String expected =
+                etag == NONE || row.isNullAt(etag) ? "" : row.getString(etag).toString();
         return new Operation(kind, "", "", expected, document);
     }
 

@@ -87,10 +87,7 @@ final class RowLayout implements Serializable {
         List<DataType> types = DataType.getFieldDataTypes(TYPE);
         for (int i = 0; i < names.size(); i++) {
             String name = names.get(i);
-            plan.path(
-                    name,
-                    List.of(name),
-                    PlanTypes.of(name, types.get(i).getLogicalType()));
+            plan.path(name, List.of(name), PlanTypes.of(name, types.get(i).getLogicalType()));
         }
         RowsView view = core.decodeRows(plan.frame(), List.of(DOCUMENT)).rows();
         return Arrays.copyOfRange(view.bytes(), view.offset(0), view.offset(0) + view.length(0));

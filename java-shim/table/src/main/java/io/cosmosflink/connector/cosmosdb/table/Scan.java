@@ -79,10 +79,11 @@ enum Scan {
     ChangelogMode changelogMode() {
         return switch (this) {
             case QUERY, VERSIONS, LOG -> ChangelogMode.insertOnly();
-            case UPSERTS -> ChangelogMode.newBuilder()
-                    .addContainedKind(RowKind.INSERT)
-                    .addContainedKind(RowKind.UPDATE_AFTER)
-                    .build();
+            case UPSERTS ->
+                ChangelogMode.newBuilder()
+                        .addContainedKind(RowKind.INSERT)
+                        .addContainedKind(RowKind.UPDATE_AFTER)
+                        .build();
             // Since 2.0 it says of the deletes that they have the key alone; before, a normalisation makes them whole.
             case UPSERTS_AND_DELETES -> ChangelogMode.upsert();
         };

@@ -106,8 +106,8 @@ final class TableOptions {
      * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the others are set by
      * the connector.
      */
-    static final Set<String> OTHERWISE = Set.of(
-            "source.start", "source.stop", "source.on-decode-error", "source.lease-job", "sink.key-fields");
+    static final Set<String> OTHERWISE =
+            Set.of("source.start", "source.stop", "source.on-decode-error", "source.lease-job", "sink.key-fields");
 
     /** The query of a scan that has none of its own. */
     static final String ALL_DOCUMENTS = "SELECT * FROM c";
@@ -262,9 +262,7 @@ final class TableOptions {
 
     private static Row<MemorySize> size(String name, String core) {
         return new Row<>(
-                ConfigOptions.key(name).memoryType().noDefaultValue(),
-                core,
-                size -> Long.toString(size.getBytes()));
+                ConfigOptions.key(name).memoryType().noDefaultValue(), core, size -> Long.toString(size.getBytes()));
     }
 
     /**

@@ -249,10 +249,14 @@ public final class GoldenFrames {
         for (int at = table; at < table + 24 * count; at += 24) {
             int offset = bytes.getInt(at);
             rows.add(object(
-                    "kind", (int) bytes.get(at + 16),
-                    "flags", (int) bytes.get(at + 17),
-                    "timestampMillis", bytes.getLong(at + 8),
-                    "bytes", HexFormat.of().formatHex(frame, offset, offset + bytes.getInt(at + 4))));
+                    "kind",
+                    (int) bytes.get(at + 16),
+                    "flags",
+                    (int) bytes.get(at + 17),
+                    "timestampMillis",
+                    bytes.getLong(at + 8),
+                    "bytes",
+                    HexFormat.of().formatHex(frame, offset, offset + bytes.getInt(at + 4))));
         }
         page.put("rows", rows);
         return page;

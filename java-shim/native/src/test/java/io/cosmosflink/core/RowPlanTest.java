@@ -57,11 +57,23 @@ class RowPlanTest {
         byte[] type = new byte[in.remaining()];
         System.arraycopy(frame, in.position(), type, 0, type.length);
         FrameWriter expected = new FrameWriter(64)
-                .u8(17).u8(1).u32(2)
-                .str("price").u8(8).u8(0).u8(38).u8(10)
-                .str("tags").u8(16).u8(1)
-                .u8(9).u8(0)
-                .u8(15).u8(0).u8(11).u8(1);
+                .u8(17)
+                .u8(1)
+                .u32(2)
+                .str("price")
+                .u8(8)
+                .u8(0)
+                .u8(38)
+                .u8(10)
+                .str("tags")
+                .u8(16)
+                .u8(1)
+                .u8(9)
+                .u8(0)
+                .u8(15)
+                .u8(0)
+                .u8(11)
+                .u8(1);
         assertThat(type).isEqualTo(expected.toBytes());
     }
 
@@ -75,12 +87,14 @@ class RowPlanTest {
         assertThat(rows.offset(0)).isEqualTo(48);
         assertThat(rows.length(0)).isEqualTo(16);
         assertThat(rows.timestampMillis(0)).isEqualTo(5000);
-        assertThatThrownBy(page::records).isInstanceOf(IllegalStateException.class).hasMessageContaining("ROWS");
+        assertThatThrownBy(page::records)
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("ROWS");
 
         byte[] beyond = rows(4096);
         assertThatThrownBy(() -> new Page(beyond, beyond.length).rows().length(0))
-                .isInstanceOfSatisfying(CosmosException.class, e -> assertThat(e.kind())
-                        .isEqualTo(CosmosException.Kind.STATE))
+                .isInstanceOfSatisfying(
+                        CosmosException.class, e -> assertThat(e.kind()).isEqualTo(CosmosException.Kind.STATE))
                 .hasMessageContainingAll("16 bytes at 4096", "page of " + beyond.length);
     }
 

@@ -61,11 +61,7 @@ public final class TestPages {
         int at = first;
         for (int i = 0; i < rows.size(); i++) {
             byte[] row = rows.get(i);
-            out.u32(at)
-                    .u32(row.length)
-                    .u64(seconds.get(i) * 1000)
-                    .u8(row[0])
-                    .raw(new byte[7]);
+            out.u32(at).u32(row.length).u64(seconds.get(i) * 1000).u8(row[0]).raw(new byte[7]);
             at += row.length;
         }
         return out.toBytes();

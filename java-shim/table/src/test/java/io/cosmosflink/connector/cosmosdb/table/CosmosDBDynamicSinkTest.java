@@ -52,12 +52,7 @@ class CosmosDBDynamicSinkTest {
         String document = "{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":5}";
         writes(converter, row(RowKind.INSERT, 5), OperationKind.DEFAULT, "", document);
         writes(converter, row(RowKind.UPDATE_AFTER, 5), OperationKind.DEFAULT, "", document);
-        writes(
-                converter,
-                row(RowKind.DELETE, null),
-                OperationKind.DELETE,
-                "",
-                "{\"id\":\"o1\",\"customerId\":\"c1\"}");
+        writes(converter, row(RowKind.DELETE, null), OperationKind.DELETE, "", "{\"id\":\"o1\",\"customerId\":\"c1\"}");
     }
 
     @Test

@@ -63,7 +63,9 @@ class CosmosDBDynamicTableFactoryTest {
         Configuration batch = new Configuration().set(ExecutionOptions.RUNTIME_MODE, RuntimeExecutionMode.BATCH);
         CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, DELETES, batch);
         assertThat(source.getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
-        assertThat(source.options()).containsEntry("source.query", "SELECT * FROM c").doesNotContainKey("source.mode");
+        assertThat(source.options())
+                .containsEntry("source.query", "SELECT * FROM c")
+                .doesNotContainKey("source.mode");
         source.applyLimit(7);
         assertThat(source.options()).containsEntry("source.query", "SELECT TOP 7 * FROM c");
         assertThat(((CosmosDBDynamicSource) source.copy()).options()).isEqualTo(source.options());
@@ -71,8 +73,7 @@ class CosmosDBDynamicTableFactoryTest {
 
     @Test
     void aLimitLeavesAQueryOfTheTablesOwnAlone() {
-        CosmosDBDynamicSource source =
-                Tables.source(ORDERS, KEY, Map.of("scan.query", "SELECT * FROM c WHERE c.open"));
+        CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, Map.of("scan.query", "SELECT * FROM c WHERE c.open"));
         source.applyLimit(7);
         assertThat(source.options()).containsEntry("source.query", "SELECT * FROM c WHERE c.open");
 
@@ -116,8 +117,9 @@ class CosmosDBDynamicTableFactoryTest {
     @Test
     void thePlanHasWhatTheQueryAsksFor() {
         CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, NOTHING);
-        DataType projected =
-                DataTypes.ROW(DataTypes.FIELD("zip", DataTypes.INT()), DataTypes.FIELD("id", DataTypes.STRING().notNull()));
+        DataType projected = DataTypes.ROW(
+                DataTypes.FIELD("zip", DataTypes.INT()),
+                DataTypes.FIELD("id", DataTypes.STRING().notNull()));
         source.applyProjection(new int[][] {{3, 1}, {0}}, projected);
         List<String> keys = List.of("etag", "document", "operation", "container", "timestamp");
         DataType produced = DataTypes.ROW(

@@ -73,8 +73,7 @@ class JsonDocumentEncoderTest {
 
     @Test
     void timestampsAreIsoOrSql() {
-        TimestampData moment =
-                TimestampData.fromLocalDateTime(LocalDateTime.of(2026, 11, 24, 10, 15, 30, 123_456_789));
+        TimestampData moment = TimestampData.fromLocalDateTime(LocalDateTime.of(2026, 11, 24, 10, 15, 30, 123_456_789));
         assertThat(json(DataTypes.TIMESTAMP(9), moment)).isEqualTo("\"2026-11-24T10:15:30.123456789\"");
         assertThat(json(DataTypes.TIMESTAMP(9), moment, true)).isEqualTo("\"2026-11-24 10:15:30.123456789\"");
         TimestampData instant = TimestampData.fromInstant(Instant.parse("2026-11-24T10:15:00Z"));
@@ -97,7 +96,9 @@ class JsonDocumentEncoderTest {
         counts.put(StringData.fromString("z"), null);
         assertThat(json(DataTypes.MAP(DataTypes.STRING(), DataTypes.INT()), new GenericMapData(counts)))
                 .isEqualTo("{\"x\\\"y\":1,\"z\":null}");
-        assertThat(json(DataTypes.MULTISET(DataTypes.STRING()), new GenericMapData(Map.of(StringData.fromString("x"), 2))))
+        assertThat(json(
+                        DataTypes.MULTISET(DataTypes.STRING()),
+                        new GenericMapData(Map.of(StringData.fromString("x"), 2))))
                 .isEqualTo("{\"x\":2}");
     }
 
@@ -113,7 +114,8 @@ class JsonDocumentEncoderTest {
                 false);
         GenericRowData row = GenericRowData.of(StringData.fromString("Kiel"), 54.3, StringData.fromString("o1"), null);
         assertThat(new String(encoder.encode(row), StandardCharsets.UTF_8))
-                .isEqualTo("{\"id\":\"o1\",\"address\":{\"city\":\"Kiel\",\"geo\":{\"lat\":54.3}},\"n\":null,\"deleted\":true}");
+                .isEqualTo(
+                        "{\"id\":\"o1\",\"address\":{\"city\":\"Kiel\",\"geo\":{\"lat\":54.3}},\"n\":null,\"deleted\":true}");
     }
 
     @Test
@@ -126,7 +128,9 @@ class JsonDocumentEncoderTest {
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("'c0'");
         assertThatThrownBy(() -> JsonDocumentEncoder.of(
-                        List.of(column(0, "id", DataTypes.STRING()), column(1, "", DataTypes.STRING())), Map.of(), false))
+                        List.of(column(0, "id", DataTypes.STRING()), column(1, "", DataTypes.STRING())),
+                        Map.of(),
+                        false))
                 .isInstanceOf(ValidationException.class)
                 .hasMessageContaining("c0, c1");
     }
@@ -134,8 +138,8 @@ class JsonDocumentEncoderTest {
     @Test
     void columnsThatStandInEachOthersWayAreRefused() {
         for (List<String> paths : List.of(List.of("a", "a/b"), List.of("a/b", "a"), List.of("a/b", "a/b"))) {
-            List<JsonDocumentEncoder.Column> columns = List.of(
-                    column(0, paths.get(0), DataTypes.STRING()), column(1, paths.get(1), DataTypes.STRING()));
+            List<JsonDocumentEncoder.Column> columns =
+                    List.of(column(0, paths.get(0), DataTypes.STRING()), column(1, paths.get(1), DataTypes.STRING()));
             assertThatThrownBy(() -> JsonDocumentEncoder.of(columns, Map.of(), false))
                     .isInstanceOf(ValidationException.class)
                     .hasMessageContaining("column 'c1' is at /a");

@@ -17,7 +17,8 @@ class RowLayoutITCase {
     @Test
     void theCoreWritesRowsAsFlinkDoes() {
         RowType type = (RowType) RowLayout.TYPE.getLogicalType();
-        assertThat(new RowLayout(InternalTypeInfo.of(type)).refusal(NativeCore.get())).isNull();
+        assertThat(new RowLayout(InternalTypeInfo.of(type)).refusal(NativeCore.get()))
+                .isNull();
     }
 
     @Test

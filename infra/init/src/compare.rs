@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use azure_data_cosmos::{CosmosClient, FeedScope};
-use cosmosflink_producer::connect::{Connection, CONNECT_WITHIN};
-use futures::TryStreamExt;
+use azure_data_cosmos::CosmosClient;
+use cosmosflink_producer::connect::Connection;
 use serde_json::{json, Value};
 
+use crate::documents;
 use crate::Error;
 
-/// What the service adds to a document.
-const SYSTEM: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
 /// Documents that are named where many differ.
 const NAMED: usize = 5;
 
@@ -71,24 +69,16 @@ async fn read(
     name: &str,
     without: &[String],
 ) -> Result<Documents, Error> {
-    let container = c.container(client, name).await?;
-    let ranges = c
-        .within(CONNECT_WITHIN, name, container.read_feed_ranges(None))
-        .await?;
-    let mut documents = Documents::new();
-    for range in ranges {
-        let query = container.query_items::<Value>("SELECT * FROM c", FeedScope::range(range), None);
-        let mut items = c.within(CONNECT_WITHIN, name, query).await?;
-        while let Some(item) = c.within(CONNECT_WITHIN, name, items.try_next()).await? {
-            add(&mut documents, item, without);
-        }
+    let mut all = Documents::new();
+    for document in documents::read(c, client, name).await? {
+        add(&mut all, document, without);
     }
-    Ok(documents)
+    Ok(all)
 }
 
 fn add(documents: &mut Documents, mut document: Value, without: &[String]) {
     if let Some(fields) = document.as_object_mut() {
-        fields.retain(|name, _| !SYSTEM.contains(&name.as_str()) && !without.contains(name));
+        fields.retain(|name, _| !without.contains(name));
     }
     let id = document["id"].as_str().unwrap_or_default().to_owned();
     documents.entry(id).or_default().push(by_value(document));
@@ -124,11 +114,12 @@ fn differences<'a>(source: &'a Documents, target: &'a Documents) -> Vec<&'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::own;
 
     fn of(documents: &[Value]) -> Documents {
         let mut all = Documents::new();
         for document in documents {
-            add(&mut all, document.clone(), &["region".to_owned()]);
+            add(&mut all, own(document.clone()), &["region".to_owned()]);
         }
         all
     }

@@ -45,6 +45,9 @@ pub struct Args {
     /// Its partition key paths.
     #[arg(long, env = "COSMOS_LEASE_PKEY_PATH", default_value = "/id")]
     lease_pkey_path: String,
+    /// A container in place of those of the pipeline, with its partition key paths, such as orders:/customerId; may be given several times.
+    #[arg(long, value_name = "NAME:PATHS")]
+    container: Vec<String>,
     /// Request units per second of each container that is created; without it, what the account gives.
     #[arg(long, env = "COSMOS_THROUGHPUT", conflicts_with = "autoscale_max")]
     throughput: Option<u64>,
@@ -57,14 +60,24 @@ pub struct Args {
 }
 
 impl Args {
-    fn containers(&self) -> [(&str, &str); 5] {
-        [
-            (&self.source_container, &self.source_pkey_path),
-            (&self.target_container, &self.target_pkey_path),
-            (&self.output_container, &self.output_pkey_path),
-            (&self.dead_letter_container, &self.dead_letter_pkey_path),
-            (&self.lease_container, &self.lease_pkey_path),
-        ]
+    fn containers(&self) -> Result<Vec<(&str, &str)>, String> {
+        if self.container.is_empty() {
+            return Ok(vec![
+                (&self.source_container, &self.source_pkey_path),
+                (&self.target_container, &self.target_pkey_path),
+                (&self.output_container, &self.output_pkey_path),
+                (&self.dead_letter_container, &self.dead_letter_pkey_path),
+                (&self.lease_container, &self.lease_pkey_path),
+            ]);
+        }
+        self.container
+            .iter()
+            .map(|named| {
+                named.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+                    format!("{named:?} is no container with its partition key: write NAME:/path, such as orders:/customerId")
+                })
+            })
+            .collect()
     }
 
     fn throughput(&self) -> Option<ThroughputProperties> {
@@ -80,14 +93,15 @@ impl Args {
 /// # Errors
 /// An account that does not answer in time or refuses, and a container with another partition key.
 pub async fn create(args: Args) -> Result<(), Error> {
-    for (name, path) in args.containers() {
+    let containers = args.containers()?;
+    for (name, path) in &containers {
         paths(path).map_err(|e| format!("container {name}: {e}"))?;
     }
     let connection = &args.connection;
     let until = Instant::now() + Duration::from_secs(args.wait);
     let client = patiently(until, || connection.open()).await?;
     let mut database_exists = false;
-    for (name, path) in args.containers() {
+    for (name, path) in containers {
         let wanted = paths(path)?;
         let mut created = false;
         // Looking first keeps the task usable with Entra ID, which may read but not create containers.

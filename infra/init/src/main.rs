@@ -3,6 +3,7 @@
 mod compare;
 mod containers;
 mod count;
+mod documents;
 mod flink;
 mod verify;
 
@@ -30,6 +31,8 @@ enum Task {
     Submit(flink::Args),
     /// Counts the documents of containers, with the digest of their ids.
     Count(count::Args),
+    /// Prints the documents of a container, without what the service adds to them.
+    Documents(documents::Args),
     /// Compares what was produced with what a container holds and what the consumer got.
     Verify(verify::Args),
     /// Compares two containers document by document.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Create(args) => with_runtime(containers::create(args)).map(|()| ExitCode::SUCCESS),
         Task::Count(args) => with_runtime(count::count(args)).map(|()| ExitCode::SUCCESS),
+        Task::Documents(args) => with_runtime(documents::documents(args)).map(|()| ExitCode::SUCCESS),
         Task::Verify(args) => with_runtime(verify::verify(args)).map(|same| ExitCode::from(u8::from(!same))),
         Task::Compare(args) => {
             with_runtime(compare::compare(args)).map(|same| ExitCode::from(u8::from(!same)))

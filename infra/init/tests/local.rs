@@ -213,3 +213,32 @@ async fn counting_and_verifying_see_what_was_produced() {
     let (code, lines, errors) = compare("events-output").await;
     assert_eq!((code, &lines[0]["different"]), (1, &json!(2_500)), "{errors}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_of_any_name_is_created_and_its_documents_are_printed() {
+    let account = Account::start("documents").await;
+    let (code, lines, errors) = account
+        .init(&["create", "--container", "shop-orders:/customerId"])
+        .await;
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(
+        lines,
+        [json!({"container": "shop-orders", "partitionKey": ["/customerId"], "created": true})]
+    );
+    account.produce("shop-orders", 20).await;
+    let (code, lines, errors) = account.init(&["documents", "--container", "shop-orders"]).await;
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(lines.len(), 20);
+    for document in lines {
+        assert!(
+            document["id"].is_string() && document["customerId"].is_string(),
+            "{document}"
+        );
+        assert_eq!(document["_etag"], Value::Null, "{document}");
+    }
+    let (code, _, errors) = account.init(&["create", "--container", "orders"]).await;
+    assert!(
+        code == 2 && errors.contains("\"orders\" is no container with its partition key"),
+        "{errors}"
+    );
+}

@@ -26,7 +26,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Creates the database and the containers that do not exist yet.
-    Create(containers::Args),
+    Create(Box<containers::Args>),
     /// Uploads a job jar to Flink and starts it, unless a job of that name runs already.
     Submit(flink::Args),
     /// Counts the documents of containers, with the digest of their ids.
@@ -45,7 +45,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 fn main() -> ExitCode {
     prepare_process();
     let result = match Args::parse().task {
-        Task::Create(args) => with_runtime(containers::create(args)).map(|()| ExitCode::SUCCESS),
+        Task::Create(args) => with_runtime(containers::create(*args)).map(|()| ExitCode::SUCCESS),
         Task::Count(args) => with_runtime(count::count(args)).map(|()| ExitCode::SUCCESS),
         Task::Documents(args) => with_runtime(documents::documents(args)).map(|()| ExitCode::SUCCESS),
         Task::Verify(args) => with_runtime(verify::verify(args)).map(|same| ExitCode::from(u8::from(!same))),

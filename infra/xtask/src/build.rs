@@ -17,6 +17,8 @@ const MIN_JAVA: u32 = 17;
 const SBT_LAUNCH: &str = "1.12.14";
 /// Flink as users have it; the package of Flink's Python interface carries the whole distribution.
 const DISTRIBUTION: &str = "apache-flink-libraries==2.3.0";
+/// What of the distribution's `opt` folder SQL needs: the client does not start without Python's jar. The package lacks the gateway.
+const SQL_TOOLS: [&str; 3] = ["flink-sql-client", "flink-sql-gateway", "flink-python"];
 
 /// A shim, with a job jar of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -79,11 +81,7 @@ impl Variant {
 
     /// Everything that goes into the jar.
     fn sources(self) -> Vec<PathBuf> {
-        let below = |folder: &str, paths: &[&str]| -> Vec<PathBuf> {
-            paths.iter().map(|p| root().join(folder).join(p)).collect()
-        };
-        let mut all = below("java-shim", &["pom.xml", "native/pom.xml", "native/src/main"]);
-        all.push(library());
+        let mut all = natives_sources();
         all.extend(match self {
             Variant::Java => below(
                 "java-shim",
@@ -110,18 +108,9 @@ impl Variant {
         all
     }
 
-    /// Whether the jar is newer than everything that goes into it.
-    fn is_built(self) -> Result<bool> {
-        let mut changed = SystemTime::UNIX_EPOCH;
-        for source in self.sources() {
-            changed = changed.max(newest(&source)?);
-        }
-        Ok(newest(&self.jar()).is_ok_and(|made| made > changed))
-    }
-
     /// Builds the jar unless it is newer than its sources: a running demo keeps its jar.
     fn build(self) -> Result<()> {
-        if self.is_built()? {
+        if is_newer(&self.jar(), &self.sources())? {
             return Ok(());
         }
         match self {
@@ -146,6 +135,72 @@ impl Variant {
         }
         Ok(())
     }
+}
+
+/// Whether a jar is newer than everything that goes into it.
+fn is_newer(jar: &Path, sources: &[PathBuf]) -> Result<bool> {
+    let mut changed = SystemTime::UNIX_EPOCH;
+    for source in sources {
+        changed = changed.max(newest(source)?);
+    }
+    Ok(newest(jar).is_ok_and(|made| made > changed))
+}
+
+fn below(folder: &str, paths: &[&str]) -> Vec<PathBuf> {
+    paths.iter().map(|p| root().join(folder).join(p)).collect()
+}
+
+/// What goes into every jar.
+fn natives_sources() -> Vec<PathBuf> {
+    let mut all = below("java-shim", &["pom.xml", "native/pom.xml", "native/src/main"]);
+    all.push(library());
+    all
+}
+
+/// What SQL on the full distribution needs.
+pub struct Sql {
+    /// Folder of the Rust binaries.
+    pub bin: PathBuf,
+    /// The connector for SQL, in one jar.
+    pub jar: PathBuf,
+    /// The distribution's jars.
+    pub flink_lib: PathBuf,
+    /// The SQL client's and the SQL gateway's.
+    pub tools: PathBuf,
+}
+
+impl Sql {
+    pub fn binary(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+}
+
+/// All of it.
+pub fn sql() -> Result<Sql> {
+    preflight()?;
+    let _lock = lock()?;
+    cargo()?;
+    let jar = root().join(format!(
+        "java-shim/sql/target/flink-sql-connector-cosmosdb-{VERSION}.jar"
+    ));
+    let mut sources = natives_sources();
+    for module in ["connector", "table"] {
+        sources.extend(below(&format!("java-shim/{module}"), &["pom.xml", "src/main"]));
+    }
+    sources.extend(below("java-shim", &["sql/pom.xml"]));
+    if !is_newer(&jar, &sources)? {
+        println!("building the jar for SQL");
+        run(&mut maven(&["-q", "-pl", "sql", "-am", "package", "-DskipTests"]))?;
+    }
+    if !jar.is_file() {
+        bail!("{} was not built", jar.display());
+    }
+    Ok(Sql {
+        bin: root().join("target/release"),
+        jar,
+        flink_lib: Flink::Distribution.lib()?,
+        tools: sql_tools()?,
+    })
 }
 
 /// Where the things are that the runner starts.
@@ -264,16 +319,7 @@ pub fn sbt(commands: &[&str]) -> Result<Command> {
     let launcher = home.join(format!("sbt-launch-{SBT_LAUNCH}.jar"));
     if !launcher.is_file() {
         println!("fetching sbt");
-        run(Command::new("mvn")
-            .args([
-                "-B",
-                "-q",
-                "-ntp",
-                "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
-            ])
-            .arg(format!("-Dartifact=org.scala-sbt:sbt-launch:{SBT_LAUNCH}"))
-            .arg(format!("-DoutputDirectory={}", home.display()))
-            .current_dir(root()))?;
+        fetch(&format!("org.scala-sbt:sbt-launch:{SBT_LAUNCH}"), &home)?;
     }
     let mut command = Command::new("java");
     // To rename packages, assembly holds the whole core in memory, boxed.
@@ -299,6 +345,20 @@ pub fn sbt(commands: &[&str]) -> Result<Command> {
         .env("COSMOSFLINK_NATIVE_JAR", natives())
         .current_dir(root().join("scala-shim"));
     Ok(command)
+}
+
+/// Fetches one jar through Maven, without what it depends on.
+fn fetch(artifact: &str, folder: &Path) -> Result<()> {
+    run(Command::new("mvn")
+        .args([
+            "-B",
+            "-q",
+            "-ntp",
+            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
+        ])
+        .arg(format!("-Dartifact={artifact}"))
+        .arg(format!("-DoutputDirectory={}", folder.display()))
+        .current_dir(root()))
 }
 
 /// The command `mvn`.
@@ -434,11 +494,24 @@ fn distribution() -> Result<PathBuf> {
     run(Command::new("jar")
         .arg("xf")
         .arg(&wheel)
-        .args(["pyflink/lib", "pyflink/bin"])
+        .args(["pyflink/lib", "pyflink/bin", "pyflink/opt"])
         .current_dir(&part))?;
     std::fs::remove_file(&wheel)?;
     std::fs::rename(&part, &target).context("cannot keep the distribution")?;
     Ok(lib)
+}
+
+/// The jars of the SQL client and the SQL gateway. Those that are not there come through Maven, once.
+pub fn sql_tools() -> Result<PathBuf> {
+    let opt = root().join("target/flink-distribution/pyflink/opt");
+    let version = Flink::Distribution.version();
+    for name in SQL_TOOLS {
+        if !opt.join(format!("{name}-{version}.jar")).is_file() {
+            println!("fetching {name}");
+            fetch(&format!("org.apache.flink:{name}:{version}"), &opt)?;
+        }
+    }
+    Ok(opt)
 }
 
 /// Whether there is a pip to fetch the distribution with, or it is here already.

@@ -17,6 +17,7 @@ use crate::root;
 use crate::savepoints::{self, Handover};
 use crate::sdks;
 use crate::simulate;
+use crate::sql;
 use crate::Skipped;
 
 /// What to leave out.
@@ -100,6 +101,7 @@ fn fetch_ahead() -> std::thread::JoinHandle<()> {
         let _ = Flink::Oldest.lib();
         if build::can_fetch_distribution() {
             let _ = Flink::Distribution.lib();
+            let _ = build::sql_tools();
         }
     })
 }
@@ -187,6 +189,17 @@ const ON_A_CONTAINER: &str = "the connector on a container";
 /// The seed of a run in which most of it meets: see the plan that `cargo xtask demo --unrest` prints as it goes.
 const UNREST: u64 = 1;
 
+/// Skips what needs the full distribution where it cannot be had.
+fn on_the_distribution() -> Result<()> {
+    if build::can_fetch_distribution() {
+        return Ok(());
+    }
+    Err(Skipped(
+        "the distribution comes through pip, and there is none (Debian: apt-get install python3-pip)",
+    )
+    .into())
+}
+
 const ON_A_CLUSTER: &[Step] = &[
     ("Java end to end over HTTP, with invalid orders", || {
         pipeline(|o| o.invalid_share = 0.02)
@@ -215,13 +228,12 @@ const ON_A_CLUSTER: &[Step] = &[
         pipeline(|o| (o.variant, o.flink) = (Choice::Both, Flink::Oldest))
     }),
     ("Scala on the full distribution", || {
-        if !build::can_fetch_distribution() {
-            return Err(Skipped(
-                "the distribution comes through pip, and there is none (Debian: apt-get install python3-pip)",
-            )
-            .into());
-        }
+        on_the_distribution()?;
         pipeline(|o| (o.variant, o.distribution) = (Choice::Scala, true))
+    }),
+    ("SQL on the full distribution", || {
+        on_the_distribution()?;
+        sql::check()
     }),
     ("savepoints from Java to Scala and back", || {
         savepoints::run(&savepoints::Options {

@@ -73,10 +73,9 @@ impl Cluster {
         for folder in ["checkpoints", "web"] {
             std::fs::create_dir_all(layout.home.join(folder))?;
         }
-        std::fs::copy(
-            root().join("infra/flink/log4j.properties"),
-            conf.join("log4j.properties"),
-        )?;
+        for logging in ["log4j.properties", "log4j-client.properties"] {
+            std::fs::copy(root().join("infra/flink").join(logging), conf.join(logging))?;
+        }
         let rest = free_port()?;
         std::fs::write(
             conf.join("config.yaml"),
@@ -159,21 +158,40 @@ impl Cluster {
         if flags.is_empty() {
             bail!("Flink printed no memory settings for the {name}:\n{text}");
         }
-        let mut command = Command::new("java");
+        let mut command = self.java(name, "log4j.properties");
         command.args(flags.split_whitespace());
-        command.arg(format!("-Djava.io.tmpdir={}", self.temporary(name).display()));
-        command.arg(format!(
-            "-Dlog4j.configurationFile=file:{}",
-            self.conf.join("log4j.properties").display()
-        ));
-        command.args(OPENED.iter().map(|p| format!("--add-opens={p}=ALL-UNNAMED")));
         command
             .args(["-cp", &self.classpath, class, "--configDir"])
             .arg(&self.conf)
             .args(args);
         command.args(dynamic.split_whitespace());
-        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         processes.start(name, &mut command)
+    }
+
+    /// A JVM with all that Flink wants of one.
+    fn java(&self, name: &str, logging: &str) -> Command {
+        let mut command = Command::new("java");
+        command.arg(format!("-Djava.io.tmpdir={}", self.temporary(name).display()));
+        command.arg(format!(
+            "-Dlog4j.configurationFile=file:{}",
+            self.conf.join(logging).display()
+        ));
+        command.args(OPENED.iter().map(|p| format!("--add-opens={p}=ALL-UNNAMED")));
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    /// A program of Flink's that submits to this cluster, with the jars of a folder beside those of the cluster. It logs into a file of its own,
+    /// and not between what it prints.
+    pub fn client(&self, name: &str, jars: &Path, class: &str, log: &Path) -> Result<Command> {
+        std::fs::create_dir_all(self.temporary(name))?;
+        let mut command = self.java(name, "log4j-client.properties");
+        command.arg(format!("-Dlog.file={}", log.display()));
+        command.arg("-Xmx512m");
+        let classpath = format!("{}:{}/*", self.classpath, jars.display());
+        command.args(["-cp", &classpath, class]);
+        command.env("FLINK_CONF_DIR", &self.conf);
+        Ok(command)
     }
 
     /// The temporary folder of a process.

@@ -19,6 +19,7 @@ mod sdks;
 mod simulate;
 mod sink_peers;
 mod speed;
+mod sql;
 mod unrest;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs the core against model services in simulated time, with failures, by the thousand; prints a plan that repeats what fails.
     Simulate(simulate::Options),
+    /// Starts a Flink cluster and a local account, and leaves the user in Flink's SQL client with the tables of infra/sql/tables.sql.
+    Sql(sql::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
     Build,
     /// Runs Maven in java-shim over a core that is up to date, such as `cargo xtask mvn -pl connector -am test -Dtest=SerializersTest`.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Simulate(options) => simulate::run(&options),
+        Command::Sql(options) => sql::run(&options),
         Command::Build => build::everything(),
         Command::Mvn(passed) => build::run_maven(&passed.arguments),
         Command::Sbt(passed) => build::run_sbt(&passed.arguments),

@@ -177,7 +177,7 @@ fn trust_store(authority: &Path, store: &Path) -> Result<()> {
 }
 
 /// The environment of a real account: the user's own. A key is moved into a file of this run, so that it is never part of a job.
-fn account_environment(home: &Path) -> Result<Vec<(String, String)>> {
+pub fn account_environment(home: &Path) -> Result<Vec<(String, String)>> {
     for name in ["COSMOS_URI", "COSMOS_DB"] {
         if std::env::var(name).unwrap_or_default().is_empty() {
             bail!("{name} is not set; --account takes the account from the environment (see infra/.env.example)");

@@ -1,9 +1,10 @@
 //! Processes that the runner starts and, whatever happens, stops again: by their own pid, in reverse order.
 
 use std::fs::File;
+use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,50 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Makes the kernel end a process should the runner be killed.
+fn end_with_runner(command: &mut Command) {
+    // SAFETY: between fork and exec the closure only makes one system call (prctl), which is async-signal-safe and
+    // touches no memory of the parent.
+    #[expect(unsafe_code, reason = "no other way to say it before the child runs")]
+    unsafe {
+        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into));
+    }
+}
+
+/// Runs a program that the user talks to, to its end. On a terminal Ctrl-C is the program's own: it stays in the foreground, and gets it too.
+pub fn attend(command: &mut Command) -> Result<ExitStatus> {
+    end_with_runner(command);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    let on_a_terminal = std::io::stdin().is_terminal();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if interrupted() && !on_a_terminal {
+            end(&mut child, Instant::now() + GRACE);
+            bail!("interrupted");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Asks a process to end, and ends it when it has not done so in time.
+fn end(child: &mut Child, deadline: Instant) {
+    // The pid is still ours: a child that was not waited for keeps it.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Runs a command to its end and returns what it printed; when it fails, its error output, or else what it printed, goes into the error.
 pub fn output(command: &mut Command) -> Result<String> {
     let out = command
@@ -125,39 +170,46 @@ impl Processes {
 
     /// Starts a process in the background; what it prints goes to `NAME.log`, behind what is there.
     pub fn start(&mut self, name: &str, command: &mut Command) -> Result<u32> {
-        let log = self.logs.join(format!("{name}.log"));
+        Ok(self.spawn(name, command.stdin(Stdio::null()))?.child.id())
+    }
+
+    /// The same for one that is told what to do on its standard input, and ends by itself when that ends.
+    pub fn start_told(&mut self, name: &str, command: &mut Command) -> Result<ChildStdin> {
+        let process = self.spawn(name, command.stdin(Stdio::piped()))?;
+        process.ends = true;
+        process.child.stdin.take().context("it has no standard input")
+    }
+
+    fn spawn(&mut self, name: &str, command: &mut Command) -> Result<&mut Process> {
+        let log = self.log(name);
         let out = File::options().create(true).append(true).open(&log)?;
-        // SAFETY: between fork and exec the closure only makes one system call (prctl), which is async-signal-safe and
-        // touches no memory of the parent. It makes the kernel end the process should the runner be killed.
-        #[expect(unsafe_code, reason = "no other way to say it before the child runs")]
-        unsafe {
-            command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into));
-        }
+        end_with_runner(command);
         let child = command
-            .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
             // A group of its own: Ctrl-C reaches the runner alone, which then stops things in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", shown(command)))?;
-        let pid = child.id();
         self.running.push(Process {
             name: name.to_owned(),
             child,
             log,
             ends: false,
         });
-        Ok(pid)
+        self.running.last_mut().context("it was just added")
+    }
+
+    /// What a process has printed.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
     }
 
     /// Starts a process that is meant to end by itself; see [`Processes::ended`].
     pub fn start_task(&mut self, name: &str, command: &mut Command) -> Result<u32> {
-        let pid = self.start(name, command)?;
-        if let Some(last) = self.running.last_mut() {
-            last.ends = true;
-        }
-        Ok(pid)
+        let process = self.spawn(name, command.stdin(Stdio::null()))?;
+        process.ends = true;
+        Ok(process.child.id())
     }
 
     pub fn pid(&self, name: &str) -> Option<u32> {
@@ -195,7 +247,7 @@ impl Processes {
     }
 
     /// The exit status of a process that is meant to end, once it has.
-    pub fn ended(&mut self, name: &str) -> Result<Option<std::process::ExitStatus>> {
+    pub fn ended(&mut self, name: &str) -> Result<Option<ExitStatus>> {
         let Some(at) = self.running.iter().position(|p| p.name == name) else {
             bail!("{name} was not started")
         };
@@ -249,11 +301,7 @@ impl Processes {
         }
         let deadline = Instant::now() + GRACE;
         for p in self.running.iter_mut().rev() {
-            while matches!(p.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = p.child.kill();
-            let _ = p.child.wait();
+            end(&mut p.child, deadline);
         }
         self.running.clear();
     }
@@ -336,4 +384,31 @@ pub fn get_json(url: &str, within: Duration) -> Result<serde_json::Value> {
         .build()
         .call()?;
     Ok(answer.body_mut().read_json()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_told_things_ends_with_its_input() {
+        let logs = std::env::temp_dir().join(format!("cosmosflink-xtask-told-{}", std::process::id()));
+        let mut processes = Processes::new(logs.clone()).unwrap();
+        let mut input = processes.start_told("cat", &mut Command::new("cat")).unwrap();
+        input.write_all(b"first\n").unwrap();
+        processes.check().unwrap();
+        assert!(processes.ended("cat").unwrap().is_none());
+        drop(input);
+        let status = loop {
+            if let Some(status) = processes.ended("cat").unwrap() {
+                break status;
+            }
+            sleep(Duration::from_millis(10)).unwrap();
+        };
+        assert!(status.success());
+        assert_eq!(std::fs::read_to_string(processes.log("cat")).unwrap(), "first\n");
+        std::fs::remove_dir_all(&logs).unwrap();
+    }
 }

@@ -1,0 +1,1 @@
+SELECT id, customerId, status, operation, written FROM order_versions;

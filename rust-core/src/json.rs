@@ -409,6 +409,19 @@ pub fn escaped_len(text: &[u8]) -> usize {
         .sum()
 }
 
+/// A name as a part of a JSON pointer, with the slash in front of it.
+pub fn segment(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The names of a JSON pointer, of which the first slash is taken off.
+pub fn segments(inner: &str) -> Vec<String> {
+    inner
+        .split('/')
+        .map(|name| name.replace("~1", "/").replace("~0", "~"))
+        .collect()
+}
+
 /// Appends `text` as a JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');

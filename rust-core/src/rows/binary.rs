@@ -194,11 +194,11 @@ impl Buffer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Bytes of hexadecimal digits; blanks are for the eye.
-    fn hex(text: &str) -> Vec<u8> {
+    pub fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
         digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
     }

@@ -7,6 +7,7 @@
 use super::binary::SLOT;
 use super::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
 use super::text::{Format, Unit};
+use crate::json::segment;
 
 /// A name on the way, and what is there.
 #[derive(Debug, Default)]
@@ -225,11 +226,6 @@ fn pointer(origin: &Origin) -> String {
         Origin::Path(path) => path.iter().map(|name| segment(name)).collect(),
         Origin::Metadata(_) | Origin::Constant(_) => String::new(),
     }
-}
-
-/// A name as a part of a JSON pointer.
-pub fn segment(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 struct Compiler {

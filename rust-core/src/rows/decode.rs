@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::binary::{Buffer, Fixed, RowKind, Slot, SLOT};
-use super::compiled::{segment, Compiled, Element, Form, Output, Source};
+use super::compiled::{Compiled, Element, Form, Output, Source};
 use super::plan::{Metadata, OnError, Plan, Scalar};
 use super::text::{self, Read, Reason, Unit};
 use super::variant;
-use crate::json::{Broken, Scan, Scanner};
+use crate::json::{segment, Broken, Scan, Scanner};
 
 /// Most keys of an object whose order is remembered, and the longest of them.
 const MAX_KEYS: usize = 1024;
@@ -884,6 +884,7 @@ impl Misfit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::binary::tests::hex;
     use crate::rows::plan::{Changelog, Column, Origin, Type, TypeKind};
     use crate::rows::text::Format;
     use proptest::prelude::*;
@@ -968,12 +969,6 @@ mod tests {
             Err(Refused::Misfit(why)) => why,
             other => panic!("{document}: {other:?}"),
         }
-    }
-
-    /// Bytes of hexadecimal digits; blanks are for the eye.
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
-        digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{CoreError, Kind, Result};
-use crate::json::{nested, push_string, Broken, Scan, Scanner};
+use crate::json::{nested, push_string, segments, Broken, Scan, Scanner};
 use crate::page::KeyPaths;
 
 /// What the service writes into each document.
@@ -151,10 +151,7 @@ impl KeyFields {
     pub fn parse(text: &str) -> std::result::Result<KeyFields, String> {
         let pointers: Vec<String> = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let path = |pointer: &String| match pointer.strip_prefix('/') {
-            Some(names) => Ok(names
-                .split('/')
-                .map(|name| name.replace("~1", "/").replace("~0", "~"))
-                .collect()),
+            Some(names) => Ok(segments(names)),
             None if pointer.is_empty() => Ok(Vec::new()),
             None => Err(format!("'{pointer}' does not begin with a slash")),
         };

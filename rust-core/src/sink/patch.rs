@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::error::{CoreError, Kind, Result};
-use crate::json::{push_string, Broken, Scanner};
+use crate::json::{push_string, segment, segments, Broken, Scanner};
 use crate::page::KeyPaths;
 
 use super::document::{broken, SYSTEM_FIELDS};
@@ -121,10 +121,7 @@ fn check_path(path: &str, paths: &KeyPaths) -> Result<()> {
             path.escape_debug()
         ));
     };
-    let segments: Vec<String> = inner
-        .split('/')
-        .map(|s| s.replace("~1", "/").replace("~0", "~"))
-        .collect();
+    let segments = segments(inner);
     let first = segments[0].as_str();
     if first == "id" || SYSTEM_FIELDS.contains(&first) {
         return bad(format!("changes '{path}', which no patch can"));
@@ -183,7 +180,7 @@ fn sets(
             .filter(|path| path.first() == Some(&name))
             .map(|path| &path[1..])
             .collect();
-        let path = format!("{above}/{}", name.replace('~', "~0").replace('/', "~1"));
+        let path = [above, &segment(&name)].concat();
         let kept = above.is_empty() && (name == "id" || SYSTEM_FIELDS.contains(&name.as_str()));
         if kept || inside.iter().any(|path| path.is_empty()) {
             return s.value().map(drop);

@@ -76,20 +76,25 @@ final class RowLayout implements Serializable {
                         + " bytes of the same row); use a version of the connector that supports this version of Flink";
     }
 
-    private static byte[] ofCore(Core core) {
+    /** The PLAN frame of a table of its own with these columns: each is the field of its name, and what does not fit fails. */
+    static byte[] plan(DataType type) {
         RowPlan plan = new RowPlan(
                 false,
                 RowPlan.OnError.FAIL,
                 RowPlan.TimestampFormat.ISO_8601,
                 RowPlan.TimestampUnit.NONE,
                 RowPlan.Changelog.APPEND);
-        List<String> names = DataType.getFieldNames(TYPE);
-        List<DataType> types = DataType.getFieldDataTypes(TYPE);
+        List<String> names = DataType.getFieldNames(type);
+        List<DataType> types = DataType.getFieldDataTypes(type);
         for (int i = 0; i < names.size(); i++) {
             String name = names.get(i);
             plan.path(name, List.of(name), PlanTypes.of(name, types.get(i).getLogicalType()));
         }
-        RowsView view = core.decodeRows(plan.frame(), List.of(DOCUMENT)).rows();
+        return plan.frame();
+    }
+
+    private static byte[] ofCore(Core core) {
+        RowsView view = core.decodeRows(plan(TYPE), List.of(DOCUMENT)).rows();
         return Arrays.copyOfRange(view.bytes(), view.offset(0), view.offset(0) + view.length(0));
     }
 

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.NativeCore;
-import io.cosmosflink.core.RowPlan;
 import io.cosmosflink.core.RowsView;
 import java.math.BigDecimal;
 import java.math.BigInteger;
@@ -64,7 +63,9 @@ class RowsAgainstFlinkJsonITCase {
             List<byte[]> expected = ofFlink((RowType) type.getLogicalType(), documents);
             RowsView found;
             try {
-                found = NativeCore.get().decodeRows(plan(type), documents).rows();
+                found = NativeCore.get()
+                        .decodeRows(RowLayout.plan(type), documents)
+                        .rows();
             } catch (CosmosException e) {
                 differences.add("table " + table + ": " + e.getMessage());
                 continue;
@@ -99,7 +100,8 @@ class RowsAgainstFlinkJsonITCase {
         RowRowConverter converter = RowRowConverter.create(type);
         converter.open(getClass().getClassLoader());
         List<byte[]> expected = ofFlink(row, documents);
-        RowsView found = NativeCore.get().decodeRows(plan(type), documents).rows();
+        RowsView found =
+                NativeCore.get().decodeRows(RowLayout.plan(type), documents).rows();
         for (int i = 0; i < documents.size(); i++) {
             byte[] bytes = Arrays.copyOfRange(found.bytes(), found.offset(i), found.offset(i) + found.length(i));
             assertThat(converter.toExternal(rowOf(row, bytes)))
@@ -119,22 +121,6 @@ class RowsAgainstFlinkJsonITCase {
         return IntStream.range(0, random.nextInt(9))
                 .mapToObj(entry -> text(random, entry + words(random)) + ":" + value.get())
                 .collect(Collectors.joining(",", "{", "}"));
-    }
-
-    private static byte[] plan(DataType type) {
-        RowPlan plan = new RowPlan(
-                false,
-                RowPlan.OnError.FAIL,
-                RowPlan.TimestampFormat.ISO_8601,
-                RowPlan.TimestampUnit.NONE,
-                RowPlan.Changelog.APPEND);
-        List<String> names = DataType.getFieldNames(type);
-        for (int i = 0; i < names.size(); i++) {
-            String name = names.get(i);
-            LogicalType column = DataType.getFieldDataTypes(type).get(i).getLogicalType();
-            plan.path(name, List.of(name), PlanTypes.of(name, column));
-        }
-        return plan.frame();
     }
 
     @SuppressWarnings("deprecation") // one document after the other, without a collector

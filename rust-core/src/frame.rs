@@ -185,6 +185,11 @@ impl<'a> FrameReader<'a> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
+    /// The next eight bytes, as IEEE 754 has them.
+    pub fn f64(&mut self) -> Result<f64> {
+        Ok(f64::from_le_bytes(self.array()?))
+    }
+
     /// The next bytes, behind their length.
     pub fn blob(&mut self) -> Result<&'a [u8]> {
         let n = self.u32()? as usize;

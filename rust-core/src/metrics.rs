@@ -166,6 +166,8 @@ metrics! {
         "Documents that could not be decoded, by the core or by the job's deserializer, and were left out or handed over raw.";
     nulled: Whole, "nulledFields", "values", SOURCE,
         "Values that did not fit the type of their column and became null, as `json.on-error` `null-field` asks. Rows that `skip-row` leaves out are among `undecodable`.";
+    filtered: Whole, "filteredDocuments", "documents", SOURCE,
+        "Documents that were read, and whose rows the filter of a table did not let pass. They are not among the records.";
     leases_held: Whole, "leasesHeld", "leases", SOURCE,
         "Leases that the reader holds, as which its progress is published (`source.lease-container`).";
     lease_requests: Whole, "leaseRequests", "requests", SOURCE,

@@ -9,6 +9,10 @@ use serde_json::Value;
 
 use crate::split::fingerprint;
 
+mod filter;
+
+pub use self::filter::documents;
+
 /// Functions that make one value of many rows.
 const AGGREGATES: [&str; 5] = ["COUNT", "SUM", "AVG", "MIN", "MAX"];
 
@@ -109,6 +113,14 @@ impl Query {
             .flat_map(|(name, value)| [name.clone(), value.to_string()]);
         let parts: Vec<String> = std::iter::once(self.text.clone()).chain(parameters).collect();
         fingerprint(parts.iter().map(String::as_str))
+    }
+
+    /// Its parameters as a JSON object; empty where there are none.
+    pub fn parameters_json(&self) -> String {
+        match self.parameters.is_empty() {
+            true => String::new(),
+            false => serde_json::json!(self.parameters).to_string(),
+        }
     }
 
     /// The body of its request.

@@ -36,6 +36,7 @@ fn plan(on_error: OnError) -> Plan {
             column("n", Scalar::Int),
             column("price", decimal),
         ],
+        filter: None,
     }
 }
 

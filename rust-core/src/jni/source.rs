@@ -17,6 +17,7 @@ use crate::page::decode_documents;
 use crate::rows::{Decoder, Plan};
 use crate::source::Source;
 use crate::split;
+use crate::sql;
 
 /// The live source of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
 fn source(id: jlong, timeout: Duration) -> Result<Option<Arc<Source>>> {
@@ -66,6 +67,15 @@ native!(
         let documents = frame::decode_strings(&read(env, &documents)?)?;
         let page = decode_documents(documents, &mut decoder)?;
         write(env, &page.frame.to_vec())
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_documentQuery,
+    |env, plan: JByteArray<'local>| -> JByteArray<'local> {
+        let query = sql::documents(&Plan::decode(&read(env, &plan)?)?);
+        let parameters = query.parameters_json();
+        write(env, &frame::encode_strings(&[query.text, parameters]))
     }
 );
 

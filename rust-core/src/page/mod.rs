@@ -121,6 +121,8 @@ pub struct Page {
     pub undecodable: u64,
     /// Values that became null since they did not fit their columns.
     pub nulled: u64,
+    /// Documents whose rows the plan's filter did not let pass.
+    pub filtered: u64,
     /// Number of the newest write in the page; -1 without records.
     pub newest_lsn: i64,
     /// Newest `_ts`, epoch seconds; 0 without records.
@@ -257,6 +259,7 @@ fn assemble(
         newest_ts: 0,
         newest_lsn: -1,
         undecodable: 0,
+        filtered: 0,
         skipped: 0,
         salvaged: false,
         rows: false,
@@ -278,6 +281,7 @@ fn assemble(
         newest_ts,
         newest_lsn,
         undecodable,
+        filtered,
         skipped,
         ..
     } = builder;
@@ -306,6 +310,7 @@ fn assemble(
         documents: records + skipped,
         undecodable,
         nulled,
+        filtered,
         newest_lsn,
         newest_ts,
     })
@@ -326,6 +331,7 @@ struct Builder<'p> {
     newest_ts: i64,
     newest_lsn: i64,
     undecodable: u64,
+    filtered: u64,
     skipped: usize,
     /// The end of a document was found by its brackets alone.
     salvaged: bool,

@@ -119,6 +119,11 @@ impl Builder<'_> {
         match made {
             Ok(()) => {}
             Err(Refused::Broken(why)) => return self.undecodable(found, why),
+            Err(Refused::Filtered) => {
+                self.filtered += 1;
+                self.leave_out(found);
+                return Ok(());
+            }
             Err(Refused::Misfit(_)) if decoder.plan().on_error == OnError::SkipRow => {
                 self.undecodable += 1;
                 self.leave_out(found);
@@ -221,6 +226,7 @@ mod tests {
                 column("n", path(&["n"]), Scalar::Int.into()),
                 column("op", Origin::Metadata(Metadata::Operation), Scalar::String.into()),
             ],
+            filter: None,
         }
     }
 

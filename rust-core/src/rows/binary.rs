@@ -193,6 +193,84 @@ impl Buffer {
     }
 }
 
+/// The eight bytes of a field's slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Bits(pub [u8; SLOT]);
+
+impl Bits {
+    /// A value of one byte.
+    pub fn i8(self) -> i8 {
+        self.0[0] as i8
+    }
+
+    /// One of two bytes.
+    pub fn i16(self) -> i16 {
+        self.i64() as i16
+    }
+
+    /// One of four bytes.
+    pub fn i32(self) -> i32 {
+        self.i64() as i32
+    }
+
+    /// One of eight bytes.
+    pub fn i64(self) -> i64 {
+        i64::from_le_bytes(self.0)
+    }
+}
+
+/// The slot of a field of a row that was written here, of so many fields; `None` when it is null.
+pub fn field(row: &[u8], arity: usize, number: usize) -> Option<Bits> {
+    let bit = number + 8;
+    if row[bit / 8] & (1 << (bit % 8)) != 0 {
+        return None;
+    }
+    let at = (arity + 63 + 8) / 64 * 8 + number * SLOT;
+    let mut bits = [0; SLOT];
+    bits.copy_from_slice(&row[at..at + SLOT]);
+    Some(Bits(bits))
+}
+
+/// The bytes in a row's variable part that a slot stands for.
+pub fn variable(row: &[u8], bits: Bits) -> &[u8] {
+    let word = bits.i64() as u64;
+    let (at, size) = ((word >> 32) as usize, word as u32 as usize);
+    &row[at..at + size]
+}
+
+/// The bytes of a text, which are in its slot where they are few; `None` when the slot is none of a text.
+pub fn text<'a>(row: &'a [u8], number: usize, arity: usize) -> Option<&'a [u8]> {
+    let bits = field(row, arity, number)?;
+    if bits.0[MAX_INLINE] & 0x80 == 0 {
+        return Some(variable(row, bits));
+    }
+    let at = (arity + 63 + 8) / 64 * 8 + number * SLOT;
+    row.get(at..at + usize::from(bits.0[MAX_INLINE] & 0x7f))
+}
+
+/// The digits of a decimal.
+pub fn decimal(row: &[u8], bits: Bits, precision: u8) -> i128 {
+    if precision <= MAX_COMPACT_DECIMAL {
+        return bits.i64().into();
+    }
+    let digits = variable(row, bits);
+    let negative = digits.first().is_some_and(|first| *first >= 0x80);
+    let start = if negative { -1 } else { 0 };
+    digits.iter().fold(start, |n, byte| (n << 8) | i128::from(*byte))
+}
+
+/// A moment: milliseconds since the epoch, and nanoseconds behind them.
+pub fn moment(row: &[u8], bits: Bits, precision: u8) -> (i64, u32) {
+    if precision <= MAX_COMPACT_TIMESTAMP {
+        return (bits.i64(), 0);
+    }
+    let word = bits.i64() as u64;
+    let at = (word >> 32) as usize;
+    let mut millis = [0; SLOT];
+    millis.copy_from_slice(&row[at..at + SLOT]);
+    (i64::from_le_bytes(millis), word as u32)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 //! map are as many as there are, so that each kind of element has a shape of its own, with places from zero on.
 
 use super::binary::SLOT;
+use super::filter::{judge, Judge};
 use super::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
 use super::text::{Format, Unit};
 use crate::json::segment;
@@ -109,6 +110,17 @@ pub struct Element {
     pub stride: usize,
 }
 
+/// What a row must be to pass.
+#[derive(Debug)]
+pub struct Filtering {
+    /// What is written for the filter alone.
+    pub outputs: Vec<Output>,
+    /// The JSON pointer of each.
+    pub pointers: Vec<String>,
+    /// What is judged.
+    pub judge: Judge,
+}
+
 /// Places of what the feed itself wants to know of each document.
 #[derive(Debug)]
 pub struct Known {
@@ -133,6 +145,8 @@ pub struct Compiled {
     pub shape: Shape,
     /// What is looked for in it beside the columns.
     pub known: Known,
+    /// Which rows pass; `None`: all of them.
+    pub filter: Option<Filtering>,
     /// The JSON pointer of each column; empty for metadata and for the document itself.
     pub pointers: Vec<String>,
     /// Whether a column is the id that the feed knows.
@@ -163,6 +177,19 @@ impl Compiled {
         let outputs = outputs
             .map(|column| compiler.column(root, column, &mut places))
             .collect();
+        let filter = plan.filter.as_ref().map(|filter| Filtering {
+            outputs: filter
+                .columns
+                .iter()
+                .map(|column| compiler.column(root, column, &mut places))
+                .collect(),
+            pointers: filter
+                .columns
+                .iter()
+                .map(|column| pointer(&column.origin))
+                .collect(),
+            judge: judge(&plan.columns, filter),
+        });
         let known = {
             let mut note = |path: &[String]| compiler.note(root, path, &mut places);
             Known {
@@ -185,7 +212,8 @@ impl Compiled {
             nodes[number].below = below;
         }
         let wants = |metadata| {
-            let mut columns = plan.columns.iter();
+            let own = plan.filter.iter().flat_map(|filter| &filter.columns);
+            let mut columns = plan.columns.iter().chain(own);
             columns.any(|column| column.origin == Origin::Metadata(metadata))
         };
         Compiled {
@@ -199,6 +227,7 @@ impl Compiled {
                 outputs,
             },
             known,
+            filter,
             pointers: plan
                 .columns
                 .iter()
@@ -393,6 +422,7 @@ mod tests {
                 column("b", &["a", "b"], Scalar::BigInt.into()),
                 column("odd", &["c/d~", "e"], Scalar::BigInt.into()),
             ],
+            filter: None,
         };
         let path = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let key = path(&["a", "pk"]);

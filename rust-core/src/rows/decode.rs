@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::binary::{Buffer, Fixed, RowKind, Slot, SLOT};
 use super::compiled::{Compiled, Element, Form, Output, Source};
+use super::filter::Rows;
 use super::plan::{Metadata, OnError, Plan, Scalar};
 use super::text::{self, Read, Reason, Unit};
 use super::variant;
@@ -92,6 +93,8 @@ pub enum Refused {
     Broken(Reason),
     /// A value does not fit its column; the sentence says which, and why.
     Misfit(String),
+    /// It fits, and the plan's filter does not let it pass.
+    Filtered,
 }
 
 /// A value that does not fit.
@@ -333,14 +336,37 @@ impl Work {
 
     /// Writes the row whose values were found.
     fn finish(&mut self, plan: &Compiled, change: &Change<'_>) -> Result<(), Refused> {
-        self.start = self.out.len();
-        let nulled = self.nulled;
-        self.fields(plan, &plan.shape.outputs, change, 0, change.kind)
-            .map_err(|misfit| {
-                self.out.bytes.truncate(self.start);
-                self.nulled = nulled;
-                Refused::Misfit(misfit.describe(plan, change.document))
-            })
+        let (start, nulled) = (self.out.len(), self.nulled);
+        self.start = start;
+        let made = self.fields(plan, &plan.shape.outputs, change, 0, change.kind);
+        if let Err(misfit) = made {
+            self.out.bytes.truncate(start);
+            self.nulled = nulled;
+            let why = misfit.describe(&plan.shape.outputs, &plan.pointers, change.document);
+            return Err(Refused::Misfit(why));
+        }
+        let Some(filter) = &plan.filter else {
+            return Ok(());
+        };
+        // Every column is read before the row is judged, so that what does not fit takes its way whether or not the row would pass.
+        let end = self.out.len();
+        self.start = end;
+        if let Err(misfit) = self.fields(plan, &filter.outputs, change, 0, RowKind::Insert) {
+            self.out.bytes.truncate(start);
+            self.nulled = nulled;
+            let why = misfit.describe(&filter.outputs, &filter.pointers, change.document);
+            return Err(Refused::Misfit(why));
+        }
+        let rows = Rows {
+            row: &self.out.bytes[start..end],
+            own: &self.out.bytes[end..],
+        };
+        let passes = rows.judge(&filter.judge) == Some(true);
+        self.out.bytes.truncate(if passes { end } else { start });
+        match passes {
+            true => Ok(()),
+            false => Err(Refused::Filtered),
+        }
     }
 
     /// Reads the value that begins here, and notes it where the node says.
@@ -854,10 +880,10 @@ fn distinct(keys: &[Cow<'_, [u8]>]) -> Vec<(usize, usize)> {
 
 impl Misfit {
     /// Which value it is, and why it does not fit.
-    fn describe(mut self, plan: &Compiled, document: &[u8]) -> String {
+    fn describe(mut self, outputs: &[Output], pointers: &[String], document: &[u8]) -> String {
         let column = self.path.pop().unwrap_or_default();
-        let number = plan.shape.outputs.iter().position(|output| output.name == column);
-        let pointer = number.map_or("", |number| plan.pointers[number].as_str());
+        let number = outputs.iter().position(|output| output.name == column);
+        let pointer = number.map_or("", |number| pointers[number].as_str());
         let inside: String = self.path.iter().rev().map(|name| segment(name)).collect();
         let what = match self.value {
             None => "is missing, and".to_owned(),
@@ -931,6 +957,7 @@ mod tests {
             unit: Unit::None,
             changelog: Changelog::Append,
             columns,
+            filter: None,
         }
     }
 

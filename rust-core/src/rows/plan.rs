@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::filter::Filter;
 use super::text::{Format, Unit};
 use crate::error::{CoreError, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
@@ -239,6 +240,8 @@ pub struct Plan {
     pub changelog: Changelog,
     /// The columns, in the order of the row.
     pub columns: Vec<Column>,
+    /// What must be true of a row; without it all of them pass.
+    pub filter: Option<Filter>,
 }
 
 fn unknown(what: &str, number: u8) -> CoreError {
@@ -280,16 +283,15 @@ impl Plan {
             3 => Changelog::Log,
             other => return Err(unknown("changelog", other)),
         };
-        let count = r.u32()? as usize;
-        if count > MAX_COLUMNS {
-            return Err(CoreError::config(format!(
-                "a table of {count} columns; at most {MAX_COLUMNS} can be read"
-            )));
-        }
-        let mut columns = Vec::new();
-        for _ in 0..count {
-            columns.push(column(&mut r)?);
-        }
+        let columns = columns(&mut r)?;
+        // A plan of which all rows pass ends here.
+        let filter = match r.position() < frame.len() {
+            false => None,
+            true => {
+                let own = self::columns(&mut r)?;
+                Some(Filter::read(&mut r, &columns, own)?)
+            }
+        };
         r.finish()?;
         if missing_is_error && on_error == OnError::NullField {
             return Err(CoreError::config(
@@ -303,6 +305,7 @@ impl Plan {
             unit,
             changelog,
             columns,
+            filter,
         })
     }
 
@@ -323,25 +326,47 @@ impl Plan {
             Unit::Nanos => 4,
         });
         w.u8(self.changelog as u8);
-        w.u32(self.columns.len() as u32);
-        for column in &self.columns {
-            w.str(&column.name);
-            match &column.origin {
-                Origin::Path(path) => {
-                    w.u8(Metadata::PATH);
-                    w.u32(path.len() as u32);
-                    path.iter().for_each(|name| w.str(name));
-                }
-                Origin::Metadata(metadata) => w.u8(*metadata as u8),
-                Origin::Constant(value) => {
-                    w.u8(Metadata::CONSTANT);
-                    w.str(value);
-                }
-            }
-            write_type(&mut w, &column.kind);
+        write_columns(&mut w, &self.columns);
+        if let Some(filter) = &self.filter {
+            write_columns(&mut w, &filter.columns);
+            filter.write(&mut w);
         }
         w.0
     }
+}
+
+fn write_columns(w: &mut FrameWriter, columns: &[Column]) {
+    w.u32(columns.len() as u32);
+    for column in columns {
+        w.str(&column.name);
+        match &column.origin {
+            Origin::Path(path) => {
+                w.u8(Metadata::PATH);
+                w.u32(path.len() as u32);
+                path.iter().for_each(|name| w.str(name));
+            }
+            Origin::Metadata(metadata) => w.u8(*metadata as u8),
+            Origin::Constant(value) => {
+                w.u8(Metadata::CONSTANT);
+                w.str(value);
+            }
+        }
+        write_type(w, &column.kind);
+    }
+}
+
+fn columns(r: &mut FrameReader<'_>) -> Result<Vec<Column>> {
+    let count = r.u32()? as usize;
+    if count > MAX_COLUMNS {
+        return Err(CoreError::config(format!(
+            "a table of {count} columns; at most {MAX_COLUMNS} can be read"
+        )));
+    }
+    let mut columns = Vec::new();
+    for _ in 0..count {
+        columns.push(column(r)?);
+    }
+    Ok(columns)
 }
 
 fn column(r: &mut FrameReader<'_>) -> Result<Column> {
@@ -539,6 +564,7 @@ mod tests {
             unit: Unit::Millis,
             changelog: Changelog::Upsert,
             columns,
+            filter: None,
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Page {
     pub undecodable: u64,
     /// Values that became null since they did not fit their columns.
     pub nulled: u64,
+    /// Documents whose rows the plan's filter did not let pass.
+    pub filtered: u64,
     pub after: Split,
     /// Up to when the split was read before this page, in milliseconds since the epoch; no later than the page's newest document.
     pub behind: i64,
@@ -620,6 +622,7 @@ mod tests {
             records: 1,
             undecodable: 0,
             nulled: 0,
+            filtered: 0,
             after: Split {
                 ordinal: n as u32,
                 ..split(min)

@@ -455,6 +455,7 @@ impl Fetcher {
             records: built.records as u64,
             undecodable: built.undecodable,
             nulled: built.nulled,
+            filtered: built.filtered,
             after: after.clone(),
             // Rows of a table are as old as they are.
             behind: answer
@@ -571,6 +572,7 @@ impl Fetcher {
             records: 0,
             undecodable: 0,
             nulled: 0,
+            filtered: 0,
             after: split.clone(),
             behind: reached,
             queued: now.instant,

@@ -336,6 +336,7 @@ impl Source {
         // Not before: a page that is given back is read again.
         metrics.undecodable.fetch_add(page.undecodable, Relaxed);
         metrics.nulled.fetch_add(page.nulled, Relaxed);
+        metrics.filtered.fetch_add(page.filtered, Relaxed);
         Ok(page.frame)
     }
 

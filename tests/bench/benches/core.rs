@@ -128,6 +128,7 @@ fn plan(columns: Vec<Column>) -> Plan {
         unit: Unit::None,
         changelog: Changelog::Append,
         columns,
+        filter: None,
     }
 }
 

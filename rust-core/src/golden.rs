@@ -192,7 +192,67 @@ fn plan(plan: &Value) -> Vec<u8> {
     for name in ["onError", "timestamps", "unit", "changelog"] {
         w.u8(number(plan, name) as u8);
     }
-    let columns = list(get(plan, "columns"));
+    plan_columns(&mut w, plan);
+    let filter = get(plan, "filter");
+    plan_columns(&mut w, filter);
+    plan_predicate(&mut w, get(filter, "predicate"));
+    assert_eq!(Plan::decode(&w.0).unwrap().encode(), w.0);
+    w.0
+}
+
+fn plan_predicate(w: &mut FrameWriter, predicate: &Value) {
+    let code = number(predicate, "code") as u8;
+    w.u8(code);
+    match code {
+        1 | 2 => {
+            let parts = list(get(predicate, "parts"));
+            w.u32(parts.len() as u32);
+            parts.iter().for_each(|part| plan_predicate(w, part));
+        }
+        3..=5 => plan_predicate(w, get(predicate, "inner")),
+        _ => {
+            if matches!(code, 8 | 10) {
+                w.u8(number(predicate, "how") as u8);
+            }
+            w.u32(number(predicate, "column") as u32);
+            let fields = list(get(predicate, "fields"));
+            w.u32(fields.len() as u32);
+            fields.iter().for_each(|field| w.u32(field.as_i64().unwrap() as u32));
+            match code {
+                8 => plan_literal(w, get(predicate, "literal")),
+                9 => {
+                    let literals = list(get(predicate, "literals"));
+                    w.u32(literals.len() as u32);
+                    literals.iter().for_each(|literal| plan_literal(w, literal));
+                }
+                10 => w.str(text(predicate, "text")),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn plan_literal(w: &mut FrameWriter, literal: &Value) {
+    let code = number(literal, "code") as u8;
+    w.u8(code);
+    match code {
+        1 => w.u8(u8::from(flag(literal, "value"))),
+        2 => w.i64(number(literal, "value")),
+        3 | 4 => w.f64(get(literal, "value").as_f64().unwrap()),
+        5 => {
+            w.u8(number(literal, "scale") as u8);
+            w.str(text(literal, "digits"));
+        }
+        6 => w.str(text(literal, "value")),
+        _ => {
+            w.i64(number(literal, "millis"));
+            w.u32(number(literal, "nanos") as u32);
+        }
+    }
+}
+
+fn plan_columns(w: &mut FrameWriter, of: &Value) {
+    let columns = list(get(of, "columns"));
     w.u32(columns.len() as u32);
     for column in columns {
         w.str(text(column, "name"));
@@ -207,10 +267,8 @@ fn plan(plan: &Value) -> Vec<u8> {
             10 => w.str(text(column, "value")),
             _ => {}
         }
-        plan_type(&mut w, get(column, "type"));
+        plan_type(w, get(column, "type"));
     }
-    assert_eq!(Plan::decode(&w.0).unwrap().encode(), w.0);
-    w.0
 }
 
 fn plan_type(w: &mut FrameWriter, kind: &Value) {

@@ -111,7 +111,10 @@ impl Literal {
             Literal::Bool(_) => scalar == Scalar::Boolean,
             Literal::Whole(_) => {
                 is_whole(scalar)
-                    || matches!(scalar, Scalar::Decimal { .. } | Scalar::Date | Scalar::Time { .. })
+                    || matches!(
+                        scalar,
+                        Scalar::Decimal { .. } | Scalar::Date | Scalar::Time { .. }
+                    )
             }
             Literal::Decimal(..) => is_whole(scalar) || matches!(scalar, Scalar::Decimal { .. }),
             Literal::Double(_) | Literal::Ordered(_) => matches!(scalar, Scalar::Float | Scalar::Double),
@@ -433,7 +436,11 @@ fn write(predicate: &Predicate, w: &mut FrameWriter) {
     };
     match predicate {
         Predicate::All(all) | Predicate::Any(all) => {
-            w.u8(if matches!(predicate, Predicate::All(_)) { 1 } else { 2 });
+            w.u8(if matches!(predicate, Predicate::All(_)) {
+                1
+            } else {
+                2
+            });
             w.u32(all.len() as u32);
             all.iter().for_each(|one| write(one, w));
         }
@@ -552,7 +559,9 @@ impl<'a> Rows<'a> {
             Scalar::BigInt => Value::Whole(bits.i64()),
             Scalar::Float => Value::Double(f32::from_bits(bits.i32() as u32).into()),
             Scalar::Double => Value::Double(f64::from_bits(bits.i64() as u64)),
-            Scalar::Decimal { precision, scale } => Value::Decimal(binary::decimal(row, bits, precision), scale),
+            Scalar::Decimal { precision, scale } => {
+                Value::Decimal(binary::decimal(row, bits, precision), scale)
+            }
             Scalar::String | Scalar::RawJson => Value::Text(binary::text(row, last.0, last.1)?),
             Scalar::Timestamp { precision, .. } => {
                 let (millis, nanos) = binary::moment(row, bits, precision);

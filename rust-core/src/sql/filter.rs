@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::Query;
 use crate::rows::{
-    find, is_whole, Column, Comparison, Filter, Format, Literal, Metadata, OnError, Origin, Part, Plan, Predicate,
-    Scalar, Unit,
+    find, is_whole, Column, Comparison, Filter, Format, Literal, Metadata, OnError, Origin, Part, Plan,
+    Predicate, Scalar, Unit,
 };
 
 /// The largest whole number below which the service's doubles have all others.
@@ -180,7 +180,11 @@ impl Conditions<'_> {
             (Predicate::Null(place), false) => place.path.as_deref().map(is_there),
             (Predicate::True(place), _) => self.compare(Comparison::Equal, place, &Literal::Bool(wanted)),
             (Predicate::Compare(comparison, place, literal), _) => {
-                let comparison = if wanted { *comparison } else { comparison.opposite() };
+                let comparison = if wanted {
+                    *comparison
+                } else {
+                    comparison.opposite()
+                };
                 self.compare(comparison, place, literal)
             }
             (Predicate::In(place, literals), _) if literals.len() <= MAX_LISTED => {
@@ -235,7 +239,9 @@ impl Conditions<'_> {
                         }
                     }
                 }
-                (Literal::Whole(whole), scalar) if is_whole(scalar) && whole.unsigned_abs() <= MAX_EXACT as u64 => {
+                (Literal::Whole(whole), scalar)
+                    if is_whole(scalar) && whole.unsigned_abs() <= MAX_EXACT as u64 =>
+                {
                     values.push(self.parameter(Value::from(*whole))?);
                     let text = format!("IS_STRING({path})");
                     if !place.system && !others.contains(&text) {
@@ -299,10 +305,14 @@ impl Conditions<'_> {
                     _ => any(vec![spelled, format!("IS_NUMBER({path})")]),
                 }
             }
-            (Literal::Whole(value), scalar) if is_whole(scalar) && value.unsigned_abs() <= MAX_EXACT as u64 => {
+            (Literal::Whole(value), scalar)
+                if is_whole(scalar) && value.unsigned_abs() <= MAX_EXACT as u64 =>
+            {
                 let value = self.parameter(Value::from(*value))?;
                 let sign = sign(comparison);
-                any(std::iter::once(format!("{path} {sign} {value}")).chain(text).collect())
+                any(std::iter::once(format!("{path} {sign} {value}"))
+                    .chain(text)
+                    .collect())
             }
             (_, scalar) => {
                 let (low, high) = around(literal, scalar)?;
@@ -328,7 +338,10 @@ impl Conditions<'_> {
         if place.unit != Unit::Seconds {
             return None;
         }
-        let (low, high) = (millis.div_euclid(1000) as f64, millis.div_euclid(1000) as f64 + 1.0);
+        let (low, high) = (
+            millis.div_euclid(1000) as f64,
+            millis.div_euclid(1000) as f64 + 1.0,
+        );
         Some(match comparison {
             Comparison::NotEqual => return None,
             Comparison::Equal => {
@@ -351,7 +364,8 @@ impl Conditions<'_> {
         years: bool,
     ) -> Option<String> {
         let signed = years.then(|| format!("{path} < '0'"));
-        let mut bound = |sign: &str, value: &str| Some(format!("{path} {sign} {}", self.parameter(Value::from(value))?));
+        let mut bound =
+            |sign: &str, value: &str| Some(format!("{path} {sign} {}", self.parameter(Value::from(value))?));
         let condition = match comparison {
             Comparison::NotEqual => return Some(is_there(path)),
             Comparison::Equal if low == high => bound("=", low)?,

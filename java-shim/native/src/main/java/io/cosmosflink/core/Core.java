@@ -95,6 +95,22 @@ public interface Core {
         throw new UnsupportedOperationException(getClass().getName() + " makes no rows");
     }
 
+    /**
+     * The query of all documents whose rows may pass the plan's filter, and of few others; of all documents where it has none.
+     *
+     * @param plan what {@link RowPlan#frame} gives
+     */
+    default Query documentQuery(byte[] plan) {
+        throw new UnsupportedOperationException(getClass().getName() + " makes no rows");
+    }
+
+    /**
+     * A query of the service.
+     *
+     * @param parameters their values by name, a JSON object; empty where there are none
+     */
+    record Query(String text, String parameters) {}
+
     /** Like {@link #openSource}. */
     SinkHandle openSink(Map<String, String> options, Peers peers);
 

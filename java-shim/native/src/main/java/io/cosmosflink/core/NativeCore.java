@@ -90,6 +90,12 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public Query documentQuery(byte[] plan) {
+        List<String> query = Frames.strings(Natives.documentQuery(plan));
+        return new Query(query.get(0), query.get(1));
+    }
+
+    @Override
     public SinkHandle openSink(Map<String, String> options, Peers peers) {
         byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
         return new Sink(Natives.openSink(Frames.map(options), peers.count(), group));

@@ -36,6 +36,8 @@ final class Natives {
 
     static native byte[] decodeRows(byte[] plan, byte[] documents);
 
+    static native byte[] documentQuery(byte[] plan);
+
     static native void addSplits(long handle, byte[] splitList);
 
     static native void pauseOrResumeSplits(long handle, byte[] pause, byte[] resume);

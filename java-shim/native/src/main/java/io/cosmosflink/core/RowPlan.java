@@ -90,6 +90,11 @@ public final class RowPlan {
     private final FrameWriter head = FrameWriter.frame(FrameKind.PLAN);
     private final FrameWriter columns = new FrameWriter(256);
     private int count;
+    /** Those that only the filter needs; null while columns are those of the row. */
+    private FrameWriter hidden;
+
+    private int hiddenCount;
+    private RowPredicate filter;
 
     /** @param failOnMissing whether a field that is missing does not fit */
     public RowPlan(
@@ -108,36 +113,66 @@ public final class RowPlan {
      * @param path names of fields from the outside in; empty for the whole document
      */
     public RowPlan path(String name, List<String> path, Type type) {
-        columns.str(name).u8(PATH).u32(path.size());
-        path.forEach(columns::str);
-        return column(type);
+        FrameWriter out = column(name).u8(PATH).u32(path.size());
+        path.forEach(out::str);
+        return typed(type);
     }
 
     /** A column of what is known besides the document; {@code docs/boundary.md} has the type of each. */
     public RowPlan metadata(String name, Metadata metadata, Type type) {
-        columns.str(name).u8(metadata.number);
-        return column(type);
+        column(name).u8(metadata.number);
+        return typed(type);
     }
 
     /** A column that is the same in all rows, a {@link Type#string}. */
     public RowPlan constant(String name, String value) {
-        columns.str(name).u8(CONSTANT).str(value);
-        return column(Type.string(false));
+        column(name).u8(CONSTANT).str(value);
+        return typed(Type.string(false));
     }
 
-    private RowPlan column(Type type) {
-        columns.raw(type.bytes);
-        count++;
+    /** The columns that are added from now on are those of the filter alone, and in no row. Their numbers go on from those of the row. */
+    public RowPlan hidden() {
+        hidden = new FrameWriter(64);
+        return this;
+    }
+
+    /** How many columns there are, those of the filter alone included: the number of the next one. */
+    public int count() {
+        return count + hiddenCount;
+    }
+
+    /** What must be true of a row; the numbers of its operands are those of the columns in the order in which they were added. */
+    public RowPlan filter(RowPredicate predicate) {
+        filter = predicate;
+        return this;
+    }
+
+    private FrameWriter column(String name) {
+        return (hidden == null ? columns : hidden).str(name);
+    }
+
+    private RowPlan typed(Type type) {
+        if (hidden == null) {
+            columns.raw(type.bytes);
+            count++;
+        } else {
+            hidden.raw(type.bytes);
+            hiddenCount++;
+        }
         return this;
     }
 
     /** The PLAN frame. */
     public byte[] frame() {
-        return new FrameWriter(head.length() + columns.length() + 4)
+        FrameWriter out = new FrameWriter(head.length() + columns.length() + 4)
                 .raw(head.toBytes())
                 .u32(count)
-                .raw(columns.toBytes())
-                .toBytes();
+                .raw(columns.toBytes());
+        if (filter != null) {
+            out.u32(hiddenCount).raw(hidden == null ? new byte[0] : hidden.toBytes());
+            filter.write(out);
+        }
+        return out.toBytes();
     }
 
     /** The type of a column, an element or a field. Each may be null or not. */

@@ -183,6 +183,71 @@ public final class GoldenFrames {
                 "timestamps", in.u8(),
                 "unit", in.u8(),
                 "changelog", in.u8());
+        plan.put("columns", columns(in));
+        plan.put("filter", object("columns", columns(in), "predicate", predicate(in)));
+        return plan;
+    }
+
+    private static Map<String, Object> predicate(FrameReader in) {
+        int code = in.u8();
+        Map<String, Object> predicate = object("code", code);
+        if (code <= 2) {
+            List<Map<String, Object>> parts = new ArrayList<>();
+            for (int left = in.count(1); left > 0; left--) {
+                parts.add(predicate(in));
+            }
+            predicate.put("parts", parts);
+            return predicate;
+        }
+        if (code <= 5) {
+            predicate.put("inner", predicate(in));
+            return predicate;
+        }
+        if (code == 8 || code == 10) {
+            predicate.put("how", in.u8());
+        }
+        predicate.put("column", in.u32());
+        List<Integer> fields = new ArrayList<>();
+        for (int left = in.count(4); left > 0; left--) {
+            fields.add(in.u32());
+        }
+        predicate.put("fields", fields);
+        switch (code) {
+            case 8 -> predicate.put("literal", literal(in));
+            case 9 -> {
+                List<Map<String, Object>> literals = new ArrayList<>();
+                for (int left = in.count(1); left > 0; left--) {
+                    literals.add(literal(in));
+                }
+                predicate.put("literals", literals);
+            }
+            case 10 -> predicate.put("text", in.str());
+            default -> {}
+        }
+        return predicate;
+    }
+
+    private static Map<String, Object> literal(FrameReader in) {
+        int code = in.u8();
+        Map<String, Object> literal = object("code", code);
+        switch (code) {
+            case 1 -> literal.put("value", in.u8() == 1);
+            case 2 -> literal.put("value", in.u64());
+            case 3, 4 -> literal.put("value", Double.longBitsToDouble(in.u64()));
+            case 5 -> {
+                literal.put("scale", in.u8());
+                literal.put("digits", in.str());
+            }
+            case 6 -> literal.put("value", in.str());
+            default -> {
+                literal.put("millis", in.u64());
+                literal.put("nanos", in.u32());
+            }
+        }
+        return literal;
+    }
+
+    private static List<Map<String, Object>> columns(FrameReader in) {
         List<Map<String, Object>> columns = new ArrayList<>();
         for (int left = in.count(6); left > 0; left--) {
             Map<String, Object> column = object("name", in.str());
@@ -200,8 +265,7 @@ public final class GoldenFrames {
             column.put("type", type(in));
             columns.add(column);
         }
-        plan.put("columns", columns);
-        return plan;
+        return columns;
     }
 
     private static Map<String, Object> type(FrameReader in) {

@@ -63,6 +63,7 @@ class LiveMetricsTest {
                         "splitsPaused",
                         "undecodable",
                         "nulledFields",
+                        "filteredDocuments",
                         "leasesHeld",
                         "leaseRequests",
                         "leaseFailures");

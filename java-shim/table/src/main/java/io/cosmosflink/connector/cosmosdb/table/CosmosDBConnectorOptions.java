@@ -97,6 +97,12 @@ public final class CosmosDBConnectorOptions {
             .withDescription(
                     "What a number in a column of timestamps counts since 1970. The field _ts of a document always counts seconds.");
 
+    public static final ConfigOption<FilterHandlingPolicy> FILTER_HANDLING_POLICY = ConfigOptions.key(
+                    "filter.handling.policy")
+            .enumType(FilterHandlingPolicy.class)
+            .defaultValue(FilterHandlingPolicy.ALWAYS)
+            .withDescription("Whether the connector filters rows, and the service where it is asked by a query.");
+
     public static final ConfigOption<String> WRITE_STRATEGY = ConfigOptions.key("sink.write-strategy")
             .stringType()
             .noDefaultValue()
@@ -367,6 +373,31 @@ public final class CosmosDBConnectorOptions {
         private final String description;
 
         DeleteMode(String value, String description) {
+            this.value = value;
+            this.description = description;
+        }
+
+        @Override
+        public InlineElement getDescription() {
+            return TextElement.text(description);
+        }
+
+        @Override
+        public String toString() {
+            return value;
+        }
+    }
+
+    /** Who filters rows. */
+    @PublicEvolving
+    public enum FilterHandlingPolicy implements DescribedEnum {
+        ALWAYS("always", "the connector, where that is sure to give the same rows"),
+        NEVER("never", "Flink alone");
+
+        private final String value;
+        private final String description;
+
+        FilterHandlingPolicy(String value, String description) {
             this.value = value;
             this.description = description;
         }

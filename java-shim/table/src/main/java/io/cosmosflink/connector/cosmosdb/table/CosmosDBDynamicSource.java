@@ -2,12 +2,22 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
+import io.cosmosflink.connector.cosmosdb.table.Conditions.Condition;
+import io.cosmosflink.connector.cosmosdb.table.Conditions.Reference;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.RowPlan;
+import io.cosmosflink.core.RowPredicate;
+import io.cosmosflink.core.RowPredicate.Operand;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -15,12 +25,14 @@ import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.source.DynamicTableSource;
 import org.apache.flink.table.connector.source.ScanTableSource;
+import org.apache.flink.table.connector.source.abilities.SupportsFilterPushDown;
 import org.apache.flink.table.connector.source.abilities.SupportsLimitPushDown;
 import org.apache.flink.table.connector.source.abilities.SupportsProjectionPushDown;
 import org.apache.flink.table.connector.source.abilities.SupportsReadingMetadata;
 import org.apache.flink.table.connector.source.abilities.SupportsSourceWatermark;
 import org.apache.flink.table.connector.source.abilities.SupportsWatermarkPushDown;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.expressions.ResolvedExpression;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
@@ -32,7 +44,8 @@ final class CosmosDBDynamicSource
                 SupportsReadingMetadata,
                 SupportsWatermarkPushDown,
                 SupportsSourceWatermark,
-                SupportsLimitPushDown {
+                SupportsLimitPushDown,
+                SupportsFilterPushDown {
     /** The service's {@code _ts} counts whole seconds, and its clocks are not exactly one. */
     private static final Duration OUT_OF_ORDERNESS = Duration.ofSeconds(1);
     /** Beyond it, all readers together are faster than one that stops in time. */
@@ -50,6 +63,8 @@ final class CosmosDBDynamicSource
     private boolean sourceWatermarks;
     /** Rows that are enough, or -1. */
     private long limit = -1;
+    /** What must be true of the rows. */
+    private List<Condition> conditions = List.of();
 
     CosmosDBDynamicSource(Settings settings) {
         this.settings = settings;
@@ -68,6 +83,8 @@ final class CosmosDBDynamicSource
      * @param paths of those
      * @param idleTimeout of a split, zero for none, where the watermark is the source's own
      * @param parallelism null for that of the job
+     * @param primaryKey positions of its columns among the physical ones
+     * @param filters whether they are taken
      */
     record Settings(
             String name,
@@ -77,7 +94,9 @@ final class CosmosDBDynamicSource
             DataType physicalType,
             List<List<String>> paths,
             Duration idleTimeout,
-            Integer parallelism) {}
+            Integer parallelism,
+            Set<Integer> primaryKey,
+            boolean filters) {}
 
     /** How the core reads documents. */
     record PlanSettings(
@@ -119,13 +138,20 @@ final class CosmosDBDynamicSource
         return settings.idleTimeout().isZero() ? own : own.withIdleness(settings.idleTimeout());
     }
 
-    /** The core's options, with the limit where the query is our own. */
+    /** The core's options, with filter or limit where the query is our own. */
     Map<String, String> options() {
         Map<String, String> options = new TreeMap<>(settings.options());
         boolean ours = TableOptions.ALL_DOCUMENTS.equals(options.get("source.query"));
         // A row that is left out would be one too few.
         boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW;
-        if (ours && whole && limit > 0 && limit <= MOST_LIMITED) {
+        if (ours && !conditions.isEmpty()) {
+            // The service leaves out what is sure not to pass. Of what it sends, some may be left out here: no number of documents is enough.
+            Core.Query query = NativeCore.get().documentQuery(plan());
+            options.put("source.query", query.text());
+            if (!query.parameters().isEmpty()) {
+                options.put("source.query-parameters", query.parameters());
+            }
+        } else if (ours && whole && limit > 0 && limit <= MOST_LIMITED) {
             options.put("source.query", "SELECT TOP " + limit + " * FROM c");
         }
         return options;
@@ -148,7 +174,71 @@ final class CosmosDBDynamicSource
                     PlanTypes.of(name(projection[i]), types.get(i).getLogicalType()));
         }
         metadataKeys.forEach(key -> ReadableMetadata.of(key).add(plan, settings.options()));
+        if (!conditions.isEmpty()) {
+            Map<Reference, Operand> found = new HashMap<>();
+            plan.hidden();
+            plan.filter(RowPredicate.all(conditions.stream()
+                    .map(condition ->
+                            condition.of(reference -> found.computeIfAbsent(reference, of -> operand(plan, of))))
+                    .toList()));
+        }
         return plan.frame();
+    }
+
+    /** A value of the row; where the row has it not, one of a column that only the filter has. */
+    private Operand operand(RowPlan plan, Reference reference) {
+        if (reference.metadata() != null) {
+            int shown = metadataKeys.indexOf(reference.metadata());
+            if (shown >= 0) {
+                return new Operand(projection.length + shown, List.of());
+            }
+            Operand hidden = new Operand(plan.count(), List.of());
+            ReadableMetadata.of(reference.metadata()).add(plan, settings.options());
+            return hidden;
+        }
+        List<Integer> position = reference.position();
+        for (int i = 0; i < projection.length; i++) {
+            List<Integer> shown = Arrays.stream(projection[i]).boxed().toList();
+            if (shown.size() <= position.size()
+                    && position.subList(0, shown.size()).equals(shown)) {
+                return new Operand(i, position.subList(shown.size(), position.size()));
+            }
+        }
+        Operand hidden = new Operand(plan.count(), List.of());
+        int[] at = position.stream().mapToInt(Integer::intValue).toArray();
+        List<String> path = path(at);
+        plan.path(ColumnPaths.pointer(path), path, PlanTypes.of(name(at), reference.type()));
+        return hidden;
+    }
+
+    /** What a field of the rows is that the source makes now: its number, and those of fields inside of it. */
+    private Optional<Reference> reference(int[] field) {
+        int first = field[0];
+        if (first >= projection.length) {
+            int metadata = first - projection.length;
+            return metadata < metadataKeys.size() && field.length == 1
+                    ? Optional.of(metadataKeys.get(metadata))
+                            .map(key -> new Reference(
+                                    List.of(),
+                                    key,
+                                    ReadableMetadata.of(key).type.getLogicalType()))
+                    : Optional.empty();
+        }
+        List<Integer> position = new ArrayList<>();
+        Arrays.stream(projection[first]).forEach(position::add);
+        Arrays.stream(field).skip(1).forEach(position::add);
+        LogicalType type = DataType.getFieldDataTypes(settings.physicalType())
+                .get(position.get(0))
+                .getLogicalType();
+        boolean nullable = type.isNullable();
+        for (int inner : position.subList(1, position.size())) {
+            if (!(type instanceof RowType row)) {
+                return Optional.empty();
+            }
+            type = row.getTypeAt(inner);
+            nullable |= type.isNullable();
+        }
+        return Optional.of(new Reference(List.copyOf(position), null, type.copy(nullable)));
     }
 
     /** Where a column, or a field inside of one, is in the document. */
@@ -201,6 +291,43 @@ final class CosmosDBDynamicSource
         sourceWatermarks = true;
     }
 
+    /**
+     * What the core is sure to judge as Flink does is taken, and judged for good. Nothing is, where rows that are left out would count: a watermark moves
+     * on with them, and in a changelog a version that passes no more takes the place of the one that has.
+     */
+    @Override
+    public Result applyFilters(List<ResolvedExpression> filters) {
+        if (!settings.filters() || watermarks != null || sourceWatermarks) {
+            return Result.of(List.of(), filters);
+        }
+        Conditions found = new Conditions(this::reference);
+        List<Condition> taken = new ArrayList<>(conditions);
+        List<ResolvedExpression> accepted = new ArrayList<>();
+        List<ResolvedExpression> remaining = new ArrayList<>();
+        for (ResolvedExpression filter : filters) {
+            Optional<Condition> condition = found.of(filter).filter(this::mayLeaveOut);
+            condition.ifPresent(taken::add);
+            (condition.isPresent() ? accepted : remaining).add(filter);
+        }
+        conditions = List.copyOf(taken);
+        return Result.of(accepted, remaining);
+    }
+
+    /** Whether all rows with the same primary key are left out, or none. */
+    private boolean mayLeaveOut(Condition condition) {
+        if (settings.scan().rows != RowPlan.Changelog.UPSERT) {
+            return true;
+        }
+        List<Reference> references = new ArrayList<>();
+        condition.of(reference -> {
+            references.add(reference);
+            return new Operand(0, List.of());
+        });
+        return references.stream()
+                .allMatch(reference -> reference.metadata() == null
+                        && settings.primaryKey().contains(reference.position().get(0)));
+    }
+
     /** A hint: the planner limits the rows once more. */
     @Override
     public void applyLimit(long rows) {
@@ -216,6 +343,7 @@ final class CosmosDBDynamicSource
         copy.watermarks = watermarks;
         copy.sourceWatermarks = sourceWatermarks;
         copy.limit = limit;
+        copy.conditions = conditions;
         return copy;
     }
 

@@ -1,6 +1,7 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.DeleteMode;
+import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.FilterHandlingPolicy;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.JsonErrorPolicy;
 import io.cosmosflink.core.RowPlan;
 import java.time.Duration;
@@ -63,6 +64,7 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD,
                 CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT,
                 CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT,
+                CosmosDBConnectorOptions.FILTER_HANDLING_POLICY,
                 CosmosDBConnectorOptions.DELETE_MODE,
                 CosmosDBConnectorOptions.SOFT_DELETE_FIELD,
                 CosmosDBConnectorOptions.SOFT_DELETE_TTL,
@@ -108,7 +110,9 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                         context.getCatalogTable().getOptions()),
                 table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
-                table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null)));
+                table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
+                Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
+                table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;

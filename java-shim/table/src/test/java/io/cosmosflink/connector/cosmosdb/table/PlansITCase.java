@@ -105,6 +105,50 @@ class PlansITCase {
     }
 
     @Test
+    void conditionsArePushedAndWhatNobodyIsSureOfStays() {
+        orders(", 'scan.mode' = 'query'");
+        assertThat(tables.explainSql(
+                        """
+                        SELECT id FROM orders AS o WHERE customerId IN ('c1', 'c2') AND amount > 1.5 AND o.address.zip IS NOT NULL
+                        AND etag LIKE 'a%'"""))
+                .containsPattern("filter=\\[.*OR\\(=\\(customerId.*>\\(amount.*LIKE\\(.*\\]")
+                .contains("project=[id], metadata=[]")
+                .doesNotContain("where=");
+        assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1' AND UPPER(id) = 'O1'"))
+                .containsPattern("filter=\\[=\\(customerId, .*c1.*\\]")
+                .containsPattern("where=\\[.*UPPER.*\\]");
+        // More rows than the limit may be needed where some do not pass, but Flink may still say so.
+        assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1' LIMIT 3"))
+                .contains("limit=[3]", "filter=[=(customerId");
+    }
+
+    @Test
+    void noConditionIsPushedWhereFlinkIsToFilter() {
+        orders(", 'scan.mode' = 'query', 'filter.handling.policy' = 'never'");
+        assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1'"))
+                .contains("filter=[]", "where=[");
+    }
+
+    @Test
+    void onlyConditionsOnTheKeyArePushedWhereRowsChange() {
+        orders(DELETES);
+        assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1' AND amount > 5"))
+                .containsPattern("filter=\\[=\\(customerId, [^>]*\\]")
+                .containsPattern("where=\\[.*>\\(amount");
+    }
+
+    @Test
+    void noConditionIsPushedPastAWatermark() {
+        create(
+                "events",
+                "id STRING, open BOOLEAN, written TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', WATERMARK FOR written AS SOURCE_WATERMARK()",
+                "");
+        assertThat(tables.explainSql("SELECT id FROM events WHERE open AND id > 'a'"))
+                .doesNotContainPattern("filter=\\[[^\\]]")
+                .contains("where=[");
+    }
+
+    @Test
     void watermarksAreMadeInTheSource() {
         create(
                 "events",

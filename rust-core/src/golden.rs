@@ -217,7 +217,9 @@ fn plan_predicate(w: &mut FrameWriter, predicate: &Value) {
             w.u32(number(predicate, "column") as u32);
             let fields = list(get(predicate, "fields"));
             w.u32(fields.len() as u32);
-            fields.iter().for_each(|field| w.u32(field.as_i64().unwrap() as u32));
+            fields
+                .iter()
+                .for_each(|field| w.u32(field.as_i64().unwrap() as u32));
             match code {
                 8 => plan_literal(w, get(predicate, "literal")),
                 9 => {

@@ -661,3 +661,39 @@ fn decimals((a, a_scale): (i128, u8), (b, b_scale): (i128, u8)) -> Ordering {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_compared_by_all_of_their_digits() {
+        let most = 10i128.pow(38) - 1;
+        for (a, b, order) in [
+            ((150, 2), (15, 1), Ordering::Equal),
+            ((-150, 2), (-1, 0), Ordering::Less),
+            ((most, 0), (most, 38), Ordering::Greater),
+            ((-most, 0), (-most, 38), Ordering::Less),
+            ((most, 38), (1, 0), Ordering::Less),
+            ((most, 38), (most, 37), Ordering::Less),
+            ((0, 38), (-most, 0), Ordering::Greater),
+            ((0, 0), (0, 38), Ordering::Equal),
+        ] {
+            assert_eq!(decimals(a, b), order, "{a:?} {b:?}");
+            assert_eq!(decimals(b, a), order.reverse(), "{b:?} {a:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_are_compared_in_two_ways() {
+        let order = |value, literal| order(Value::Double(value), &literal);
+        assert_eq!(order(-0.0, Literal::Double(0.0)), Some(Ordering::Equal));
+        assert_eq!(order(-0.0, Literal::Ordered(0.0)), Some(Ordering::Less));
+        assert_eq!(order(f64::NAN, Literal::Double(0.0)), None);
+        assert_eq!(
+            order(f64::NAN, Literal::Ordered(f64::INFINITY)),
+            Some(Ordering::Greater)
+        );
+        assert!(Comparison::NotEqual.holds(None) && !Comparison::Equal.holds(None));
+    }
+}

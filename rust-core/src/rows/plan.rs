@@ -554,6 +554,7 @@ fn write_type(w: &mut FrameWriter, kind: &Type) {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::rows::filter::{Comparison, Literal, Operand, Part, Predicate};
     use proptest::prelude::*;
 
     fn plan(columns: Vec<Column>) -> Plan {
@@ -629,7 +630,99 @@ mod tests {
             };
             columns.push(column("m", Origin::Metadata(metadata), kind));
         }
-        plan(columns)
+        let filter = filter(columns.len() as u32);
+        Plan {
+            filter: Some(filter),
+            ..plan(columns)
+        }
+    }
+
+    /// A filter with one of each predicate and literal, over columns of its own whose numbers begin here.
+    fn filter(first: u32) -> Filter {
+        let kinds = [
+            Scalar::Boolean,
+            Scalar::Int,
+            Scalar::Double,
+            Scalar::Decimal {
+                precision: 20,
+                scale: 2,
+            },
+            Scalar::String,
+            Scalar::Timestamp {
+                precision: 9,
+                zoned: true,
+            },
+        ];
+        let inner = kinds.iter().map(|kind| (kind.to_string(), Type::from(*kind)));
+        let row = Type {
+            kind: TypeKind::Row(inner.collect()),
+            nullable: true,
+        };
+        let of = |number: u32| Operand {
+            column: first,
+            fields: vec![number],
+        };
+        let compare = |comparison, number, literal| Predicate::Compare(comparison, of(number), literal);
+        let text = |text: &str| Literal::Text(text.into());
+        Filter {
+            columns: vec![column("r", Origin::Path(vec!["r".into()]), row)],
+            predicate: Predicate::Any(vec![
+                Predicate::All(vec![
+                    Predicate::Null(of(1)),
+                    Predicate::True(of(0)),
+                    Predicate::Is(false, Box::new(Predicate::Not(Box::new(Predicate::True(of(0)))))),
+                    Predicate::Is(true, Box::new(Predicate::Has(Part::End, of(4), "a".into()))),
+                ]),
+                compare(Comparison::Equal, 0, Literal::Bool(true)),
+                compare(Comparison::NotEqual, 1, Literal::Whole(-1)),
+                compare(Comparison::Less, 2, Literal::Double(-0.5)),
+                compare(Comparison::LessOrEqual, 2, Literal::Ordered(0.5)),
+                compare(
+                    Comparison::Greater,
+                    3,
+                    Literal::Decimal(-(10i128.pow(38) - 1), 38),
+                ),
+                compare(Comparison::GreaterOrEqual, 5, Literal::Moment(-1, 999_999)),
+                Predicate::In(of(4), vec![text(""), text("ä")]),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_filter_about_what_is_not_there_or_of_another_type_is_refused() {
+        let of = |column| Operand {
+            column,
+            fields: Vec::new(),
+        };
+        let plan = |predicate| Plan {
+            filter: Some(Filter {
+                columns: Vec::new(),
+                predicate,
+            }),
+            ..plan(vec![column("n", Origin::Path(vec!["n".into()]), Scalar::Int)])
+        };
+        let equal = |operand, literal| Predicate::Compare(Comparison::Equal, operand, literal);
+        let mut deep = Predicate::Null(of(0));
+        for _ in 0..64 {
+            deep = Predicate::Not(Box::new(deep));
+        }
+        let inside = Operand {
+            column: 0,
+            fields: vec![0],
+        };
+        for (predicate, part) in [
+            (Predicate::Null(of(1)), "a column"),
+            (Predicate::Null(inside), "a field"),
+            (Predicate::True(of(0)), "a literal"),
+            (Predicate::Has(Part::Start, of(0), "a".into()), "a literal"),
+            (equal(of(0), Literal::Double(1.0)), "a literal"),
+            (equal(of(0), Literal::Decimal(10i128.pow(38), 0)), "a decimal"),
+            (deep, "deeper than 64"),
+        ] {
+            let error = Plan::decode(&plan(predicate).encode()).unwrap_err();
+            assert!(error.message.contains(part), "{error}");
+        }
+        Plan::decode(&plan(equal(of(0), Literal::Whole(1))).encode()).unwrap();
     }
 
     #[test]
@@ -685,7 +778,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_plan_or_an_error(at in 4usize..200, byte: u8, cut in 0usize..300) {
+        fn any_bytes_are_a_plan_or_an_error(at in 4usize..1000, byte: u8, cut in 0usize..1000) {
             let mut frame = whole().encode();
             if let Some(b) = frame.get_mut(at) {
                 *b = byte;

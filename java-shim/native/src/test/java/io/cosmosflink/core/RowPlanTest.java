@@ -5,6 +5,12 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.cosmosflink.core.RowPlan.Field;
 import io.cosmosflink.core.RowPlan.Type;
+import io.cosmosflink.core.RowPredicate.Comparison;
+import io.cosmosflink.core.RowPredicate.Literal;
+import io.cosmosflink.core.RowPredicate.Operand;
+import io.cosmosflink.core.RowPredicate.Part;
+import java.math.BigDecimal;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -116,5 +122,36 @@ class RowPlanTest {
                 .u8(2)
                 .raw(new byte[7])
                 .toBytes();
+    }
+
+    @Test
+    void aFilterStandsBehindTheColumns() {
+        assertThat(plan().hidden().frame()).as("all rows pass").isEqualTo(plan().frame());
+        Operand open = new Operand(8, List.of());
+        byte[] filtered = plan().hidden()
+                .path("open", List.of("open"), Type.bool(true))
+                .filter(RowPredicate.any(List.of(
+                        RowPredicate.isNull(open),
+                        RowPredicate.isSet(open),
+                        RowPredicate.not(RowPredicate.is(
+                                true, RowPredicate.compare(Comparison.EQUAL, open, Literal.bool(true)))),
+                        RowPredicate.all(List.of(
+                                RowPredicate.compare(
+                                        Comparison.GREATER,
+                                        new Operand(2, List.of()),
+                                        Literal.decimal(new BigDecimal("-10.50"))),
+                                RowPredicate.compare(Comparison.NOT_EQUAL, new Operand(2, List.of()), Literal.whole(7)),
+                                RowPredicate.compare(
+                                        Comparison.GREATER_OR_EQUAL,
+                                        new Operand(3, List.of()),
+                                        Literal.moment(1_700_000_000_123L, 456_789)),
+                                RowPredicate.in(
+                                        new Operand(0, List.of()), List.of(Literal.text("a"), Literal.text("ä"))),
+                                RowPredicate.has(Part.START, new Operand(1, List.of()), "an"))))))
+                .frame();
+        byte[] filter = Arrays.copyOfRange(filtered, plan().frame().length, filtered.length);
+        byte[] golden = GoldenFrames.bytes("plan");
+        assertThat(Arrays.copyOfRange(golden, golden.length - filter.length, golden.length))
+                .isEqualTo(filter);
     }
 }

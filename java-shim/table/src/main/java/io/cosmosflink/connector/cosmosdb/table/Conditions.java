@@ -209,10 +209,9 @@ final class Conditions {
                 found.add(one);
             }
         }
-        listed.forEach((reference, literals) -> found.add(
-                operands -> literals.size() == 1
-                        ? RowPredicate.compare(Comparison.EQUAL, operands.apply(reference), literals.get(0))
-                        : RowPredicate.in(operands.apply(reference), literals)));
+        listed.forEach((reference, literals) -> found.add(operands -> literals.size() == 1
+                ? RowPredicate.compare(Comparison.EQUAL, operands.apply(reference), literals.get(0))
+                : RowPredicate.in(operands.apply(reference), literals)));
         return found.size() == 1
                 ? found.get(0)
                 : operands -> RowPredicate.any(
@@ -254,8 +253,7 @@ final class Conditions {
     private static Literal literal(LogicalType type, ValueLiteralExpression literal) {
         LogicalType of = literal.getOutputDataType().getLogicalType();
         return switch (type.getTypeRoot()) {
-            case BOOLEAN ->
-                literal.getValueAs(Boolean.class).map(Literal::bool).orElse(null);
+            case BOOLEAN -> literal.getValueAs(Boolean.class).map(Literal::bool).orElse(null);
             case CHAR, VARCHAR ->
                 of.is(LogicalTypeFamily.CHARACTER_STRING)
                         ? text(literal).map(Literal::text).orElse(null)
@@ -299,15 +297,17 @@ final class Conditions {
 
     private static Literal exact(LogicalType of, ValueLiteralExpression literal) {
         if (of.is(LogicalTypeFamily.INTEGER_NUMERIC)) {
-            return literal.getValueAs(Long.class).map(Literal::whole).orElse(null);
+            return literal.getValueAs(Number.class)
+                    .map(value -> Literal.whole(value.longValue()))
+                    .orElse(null);
         }
         if (!of.is(LogicalTypeRoot.DECIMAL)) {
             return null;
         }
         return literal.getValueAs(BigDecimal.class)
                 .map(value -> value.scale() < 0 ? value.setScale(0) : value)
-                .filter(value -> value.precision() <= DecimalType.MAX_PRECISION
-                        && value.scale() <= DecimalType.MAX_PRECISION)
+                .filter(value ->
+                        value.precision() <= DecimalType.MAX_PRECISION && value.scale() <= DecimalType.MAX_PRECISION)
                 .map(Literal::decimal)
                 .orElse(null);
     }
@@ -316,13 +316,12 @@ final class Conditions {
     private static Literal floating(boolean single, LogicalType of, ValueLiteralExpression literal) {
         return switch (of.getTypeRoot()) {
             case TINYINT, SMALLINT, INTEGER, BIGINT ->
-                literal.getValueAs(Long.class)
+                literal.getValueAs(Number.class)
+                        .map(Number::longValue)
                         .map(value -> Literal.real(single ? (double) (float) (long) value : (double) value))
                         .orElse(null);
-            case FLOAT ->
-                literal.getValueAs(Float.class).map(Literal::real).orElse(null);
-            case DOUBLE ->
-                literal.getValueAs(Double.class).map(Literal::real).orElse(null);
+            case FLOAT -> literal.getValueAs(Float.class).map(Literal::real).orElse(null);
+            case DOUBLE -> literal.getValueAs(Double.class).map(Literal::real).orElse(null);
             case DECIMAL ->
                 literal.getValueAs(BigDecimal.class)
                         .map(value -> DecimalData.fromBigDecimal(
@@ -428,8 +427,7 @@ final class Conditions {
         Integer digits = DIGITS.get(from.getTypeRoot());
         return switch (to.getTypeRoot()) {
             case VARCHAR ->
-                from.is(LogicalTypeFamily.CHARACTER_STRING)
-                        && ((VarCharType) to).getLength() == VarCharType.MAX_LENGTH;
+                from.is(LogicalTypeFamily.CHARACTER_STRING) && ((VarCharType) to).getLength() == VarCharType.MAX_LENGTH;
             case SMALLINT, INTEGER, BIGINT -> digits != null && digits <= DIGITS.get(to.getTypeRoot());
             case DECIMAL -> {
                 DecimalType decimal = (DecimalType) to;

@@ -84,6 +84,7 @@ final class CosmosDBDynamicSource
      * @param idleTimeout of a split, zero for none, where the watermark is the source's own
      * @param parallelism null for that of the job
      * @param primaryKey positions of its columns among the physical ones
+     * @param metadata keys of the metadata columns, in the order of those that can be read
      * @param filters whether they are taken
      */
     record Settings(
@@ -96,6 +97,7 @@ final class CosmosDBDynamicSource
             Duration idleTimeout,
             Integer parallelism,
             Set<Integer> primaryKey,
+            List<String> metadata,
             boolean filters) {}
 
     /** How the core reads documents. */
@@ -145,7 +147,8 @@ final class CosmosDBDynamicSource
         // A row that is left out would be one too few.
         boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW;
         if (ours && !conditions.isEmpty()) {
-            // The service leaves out what is sure not to pass. Of what it sends, some may be left out here: no number of documents is enough.
+            // The service leaves out what is sure not to pass. Of what it sends, some may be left out here: no number
+            // of documents is enough.
             Core.Query query = NativeCore.get().documentQuery(plan());
             options.put("source.query", query.text());
             if (!query.parameters().isEmpty()) {
@@ -216,8 +219,11 @@ final class CosmosDBDynamicSource
         int first = field[0];
         if (first >= projection.length) {
             int metadata = first - projection.length;
-            return metadata < metadataKeys.size() && field.length == 1
-                    ? Optional.of(metadataKeys.get(metadata))
+            // Of a plan that is restored, filters are applied before the metadata that is read; they are about all that
+            // is declared.
+            List<String> keys = metadataKeys.isEmpty() ? settings.metadata() : metadataKeys;
+            return metadata < keys.size() && field.length == 1
+                    ? Optional.of(keys.get(metadata))
                             .map(key -> new Reference(
                                     List.of(),
                                     key,

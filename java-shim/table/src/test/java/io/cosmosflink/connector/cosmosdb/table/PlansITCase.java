@@ -10,6 +10,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.apache.flink.table.api.EnvironmentSettings;
+import org.apache.flink.table.api.PlanReference;
 import org.apache.flink.table.api.TableEnvironment;
 import org.junit.jupiter.api.Test;
 
@@ -107,8 +108,9 @@ class PlansITCase {
     @Test
     void conditionsArePushedAndWhatNobodyIsSureOfStays() {
         orders(", 'scan.mode' = 'query'");
-        assertThat(tables.explainSql(
-                        """
+        assertThat(
+                        tables.explainSql(
+                                """
                         SELECT id FROM orders AS o WHERE customerId IN ('c1', 'c2') AND amount > 1.5 AND o.address.zip IS NOT NULL
                         AND etag LIKE 'a%'"""))
                 .containsPattern("filter=\\[.*OR\\(=\\(customerId.*>\\(amount.*LIKE\\(.*\\]")
@@ -135,6 +137,18 @@ class PlansITCase {
         assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1' AND amount > 5"))
                 .containsPattern("filter=\\[=\\(customerId, [^>]*\\]")
                 .containsPattern("where=\\[.*>\\(amount");
+    }
+
+    @Test
+    void aRestoredPlanHasItsConditions() {
+        orders(", 'scan.changelog-mode' = 'append'");
+        create("ids", "id STRING NOT NULL", "");
+        String json = tables.compilePlanSql(
+                        "INSERT INTO ids SELECT id FROM orders AS o WHERE etag = 'e' AND o.address.city = 'Kiel' AND customerId = 'c1'")
+                .asJsonString();
+        assertThat(tables.loadPlan(PlanReference.fromJsonString(json)).explain())
+                .containsPattern("filter=\\[.*customerId.*\\]")
+                .doesNotContain("where=");
     }
 
     @Test

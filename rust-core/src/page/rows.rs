@@ -194,7 +194,10 @@ fn components<'a>(found: &Found<'a>, paths: &KeyPaths) -> Scan<[&'a [u8]; MAX_KE
 mod tests {
     use super::*;
     use crate::frame::{FrameKind, FrameReader};
-    use crate::rows::{Column, Format, Metadata, Origin, Plan, Scalar, Type, Unit};
+    use crate::rows::{
+        Column, Comparison, Filter, Format, Literal, Metadata, Operand, Origin, Plan, Predicate, Scalar,
+        Type, Unit,
+    };
 
     const HEAD: PageHead<'_> = PageHead {
         split_id: "00-FF",
@@ -373,6 +376,82 @@ mod tests {
         assert_eq!((nulled.nulled, nulled.undecodable), (1, 0));
         let rows = read(&nulled.frame.to_vec());
         assert_eq!((rows[1].3.clone(), rows[1].5), (some("b"), None));
+    }
+
+    fn filtered(changelog: Changelog, on_error: OnError, columns: Vec<Column>, predicate: Predicate) -> Plan {
+        Plan {
+            filter: Some(Filter { columns, predicate }),
+            ..plan(changelog, on_error)
+        }
+    }
+
+    fn equal(column: u32, literal: Literal) -> Predicate {
+        let operand = Operand {
+            column,
+            fields: Vec::new(),
+        };
+        Predicate::Compare(Comparison::Equal, operand, literal)
+    }
+
+    #[test]
+    fn what_does_not_pass_is_left_out_and_counted_deletes_too() {
+        let items = [CREATE, REPLACE, DELETE];
+        let key = Column {
+            name: "/a/pk".into(),
+            origin: Origin::Path(vec!["a".into(), "pk".into()]),
+            kind: Scalar::String.into(),
+        };
+        let text = |text: &str| Literal::Text(text.into());
+        let left = |columns: Vec<Column>, predicate| {
+            let plan = filtered(Changelog::Upsert, OnError::Fail, columns, predicate);
+            let page = page(&items, &plan).unwrap();
+            assert_eq!((page.documents, page.newest_lsn, page.newest_ts), (3, 3, 8));
+            assert_eq!(page.filtered as usize, 3 - page.records);
+            assert_eq!((page.undecodable, page.nulled), (0, 0));
+            let rows = read(&page.frame.to_vec());
+            rows.into_iter().filter_map(|row| row.3).collect::<Vec<_>>()
+        };
+        assert_eq!(left(Vec::new(), equal(0, text("gone"))), ["gone"]);
+        assert_eq!(
+            left(vec![key.clone()], equal(4, text("k"))),
+            ["a", "long enough", "gone"]
+        );
+        assert!(left(vec![key], equal(4, text("x"))).is_empty());
+        // Of a delete nothing else is known.
+        assert_eq!(left(Vec::new(), equal(2, Literal::Whole(1))), ["a"]);
+        let operation = Predicate::Not(Box::new(equal(3, text("delete"))));
+        assert_eq!(left(Vec::new(), operation), ["a", "long enough"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_filters_own_columns_or_one_that_does_not_pass_takes_its_way_all_the_same() {
+        let flag = Column {
+            name: "/n".into(),
+            origin: Origin::Path(vec!["n".into()]),
+            kind: Scalar::Boolean.into(),
+        };
+        let by_flag = |on_error| {
+            let predicate = equal(4, Literal::Bool(true));
+            let plan = filtered(Changelog::Append, on_error, vec![flag.clone()], predicate);
+            page(&[CREATE, REPLACE], &plan)
+        };
+        let error = by_flag(OnError::Fail).err().unwrap();
+        assert!(error.message.contains("column '/n' at '/n' is 1"), "{error}");
+        let counts = |page: Page| (page.records, page.filtered, page.undecodable, page.nulled);
+        assert_eq!(counts(by_flag(OnError::SkipRow).unwrap()), (0, 1, 1, 0));
+        assert_eq!(counts(by_flag(OnError::NullField).unwrap()), (0, 2, 0, 1));
+
+        let misfit = r#"{"current":{"id":"b","a":{"pk":"k"},"n":1.5},"metadata":{"lsn":2}}"#;
+        let by_id = |on_error| {
+            let predicate = equal(0, Literal::Text("x".into()));
+            page(
+                &[misfit],
+                &filtered(Changelog::Append, on_error, Vec::new(), predicate),
+            )
+        };
+        assert!(by_id(OnError::Fail).err().unwrap().message.contains("column 'n'"));
+        assert_eq!(counts(by_id(OnError::SkipRow).unwrap()), (0, 0, 1, 0));
+        assert_eq!(counts(by_id(OnError::NullField).unwrap()), (0, 1, 0, 1));
     }
 
     #[test]

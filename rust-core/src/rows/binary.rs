@@ -239,7 +239,7 @@ pub fn variable(row: &[u8], bits: Bits) -> &[u8] {
 }
 
 /// The bytes of a text, which are in its slot where they are few; `None` when the slot is none of a text.
-pub fn text<'a>(row: &'a [u8], number: usize, arity: usize) -> Option<&'a [u8]> {
+pub fn text(row: &[u8], number: usize, arity: usize) -> Option<&[u8]> {
     let bits = field(row, arity, number)?;
     if bits.0[MAX_INLINE] & 0x80 == 0 {
         return Some(variable(row, bits));

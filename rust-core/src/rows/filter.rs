@@ -304,32 +304,43 @@ pub fn is_whole(scalar: Scalar) -> bool {
     )
 }
 
-/// The column of an operand and the scalar at the end of its way, with the names of the fields and the number of fields of each ROW on it.
+/// What an operand is.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// Its column.
+    pub column: &'a Column,
+    /// The fields on the way inside of it: the name of each, and how many the ROW around it has.
+    pub fields: Vec<(&'a str, usize)>,
+    /// The type at the end of the way.
+    pub scalar: Scalar,
+}
+
+/// What an operand is.
 ///
 /// # Errors
-/// State when there is none.
-pub fn find<'a>(
-    columns: &'a [Column],
-    filter: &'a Filter,
-    operand: &Operand,
-) -> Result<(&'a Column, Vec<(&'a str, usize)>, Scalar)> {
+/// State when there is nothing, or no scalar.
+pub fn find<'a>(columns: &'a [Column], filter: &'a Filter, operand: &Operand) -> Result<Target<'a>> {
     let number = operand.column as usize;
     let column = columns
         .get(number)
         .or_else(|| filter.columns.get(number.checked_sub(columns.len())?))
         .ok_or_else(|| damaged("a column"))?;
-    let mut names = Vec::new();
+    let mut fields = Vec::new();
     let mut kind: &Type = &column.kind;
     for field in &operand.fields {
-        let TypeKind::Row(fields) = &kind.kind else {
+        let TypeKind::Row(all) = &kind.kind else {
             return Err(damaged("a field"));
         };
-        let (name, inner) = fields.get(*field as usize).ok_or_else(|| damaged("a field"))?;
-        names.push((name.as_str(), fields.len()));
+        let (name, inner) = all.get(*field as usize).ok_or_else(|| damaged("a field"))?;
+        fields.push((name.as_str(), all.len()));
         kind = inner;
     }
     match &kind.kind {
-        TypeKind::Scalar(scalar) => Ok((column, names, *scalar)),
+        TypeKind::Scalar(scalar) => Ok(Target {
+            column,
+            fields,
+            scalar: *scalar,
+        }),
         _ => Err(damaged("a value")),
     }
 }
@@ -342,13 +353,12 @@ impl Filter {
             columns,
             predicate: read(r, 0, &mut left)?,
         };
-        filter.predicate.each(&mut |operand, usage| {
-            let (_, _, scalar) = find(row, &filter, operand)?;
-            match usage.takes(scalar) {
+        filter.predicate.each(
+            &mut |operand, usage| match usage.takes(find(row, &filter, operand)?.scalar) {
                 true => Ok(()),
                 false => Err(damaged("a literal")),
-            }
-        })?;
+            },
+        )?;
         Ok(filter)
     }
 
@@ -503,19 +513,19 @@ pub fn judge(columns: &[Column], filter: &Filter) -> Judge {
             true => (number - columns.len(), filter.columns.len()),
             false => (number, columns.len()),
         };
-        let Ok((_, names, scalar)) = find(columns, filter, operand) else {
+        let Ok(target) = find(columns, filter, operand) else {
             return Access {
                 own,
                 steps: Vec::new(),
                 scalar: Scalar::Variant,
             };
         };
-        let inner = operand.fields.iter().zip(names);
+        let inner = operand.fields.iter().zip(target.fields);
         let inner = inner.map(|(field, (_, of))| (*field as usize, of));
         Access {
             own,
             steps: std::iter::once(first).chain(inner).collect(),
-            scalar,
+            scalar: target.scalar,
         }
     })
 }

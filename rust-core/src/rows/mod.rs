@@ -14,6 +14,6 @@ mod variant;
 pub use self::binary::RowKind;
 pub use self::compiled::Compiled;
 pub use self::decode::{Change, Decoder, Refused, Walked};
-pub use self::filter::{find, is_whole, Comparison, Filter, Literal, Operand, Part, Predicate};
+pub use self::filter::{find, is_whole, Comparison, Filter, Literal, Operand, Part, Predicate, Target};
 pub use self::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
 pub use self::text::{Format, Unit};

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Query;
 use crate::rows::{
     find, is_whole, Column, Comparison, Filter, Format, Literal, Metadata, OnError, Origin, Part, Plan,
-    Predicate, Scalar, Unit,
+    Predicate, Scalar, Target, Unit,
 };
 
 /// The largest whole number below which the service's doubles have all others.
@@ -78,14 +78,19 @@ fn place(columns: &[Column], filter: &Filter, operand: &crate::rows::Operand) ->
         unit: Unit::None,
         system: false,
     };
-    let Ok((column, inner, scalar)) = find(columns, filter, operand) else {
+    let Ok(Target {
+        column,
+        fields,
+        scalar,
+    }) = find(columns, filter, operand)
+    else {
         return nowhere;
     };
     let names: Vec<&str> = match &column.origin {
         Origin::Path(path) => path
             .iter()
             .map(String::as_str)
-            .chain(inner.into_iter().map(|(name, _)| name))
+            .chain(fields.into_iter().map(|(name, _)| name))
             .collect(),
         Origin::Metadata(Metadata::Id) => vec!["id"],
         Origin::Metadata(Metadata::Timestamp) => vec!["_ts"],

@@ -74,10 +74,9 @@ final class Conditions {
     /**
      * A value that a condition is about.
      *
-     * @param position of the column in the table, and of fields inside of it; empty for metadata
-     * @param metadata the key of a metadata column; null for others
+     * @param position of the column in the table, and of fields inside of it
      */
-    record Reference(List<Integer> position, String metadata, LogicalType type) {}
+    record Reference(List<Integer> position, LogicalType type) {}
 
     /** A predicate over columns that have no numbers yet. */
     interface Condition {

@@ -84,7 +84,6 @@ final class CosmosDBDynamicSource
      * @param idleTimeout of a split, zero for none, where the watermark is the source's own
      * @param parallelism null for that of the job
      * @param primaryKey positions of its columns among the physical ones
-     * @param metadata keys of the metadata columns, in the order of those that can be read
      * @param filters whether they are taken
      */
     record Settings(
@@ -97,7 +96,6 @@ final class CosmosDBDynamicSource
             Duration idleTimeout,
             Integer parallelism,
             Set<Integer> primaryKey,
-            List<String> metadata,
             boolean filters) {}
 
     /** How the core reads documents. */
@@ -190,15 +188,6 @@ final class CosmosDBDynamicSource
 
     /** A value of the row; where the row has it not, one of a column that only the filter has. */
     private Operand operand(RowPlan plan, Reference reference) {
-        if (reference.metadata() != null) {
-            int shown = metadataKeys.indexOf(reference.metadata());
-            if (shown >= 0) {
-                return new Operand(projection.length + shown, List.of());
-            }
-            Operand hidden = new Operand(plan.count(), List.of());
-            ReadableMetadata.of(reference.metadata()).add(plan, settings.options());
-            return hidden;
-        }
         List<Integer> position = reference.position();
         for (int i = 0; i < projection.length; i++) {
             List<Integer> shown = Arrays.stream(projection[i]).boxed().toList();
@@ -217,18 +206,9 @@ final class CosmosDBDynamicSource
     /** What a field of the rows is that the source makes now: its number, and those of fields inside of it. */
     private Optional<Reference> reference(int[] field) {
         int first = field[0];
+        // Metadata comes behind it. Flink restores no compiled plan with a filter over that.
         if (first >= projection.length) {
-            int metadata = first - projection.length;
-            // Of a plan that is restored, filters are applied before the metadata that is read; they are about all that
-            // is declared.
-            List<String> keys = metadataKeys.isEmpty() ? settings.metadata() : metadataKeys;
-            return metadata < keys.size() && field.length == 1
-                    ? Optional.of(keys.get(metadata))
-                            .map(key -> new Reference(
-                                    List.of(),
-                                    key,
-                                    ReadableMetadata.of(key).type.getLogicalType()))
-                    : Optional.empty();
+            return Optional.empty();
         }
         List<Integer> position = new ArrayList<>();
         Arrays.stream(projection[first]).forEach(position::add);
@@ -244,7 +224,7 @@ final class CosmosDBDynamicSource
             type = row.getTypeAt(inner);
             nullable |= type.isNullable();
         }
-        return Optional.of(new Reference(List.copyOf(position), null, type.copy(nullable)));
+        return Optional.of(new Reference(List.copyOf(position), type.copy(nullable)));
     }
 
     /** Where a column, or a field inside of one, is in the document. */
@@ -330,8 +310,8 @@ final class CosmosDBDynamicSource
             return new Operand(0, List.of());
         });
         return references.stream()
-                .allMatch(reference -> reference.metadata() == null
-                        && settings.primaryKey().contains(reference.position().get(0)));
+                .allMatch(reference ->
+                        settings.primaryKey().contains(reference.position().get(0)));
     }
 
     /** A hint: the planner limits the rows once more. */

@@ -112,7 +112,6 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
                 Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
-                metadata(context.getCatalogTable().getResolvedSchema().getColumns()),
                 table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
@@ -180,17 +179,6 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                     "the primary key lacks the id, without which nobody knows which document a delete is about; it must be the id and all"
                             + " columns of the container's partition key");
         }
-    }
-
-    /** The keys of the metadata columns, in the order in which Flink has them produced. */
-    private static List<String> metadata(List<Column> columns) {
-        Set<String> declared = columns.stream()
-                .filter(Column.MetadataColumn.class::isInstance)
-                .map(column -> ((Column.MetadataColumn) column).getMetadataKey().orElse(column.getName()))
-                .collect(Collectors.toSet());
-        return ReadableMetadata.types().keySet().stream()
-                .filter(declared::contains)
-                .toList();
     }
 
     /** Where the physical columns are among all of the table. */

@@ -40,6 +40,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final Finality finality;
     private final Counter sendErrors;
     private final Submissions submissions;
+    /** What to mend where no write could be made of a record. */
+    private final String remedy;
 
     static <IN> CosmosDBSinkWriter<IN> open(
             ElementConverter<IN, CosmosDBRequestEntry> converter,
@@ -86,6 +88,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
         super(converter, context, configuration(options, room), states);
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
+        this.remedy = plan == null ? "its converter" : "the rows that are written";
         this.finality = Finality.of(options.toMap(), false);
         this.submissions = opened(context, core, options, room, plan);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
@@ -203,7 +206,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     }
 
     private Exception failed(WriteFailure failure, UnwritableRecordException refusal) {
-        CosmosException cause = failure.exception(container, refusal, "its converter");
+        CosmosException cause = failure.exception(container, refusal, remedy);
         return failure.isFinal(finality)
                 ? new CosmosDBUnrecoverableException(cause.getMessage(), cause)
                 : new FlinkRuntimeException(cause.getMessage(), cause);

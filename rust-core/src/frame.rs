@@ -41,6 +41,8 @@ pub enum FrameKind {
     Plan = 15,
     /// Rows of one split.
     Rows = 16,
+    /// How rows become documents.
+    DocumentPlan = 17,
 }
 
 /// Appends to a frame.

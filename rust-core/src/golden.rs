@@ -17,7 +17,7 @@ use crate::frame::{decode_map, decode_strings, encode_map, FrameKind, FrameWrite
 use crate::log_ring;
 use crate::metrics::{self, Metric, SplitLag};
 use crate::page::{self, Items, KeyPaths, PageHead};
-use crate::rows::{Decoder, Plan};
+use crate::rows::{Decoder, DocumentPlan, Plan};
 use crate::sink::{self, Completion, Failure, NewOperation, OperationKind, OutcomeResult};
 use crate::split::{decode_list, encode_list, Split, SplitEntry};
 use crate::status::Blame;
@@ -298,6 +298,36 @@ fn plan_type(w: &mut FrameWriter, kind: &Value) {
         }
         _ => {}
     }
+}
+
+/// A plan of documents by the letter of `docs/boundary.md`.
+fn document_plan(plan: &Value) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::DocumentPlan);
+    for name in ["timestamps", "deletion"] {
+        w.u8(number(plan, name) as u8);
+    }
+    let columns = list(get(plan, "columns"));
+    w.u32(columns.len() as u32);
+    for column in columns {
+        w.str(text(column, "name"));
+        let place = number(column, "place") as u8;
+        w.u8(place);
+        if place == 0 {
+            w.u8(number(column, "documents") as u8);
+            let path = list(get(column, "path"));
+            w.u32(path.len() as u32);
+            path.iter().for_each(|name| w.str(name.as_str().unwrap()));
+        }
+        plan_type(&mut w, get(column, "type"));
+    }
+    let constants = list(get(plan, "constants"));
+    w.u32(constants.len() as u32);
+    for constant in constants {
+        w.str(text(constant, "name"));
+        w.str(text(constant, "json"));
+    }
+    assert_eq!(DocumentPlan::decode(&w.0).unwrap().encode(), w.0);
+    w.0
 }
 
 /// A page of rows by the plan of the golden frames.
@@ -599,6 +629,7 @@ fn golden_frames_are_what_the_core_writes() {
             "discovery" => discovery(content),
             "metric-table" => metric_table(content),
             "plan" => plan(content),
+            "document-plan" => document_plan(content),
             "rows" => rows(content, &plan(get(get(&expected, "frames"), "plan"))),
             other => panic!("frame {other} is not known to this test"),
         };
@@ -624,7 +655,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         assert_eq!(by_name(found), by_name(file.collect()), "{name}");
     };
     let frames = constants!(
-        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows
+        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows, DocumentPlan
     );
     check(
         "frame",

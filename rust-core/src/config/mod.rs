@@ -17,7 +17,7 @@ use url::Url;
 use self::options::ALL_VERSIONS;
 use self::validation::{
     authority_host, id_rule, key_fields, missing, parse_begin, parse_start, parse_stop, query, read_many,
-    INITIAL,
+    row_key_fields, INITIAL,
 };
 use crate::error::{CoreError, Result};
 use crate::leases::format::Sdk;
@@ -327,6 +327,8 @@ pub struct Config {
     pub ids: IdRule,
     /// The fields that a deletion gives, where they are known.
     pub key_fields: Option<KeyFields>,
+    /// The fields by which rows that are read are told apart; none: they are not, or not known.
+    pub row_key_fields: Option<KeyFields>,
     /// Fields whose value is null are left out.
     pub drop_nulls: bool,
     /// Whether operations travel in bulk requests.
@@ -339,6 +341,8 @@ pub struct Config {
     pub partition_concurrency: usize,
     /// Most records that the writer hands over at once.
     pub max_batch: usize,
+    /// Most bytes of a document that is made of a row; others are held against it before they are handed over.
+    pub max_record_bytes: usize,
     /// Records of one writer that have not ended, those apart that a partition holds up for its own sake.
     pub max_in_flight_records: usize,
     /// Bytes that are held for one writer.
@@ -566,12 +570,14 @@ impl Config {
                 .unwrap_or(OperationKind::Upsert),
             ids: id_rule(&options)?,
             key_fields: key_fields(&options)?,
+            row_key_fields: row_key_fields(&options)?,
             drop_nulls: text("sink.null-policy") == "drop",
             bulk: text("sink.bulk") == "true",
             max_operations: number("sink.max-operations-per-request") as usize,
             max_request_bytes: number("sink.max-request-bytes") as usize,
             partition_concurrency: number("sink.partition-concurrency") as usize,
             max_batch: number("sink.max-batch-size") as usize,
+            max_record_bytes: number("sink.max-record-bytes") as usize,
             max_in_flight_records: (number("sink.max-batch-size") * number("sink.max-in-flight-requests"))
                 as usize,
             max_in_flight_bytes: number("sink.max-in-flight-bytes"),

@@ -164,16 +164,28 @@ pub(super) fn id_rule(options: &BTreeMap<String, String>) -> Result<IdRule> {
     })
 }
 
-/// The fields that a deletion gives, where they are known; what the id is made of is among them.
-pub(super) fn key_fields(options: &BTreeMap<String, String>) -> Result<Option<KeyFields>> {
-    let Some(text) = options.get("sink.key-fields") else {
+/// Fields that are given as JSON pointers.
+fn pointers(options: &BTreeMap<String, String>, name: &str) -> Result<Option<KeyFields>> {
+    let Some(text) = options.get(name) else {
         return Ok(None);
     };
-    let fields = KeyFields::parse(text).map_err(|why| {
+    KeyFields::parse(text).map(Some).map_err(|why| {
         CoreError::config(format!(
-            "sink.key-fields: '{text}' is not valid ({why}); expected: a JSON array of JSON pointers such as [\"/id\"]"
+            "{name}: '{text}' is not valid ({why}); expected: a JSON array of JSON pointers such as [\"/id\"]"
         ))
-    })?;
+    })
+}
+
+/// The fields by which rows are told apart, where they are.
+pub(super) fn row_key_fields(options: &BTreeMap<String, String>) -> Result<Option<KeyFields>> {
+    pointers(options, "source.key-fields")
+}
+
+/// The fields that a deletion gives, where they are known; what the id is made of is among them.
+pub(super) fn key_fields(options: &BTreeMap<String, String>) -> Result<Option<KeyFields>> {
+    let Some(fields) = pointers(options, "sink.key-fields")? else {
+        return Ok(None);
+    };
     for path in id_rule(options)?.fields() {
         fields.require(path, "of which sink.id makes the id")?;
     }
@@ -182,6 +194,7 @@ pub(super) fn key_fields(options: &BTreeMap<String, String>) -> Result<Option<Ke
 
 /// Options of a source that exclude each other.
 fn check_source(options: &BTreeMap<String, String>) -> Result<()> {
+    row_key_fields(options)?;
     let text = |name: &str| options.get(name).map_or("", String::as_str);
     let (mode, start, stop) = (text("source.mode"), text("source.start"), text("source.stop"));
     if mode == ALL_VERSIONS && (query(options)?.is_some() || read_many(options)?.is_some()) {

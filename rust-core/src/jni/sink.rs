@@ -7,11 +7,12 @@ use ::jni::objects::JByteArray;
 use ::jni::sys::{jint, jlong};
 use tokio::time::Instant;
 
-use super::{config, native, peers, wait, write, wrong, Handle, HANDLES, MAX_WAIT};
+use super::{config, native, peers, read, wait, write, wrong, Handle, HANDLES, MAX_WAIT};
 use crate::config::Role;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame;
 use crate::opening::Opening;
+use crate::rows::DocumentPlan;
 use crate::sink::{self as sinks, Sink};
 
 /// The live sink of a handle, waited for up to `timeout` while it is being opened; `None` when it is not open by then.
@@ -28,6 +29,31 @@ native!(
         let peers = peers(env, count, &group)?;
         let opening = Sink::connect_among(config(env, &options, Role::Sink)?, peers);
         Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_openRowSink,
+    |env,
+     options: JByteArray<'local>,
+     count: jint,
+     group: JByteArray<'local>,
+     plan: JByteArray<'local>|
+     -> jlong {
+        let plan = DocumentPlan::decode(&read(env, &plan)?)?;
+        let peers = peers(env, count, &group)?;
+        let config = config(env, &options, Role::Sink)?;
+        let opening = async move { Sink::connect_rows(config, peers, &plan).await };
+        Ok(HANDLES.insert(Handle::Sink(Opening::start(opening)?)))
+    }
+);
+
+native!(
+    Java_io_cosmosflink_core_Natives_encodeRows,
+    |env, plan: JByteArray<'local>, operations: JByteArray<'local>| -> JByteArray<'local> {
+        let plan = DocumentPlan::decode(&read(env, &plan)?)?;
+        let made = sinks::encode_rows(&plan, &read(env, &operations)?)?;
+        write(env, &made)
     }
 );
 

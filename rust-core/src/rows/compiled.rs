@@ -373,9 +373,7 @@ impl Compiler {
     fn element(&mut self, kind: &Type) -> u32 {
         let form = self.form(&kind.kind, false);
         let width = match &kind.kind {
-            TypeKind::Scalar(Scalar::Boolean | Scalar::TinyInt) => 1,
-            TypeKind::Scalar(Scalar::SmallInt) => 2,
-            TypeKind::Scalar(Scalar::Int | Scalar::Float | Scalar::Date | Scalar::Time { .. }) => 4,
+            TypeKind::Scalar(scalar) => scalar.width(),
             _ => SLOT,
         };
         let fields = match &form {

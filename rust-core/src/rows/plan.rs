@@ -2,16 +2,17 @@
 
 use std::fmt;
 
+use super::binary::SLOT;
 use super::filter::Filter;
 use super::text::{Format, Unit};
 use crate::error::{CoreError, Result};
 use crate::frame::{FrameKind, FrameReader, FrameWriter};
 
 /// Most columns of a plan.
-const MAX_COLUMNS: usize = 4096;
+pub(super) const MAX_COLUMNS: usize = 4096;
 
 /// How deep a type or a path may be.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// What becomes of a value that does not fit its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +157,18 @@ pub enum Scalar {
     RawJson,
 }
 
+impl Scalar {
+    /// Bytes of the slot of such a value in an array.
+    pub fn width(self) -> usize {
+        match self {
+            Scalar::Boolean | Scalar::TinyInt => 1,
+            Scalar::SmallInt => 2,
+            Scalar::Int | Scalar::Float | Scalar::Date | Scalar::Time { .. } => 4,
+            _ => SLOT,
+        }
+    }
+}
+
 /// What a type is, nulls aside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TypeKind {
@@ -244,7 +257,7 @@ pub struct Plan {
     pub filter: Option<Filter>,
 }
 
-fn unknown(what: &str, number: u8) -> CoreError {
+pub(super) fn unknown(what: &str, number: u8) -> CoreError {
     CoreError::state(format!(
         "{what} {number} of a plan is not known; use the same version of jar and library"
     ))
@@ -405,7 +418,7 @@ fn column(r: &mut FrameReader<'_>) -> Result<Column> {
     Ok(Column { name, origin, kind })
 }
 
-fn read_type(r: &mut FrameReader<'_>, column: &str, depth: usize) -> Result<Type> {
+pub(super) fn read_type(r: &mut FrameReader<'_>, column: &str, depth: usize) -> Result<Type> {
     if depth >= MAX_DEPTH {
         return Err(CoreError::config(format!(
             "the type of column '{column}' is deeper than {MAX_DEPTH} levels; read what is below as VARIANT or STRING"
@@ -492,7 +505,7 @@ fn read_type(r: &mut FrameReader<'_>, column: &str, depth: usize) -> Result<Type
     })
 }
 
-fn write_type(w: &mut FrameWriter, kind: &Type) {
+pub(super) fn write_type(w: &mut FrameWriter, kind: &Type) {
     let mut head = |code: u8| {
         w.u8(code);
         w.u8(u8::from(kind.nullable));

@@ -23,25 +23,25 @@ const MAX_DIGITS: usize = 38;
 const TOO_LARGE: Reason = "a VARIANT has at most 16 MiB";
 
 /// What the header of a value says in its lowest two bits; 0: a primitive.
-const SHORT_TEXT: u8 = 1;
-const OBJECT: u8 = 2;
-const ARRAY: u8 = 3;
+pub(super) const SHORT_TEXT: u8 = 1;
+pub(super) const OBJECT: u8 = 2;
+pub(super) const ARRAY: u8 = 3;
 
 /// Primitives, as the upper six bits of the header have them.
-const NULL: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const INT1: u8 = 3;
-const INT2: u8 = 4;
-const INT4: u8 = 5;
-const INT8: u8 = 6;
-const DOUBLE: u8 = 7;
-const DECIMAL4: u8 = 8;
-const DECIMAL8: u8 = 9;
-const DECIMAL16: u8 = 10;
-const LONG_TEXT: u8 = 16;
+pub(super) const NULL: u8 = 0;
+pub(super) const TRUE: u8 = 1;
+pub(super) const FALSE: u8 = 2;
+pub(super) const INT1: u8 = 3;
+pub(super) const INT2: u8 = 4;
+pub(super) const INT4: u8 = 5;
+pub(super) const INT8: u8 = 6;
+pub(super) const DOUBLE: u8 = 7;
+pub(super) const DECIMAL4: u8 = 8;
+pub(super) const DECIMAL8: u8 = 9;
+pub(super) const DECIMAL16: u8 = 10;
+pub(super) const LONG_TEXT: u8 = 16;
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// A field of an object that is being written.
 #[derive(Clone, Copy, Debug)]

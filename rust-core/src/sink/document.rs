@@ -160,6 +160,21 @@ impl KeyFields {
         ))
     }
 
+    /// Refuses a container whose documents are not told apart by these fields and their ids.
+    ///
+    /// # Errors
+    /// Config, with the field that is missing.
+    pub fn check_rows(&self, keys: &KeyPaths) -> Result<()> {
+        let missing = |path: &&[String]| !self.0.iter().any(|field| path.starts_with(field));
+        match keys.iter().find(missing) {
+            None => Ok(()),
+            Some(path) => Err(CoreError::config(format!(
+                "source.key-fields lacks '/{}', which is in the container's partition key: rows of different documents would be taken for one; name it too, which in a table means that its column is in the primary key, or set scan.changelog-mode of the table to append",
+                path.join("/")
+            ))),
+        }
+    }
+
     /// Refuses a container whose documents are not named by these fields.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ mod pace;
 mod partition;
 mod patch;
 mod routing;
+mod rows;
 mod step;
 mod submissions;
 mod wire;
@@ -63,6 +64,7 @@ use crate::account::{look_up_at_opening, open_blocking, within, Account};
 use crate::config::{Config, FailureMode, Role};
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
+use crate::rows::{DocumentPlan, Encoder};
 use crate::share::{wait_for, Booked, Peers, Share};
 use crate::status::Next;
 
@@ -77,6 +79,7 @@ use operation::Rules;
 
 pub(crate) use operation::canonical_key;
 pub use operation::{decode_operations, encode_operations, NewOperation, Operation, OperationKind, Verb};
+pub use rows::encode_rows;
 pub use step::Stored;
 pub use submissions::{encode_completions, Completion, Failure, OutcomeResult};
 pub use wire::{bulk_body, bulk_results, OperationResult, Service};
@@ -97,6 +100,8 @@ struct Inner {
     runtime: Handle,
     config: Arc<Config>,
     rules: Rules,
+    /// What makes documents of the rows that are submitted; none: there are no rows.
+    rows: Option<Encoder>,
     engine: Mutex<Engine>,
     done: Sender<Message>,
     /// When the engine is to be woken next.
@@ -117,6 +122,11 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// [`Sink::connect_rows`] of a writer that is alone, from a thread that may block.
+    pub fn open_rows(config: Config, plan: DocumentPlan) -> Result<Sink> {
+        open_blocking(async move { Self::connect_rows(config, Peers::default(), &plan).await })
+    }
+
     /// [`Sink::connect`] from a thread that may block.
     pub fn open(config: Config) -> Result<Sink> {
         open_blocking(Self::connect(config))
@@ -130,6 +140,19 @@ impl Sink {
     /// Connects, looks the containers up and reads the physical partitions. Runs on the shared runtime. `peers` are the writers with which it
     /// shares `sink.request-units-per-second`.
     pub async fn connect_among(config: Config, peers: Peers) -> Result<Sink> {
+        Self::connect_with(config, peers, None).await
+    }
+
+    /// [`Sink::connect_among`] of a writer that hands rows over, of which documents are made by a plan.
+    ///
+    /// # Errors
+    /// Config when none can be made by it.
+    pub async fn connect_rows(config: Config, peers: Peers, plan: &DocumentPlan) -> Result<Sink> {
+        let rows = Encoder::new(plan)?;
+        Self::connect_with(config, peers, Some(rows)).await
+    }
+
+    async fn connect_with(config: Config, peers: Peers, rows: Option<Encoder>) -> Result<Sink> {
         let share = share(&config, &peers);
         let (account, config, container) = Account::open_with_container(config).await?;
         let runtime = account.runtime.handle().clone();
@@ -158,6 +181,7 @@ impl Sink {
             metrics,
             runtime,
             share,
+            rows,
             seed,
         )
     }
@@ -185,7 +209,7 @@ impl Sink {
         let runtime = runtime.clone();
         let share = share(&config, &Peers::default());
         Self::start(
-            service, letters, partitions, config, metrics, runtime, share, seed,
+            service, letters, partitions, config, metrics, runtime, share, None, seed,
         )
     }
 
@@ -201,6 +225,7 @@ impl Sink {
         metrics: Arc<Metrics>,
         runtime: Handle,
         share: Option<Share>,
+        rows: Option<Encoder>,
         seed: u64,
     ) -> Result<Sink> {
         let engine = Engine::new(
@@ -225,6 +250,7 @@ impl Sink {
             runtime,
             config,
             rules,
+            rows,
             engine: Mutex::new(engine),
             done,
             wake_at,
@@ -278,7 +304,7 @@ impl Sink {
         metrics
     }
 
-    /// Takes a frame of operations under a number of the caller's, which names no other submission of this sink. An operation that cannot
+    /// Takes a frame of operations, or of rows that become operations, under a number of the caller's, which names no other submission of this sink. An operation that cannot
     /// be sent at all (no JSON object, bad id or key, too large) ends like any other that fails.
     ///
     /// # Errors
@@ -289,7 +315,12 @@ impl Sink {
     pub fn submit(&self, submission: u64, frame: Vec<u8>) -> Result<u64> {
         self.check_open()?;
         // Before the lock is taken: documents are looked through, while the runtime's threads go on with what is under way.
-        let operations = Checked::of(submission, decode_operations(frame)?, &self.inner.rules);
+        let inner = &*self.inner;
+        let operations = match &inner.rows {
+            Some(encoder) => rows::decode(&frame, encoder, inner.config.max_record_bytes, &inner.rules)?,
+            None => decode_operations(frame)?,
+        };
+        let operations = Checked::of(submission, operations, &inner.rules);
         let mut refused = Ok(());
         // Where it panics the submission has begun, and completes with all others.
         Inner::tell(&self.inner, |engine, now| {

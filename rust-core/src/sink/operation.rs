@@ -920,32 +920,32 @@ fn push_json_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
-/// Decodes an OPERATIONS frame.
-///
-/// # Errors
-/// State, for the whole frame.
-pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
-    let frame = Arc::new(frame);
-    let mut r = FrameReader::open(&frame, FrameKind::Operations)?;
-    let n = r.u32()? as usize;
-    let mut out = Vec::with_capacity(n.min(frame.len() / 32));
-    for _ in 0..n {
-        let kind = OperationKind::from_number(r.u8()?)?;
-        // A frame comes from a Java array, so that its offsets fit.
-        let mut part = |text: bool| -> Result<(u32, u32)> {
-            let length = if text { r.str()?.len() } else { r.blob()?.len() };
-            let end = r.position();
-            Ok(((end - length) as u32, end as u32))
-        };
-        let (id, partition_key, if_match, body) = (part(true)?, part(true)?, part(true)?, part(false)?);
-        out.push(Operation(Box::new(Held {
-            kind,
+/// Stands in a frame in place of an operation's number: a row, of which the plan of the sink makes the operation.
+pub(super) const ROW: u8 = 128;
+
+/// From where to where a part of an operation lies in its frame.
+type Span = (u32, u32);
+
+/// What a frame says of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    pub kind: OperationKind,
+    pub id: Span,
+    pub partition_key: Span,
+    pub if_match: Span,
+    pub body: Span,
+}
+
+impl Operation {
+    pub(super) fn new(frame: &Arc<Vec<u8>>, parts: Parts) -> Operation {
+        Operation(Box::new(Held {
+            kind: parts.kind,
             frame: frame.clone(),
             apart: 0,
-            id,
-            partition_key,
-            if_match,
-            body,
+            id: parts.id,
+            partition_key: parts.partition_key,
+            if_match: parts.if_match,
+            body: parts.body,
             canonical_key: None,
             submission: 0,
             index: 0,
@@ -961,7 +961,41 @@ pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
             search: None,
             request_charge: 0.0,
             extra: None,
-        })));
+        }))
+    }
+}
+
+/// Decodes an OPERATIONS frame.
+///
+/// # Errors
+/// State, for the whole frame.
+pub fn decode_operations(frame: Vec<u8>) -> Result<Vec<Operation>> {
+    let frame = Arc::new(frame);
+    let mut r = FrameReader::open(&frame, FrameKind::Operations)?;
+    let n = r.u32()? as usize;
+    let mut out = Vec::with_capacity(n.min(frame.len() / 32));
+    for _ in 0..n {
+        let number = r.u8()?;
+        if number == ROW {
+            return Err(CoreError::state(
+                "a row was submitted to a sink that was opened without a plan of its documents; open it with one",
+            ));
+        }
+        let kind = OperationKind::from_number(number)?;
+        // A frame comes from a Java array, so that its offsets fit.
+        let mut part = |text: bool| -> Result<Span> {
+            let length = if text { r.str()?.len() } else { r.blob()?.len() };
+            let end = r.position();
+            Ok(((end - length) as u32, end as u32))
+        };
+        let parts = Parts {
+            kind,
+            id: part(true)?,
+            partition_key: part(true)?,
+            if_match: part(true)?,
+            body: part(false)?,
+        };
+        out.push(Operation::new(&frame, parts));
     }
     r.finish()?;
     Ok(out)

@@ -117,6 +117,9 @@ impl Source {
             .map(|units| peers.join(Role::Source, units));
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
+        if let Some(fields) = &config.row_key_fields {
+            fields.check_rows(feed.key_paths())?;
+        }
         let leases = match config.leases.as_ref().is_some_and(|l| l.publish.is_some()) {
             true => feed.leases().await?,
             false => None,

@@ -215,11 +215,16 @@ impl Writer {
     pub fn write(&self, tokens: impl IntoIterator<Item = u64>, operations: &[NewOperation<'_>]) {
         let tokens: Vec<u64> = tokens.into_iter().take(operations.len()).collect();
         assert_eq!(tokens.len(), operations.len());
+        self.write_frame(tokens, encode_operations(operations));
+    }
+
+    /// One submission, as a frame.
+    pub fn write_frame(&self, tokens: Vec<u64>, frame: Vec<u8>) {
         let mut submitted = self.submitted.lock().unwrap();
         let number = submitted.count;
         submitted.count += 1;
         submitted.open.insert(number, tokens);
-        self.sink.submit(number, encode_operations(operations)).unwrap();
+        self.sink.submit(number, frame).unwrap();
     }
 
     /// What became of the operations of a submission, its failures first. Of one that has failed, the failures alone; that it

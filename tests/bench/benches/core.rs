@@ -12,7 +12,8 @@ use cosmosflink_core::config::{Config, Role, Start};
 use cosmosflink_core::error::Result;
 use cosmosflink_core::page::{build, build_rows, Items, KeyPaths, PageHead};
 use cosmosflink_core::rows::{
-    Changelog, Column, Decoder, Format, OnError, Origin, Plan, Scalar, Type, TypeKind, Unit,
+    Change, Changelog, Column, Decoder, Deletion, DocumentColumn, DocumentPlan, Encoder, Format, Misfit,
+    OnError, Origin, Place, Plan, RowKind, Scalar, Type, TypeKind, Unit,
 };
 use cosmosflink_core::sink::{
     bulk_body, bulk_results, encode_completions, encode_operations, NewOperation, Operation, OperationKind,
@@ -110,6 +111,75 @@ fn page(c: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// The way back: the documents of a thousand rows, each of which was read out of a document.
+fn documents(c: &mut Criterion) {
+    type Make = fn(usize) -> String;
+    let sizes: [(&str, Make, Plans); 3] = [
+        ("430 B", document, plans()),
+        ("1 KB", |i| wide(i, 0), wide_plans()),
+        ("10 KB", |i| wide(i, 560), wide_plans()),
+    ];
+    for (size, make, plans) in sizes {
+        let mut group = c.benchmark_group(format!("documents of {size}"));
+        group.throughput(Throughput::Elements(1000));
+        for (name, plan) in plans {
+            let rows: Vec<_> = (0..1000).map(|i| row(&plan, &make(i))).collect();
+            let encoder = Encoder::new(&document_plan(&plan)).unwrap();
+            let mut out = Vec::new();
+            group.bench_function(format!("from rows of {name}"), |b| {
+                b.iter(|| {
+                    out.clear();
+                    for row in black_box(&rows) {
+                        encoder.append(row, 2 << 20, Misfit::Refuse, &mut out).unwrap();
+                    }
+                    black_box(out.len())
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// The same columns where they are written.
+fn document_plan(plan: &Plan) -> DocumentPlan {
+    let columns = plan.columns.iter().map(|column| DocumentColumn {
+        name: column.name.clone(),
+        place: Place::Path {
+            path: vec![column.name.clone()],
+            written: true,
+            deleted: false,
+        },
+        kind: column.kind.clone(),
+    });
+    DocumentPlan {
+        format: plan.format,
+        deletion: Deletion::None,
+        columns: columns.collect(),
+        constants: Vec::new(),
+    }
+}
+
+fn row(plan: &Plan, document: &str) -> Vec<u8> {
+    let mut decoder = Decoder::new(plan, []);
+    decoder
+        .row(&Change {
+            document: document.as_bytes(),
+            kind: RowKind::Insert,
+            partial: false,
+            id: "",
+            partition_key: "",
+            timestamp: None,
+            lsn: -1,
+            committed: -1,
+            operation: "upsert",
+            expired: false,
+            arrived: 0,
+            split_id: "",
+        })
+        .unwrap();
+    decoder.take()
 }
 
 fn column(name: &str, kind: impl Into<Type>) -> Column {
@@ -345,5 +415,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, page, splits, answer, sink);
+criterion_group!(benches, page, documents, splits, answer, sink);
 criterion_main!(benches);

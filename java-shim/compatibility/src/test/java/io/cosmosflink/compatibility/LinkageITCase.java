@@ -37,12 +37,6 @@ class LinkageITCase {
     private static final Pattern REASSIGNING = Pattern.compile(
             "io/cosmosflink/\\w+(/\\w+)*/ReassigningCosmosDBSource\\$?: .*|.*: io/cosmosflink/\\S+/ReassigningCosmosDBSource\\.of\\(.*");
 
-    /** Since 2.1. */
-    private static final String VARIANT = "org/apache/flink/types/variant/Variant";
-
-    /** The class for columns of that type, which no table of an older version has. */
-    private static final String OF_VARIANTS = "io/cosmosflink/connector/cosmosdb/table/Variants: ";
-
     private final List<File> ours = Stream.of(
                     System.getProperty("cosmosflink.jars").split(":"))
             .filter(path -> !path.isEmpty())
@@ -69,9 +63,6 @@ class LinkageITCase {
                         Set<String> problems = new TreeSet<>(Linkage.problems(classes, names));
                         if (classes.find(REASSIGNMENT).isEmpty()) {
                             problems.removeIf(REASSIGNING.asMatchPredicate());
-                        }
-                        if (classes.find(VARIANT).isEmpty()) {
-                            problems.removeIf(line -> line.startsWith(OF_VARIANTS));
                         }
                         problems.removeIf(line -> KNOWN.stream().anyMatch(line::endsWith));
                         assertThat(problems)

@@ -119,6 +119,27 @@ public interface Core {
         return openSink(options, Peers.NONE);
     }
 
+    /**
+     * Like {@link #openSink}, with a plan of what becomes of a row: batches may have rows in place of operations.
+     *
+     * @param plan what {@link DocumentPlan#frame} gives
+     * @throws CosmosException of kind CONFIG when no document can be made by the plan
+     */
+    default SinkHandle openRowSink(Map<String, String> options, Peers peers, byte[] plan) {
+        throw new UnsupportedOperationException(getClass().getName() + " takes no rows");
+    }
+
+    /**
+     * The operations of a batch, those of rows as a writer with the plan would make them: needs no account. A row of which none can be made is a
+     * refused one.
+     *
+     * @param plan what {@link DocumentPlan#frame} gives
+     * @throws CosmosException of kind CONFIG when no document can be made by the plan, of kind STATE for a row whose bytes are damaged
+     */
+    default List<Operation> encodeRows(byte[] plan, OperationBatch batch) {
+        throw new UnsupportedOperationException(getClass().getName() + " takes no rows");
+    }
+
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
     void drainLog(boolean now);
 

@@ -17,7 +17,8 @@ enum FrameKind {
     DISCOVERY(13),
     METRIC_TABLE(14),
     PLAN(15),
-    ROWS(16);
+    ROWS(16),
+    DOCUMENT_PLAN(17);
 
     final int number;
 

@@ -114,6 +114,16 @@ final class Frames {
                 WriteFailure.Target.of(in.blob()));
     }
 
+    static List<Operation> operations(byte[] frame) {
+        FrameReader in = FrameReader.open(frame, FrameKind.OPERATIONS);
+        int n = in.count(17);
+        List<Operation> out = new ArrayList<>(n);
+        for (int i = 0; i < n; i++) {
+            out.add(new Operation(OperationKind.of(in.u8()), in.str(), in.str(), in.str(), in.blob()));
+        }
+        return out;
+    }
+
     static List<CoreOption> options(byte[] frame) {
         FrameReader in = FrameReader.open(frame, FrameKind.OPTIONS);
         int n = in.count(26);

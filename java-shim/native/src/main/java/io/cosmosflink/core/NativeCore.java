@@ -1,6 +1,7 @@
 package io.cosmosflink.core;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
@@ -99,6 +100,18 @@ public final class NativeCore implements Core {
     public SinkHandle openSink(Map<String, String> options, Peers peers) {
         byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
         return new Sink(Natives.openSink(Frames.map(options), peers.count(), group));
+    }
+
+    @Override
+    public SinkHandle openRowSink(Map<String, String> options, Peers peers, byte[] plan) {
+        byte[] group = peers.group().getBytes(StandardCharsets.UTF_8);
+        return new Sink(Natives.openRowSink(Frames.map(options), peers.count(), group, plan));
+    }
+
+    @Override
+    public List<Operation> encodeRows(byte[] plan, OperationBatch batch) {
+        byte[] operations = Arrays.copyOf(batch.array(), batch.length());
+        return Frames.operations(Natives.encodeRows(plan, operations));
     }
 
     @Override

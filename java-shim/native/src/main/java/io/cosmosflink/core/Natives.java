@@ -50,6 +50,10 @@ final class Natives {
 
     static native long openSink(byte[] options, int writers, byte[] group);
 
+    static native long openRowSink(byte[] options, int writers, byte[] group, byte[] plan);
+
+    static native byte[] encodeRows(byte[] plan, byte[] operations);
+
     static native long submit(long handle, long submission, byte[] operations, int length);
 
     static native byte[] pollCompletions(long handle, long timeoutMillis);

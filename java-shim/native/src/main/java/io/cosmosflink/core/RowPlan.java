@@ -185,6 +185,11 @@ public final class RowPlan {
             this.bytes = bytes;
         }
 
+        /** As a frame has it. */
+        byte[] bytes() {
+            return bytes;
+        }
+
         public static Type bool(boolean nullable) {
             return of(1, nullable);
         }

@@ -107,8 +107,20 @@ public final class Submissions implements AutoCloseable {
      */
     public static Submissions open(Core core, Map<String, String> options, int subtask, Core.Peers peers, Room room)
             throws InterruptedException {
+        return open(core, options, subtask, peers, room, null);
+    }
+
+    /**
+     * The same of a writer that hands rows over.
+     *
+     * @param plan how the core makes documents of them; null where there are none
+     */
+    public static Submissions open(
+            Core core, Map<String, String> options, int subtask, Core.Peers peers, Room room, byte[] plan)
+            throws InterruptedException {
         try {
-            Core.SinkHandle opening = core.openSink(options, peers);
+            Core.SinkHandle opening =
+                    plan == null ? core.openSink(options, peers) : core.openRowSink(options, peers, plan);
             opening.awaitOpen();
             Submissions submissions =
                     new Submissions(core, opening, options.getOrDefault("cosmos.container", "?"), subtask, room);

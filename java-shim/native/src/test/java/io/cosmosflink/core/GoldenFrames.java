@@ -77,6 +77,7 @@ public final class GoldenFrames {
                         .toList();
             case "log" -> log(FrameReader.open(frame, FrameKind.LOG));
             case "plan" -> plan(FrameReader.open(frame, FrameKind.PLAN));
+            case "document-plan" -> documentPlan(FrameReader.open(frame, FrameKind.DOCUMENT_PLAN));
             case "rows" -> rows(frame);
             case "operation-state" -> operation(Operation.decode(Operation.bodyOf(frame)));
             default -> throw new IllegalArgumentException("frame " + name + " is not known to this test");
@@ -173,6 +174,33 @@ public final class GoldenFrames {
                 "finished", page.finished(),
                 "children", page.children().stream().map(GoldenFrames::split).toList(),
                 "records", records);
+    }
+
+    private static Map<String, Object> documentPlan(FrameReader in) {
+        Map<String, Object> plan = object("timestamps", in.u8(), "deletion", in.u8());
+        List<Map<String, Object>> columns = new ArrayList<>();
+        for (int left = in.count(7); left > 0; left--) {
+            Map<String, Object> column = object("name", in.str());
+            int place = in.u8();
+            column.put("place", place);
+            if (place == 0) {
+                column.put("documents", in.u8());
+                List<String> path = new ArrayList<>();
+                for (int names = in.count(4); names > 0; names--) {
+                    path.add(in.str());
+                }
+                column.put("path", path);
+            }
+            column.put("type", type(in));
+            columns.add(column);
+        }
+        plan.put("columns", columns);
+        List<Map<String, Object>> constants = new ArrayList<>();
+        for (int left = in.count(8); left > 0; left--) {
+            constants.add(object("name", in.str(), "json", in.str()));
+        }
+        plan.put("constants", constants);
+        return plan;
     }
 
     /** Java writes plans alone. */

@@ -73,7 +73,7 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
 
     @Override
     public SimpleVersionedSerializer<BufferedRequestState<CosmosDBRequestEntry>> getWriterStateSerializer() {
-        return new CosmosDBWriterStateSerializer();
+        return new CosmosDBWriterStateSerializer(core);
     }
 
     /** What is written, for tools that follow data from job to job: the container, by endpoint, database and name. */

@@ -40,6 +40,8 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     private final Finality finality;
     private final Counter sendErrors;
     private final Submissions submissions;
+    /** What to mend where no write could be made of a record. */
+    private final String remedy;
 
     static <IN> CosmosDBSinkWriter<IN> open(
             ElementConverter<IN, CosmosDBRequestEntry> converter,
@@ -48,6 +50,14 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         long limit = options.number("sink.max-record-bytes");
+        byte[] plan = null;
+        if (converter instanceof CosmosDBRowConverter<IN> rows) {
+            String refusal = rows.refusal(core);
+            if (refusal != null) {
+                throw new CosmosDBUnrecoverableException(refusal, null);
+            }
+            plan = rows.plan();
+        }
         ConverterOpening.open(converter, context);
         if (converter instanceof CosmosDBElementConverter<IN> ours) {
             ours.started(context);
@@ -61,6 +71,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 core,
                 options,
                 room,
+                plan,
                 within(limit, options, states));
     }
 
@@ -72,22 +83,25 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             Core core,
             CosmosDBOptions options,
             Submissions.Room room,
+            byte[] plan,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         super(converter, context, configuration(options, room), states);
         this.container = options.get("cosmos.container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
+        this.remedy = plan == null ? "its converter" : "the rows that are written";
         this.finality = Finality.of(options.toMap(), false);
-        this.submissions = opened(context, core, options, room);
+        this.submissions = opened(context, core, options, room, plan);
         this.sendErrors = context.metricGroup().getNumRecordsSendErrorsCounter();
         CoreGauges.register(context.metricGroup(), submissions.metrics());
     }
 
-    private Submissions opened(WriterInitContext context, Core core, CosmosDBOptions options, Submissions.Room room) {
+    private Submissions opened(
+            WriterInitContext context, Core core, CosmosDBOptions options, Submissions.Room room, byte[] plan) {
         try {
             TaskInfo task = context.getTaskInfo();
             Core.Peers peers = Core.Peers.of(
                     task.getNumberOfParallelSubtasks(), context.metricGroup().getAllVariables());
-            return Submissions.open(core, options.toMap(), task.getIndexOfThisSubtask(), peers, room);
+            return Submissions.open(core, options.toMap(), task.getIndexOfThisSubtask(), peers, room, plan);
         } catch (CosmosException e) {
             throw Failures.open(
                     "cannot open the sink to container " + container,
@@ -192,7 +206,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     }
 
     private Exception failed(WriteFailure failure, UnwritableRecordException refusal) {
-        CosmosException cause = failure.exception(container, refusal, "its converter");
+        CosmosException cause = failure.exception(container, refusal, remedy);
         return failure.isFinal(finality)
                 ? new CosmosDBUnrecoverableException(cause.getMessage(), cause)
                 : new FlinkRuntimeException(cause.getMessage(), cause);

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb;
 
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Operation;
 import java.io.DataInputStream;
@@ -8,9 +9,16 @@ import java.io.EOFException;
 import java.io.IOException;
 import org.apache.flink.connector.base.sink.writer.AsyncSinkWriterStateSerializer;
 
-/** Buffered writes in a savepoint, each behind the core's frame head. */
+/** Buffered writes in a savepoint, each behind the core's frame head. Of a row it is the write that the core makes of it: a savepoint has no plan. */
 final class CosmosDBWriterStateSerializer extends AsyncSinkWriterStateSerializer<CosmosDBRequestEntry> {
     static final int VERSION = 1;
+
+    private final Core.Provider core;
+
+    /** @param core makes the writes of rows */
+    CosmosDBWriterStateSerializer(Core.Provider core) {
+        this.core = core;
+    }
 
     @Override
     public int getVersion() {
@@ -19,7 +27,7 @@ final class CosmosDBWriterStateSerializer extends AsyncSinkWriterStateSerializer
 
     @Override
     protected void serializeRequestToStream(CosmosDBRequestEntry entry, DataOutputStream out) throws IOException {
-        byte[] state = Operation.stateOf(entry.body());
+        byte[] state = Operation.stateOf(entry.write(core));
         out.writeInt(state.length);
         out.write(state);
     }

@@ -8,12 +8,17 @@ import static org.assertj.core.api.Assertions.tuple;
 import io.cosmosflink.core.Completion;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.DocumentPlan;
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.NotOfRecordException;
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import io.cosmosflink.core.PartitionKeys;
+import io.cosmosflink.core.RowPlan;
 import io.cosmosflink.core.WriteFailure;
 import java.lang.reflect.Proxy;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -180,7 +185,7 @@ class CosmosDBSinkWriterTest {
 
     @Test
     void theStateOfTheFirstReleaseRestoresAndIsWritten() throws Exception {
-        var serializer = new CosmosDBWriterStateSerializer();
+        var serializer = new CosmosDBWriterStateSerializer(() -> core);
         var state = serializer.deserialize(1, STATE);
         assertThat(serializer.serialize(state)).isEqualTo(STATE);
         writer.close();
@@ -196,6 +201,39 @@ class CosmosDBSinkWriterTest {
         assertThat(core.sink.operations)
                 .extracting(o -> new String(o.document(), StandardCharsets.UTF_8))
                 .containsExactly("{\"id\":\"a\"}", "{\"id\":\"ö\"}", "");
+    }
+
+    /** A savepoint has no plan: another one may be there when it is restored. */
+    @Test
+    void aRowIsKeptAsTheWriteThatIsMadeOfIt() throws Exception {
+        byte[] plan = new DocumentPlan(RowPlan.TimestampFormat.ISO_8601, DocumentPlan.Deletion.DELETE)
+                .path("id", List.of("id"), true, true, RowPlan.Type.string(false))
+                .path("n", List.of("in", "n"), true, false, RowPlan.Type.doublePrecision(true))
+                .frame();
+        List<Operation> kept = new ArrayList<>();
+        for (double n : new double[] {1.5, Double.NaN}) {
+            // As Flink lays it out: kind and nulls, a short text, a number.
+            byte[] row = ByteBuffer.allocate(24)
+                    .order(ByteOrder.LITTLE_ENDIAN)
+                    .putLong(0)
+                    .putLong((0x81L << 56) | 'a')
+                    .putDouble(n)
+                    .array();
+            CosmosDBRequestEntry entry = CosmosDBRequestEntry.ofRow(plan, row, 0, row.length);
+            assertThat(entry.size()).isEqualTo(29);
+            assertThat(entry.within(10)).isSameAs(entry);
+            kept.add(state(entry)
+                    .getBufferedRequestEntries()
+                    .get(0)
+                    .getRequestEntry()
+                    .operation());
+        }
+        assertThat(kept).extracting(Operation::type).containsExactly(OperationKind.DEFAULT, OperationKind.REFUSED);
+        assertThat(new String(kept.get(0).document(), StandardCharsets.UTF_8))
+                .isEqualTo("{\"id\":\"a\",\"in\":{\"n\":1.5}}");
+        assertThat(kept.get(1).ifMatch()).contains("column 'n' is NaN");
+        CosmosDBRequestEntry large = CosmosDBRequestEntry.ofRow(plan, new byte[64], 0, 64);
+        assertThat(large.within(1).refusal()).hasMessageContaining("too large");
     }
 
     @Test
@@ -219,7 +257,7 @@ class CosmosDBSinkWriterTest {
     }
 
     private static BufferedRequestState<CosmosDBRequestEntry> state(CosmosDBRequestEntry... entries) throws Exception {
-        var serializer = new CosmosDBWriterStateSerializer();
+        var serializer = new CosmosDBWriterStateSerializer(NativeCore::get);
         return serializer.deserialize(
                 1,
                 serializer.serialize(new BufferedRequestState<>(Arrays.stream(entries)

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.apache.flink.table.api.ValidationException;
 
 /** Where the columns of a table have their values in a document: the options {@code fields.<column>.path}. */
@@ -58,6 +59,35 @@ final class ColumnPaths {
             names.add(part.replace("~1", "/").replace("~0", "~"));
         }
         return List.copyOf(names);
+    }
+
+    /**
+     * Refuses columns of one document that stand in each other's way.
+     *
+     * @param columns with their paths
+     * @param constants fields at the top that are written besides
+     */
+    static void checkDisjoint(Map<String, List<String>> columns, Set<String> constants) {
+        columns.forEach((column, path) -> {
+            if (path.isEmpty() && columns.size() + constants.size() > 1) {
+                throw new ValidationException(
+                        "a column is the whole document (its path is empty), and there are others: "
+                                + String.join(", ", columns.keySet())
+                                + "; what is written is either one document or columns, so give the table that is written one or the others");
+            }
+            if (path.size() == 1 && constants.contains(path.get(0))) {
+                throw new ValidationException(
+                        "'" + pointer(path) + "' is a column already, and is written otherwise; give it another name");
+            }
+            columns.forEach((other, there) -> {
+                if (!other.equals(column)
+                        && there.size() >= path.size()
+                        && path.equals(there.subList(0, path.size()))) {
+                    throw new ValidationException("column '" + other + "' is at " + pointer(there) + ", and column '"
+                            + column + "' is at " + pointer(path) + "; a field is one column");
+                }
+            });
+        });
     }
 
     /** The path as a JSON pointer, for messages. */

@@ -4,16 +4,22 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSink;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.DeleteMode;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.OperationKind;
+import io.cosmosflink.core.DocumentPlan;
+import io.cosmosflink.core.RowPlan;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.connector.sink.SinkV2Provider;
@@ -43,7 +49,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
      * @param primaryKey positions in {@code physicalType}; none without a key
      * @param softDeleteField what a soft delete sets to true
      * @param softDeleteTtl how long a document lives on after a soft delete; null for as long as before
-     * @param sqlTimestamps whether timestamps are written as SQL writes them
+     * @param format how timestamps are written
      * @param parallelism null for that of what is written
      */
     record Settings(
@@ -55,7 +61,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
             DeleteMode deleteMode,
             String softDeleteField,
             Duration softDeleteTtl,
-            boolean sqlTimestamps,
+            RowPlan.TimestampFormat format,
             Integer parallelism) {}
 
     /** With a key everything but what was before an update; of a delete the key alone is needed. */
@@ -72,7 +78,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         try {
             sink = CosmosDBSink.<RowData>builder()
                     .options(CosmosDBOptions.of(settings.options()))
-                    .converter(converter(context.getTargetColumns().orElse(null)))
+                    .converter(converter(context.getTargetColumns().orElse(null), context::createTypeInformation))
                     .build();
         } catch (CosmosException e) {
             throw TableOptions.refused(e);
@@ -83,21 +89,55 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
                 : SinkV2Provider.of(sink, settings.parallelism());
     }
 
-    /** @param targetColumns those that the statement names, by their positions among all columns; null for all */
-    RowDataConverter converter(int[][] targetColumns) {
+    /**
+     * @param targetColumns those that the statement names, by their positions among all columns; null for all
+     * @param types Flink's information of a type
+     */
+    RowDataConverter converter(int[][] targetColumns, Function<DataType, TypeInformation<RowData>> types) {
+        RowLayout layout = new RowLayout(types.apply(RowLayout.TYPE));
+        return new RowDataConverter(plan(targetColumns), types.apply(consumedType()), layout);
+    }
+
+    /**
+     * The DOCUMENT_PLAN frame.
+     *
+     * @param targetColumns as above
+     * @throws ValidationException when two columns stand in each other's way, or one has a type that JSON does not have
+     */
+    byte[] plan(int[][] targetColumns) {
         Set<Integer> written = written(targetColumns);
-        DocumentEncoder documents = JsonDocumentEncoder.of(columns(written), Map.of(), settings.sqlTimestamps());
-        int etag = position(WritableMetadata.ETAG);
-        int timeToLive = position(WritableMetadata.TTL);
-        if (settings.primaryKey().isEmpty()) {
-            return new RowDataConverter(documents, null, OperationKind.DELETE, etag, timeToLive);
+        boolean keyed = !settings.primaryKey().isEmpty();
+        boolean soft = keyed && settings.deleteMode() == DeleteMode.SOFT;
+        Map<String, String> mark = soft ? mark() : Map.of();
+        ColumnPaths.checkDisjoint(paths(written), Set.of());
+        ColumnPaths.checkDisjoint(paths(settings.primaryKey()), mark.keySet());
+        // A soft delete leaves what the document has besides, and finds its key in what is written, which no patch
+        // does.
+        DocumentPlan.Deletion deletion = soft ? DocumentPlan.Deletion.UPDATE : DocumentPlan.Deletion.DELETE;
+        DocumentPlan plan = new DocumentPlan(settings.format(), keyed ? deletion : DocumentPlan.Deletion.NONE);
+        List<String> names = DataType.getFieldNames(settings.physicalType());
+        List<DataType> types = DataType.getFieldDataTypes(settings.physicalType());
+        for (int i = 0; i < names.size(); i++) {
+            plan.path(
+                    names.get(i),
+                    settings.paths().get(i),
+                    written.contains(i),
+                    settings.primaryKey().contains(i),
+                    PlanTypes.written(names.get(i), types.get(i).getLogicalType()));
         }
-        boolean soft = settings.deleteMode() == DeleteMode.SOFT;
-        DocumentEncoder deleted = JsonDocumentEncoder.of(
-                columns(settings.primaryKey()), soft ? mark() : Map.of(), settings.sqlTimestamps());
-        // It leaves what the document has besides, and finds its key in what is written, which no patch does.
-        OperationKind delete = soft ? OperationKind.BULK_UPDATE : OperationKind.DELETE;
-        return new RowDataConverter(documents, deleted, delete, etag, timeToLive);
+        metadataKeys.forEach(key -> WritableMetadata.of(key).add(plan));
+        mark.forEach(plan::constant);
+        return plan.frame();
+    }
+
+    /** The rows as they come: metadata stands behind the other columns. */
+    private DataType consumedType() {
+        List<DataType> types = new ArrayList<>(DataType.getFieldDataTypes(settings.physicalType()));
+        metadataKeys.forEach(key -> types.add(WritableMetadata.of(key).type));
+        // Metadata may have the name of a column.
+        return DataTypes.ROW(IntStream.range(0, types.size())
+                .mapToObj(column -> DataTypes.FIELD("c" + column, types.get(column)))
+                .toArray(DataTypes.Field[]::new));
     }
 
     private Set<Integer> written(int[][] targetColumns) {
@@ -112,17 +152,15 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         return all;
     }
 
-    private List<JsonDocumentEncoder.Column> columns(Set<Integer> positions) {
+    private Map<String, List<String>> paths(Set<Integer> positions) {
         List<String> names = DataType.getFieldNames(settings.physicalType());
-        List<DataType> types = DataType.getFieldDataTypes(settings.physicalType());
-        List<JsonDocumentEncoder.Column> columns = new ArrayList<>();
+        Map<String, List<String>> paths = new LinkedHashMap<>();
         for (int i = 0; i < names.size(); i++) {
             if (positions.contains(i)) {
-                columns.add(new JsonDocumentEncoder.Column(
-                        names.get(i), i, settings.paths().get(i), types.get(i).getLogicalType()));
+                paths.put(names.get(i), settings.paths().get(i));
             }
         }
-        return columns;
+        return paths;
     }
 
     private Map<String, String> mark() {
@@ -131,12 +169,6 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
             mark.put("ttl", Long.toString(settings.softDeleteTtl().toSeconds()));
         }
         return mark;
-    }
-
-    /** Metadata stands behind the other columns. */
-    private int position(WritableMetadata metadata) {
-        int at = metadataKeys.indexOf(metadata.key);
-        return at < 0 ? RowDataConverter.NONE : settings.paths().size() + at;
     }
 
     @Override

@@ -22,6 +22,7 @@ import java.util.TreeMap;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.source.DynamicTableSource;
 import org.apache.flink.table.connector.source.ScanTableSource;
@@ -85,6 +86,7 @@ final class CosmosDBDynamicSource
      * @param parallelism null for that of the job
      * @param primaryKey positions of its columns among the physical ones
      * @param filters whether they are taken
+     * @param key by which rows are told apart
      */
     record Settings(
             String name,
@@ -96,7 +98,27 @@ final class CosmosDBDynamicSource
             Duration idleTimeout,
             Integer parallelism,
             Set<Integer> primaryKey,
-            boolean filters) {}
+            boolean filters,
+            RowKey key) {}
+
+    /**
+     * What tells rows apart.
+     *
+     * @param fields paths of the primary key's columns; none where each version is a row of its own
+     * @param hasId whether documents with these fields have one id
+     */
+    record RowKey(List<List<String>> fields, boolean hasId) {
+        /** A table that only others look into need not have it. */
+        void check() {
+            if (!fields.isEmpty() && !hasId) {
+                throw new ValidationException(
+                        "the primary key lacks the id, without which rows of different documents would be taken for one; it must be the"
+                                + " id and all columns of the container's partition key. Or set '"
+                                + CosmosDBConnectorOptions.CHANGELOG_MODE.key()
+                                + "' to 'append', where each version is a row of its own");
+            }
+        }
+    }
 
     /** How the core reads documents. */
     record PlanSettings(
@@ -112,6 +134,7 @@ final class CosmosDBDynamicSource
 
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
+        settings.key().check();
         TypeInformation<RowData> type = context.createTypeInformation(producedType);
         RowLayout layout = new RowLayout(context.createTypeInformation(RowLayout.TYPE));
         CosmosDBSource<RowData> source;
@@ -138,9 +161,13 @@ final class CosmosDBDynamicSource
         return settings.idleTimeout().isZero() ? own : own.withIdleness(settings.idleTimeout());
     }
 
-    /** The core's options, with filter or limit where the query is our own. */
+    /** The core's options, with the key that it compares with the container's, and filter or limit where the query is our own. */
     Map<String, String> options() {
         Map<String, String> options = new TreeMap<>(settings.options());
+        if (!settings.key().fields().isEmpty()) {
+            options.put(
+                    "source.key-fields", TableOptions.pointers(settings.key().fields()));
+        }
         boolean ours = TableOptions.ALL_DOCUMENTS.equals(options.get("source.query"));
         // A row that is left out would be one too few.
         boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW;

@@ -94,6 +94,15 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         if (onError == JsonErrorPolicy.SKIP_ROW) {
             options.put("source.on-decode-error", "skip");
         }
+        List<List<String>> paths = ColumnPaths.of(
+                DataType.getFieldNames(physicalType), context.getCatalogTable().getOptions());
+        List<List<String>> key = scan.rows == RowPlan.Changelog.UPSERT
+                ? Arrays.stream(context.getPrimaryKeyIndexes())
+                        .mapToObj(paths::get)
+                        .toList()
+                : List.of();
+        boolean hasId = key.contains(List.of("id"))
+                || table.getOptional(CosmosDBConnectorOptions.SINK_ID).isPresent();
         CosmosDBDynamicSource.PlanSettings plan = new CosmosDBDynamicSource.PlanSettings(
                 table.get(CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD),
                 onError.plan,
@@ -105,14 +114,13 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 scan,
                 plan,
                 physicalType,
-                ColumnPaths.of(
-                        DataType.getFieldNames(physicalType),
-                        context.getCatalogTable().getOptions()),
+                paths,
                 table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
-                Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
-                table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS));
+                Set.copyOf(primaryKey(context)),
+                table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS,
+                new CosmosDBDynamicSource.RowKey(key, hasId)));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;
@@ -144,9 +152,10 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 deleteMode,
                 table.get(CosmosDBConnectorOptions.SOFT_DELETE_FIELD),
                 table.getOptional(CosmosDBConnectorOptions.SOFT_DELETE_TTL).orElse(null),
-                table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan == RowPlan.TimestampFormat.SQL,
+                table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan,
                 table.getOptional(FactoryUtil.SINK_PARALLELISM).orElse(null)));
-        sink.converter(null);
+        // What cannot be written is named with the table, not with the first statement that writes to it.
+        sink.plan(null);
         return sink;
     }
 

@@ -7,23 +7,44 @@ import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.types.logical.ArrayType;
 import org.apache.flink.table.types.logical.DecimalType;
 import org.apache.flink.table.types.logical.DistinctType;
+import org.apache.flink.table.types.logical.IntType;
 import org.apache.flink.table.types.logical.LocalZonedTimestampType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeFamily;
 import org.apache.flink.table.types.logical.MapType;
+import org.apache.flink.table.types.logical.MultisetType;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.table.types.logical.TimeType;
 import org.apache.flink.table.types.logical.TimestampType;
 
 /** Flink's types as a plan has them. */
 final class PlanTypes {
-    private PlanTypes() {}
+    /** Whether JSON is made of the values, and not the other way round. */
+    private final boolean written;
+
+    private PlanTypes(boolean written) {
+        this.written = written;
+    }
 
     /**
      * @param column for the message
      * @throws ValidationException for a type that no JSON can be read as
      */
     static RowPlan.Type of(String column, LogicalType type) {
+        return new PlanTypes(false).plan(column, type);
+    }
+
+    /**
+     * The type of a column that is written.
+     *
+     * @param column for the message
+     * @throws ValidationException for a type that JSON does not have
+     */
+    static RowPlan.Type written(String column, LogicalType type) {
+        return new PlanTypes(true).plan(column, type);
+    }
+
+    private RowPlan.Type plan(String column, LogicalType type) {
         boolean nullable = type.isNullable();
         if (isVariant(type)) {
             return RowPlan.Type.variant(nullable);
@@ -47,25 +68,46 @@ final class PlanTypes {
             case TIMESTAMP_WITHOUT_TIME_ZONE -> RowPlan.Type.timestamp(((TimestampType) type).getPrecision(), nullable);
             case TIMESTAMP_WITH_LOCAL_TIME_ZONE ->
                 RowPlan.Type.instant(((LocalZonedTimestampType) type).getPrecision(), nullable);
-            case ARRAY -> RowPlan.Type.array(of(column, ((ArrayType) type).getElementType()), nullable);
+            case ARRAY -> RowPlan.Type.array(plan(column, ((ArrayType) type).getElementType()), nullable);
             case MAP -> {
                 MapType map = (MapType) type;
-                if (!map.getKeyType().is(LogicalTypeFamily.CHARACTER_STRING)) {
-                    throw unreadable(column, type, "the keys of a JSON object are strings; declare MAP<STRING, ..>");
+                yield map(column, type, map.getKeyType(), map.getValueType());
+            }
+            case MULTISET -> {
+                if (!written) {
+                    throw impossible(column, type);
                 }
-                yield RowPlan.Type.map(of(column, map.getKeyType()), of(column, map.getValueType()), nullable);
+                yield map(column, type, ((MultisetType) type).getElementType(), new IntType(false));
             }
             case ROW -> {
                 List<RowPlan.Field> fields = new ArrayList<>();
                 for (RowType.RowField field : ((RowType) type).getFields()) {
-                    fields.add(new RowPlan.Field(field.getName(), of(column + "." + field.getName(), field.getType())));
+                    fields.add(
+                            new RowPlan.Field(field.getName(), plan(column + "." + field.getName(), field.getType())));
                 }
                 yield RowPlan.Type.row(fields, nullable);
             }
             case DISTINCT_TYPE ->
-                of(column, ((DistinctType) type).getSourceType().copy(nullable));
-            default -> throw unreadable(column, type, "declare STRING to have its JSON, and cast that in the query");
+                plan(column, ((DistinctType) type).getSourceType().copy(nullable));
+            default -> throw impossible(column, type);
         };
+    }
+
+    private RowPlan.Type map(String column, LogicalType type, LogicalType key, LogicalType value) {
+        if (!key.is(LogicalTypeFamily.CHARACTER_STRING)) {
+            throw written
+                    ? new ValidationException("column '" + column + "' has keys of type " + key.asSummaryString()
+                            + "; the keys of a JSON object are strings: cast them")
+                    : unreadable(column, type, "the keys of a JSON object are strings; declare MAP<STRING, ..>");
+        }
+        return RowPlan.Type.map(plan(column, key), plan(column, value), type.isNullable());
+    }
+
+    private ValidationException impossible(String column, LogicalType type) {
+        return written
+                ? new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
+                        + ", which JSON does not have; cast it to one that it has, such as STRING")
+                : unreadable(column, type, "declare STRING to have its JSON, and cast that in the query");
     }
 
     /** By its name: Flink 1.20 and 2.0 have no such constant. */

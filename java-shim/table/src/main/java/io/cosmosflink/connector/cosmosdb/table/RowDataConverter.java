@@ -1,75 +1,70 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.connector.cosmosdb.CosmosDBRequestEntry;
-import io.cosmosflink.core.Documents;
-import io.cosmosflink.core.Operation;
-import io.cosmosflink.core.OperationKind;
+import io.cosmosflink.connector.cosmosdb.CosmosDBRowConverter;
+import io.cosmosflink.core.Core;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import org.apache.flink.api.common.serialization.SerializerConfigImpl;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.common.typeutils.TypeSerializer;
 import org.apache.flink.api.connector.sink2.SinkWriter;
-import org.apache.flink.connector.base.sink.writer.ElementConverter;
+import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.table.data.RowData;
 
 /**
- * Makes a write out of a row. Id and partition key are left to the core, which finds them in the document; what is done with a row that is inserted or
- * updated is left to {@code sink.write-strategy}.
+ * Hands rows to the core as Flink serialises them, which is a copy where they are binary already. The core makes the documents by the plan, finds id and
+ * partition key in them, and does with a row that is inserted or updated what {@code sink.write-strategy} says. Not thread-safe.
  */
-final class RowDataConverter implements ElementConverter<RowData, CosmosDBRequestEntry> {
+final class RowDataConverter implements CosmosDBRowConverter<RowData> {
     private static final long serialVersionUID = 1L;
 
-    /** Where a row has no such column. */
-    static final int NONE = -1;
+    /** The length in front of a serialised row. */
+    private static final int LENGTH_BYTES = 4;
+    /** Above this the buffer is not kept for the next row. */
+    private static final int KEEP = 1 << 20;
 
-    private final DocumentEncoder written;
-    /** Null for a table without a primary key, which has no deletes. */
-    private final DocumentEncoder deleted;
-
-    private final OperationKind delete;
-    private final int etag;
-    private final int timeToLive;
+    private final byte[] plan;
+    private final TypeInformation<RowData> type;
+    private final RowLayout layout;
+    private transient TypeSerializer<RowData> serializer;
+    private transient DataOutputSerializer out;
 
     /**
-     * @param written the document of a row that is inserted or updated
-     * @param deleted what names the document of a row that is deleted, and what is written over it; null where there are no deletes
-     * @param delete what is done with that
-     * @param etag where rows have the ETag that is expected, or {@link #NONE}
-     * @param timeToLive where they have seconds to live, or {@link #NONE}
+     * @param plan a DOCUMENT_PLAN frame
+     * @param type of the rows, of all columns of the plan
      */
-    RowDataConverter(DocumentEncoder written, DocumentEncoder deleted, OperationKind delete, int etag, int timeToLive) {
-        this.written = written;
-        this.deleted = deleted;
-        this.delete = delete;
-        this.etag = etag;
-        this.timeToLive = timeToLive;
+    RowDataConverter(byte[] plan, TypeInformation<RowData> type, RowLayout layout) {
+        this.plan = plan;
+        this.type = type;
+        this.layout = layout;
     }
 
-    /** Throws what the encoder throws, for a row of which no document can be made: the writer makes that the record's own failure. */
+    @Override
+    public byte[] plan() {
+        return plan;
+    }
+
+    @Override
+    public String refusal(Core core) {
+        return layout.refusal(core);
+    }
+
+    /** Throws what the serializer throws, for a row that it cannot write: the writer makes that the record's own failure. */
     @Override
     public CosmosDBRequestEntry apply(RowData row, SinkWriter.Context context) {
-        return CosmosDBRequestEntry.of(
-                switch (row.getRowKind()) {
-                    case INSERT, UPDATE_AFTER -> operation(OperationKind.DEFAULT, row, written(row));
-                    case DELETE -> operation(delete, row, deleted(row));
-                    case UPDATE_BEFORE ->
-                        throw new IllegalStateException("the table takes no rows as they were before an update");
-                });
-    }
-
-    private Operation operation(OperationKind kind, RowData row, byte[] document) {
-        String expected =
-                etag == NONE || row.isNullAt(etag) ? "" : row.getString(etag).toString();
-        return new Operation(kind, "", "", expected, document);
-    }
-
-    private byte[] written(RowData row) {
-        byte[] document = written.encode(row);
-        return timeToLive == NONE || row.isNullAt(timeToLive)
-                ? document
-                : Documents.withTimeToLive(document, row.getInt(timeToLive));
-    }
-
-    private byte[] deleted(RowData row) {
-        if (deleted == null) {
-            throw new IllegalStateException("a table without a primary key takes no deletes");
+        if (out == null || out.getSharedBuffer().length > KEEP) {
+            out = new DataOutputSerializer(1024);
         }
-        return deleted.encode(row);
+        if (serializer == null) {
+            serializer = type.createSerializer(new SerializerConfigImpl());
+        }
+        out.clear();
+        try {
+            serializer.serialize(row, out);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        return CosmosDBRequestEntry.ofRow(plan, out.getSharedBuffer(), LENGTH_BYTES, out.length() - LENGTH_BYTES);
     }
 }

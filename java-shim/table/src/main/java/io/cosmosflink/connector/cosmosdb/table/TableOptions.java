@@ -106,8 +106,13 @@ final class TableOptions {
      * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the others are set by
      * the connector.
      */
-    static final Set<String> OTHERWISE =
-            Set.of("source.start", "source.stop", "source.on-decode-error", "source.lease-job", "sink.key-fields");
+    static final Set<String> OTHERWISE = Set.of(
+            "source.start",
+            "source.stop",
+            "source.on-decode-error",
+            "source.lease-job",
+            "sink.key-fields",
+            "source.key-fields");
 
     /** The query of a scan that has none of its own. */
     static final String ALL_DOCUMENTS = "SELECT * FROM c";
@@ -192,7 +197,7 @@ final class TableOptions {
     }
 
     /** A JSON array of JSON pointers. */
-    private static String pointers(List<List<String>> paths) {
+    static String pointers(List<List<String>> paths) {
         JsonBytes json = new JsonBytes();
         for (int i = 0; i < paths.size(); i++) {
             json.raw(i == 0 ? '[' : ',')
@@ -226,6 +231,7 @@ final class TableOptions {
         names.put("source.stop", CosmosDBConnectorOptions.BOUNDED_MODE.key());
         names.put("source.on-decode-error", CosmosDBConnectorOptions.JSON_ON_ERROR.key());
         names.put("sink.key-fields", "the primary key");
+        names.put("source.key-fields", "the primary key");
         String message = refusal.getMessage();
         // A name that begins with another one comes first.
         for (Map.Entry<String, String> name : names.entrySet()) {

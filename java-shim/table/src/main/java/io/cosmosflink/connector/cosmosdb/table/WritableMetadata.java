@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
+import io.cosmosflink.core.DocumentPlan;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.apache.flink.table.api.DataTypes;
@@ -18,6 +19,23 @@ enum WritableMetadata {
     WritableMetadata(String key, DataType type) {
         this.key = key;
         this.type = type;
+    }
+
+    static WritableMetadata of(String key) {
+        for (WritableMetadata metadata : values()) {
+            if (metadata.key.equals(key)) {
+                return metadata;
+            }
+        }
+        throw new IllegalArgumentException("there is no metadata '" + key + "' to write");
+    }
+
+    /** Adds the column of it, the next one of the rows. */
+    void add(DocumentPlan plan) {
+        switch (this) {
+            case ETAG -> plan.etag(key);
+            case TTL -> plan.timeToLive(key);
+        }
     }
 
     static Map<String, DataType> types() {

@@ -14,6 +14,7 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.expressions.ValueLiteralExpression;
 import org.apache.flink.types.RowKind;
 import org.apache.flink.util.InstantiationUtil;
 import org.junit.jupiter.api.Test;
@@ -48,7 +49,7 @@ class CosmosDBDynamicSinkTest {
 
     @Test
     void aRowIsWrittenByTheStrategyAndDeletedByItsKey() throws Exception {
-        RowDataConverter converter = Tables.sink(COLUMNS, KEY, Map.of()).converter(null);
+        RowDataConverter converter = Tables.sink(COLUMNS, KEY, Map.of()).converter(null, Tables::information);
         String document = "{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":5}";
         writes(converter, row(RowKind.INSERT, 5), OperationKind.DEFAULT, "", document);
         writes(converter, row(RowKind.UPDATE_AFTER, 5), OperationKind.DEFAULT, "", document);
@@ -59,7 +60,7 @@ class CosmosDBDynamicSinkTest {
     void metadataIsExpectedAndLived() throws Exception {
         CosmosDBDynamicSink sink = Tables.sink(COLUMNS, KEY, Map.of());
         sink.applyWritableMetadata(List.of("etag", "ttl"), DataTypes.STRING());
-        RowDataConverter converter = ((CosmosDBDynamicSink) sink.copy()).converter(null);
+        RowDataConverter converter = ((CosmosDBDynamicSink) sink.copy()).converter(null, Tables::information);
         writes(
                 converter,
                 row(RowKind.INSERT, 5, StringData.fromString("\"e1\""), 60),
@@ -81,6 +82,40 @@ class CosmosDBDynamicSinkTest {
     }
 
     @Test
+    void aTimeToLiveIsOneOfTheService() throws Exception {
+        CosmosDBDynamicSink sink = Tables.sink(COLUMNS, KEY, Map.of());
+        sink.applyWritableMetadata(List.of("ttl"), DataTypes.STRING());
+        Operation refused = sink.converter(null, Tables::information)
+                .apply(row(RowKind.INSERT, 5, 0), null)
+                .operation();
+        assertThat(refused.type()).isEqualTo(OperationKind.REFUSED);
+        assertThat(refused.ifMatch()).startsWith("the time to live is 0 s; it must be at least 1");
+    }
+
+    /** Metadata that is read only is no column of what is written, wherever it stands. */
+    @Test
+    void theKeyIsFoundBehindOtherColumns() throws Exception {
+        List<Column> columns = List.of(
+                Column.metadata("rid", DataTypes.STRING(), null, true),
+                Column.physical("amount", DataTypes.INT()),
+                Column.computed("twice", new ValueLiteralExpression(2)),
+                Column.physical("name", DataTypes.STRING().notNull()),
+                Column.physical("customerId", DataTypes.STRING().notNull()));
+        CosmosDBDynamicSink sink = Tables.sink(
+                columns,
+                List.of("name", "customerId"),
+                Map.of("fields.name.path", "/id", "fields.customerId.path", "/c/id"));
+        GenericRowData row =
+                GenericRowData.ofKind(RowKind.DELETE, null, StringData.fromString("o1"), StringData.fromString("c1"));
+        writes(
+                sink.converter(null, Tables::information),
+                row,
+                OperationKind.DELETE,
+                "",
+                "{\"id\":\"o1\",\"c\":{\"id\":\"c1\"}}");
+    }
+
+    @Test
     void aSoftDeleteMarksTheDocument() throws Exception {
         RowDataConverter converter = Tables.sink(
                         COLUMNS,
@@ -89,7 +124,7 @@ class CosmosDBDynamicSinkTest {
                                 "sink.delete-mode", "soft",
                                 "sink.soft-delete.field", "gone",
                                 "sink.soft-delete.ttl", "1 h"))
-                .converter(null);
+                .converter(null, Tables::information);
         writes(
                 converter,
                 row(RowKind.DELETE, null),
@@ -105,11 +140,21 @@ class CosmosDBDynamicSinkTest {
         CosmosDBDynamicSink patches = Tables.sink(COLUMNS, KEY, Map.of("sink.write-strategy", "patch"));
         String named = "{\"id\":\"o1\",\"customerId\":\"c1\"}";
         String all = "{\"id\":\"o1\",\"customerId\":\"c1\",\"amount\":null}";
-        writes(patches.converter(key), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", named);
-        writes(patches.converter(amountAndKey), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
-        writes(patches.converter(null), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
+        writes(
+                patches.converter(key, Tables::information),
+                row(RowKind.INSERT, null),
+                OperationKind.DEFAULT,
+                "",
+                named);
+        writes(
+                patches.converter(amountAndKey, Tables::information),
+                row(RowKind.INSERT, null),
+                OperationKind.DEFAULT,
+                "",
+                all);
+        writes(patches.converter(null, Tables::information), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
 
         CosmosDBDynamicSink upserts = Tables.sink(COLUMNS, KEY, Map.of());
-        writes(upserts.converter(key), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
+        writes(upserts.converter(key, Tables::information), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
     }
 }

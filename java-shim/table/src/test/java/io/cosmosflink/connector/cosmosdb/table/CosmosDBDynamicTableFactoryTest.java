@@ -202,6 +202,56 @@ class CosmosDBDynamicTableFactoryTest {
     }
 
     @Test
+    void rowsThatAreUpdatedAreToldApartByIdAndKey() {
+        List<Column> columns = List.of(
+                Column.metadata("rid", DataTypes.STRING(), null, true),
+                Column.physical("amount", DataTypes.INT()),
+                Column.physical("orderId", DataTypes.STRING().notNull()),
+                Column.physical("customerId", DataTypes.STRING().notNull()));
+        Map<String, String> paths = Map.of("fields.orderId.path", "/id", "fields.customerId.path", "/c/id");
+        CosmosDBDynamicSource source = Tables.source(columns, List.of("orderId", "customerId"), paths);
+        assertThat(source.options()).containsEntry("source.key-fields", "[\"/id\",\"/c/id\"]");
+        assertThatThrownBy(() ->
+                        Tables.source(columns, List.of("customerId"), paths).getScanRuntimeProvider(null))
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContainingAll("primary key lacks the id", "'scan.changelog-mode'");
+        CosmosDBDynamicSource appending =
+                Tables.source(ORDERS, List.of("customerId"), Map.of("scan.changelog-mode", "append"));
+        assertThat(appending.options()).doesNotContainKey("source.key-fields");
+    }
+
+    @Test
+    void columnsThatStandInEachOthersWayAreNotWritten() {
+        for (List<String> paths : List.of(List.of("/a", "/a/b"), List.of("/a/b", "/a"), List.of("/a/b", "/a/b"))) {
+            assertThatThrownBy(() -> Tables.sink(
+                            ORDERS,
+                            KEY,
+                            Map.of("fields.amount.path", paths.get(0), "fields.address.path", paths.get(1))))
+                    .rootCause()
+                    .hasMessageContainingAll("column 'amount'", "column 'address'", "a field is one column");
+        }
+        assertThatThrownBy(() -> Tables.sink(ORDERS, KEY, Map.of("fields.amount.path", "")))
+                .rootCause()
+                .hasMessageContaining("there are others: id, customerId, amount, address");
+        assertThatThrownBy(() -> Tables.sink(
+                        ORDERS, KEY, Map.of("sink.delete-mode", "soft", "sink.soft-delete.field", "customerId")))
+                .rootCause()
+                .hasMessageContaining("'/customerId' is a column already");
+    }
+
+    @Test
+    void whatJsonDoesNotHaveIsNotWritten() {
+        for (DataType type :
+                List.of(DataTypes.INTERVAL(DataTypes.SECOND()), DataTypes.MAP(DataTypes.INT(), DataTypes.INT()))) {
+            List<Column> columns =
+                    List.of(Column.physical("id", DataTypes.STRING()), Column.physical("odd", DataTypes.ARRAY(type)));
+            assertThatThrownBy(() -> Tables.sink(columns, List.of(), NOTHING))
+                    .rootCause()
+                    .hasMessageContainingAll("'odd'", "cast");
+        }
+    }
+
+    @Test
     void aSinkTakesUpdatesByKey() {
         assertThat(Tables.sink(ORDERS, KEY, NOTHING).getChangelogMode(ChangelogMode.all()))
                 .isEqualTo(ChangelogMode.upsert());

@@ -17,6 +17,7 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.RuntimeExecutionMode;
@@ -253,6 +254,60 @@ class CosmosDBTableITCase {
         create("inserted", "events", columns, Map.of("sink.delete-mode", "ignore"));
         tables.executeSql("INSERT INTO inserted VALUES ('o1', 'c1')").await();
         assertThat(document("events", 1)).isEqualTo(json("{\"id\":\"o1\",\"customerId\":\"c1\"}"));
+    }
+
+    @Test
+    void aRowThatNoDocumentIsMadeOfIsLeftOutAlone() throws Exception {
+        create("events", "id STRING, customerId STRING, n DOUBLE", Map.of("sink.failure-mode", "skip"));
+        var rows = environment.fromData(
+                Row.of("o1", "c1", 1.5), Row.of("o2", "c2", Double.NaN), Row.of("o3", "c3", 1e300));
+        tables.fromDataStream(rows).executeInsert("events").await();
+        assertThat(document("events", 1)).isEqualTo(json("{\"id\":\"o1\",\"customerId\":\"c1\",\"n\":1.5}"));
+        assertThat(document("events", 2)).isNull();
+        assertThat(document("events", 3)).isEqualTo(json("{\"id\":\"o3\",\"customerId\":\"c3\",\"n\":1e300}"));
+        create("failing", "events", "id STRING, customerId STRING, n DOUBLE", Map.of());
+        assertThatThrownBy(() -> tables.fromDataStream(environment.fromData(Row.of("o4", "c4", Double.NaN)))
+                        .executeInsert("failing")
+                        .await())
+                .hasStackTraceContaining("id 'o4' and partition key [\"c4\"]")
+                .hasStackTraceContaining("column 'n' is NaN")
+                .hasStackTraceContaining("sink.failure-mode");
+    }
+
+    /** Neither the id nor the key is called so, and another column stands before them. */
+    @Test
+    void columnsMayHaveOtherNamesThanTheirFields() throws Exception {
+        String columns =
+                """
+                note STRING METADATA FROM 'rid' VIRTUAL, n INT, customer STRING NOT NULL, number STRING NOT NULL,
+                PRIMARY KEY (number, customer) NOT ENFORCED""";
+        Map<String, String> paths = Map.of("fields.number.path", "/id", "fields.customer.path", "/customerId");
+        Map<String, String> deletes = new TreeMap<>(paths);
+        deletes.put("scan.change-feed.mode", "all-versions-and-deletes");
+        deletes.put("scan.startup.mode", "initial");
+        create("events", columns, deletes);
+        create("replica", columns, paths);
+        cosmos.write("events", List.of(order(1, ",\"n\":1"), order(2, ",\"n\":2")));
+        var job = tables.executeSql("INSERT INTO replica SELECT n, customer, number FROM events")
+                .getJobClient()
+                .orElseThrow();
+        try {
+            LocalCosmos.await("both", LIMIT, () -> cosmos.count("replica") == 2);
+            assertThat(document("replica", 2)).isEqualTo(json("{\"n\":2,\"customerId\":\"c2\",\"id\":\"o2\"}"));
+            cosmos.write("events", List.of(Operation.delete("o1", key(1))));
+            LocalCosmos.await("the delete", LIMIT, () -> cosmos.count("replica") == 1);
+            assertThat(document("replica", 1)).isNull();
+        } finally {
+            job.cancel().get();
+        }
+    }
+
+    @Test
+    void rowsThatAreToldApartByLessThanTheKeyAreNotRead() {
+        create("events", "id STRING NOT NULL, customerId STRING, PRIMARY KEY (id) NOT ENFORCED", Map.of());
+        assertThatThrownBy(() -> rows(tables.executeSql("SELECT id FROM events")))
+                .hasStackTraceContaining("lacks '/customerId'")
+                .hasStackTraceContaining("scan.changelog-mode");
     }
 
     @Test

@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.Schema;
@@ -12,7 +13,11 @@ import org.apache.flink.table.catalog.ObjectIdentifier;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.catalog.UniqueConstraint;
+import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.factories.FactoryUtil;
+import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.logical.RowType;
 
 /** Tables as the planner gives them to a factory. */
 final class Tables {
@@ -54,6 +59,11 @@ final class Tables {
                 new Configuration(),
                 Tables.class.getClassLoader(),
                 false);
+    }
+
+    /** What a planner gives for a type. */
+    static TypeInformation<RowData> information(DataType type) {
+        return InternalTypeInfo.of((RowType) type.getLogicalType());
     }
 
     // The constructor that every supported Flink has.

@@ -118,7 +118,7 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
-                Set.copyOf(primaryKey(context)),
+                Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
                 table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS,
                 new CosmosDBDynamicSource.RowKey(key, hasId)));
         // A type that cannot be read is named with the table, not with the first query of it.

@@ -245,11 +245,12 @@ final class Conditions {
         if (ordering && value.type().is(LogicalTypeRoot.BOOLEAN)) {
             return null;
         }
-        Literal found = literal(value.type(), literal);
+        Literal found = literal(value.type(), literal, !ordering);
         return found == null ? null : new Compared(comparison, value.reference(), found);
     }
 
-    private static Literal literal(LogicalType type, ValueLiteralExpression literal) {
+    /** @param equality whether it is compared for being equal, or another one, alone */
+    private static Literal literal(LogicalType type, ValueLiteralExpression literal, boolean equality) {
         LogicalType of = literal.getOutputDataType().getLogicalType();
         return switch (type.getTypeRoot()) {
             case BOOLEAN -> literal.getValueAs(Boolean.class).map(Literal::bool).orElse(null);
@@ -258,7 +259,7 @@ final class Conditions {
                         ? text(literal).map(Literal::text).orElse(null)
                         : null;
             case TINYINT, SMALLINT, INTEGER, BIGINT, DECIMAL -> exact(of, literal);
-            case FLOAT, DOUBLE -> floating(type.is(LogicalTypeRoot.FLOAT), of, literal);
+            case FLOAT, DOUBLE -> floating(type.is(LogicalTypeRoot.FLOAT), of, literal, equality);
             case DATE ->
                 literal.getValueAs(LocalDate.class)
                         .map(date -> Literal.whole(date.toEpochDay()))
@@ -268,13 +269,15 @@ final class Conditions {
                         .map(time -> Literal.whole(time.toNanoOfDay() / 1_000_000))
                         .orElse(null);
             case TIMESTAMP_WITHOUT_TIME_ZONE ->
-                of.is(LogicalTypeRoot.TIMESTAMP_WITHOUT_TIME_ZONE)
+                of instanceof TimestampType time
+                                && keeps(((TimestampType) type).getPrecision(), time.getPrecision())
                         ? literal.getValueAs(LocalDateTime.class)
-                                .map(time -> moment(time.toInstant(ZoneOffset.UTC)))
+                                .map(local -> moment(local.toInstant(ZoneOffset.UTC)))
                                 .orElse(null)
                         : null;
             case TIMESTAMP_WITH_LOCAL_TIME_ZONE ->
-                of.is(LogicalTypeRoot.TIMESTAMP_WITH_LOCAL_TIME_ZONE)
+                of instanceof LocalZonedTimestampType time
+                                && keeps(((LocalZonedTimestampType) type).getPrecision(), time.getPrecision())
                         ? literal.getValueAs(Instant.class)
                                 .map(Conditions::moment)
                                 .orElse(null)
@@ -311,8 +314,16 @@ final class Conditions {
                 .orElse(null);
     }
 
-    /** As Java promotes numbers, and as Flink compares a floating point number with a decimal one. */
-    private static Literal floating(boolean single, LogicalType of, ValueLiteralExpression literal) {
+    /**
+     * As Java promotes numbers, and as Flink compares a floating point number with a decimal one. Whether -0 equals 0 depends on whether Flink looks it up in a set,
+     * as it does for a list of values, which nobody sees here any more.
+     */
+    private static Literal floating(boolean single, LogicalType of, ValueLiteralExpression literal, boolean equality) {
+        if (equality
+                && !of.is(LogicalTypeRoot.DECIMAL)
+                && literal.getValueAs(Number.class).map(Number::doubleValue).orElse(0.0) == 0) {
+            return null;
+        }
         return switch (of.getTypeRoot()) {
             case TINYINT, SMALLINT, INTEGER, BIGINT ->
                 literal.getValueAs(Number.class)
@@ -439,16 +450,21 @@ final class Conditions {
             }
             case DOUBLE -> from.is(LogicalTypeRoot.FLOAT);
             case TIMESTAMP_WITHOUT_TIME_ZONE ->
-                from instanceof TimestampType time && keeps(time.getPrecision(), ((TimestampType) to).getPrecision());
+                from instanceof TimestampType time && widens(time.getPrecision(), ((TimestampType) to).getPrecision());
             case TIMESTAMP_WITH_LOCAL_TIME_ZONE ->
                 from instanceof LocalZonedTimestampType time
-                        && keeps(time.getPrecision(), ((LocalZonedTimestampType) to).getPrecision());
+                        && widens(time.getPrecision(), ((LocalZonedTimestampType) to).getPrecision());
             default -> false;
         };
     }
 
-    /** A moment has milliseconds, or nanoseconds, whatever else its precision says. */
-    private static boolean keeps(int from, int to) {
+    /** Whether a cast leaves moments as they are, which have milliseconds, or nanoseconds, whatever else their precision says. */
+    private static boolean widens(int from, int to) {
         return to == TimestampType.MAX_PRECISION || from <= 3 && to >= 3;
+    }
+
+    /** Whether a moment is compared as it is with one of another precision: Flink may cast it to the larger one of them before. */
+    private static boolean keeps(int from, int to) {
+        return to <= from || widens(from, to);
     }
 }

@@ -336,9 +336,8 @@ final class CosmosDBDynamicSource
             references.add(reference);
             return new Operand(0, List.of());
         });
-        return references.stream()
-                .allMatch(reference ->
-                        settings.primaryKey().contains(reference.position().get(0)));
+        return references.stream().allMatch(reference -> settings.primaryKey()
+                .contains(reference.position().get(0)));
     }
 
     /** A hint: the planner limits the rows once more. */

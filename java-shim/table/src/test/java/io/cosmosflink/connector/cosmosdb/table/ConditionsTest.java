@@ -154,6 +154,16 @@ class ConditionsTest {
     }
 
     @Test
+    void zeroIsComparedByOrder() {
+        becomes(
+                call(GREATER_THAN, field(2), number(0)),
+                RowPredicate.compare(Comparison.GREATER, operand(2), Literal.real(0)));
+        becomes(
+                call(EQUALS, field(2), literal(new BigDecimal("0.0"), DataTypes.DECIMAL(2, 1))),
+                RowPredicate.compare(Comparison.EQUAL, operand(2), Literal.ordered(0)));
+    }
+
+    @Test
     void alternativesOfOneValueAreAList() {
         ResolvedExpression one = call(EQUALS, field(0), text("a"));
         ResolvedExpression two = call(EQUALS, field(0), text("b"));
@@ -205,6 +215,10 @@ class ConditionsTest {
         stays(call(EQUALS, cast(field(1), DataTypes.SMALLINT()), number(1)));
         stays(call(GREATER_THAN, field(3), literal(true, DataTypes.BOOLEAN())));
         stays(call(EQUALS, field(0), text("\ud800")));
+        // -0 is another value in a list, and the same one alone.
+        stays(call(EQUALS, field(2), number(0)));
+        stays(call(
+                EQUALS, field(4), literal(LocalDateTime.parse("2026-01-01T00:00"), DataTypes.TIMESTAMP(7))));
         stays(call(OR, field(3), call(EQUALS, call(UPPER, field(0)), text("A"))));
         // A time with more digits than its type says is one to Flink, too.
         stays(call(

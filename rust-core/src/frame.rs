@@ -41,6 +41,12 @@ pub enum FrameKind {
     Plan = 15,
     /// Rows of one split.
     Rows = 16,
+    /// What documents are looked up by.
+    Lookup = 20,
+    /// Keys that are looked up.
+    Keys = 21,
+    /// The rows of keys that were looked up.
+    Answered = 22,
 }
 
 /// Appends to a frame.

@@ -14,4 +14,5 @@ pub use self::binary::RowKind;
 pub use self::compiled::Compiled;
 pub use self::decode::{Change, Decoder, Refused, Walked};
 pub use self::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
+pub(crate) use self::text::unquoted;
 pub use self::text::{Format, Unit};

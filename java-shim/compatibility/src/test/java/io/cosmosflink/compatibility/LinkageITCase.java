@@ -43,6 +43,15 @@ class LinkageITCase {
     /** The class for columns of that type, which no table of an older version has. */
     private static final String OF_VARIANTS = "io/cosmosflink/connector/cosmosdb/table/Variants: ";
 
+    /** Since 2.0. */
+    private static final String SHUFFLE =
+            "org/apache/flink/table/connector/source/abilities/SupportsLookupCustomShuffle";
+
+    /** The source that implements it, and the call of the factory, which is made where Flink has it. */
+    private static final Pattern SHUFFLING = Pattern.compile(
+            "io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource(\\$ByPartitionKey)?: .*"
+                    + "|.*: io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource\\.of\\(.*");
+
     private final List<File> ours = Stream.of(
                     System.getProperty("cosmosflink.jars").split(":"))
             .filter(path -> !path.isEmpty())
@@ -72,6 +81,9 @@ class LinkageITCase {
                         }
                         if (classes.find(VARIANT).isEmpty()) {
                             problems.removeIf(line -> line.startsWith(OF_VARIANTS));
+                        }
+                        if (classes.find(SHUFFLE).isEmpty()) {
+                            problems.removeIf(SHUFFLING.asMatchPredicate());
                         }
                         problems.removeIf(line -> KNOWN.stream().anyMatch(line::endsWith));
                         assertThat(problems)

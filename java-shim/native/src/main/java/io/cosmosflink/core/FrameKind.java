@@ -17,7 +17,10 @@ enum FrameKind {
     DISCOVERY(13),
     METRIC_TABLE(14),
     PLAN(15),
-    ROWS(16);
+    ROWS(16),
+    LOOKUP(20),
+    KEYS(21),
+    ANSWERED(22);
 
     final int number;
 

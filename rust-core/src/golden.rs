@@ -309,7 +309,7 @@ fn keys(all: &Value) -> Vec<u8> {
         let values = list(get(key, "values")).iter().enumerate().map(form).collect();
         (number(key, "number") as u64, values)
     };
-    lookup::encode_keys(&list(all).iter().map(key).collect())
+    lookup::encode_keys(&list(all).iter().map(key).collect::<Vec<_>>())
 }
 
 fn answered(all: &Value) -> Vec<u8> {

@@ -92,7 +92,7 @@ impl Reader {
             self.next += 1;
             (self.next - 1, values)
         });
-        let frame = encode_keys(&keys.collect());
+        let frame = encode_keys(&keys.collect::<Vec<_>>());
         self.lookup.look_up(&frame).unwrap();
     }
 
@@ -266,7 +266,7 @@ fn a_key_is_compared_by_type_and_null_equals_nothing() {
     }
     put(&sink, "missing", "[\"k\"]", r#"{"id":"missing","pk":"k"}"#);
     sink.close();
-    let mut found = |scalar, value: Option<Value>| {
+    let found = |scalar, value: Option<Value>| {
         let mut lenient = plan(&[("id", Scalar::String), ("v", scalar)]);
         lenient.on_error = OnError::SkipRow;
         let mut reader = reader(&local, "c", &lenient, &[1], &[("source.on-decode-error", "skip")]);
@@ -407,7 +407,7 @@ fn throttling_is_waited_out_and_other_failures_are_tried_as_often_as_the_option_
 fn a_large_answer_comes_whole_and_one_that_is_too_large_fails_by_the_option() {
     let local = Local::start(&["c:/pk:1"]);
     filled(&local, 2500, 2);
-    // A row has 56 bytes.
+    // A row has 32 bytes.
     let limited = |most| {
         reader(
             &local,
@@ -417,7 +417,7 @@ fn a_large_answer_comes_whole_and_one_that_is_too_large_fails_by_the_option() {
             &[("lookup.max-result-size", most), ("lookup.batch.max-wait", "50")],
         )
     };
-    let mut whole = limited("100000");
+    let mut whole = limited("60000");
     let found = whole.find(vec![vec![text("k0")], vec![text("k1")]]);
     assert_eq!((found[0].len(), found[1].len()), (1250, 1250), "asked for in two");
     let mut small = limited("10000");
@@ -496,7 +496,7 @@ fn a_wait_is_ended_by_a_wake_up_and_all_by_the_close() {
     });
     assert!(began.elapsed() < WAIT / 2);
     assert_eq!(
-        reader.lookup.look_up(&encode_keys(&vec![])).unwrap_err().kind,
+        reader.lookup.look_up(&encode_keys(&[])).unwrap_err().kind,
         Kind::Closed
     );
 }

@@ -107,7 +107,7 @@ fn value(r: &mut FrameReader<'_>, scalar: Scalar) -> Result<Value> {
 }
 
 /// Writes a KEYS frame of keys with values of these types.
-pub fn encode_keys(keys: &Asked) -> Vec<u8> {
+pub fn encode_keys(keys: &[(u64, Vec<Option<Value>>)]) -> Vec<u8> {
     let mut w = FrameWriter::new(FrameKind::Keys);
     w.u32(keys.len() as u32);
     for (number, values) in keys {

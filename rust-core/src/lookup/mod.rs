@@ -381,7 +381,7 @@ async fn carry_out(shared: Arc<Shared>, request: Request<Key>) {
         Ok(None) => fail(state.machine.ended(request.number), too_large(shared.most)),
         Ok(Some(read)) => {
             let metrics = &shared.metrics;
-            let count = read.rows.iter().map(|rows| rows.len() as u64).sum();
+            let count: u64 = read.rows.iter().map(|rows| rows.len() as u64).sum();
             metrics.records.fetch_add(count, Relaxed);
             metrics.rows_found.fetch_add(count, Relaxed);
             metrics.undecodable.fetch_add(read.undecodable, Relaxed);
@@ -424,41 +424,44 @@ async fn ask(shared: &Shared, request: &Request<Key>) -> Result<Option<Read>> {
         (state.decoders.pop(), state.rng.u64(..))
     };
     let mut decoder = decoder.unwrap_or_else(|| Decoder::of(shared.plan.clone()));
-    let page = AtomicU32::new(PAGE);
-    let by_address = address(request).is_some();
-    let decoder_in_turn = tokio::sync::Mutex::new(&mut decoder);
-    let attempt = || async {
-        // One attempt at a time; each begins anew.
-        let mut decoder = decoder_in_turn.lock().await;
-        let mut reading = Reading::new(
-            &mut decoder,
-            &shared.shape,
-            &shared.paths,
-            shared.on_decode_error,
-            &request.keys,
-            by_address,
-        );
-        let wire = &shared.wire;
-        let asked = wire.ask(
-            request,
-            &shared.shape,
-            &mut reading,
-            &page,
-            shared.most,
-            &shared.metrics,
-        );
-        Ok(match asked.await? {
-            Answered::Whole => Some(reading.end()),
-            Answered::TooMuch => None,
-        })
-    };
-    let waits = |_: u32, _: &CoreError, _: Duration| {
-        let mut state = shared.lock();
-        state.held.entry(request.number).or_insert_with(Instant::now);
-    };
-    let attempts = Attempts::seeded(&shared.retry, seed);
     let what = "looking keys up";
-    let answer = until_answered_telling(attempts, &shared.metrics, what, attempt, waits).await;
+    let answer = {
+        let page = AtomicU32::new(PAGE);
+        let by_address = address(request).is_some();
+        // One attempt at a time; each begins anew.
+        let in_turn = tokio::sync::Mutex::new(&mut decoder);
+        let attempt = || async {
+            let mut decoder = in_turn.lock().await;
+            let mut reading = Reading::new(
+                &mut decoder,
+                &shared.shape,
+                &shared.paths,
+                shared.on_decode_error,
+                &request.keys,
+                by_address,
+            );
+            let wire = &shared.wire;
+            let asked = wire.ask(
+                request,
+                &shared.shape,
+                &mut reading,
+                &page,
+                shared.most,
+                &shared.metrics,
+            );
+            Ok(match asked.await? {
+                Answered::Whole => Some(reading.end()),
+                Answered::TooMuch => None,
+            })
+        };
+        let waits = |_: u32, _: &CoreError, _: Duration| {
+            let mut state = shared.lock();
+            state.held.entry(request.number).or_insert_with(Instant::now);
+        };
+        let attempts = Attempts::seeded(&shared.retry, seed);
+        let answer = until_answered_telling(attempts, &shared.metrics, what, attempt, waits).await;
+        answer.map_err(|e| e.while_doing(what))
+    };
     shared.lock().decoders.push(decoder);
-    answer.map_err(|e| e.while_doing(what))
+    answer
 }

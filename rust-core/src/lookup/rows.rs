@@ -208,11 +208,11 @@ impl<'a> Reading<'a> {
         if let Some(key) = self
             .shape
             .name(&row)
-            .and_then(|name| self.keys.get(name.as_slice()))
+            .and_then(|name| self.keys.get(name.as_slice()).copied())
         {
             self.nulled += nulled;
             self.bytes += row.len();
-            self.rows[*key].push(row);
+            self.rows[key].push(row);
         }
         Ok(())
     }

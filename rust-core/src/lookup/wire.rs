@@ -89,7 +89,7 @@ impl Wire {
         };
         if let Err(error) = &answered {
             match error.next {
-                Next::Halve => drop(page.fetch_update(Relaxed, Relaxed, |n| Some((n / 2).max(1)))),
+                Next::Halve => page.store((page.load(Relaxed) / 2).max(1), Relaxed),
                 Next::Reroute => self.moved.store(true, Relaxed),
                 _ => {}
             }
@@ -190,7 +190,7 @@ impl Wire {
         let keys = &request.keys;
         let first = keys.first().and_then(|key| key.partition.as_ref());
         if let Some(partition) =
-            first.filter(|first| keys.iter().all(|key| key.partition.as_ref() == Some(first)))
+            first.filter(|first| keys.iter().all(|key| key.partition.as_ref() == Some(*first)))
         {
             return Ok(Some(FeedRange::for_partition(
                 partition.clone(),

@@ -4,12 +4,14 @@ import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.util.Collection;
 import java.util.concurrent.ExecutionException;
+import org.apache.flink.annotation.Internal;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.FunctionContext;
 import org.apache.flink.table.functions.LookupFunction;
 
-/** Looks the documents of one row up after those of the other. */
-final class CosmosDBLookupFunction extends LookupFunction {
+/** Looks the documents of one row up after those of the other. Public for the code that Flink generates. */
+@Internal
+public final class CosmosDBLookupFunction extends LookupFunction {
     private static final long serialVersionUID = 1L;
 
     private final LookupCore core;

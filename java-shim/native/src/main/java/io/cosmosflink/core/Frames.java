@@ -62,8 +62,7 @@ final class Frames {
     }
 
     static byte[] lookup(boolean alone, int[] columns) {
-        FrameWriter out =
-                FrameWriter.frame(FrameKind.LOOKUP).u8(alone ? 1 : 0).u32(columns.length);
+        FrameWriter out = FrameWriter.frame(FrameKind.LOOKUP).u8(alone ? 1 : 0).u32(columns.length);
         for (int column : columns) {
             out.u32(column);
         }

@@ -177,7 +177,8 @@ public final class Lookups<R> implements AutoCloseable {
         return why instanceof CancellationException
                 ? why
                 : new IllegalStateException(
-                        "the look-ups in container " + container + " are not answered any more: " + why.getMessage(), why);
+                        "the look-ups in container " + container + " are not answered any more: " + why.getMessage(),
+                        why);
     }
 
     /** Also in a task that was interrupted, and when the core fails: a task that does not end takes its TaskManager with it. */

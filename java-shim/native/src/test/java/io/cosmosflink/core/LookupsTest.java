@@ -68,8 +68,9 @@ class LookupsTest {
     private final FakeHandle handle = new FakeHandle();
 
     private final Core core = (Core) Proxy.newProxyInstance(
-            getClass().getClassLoader(), new Class<?>[] {Core.class}, (proxy, method, arguments) -> switch (
-                    method.getName()) {
+            getClass().getClassLoader(),
+            new Class<?>[] {Core.class},
+            (proxy, method, arguments) -> switch (method.getName()) {
                 case "openLookup" -> handle;
                 case "metricTable" -> List.of();
                 default -> null;

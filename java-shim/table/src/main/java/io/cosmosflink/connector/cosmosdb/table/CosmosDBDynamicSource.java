@@ -145,8 +145,9 @@ class CosmosDBDynamicSource
     private int[] keys(int[][] keys) {
         for (String key : metadataKeys) {
             if (ReadableMetadata.of(key).isOfChange()) {
-                throw new ValidationException("the metadata '" + key + "' of table " + settings.name()
-                        + " is known of a change alone, and a lookup join reads no changes; leave that column out of the join");
+                throw new ValidationException(
+                        "the metadata '" + key + "' of table " + settings.name()
+                                + " is known of a change alone, and a lookup join reads no changes; leave that column out of the join");
             }
         }
         int[] columns = new int[keys.length];

@@ -121,7 +121,8 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
-                new LookupSettings(lookup, table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC), LookupSettings.cache(table))));
+                new LookupSettings(
+                        lookup, table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC), LookupSettings.cache(table))));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;

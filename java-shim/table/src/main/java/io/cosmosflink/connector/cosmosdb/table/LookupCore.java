@@ -143,8 +143,7 @@ final class LookupCore implements Serializable {
             case FLOAT -> out.real(key.getFloat(i));
             case DOUBLE -> out.real(key.getDouble(i));
             case TIMESTAMP_WITHOUT_TIME_ZONE -> moment(key, i, ((TimestampType) type).getPrecision(), out);
-            case TIMESTAMP_WITH_LOCAL_TIME_ZONE ->
-                moment(key, i, ((LocalZonedTimestampType) type).getPrecision(), out);
+            case TIMESTAMP_WITH_LOCAL_TIME_ZONE -> moment(key, i, ((LocalZonedTimestampType) type).getPrecision(), out);
             default -> throw new IllegalStateException("a key of type " + type.asSummaryString());
         }
     }

@@ -53,8 +53,6 @@ record LookupSettings(Map<String, String> options, boolean async, LookupCache ca
                     : PartialCachingAsyncLookupProvider.of(function, cache);
         }
         CosmosDBLookupFunction function = new CosmosDBLookupFunction(core);
-        return cache == null
-                ? LookupFunctionProvider.of(function)
-                : PartialCachingLookupProvider.of(function, cache);
+        return cache == null ? LookupFunctionProvider.of(function) : PartialCachingLookupProvider.of(function, cache);
     }
 }

@@ -51,9 +51,7 @@ class CosmosDBLookupITCase {
         cosmos = LocalCosmos.start("orders:/customer:2", "customers:/region:2");
         cosmos.write(
                 "customers",
-                IntStream.range(0, 20)
-                        .mapToObj(CosmosDBLookupITCase::customer)
-                        .toList());
+                IntStream.range(0, 20).mapToObj(CosmosDBLookupITCase::customer).toList());
         tables(RuntimeExecutionMode.STREAMING);
     }
 
@@ -168,7 +166,9 @@ class CosmosDBLookupITCase {
     void oneIsLookedUpAfterTheOther() throws Exception {
         orders();
         create("customers", CUSTOMERS, Map.of("lookup.async", "false"));
-        assertThat(tables.explainSql(JOIN.formatted("LEFT"))).contains("LookupJoin").doesNotContain("async=[");
+        assertThat(tables.explainSql(JOIN.formatted("LEFT")))
+                .contains("LookupJoin")
+                .doesNotContain("async=[");
         assertThat(rows(JOIN.formatted("LEFT"))).isEqualTo(joined(true));
     }
 
@@ -186,7 +186,11 @@ class CosmosDBLookupITCase {
         Map<String, String> cache = Map.of("lookup.cache", "PARTIAL", "lookup.partial-cache.max-rows", "100");
         create("customers", CUSTOMERS, cache);
         assertThat(rows(JOIN.formatted("LEFT"))).isEqualTo(joined(true));
-        create("single", "customers", CUSTOMERS, Map.of("lookup.async", "false", "lookup.cache", "PARTIAL", "lookup.partial-cache.max-rows", "100"));
+        create(
+                "single",
+                "customers",
+                CUSTOMERS,
+                Map.of("lookup.async", "false", "lookup.cache", "PARTIAL", "lookup.partial-cache.max-rows", "100"));
         assertThat(rows(JOIN.replace("customers", "single").formatted("LEFT"))).isEqualTo(joined(true));
     }
 
@@ -234,12 +238,14 @@ class CosmosDBLookupITCase {
                 SELECT c.name, c.pk, c.container, c.lsn, c.etag IS NOT NULL, JSON_VALUE(c.document, '$.level')
                 FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c ON c.docid = o.customer""");
         assertThat(found).containsExactly("+I[customer 4, [\"r1\"], customers, null, true, 0]");
-        assertThatThrownBy(() -> rows(
-                        "SELECT c.operation FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c ON c.docid = o.customer"))
+        assertThatThrownBy(
+                        () -> rows(
+                                "SELECT c.operation FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c ON c.docid = o.customer"))
                 .hasStackTraceContaining("'operation'")
                 .hasStackTraceContaining("known of a change alone");
-        assertThatThrownBy(() -> rows(
-                        "SELECT c.name FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c ON c.pk = o.customer"))
+        assertThatThrownBy(
+                        () -> rows(
+                                "SELECT c.name FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c ON c.pk = o.customer"))
                 .hasStackTraceContaining("'partition-key'")
                 .hasStackTraceContaining("stands in no document");
     }
@@ -247,8 +253,9 @@ class CosmosDBLookupITCase {
     @Test
     void whatCannotBeLookedUpByIsRefused() {
         create("customers", CUSTOMERS, Map.of());
-        assertThatThrownBy(() -> rows(
-                        """
+        assertThatThrownBy(
+                        () -> rows(
+                                """
                         SELECT c.name FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c
                         ON c.address = ROW(o.id, o.n)"""))
                 .isInstanceOf(Exception.class);
@@ -264,8 +271,9 @@ class CosmosDBLookupITCase {
     void aDocumentThatMakesNoRowFailsTheJobByName() {
         orders();
         create("customers", "id STRING, region STRING, name INT", Map.of());
-        assertThatThrownBy(() -> rows(
-                        """
+        assertThatThrownBy(
+                        () -> rows(
+                                """
                         SELECT c.name FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c
                         ON c.id = o.customer AND c.region = o.region"""))
                 .hasStackTraceContaining("column 'name' at '/name'")
@@ -291,8 +299,7 @@ class CosmosDBLookupITCase {
     void aJobThatIsCancelledWhileItWaitsEnds() throws Exception {
         create("endless", "orders", "id STRING, customer STRING, seen AS PROCTIME()", Map.of());
         create("customers", CUSTOMERS, Map.of());
-        tables.executeSql(
-                "CREATE TABLE nowhere (id STRING, name STRING) WITH ('connector' = 'blackhole')");
+        tables.executeSql("CREATE TABLE nowhere (id STRING, name STRING) WITH ('connector' = 'blackhole')");
         cosmos.write("orders", List.of(order(1, "c1", "\"r1\"")));
         JobClient job = tables.executeSql(
                         """

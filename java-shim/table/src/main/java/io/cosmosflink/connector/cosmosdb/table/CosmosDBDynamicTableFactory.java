@@ -122,7 +122,10 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                         .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
                 new LookupSettings(
-                        lookup, table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC), LookupSettings.cache(table))));
+                        lookup,
+                        table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC),
+                        LookupSettings.cache(table),
+                        LookupSettings.refusal(table))));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;

@@ -265,6 +265,10 @@ class CosmosDBLookupITCase {
         create("wrong", "customers", CUSTOMERS, Map.of("lookup.batch.max-size", "0"));
         assertThatThrownBy(() -> rows(JOIN.replace("customers", "wrong").formatted("")))
                 .hasStackTraceContaining("lookup.batch.max-size");
+        create("some", "customers", CUSTOMERS, Map.of("scan.query", "SELECT * FROM c WHERE c.level = 1"));
+        assertThatThrownBy(() -> rows(JOIN.replace("customers", "`some`").formatted("")))
+                .hasStackTraceContaining("'scan.query'")
+                .hasStackTraceContaining("only documents can be looked up");
     }
 
     @Test
@@ -276,7 +280,7 @@ class CosmosDBLookupITCase {
                                 """
                         SELECT c.name FROM orders AS o JOIN customers FOR SYSTEM_TIME AS OF o.seen AS c
                         ON c.id = o.customer AND c.region = o.region"""))
-                .hasStackTraceContaining("column 'name' at '/name'")
+                .hasStackTraceContaining("'/name' is \"customer")
                 .hasStackTraceContaining("json.on-error");
     }
 

@@ -601,11 +601,11 @@ fn quoted(text: &str) -> String {
 
 /// A finite number as JSON, which is read back as the same.
 fn number(value: f64) -> String {
-    match value + 0.0 {
-        zero if zero == 0.0 => "0".to_owned(),
-        // With an exponent: others would have hundreds of digits.
-        value => format!("{value:e}"),
+    if value == 0.0 {
+        return "0".to_owned();
     }
+    // With an exponent: others would have hundreds of digits.
+    format!("{value:e}")
 }
 
 /// A decimal number as it is written in SQL.

@@ -36,8 +36,9 @@ record LookupSettings(Map<String, String> options, boolean async, LookupCache ca
                                 ConfigOptions.key(name).stringType().noDefaultValue())
                         .isPresent())
                 .findFirst()
-                .map(name -> "the rows of a table with '" + name
-                        + "' are not the documents of its container, and only documents can be looked up; join with a table without it")
+                .map(
+                        name -> "the rows of a table with '" + name
+                                + "' are not the documents of its container, and only documents can be looked up; join with a table without it")
                 .orElse(null);
     }
 

@@ -43,6 +43,7 @@ CREATE TABLE payments (
   customerId STRING NOT NULL,
   amount DECIMAL(20, 2),
   `at` TIMESTAMP_LTZ(3),
+  seen AS PROCTIME(),
   WATERMARK FOR `at` AS `at` - INTERVAL '5' SECOND
 ) WITH (
   'connector' = 'cosmosdb',

@@ -43,6 +43,12 @@ pub enum FrameKind {
     Rows = 16,
     /// How rows become documents.
     DocumentPlan = 17,
+    /// What documents are looked up by.
+    Lookup = 20,
+    /// Keys that are looked up.
+    Keys = 21,
+    /// The rows of keys that were looked up.
+    Answered = 22,
 }
 
 /// Appends to a frame.

@@ -15,6 +15,7 @@ use crate::coordinator::{
 use crate::error::{CoreError, Kind};
 use crate::frame::{decode_map, decode_strings, encode_map, FrameKind, FrameWriter};
 use crate::log_ring;
+use crate::lookup::{self, Value as KeyValue, Wanted};
 use crate::metrics::{self, Metric, SplitLag};
 use crate::page::{self, Items, KeyPaths, PageHead};
 use crate::rows::{Decoder, DocumentPlan, Plan};
@@ -360,6 +361,67 @@ fn rows(page: &Value, plan: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The core only reads these; Java writes them.
+fn wanted(content: &Value) -> Vec<u8> {
+    let columns = list(get(content, "columns")).iter();
+    let wanted = Wanted {
+        alone: flag(content, "alone"),
+        columns: columns.map(|column| column.as_u64().unwrap() as usize).collect(),
+    };
+    assert_eq!(Wanted::decode(&wanted.encode()).unwrap(), wanted);
+    wanted.encode()
+}
+
+/// Keys of one column of each form.
+fn keys(all: &Value) -> Vec<u8> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let form = |(n, value): (usize, &Value)| {
+        if value.is_null() {
+            return None;
+        }
+        Some(match n {
+            0 => KeyValue::Boolean(value.as_bool().unwrap()),
+            1 => KeyValue::Whole(value.as_i64().unwrap()),
+            2 => KeyValue::Double(value.as_f64().unwrap()),
+            3 => KeyValue::Decimal {
+                unscaled: text(value).replace('.', "").parse().unwrap(),
+                scale: text(value).split('.').nth(1).map_or(0, str::len) as u8,
+            },
+            4 => KeyValue::Text(text(value)),
+            5 => KeyValue::Bytes(unhex(&text(value))),
+            _ => KeyValue::Moment {
+                millis: value[0].as_i64().unwrap(),
+                nanos: value[1].as_u64().unwrap() as u32,
+            },
+        })
+    };
+    let key = |key: &Value| {
+        let values = list(get(key, "values")).iter().enumerate().map(form).collect();
+        (number(key, "number") as u64, values)
+    };
+    lookup::encode_keys(&list(all).iter().map(key).collect::<Vec<_>>())
+}
+
+fn answered(all: &Value) -> Vec<u8> {
+    let answer = |answer: &Value| lookup::Answer {
+        numbers: vec![number(answer, "number") as u64],
+        outcome: match answer.get("rows") {
+            Some(rows) => Ok(list(rows)
+                .iter()
+                .map(|row| unhex(row.as_str().unwrap()))
+                .collect()),
+            None => Err(CoreError {
+                blame: match flag(answer, "outlivesRestart") {
+                    true => Blame::Everybody,
+                    false => Blame::Record,
+                },
+                ..core_error(answer)
+            }),
+        },
+    };
+    lookup::encode_answers(&list(all).iter().map(answer).collect::<Vec<_>>()).unwrap()
+}
+
 fn operation_kind(name: &str) -> OperationKind {
     let kinds = constants!(OperationKind: Refused, Upsert, Create, Replace, Delete, CreateIgnoreExisting, ReplaceIfExists, OverwriteIfNotModified, DeleteIfNotModified, Patch, PatchIfExists, BulkUpdate, Default, Batch);
     named(kinds.into(), name)
@@ -631,6 +693,9 @@ fn golden_frames_are_what_the_core_writes() {
             "plan" => plan(content),
             "document-plan" => document_plan(content),
             "rows" => rows(content, &plan(get(get(&expected, "frames"), "plan"))),
+            "lookup" => wanted(content),
+            "keys" => keys(content),
+            "answered" => answered(content),
             other => panic!("frame {other} is not known to this test"),
         };
         let path = folder().join(format!("{name}.hex"));
@@ -655,7 +720,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         assert_eq!(by_name(found), by_name(file.collect()), "{name}");
     };
     let frames = constants!(
-        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows, DocumentPlan
+        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows, DocumentPlan, Lookup, Keys, Answered
     );
     check(
         "frame",
@@ -684,9 +749,9 @@ fn numbers_on_the_wire_are_those_of_the_file() {
             .map(|(name, result)| (name, i64::from(result as u8)))
             .collect(),
     );
-    let roles = constants!(Role: Connection, Source, Sink, Job);
+    let roles = constants!(Role: Connection, Source, Sink, Job, Lookup);
     let numbered = |(name, role)| {
-        let number = (0..4).find(|n| Role::from_number(*n).is_ok_and(|r| r == role));
+        let number = (0..5).find(|n| Role::from_number(*n).is_ok_and(|r| r == role));
         (name, i64::from(number.unwrap()))
     };
     check("role", roles.map(numbered).into());

@@ -47,6 +47,7 @@ mod json;
 pub mod keys;
 pub mod leases;
 pub mod log_ring;
+pub mod lookup;
 pub mod metrics;
 pub mod opening;
 pub mod page;

@@ -24,11 +24,17 @@ impl Roles {
     pub const SINK: Roles = Roles(2);
     /// Of both.
     pub const BOTH: Roles = Roles(Self::SOURCE.0 | Self::SINK.0);
+    /// Of look-ups.
+    pub const LOOKUP: Roles = Roles(8);
+    /// Of what reads documents.
+    pub const READERS: Roles = Roles(Self::SOURCE.0 | Self::LOOKUP.0);
+    /// Of all.
+    pub const ALL: Roles = Roles(Self::BOTH.0 | Self::LOOKUP.0);
     /// Of sources, under a name that Flink itself has for it: not among the connector's gauges, where a reader of metrics that looks for
     /// the end of a name would count it twice.
     pub const FLINK_SOURCE: Roles = Roles(4);
 
-    /// The bits: 1 source, 2 sink, 4 Flink's own of a source.
+    /// The bits: 1 source, 2 sink, 4 Flink's own of a source, 8 look-ups.
     pub fn bits(self) -> u8 {
         self.0
     }
@@ -132,23 +138,23 @@ macro_rules! metrics {
 }
 
 metrics! {
-    requests: Whole, "requests", "requests", BOTH,
+    requests: Whole, "requests", "requests", ALL,
         "Requests that were answered or have failed. A bulk request is one.";
-    request_charge_milli: Thousandths, "requestUnits", "RU", BOTH,
+    request_charge_milli: Thousandths, "requestUnits", "RU", ALL,
         "Request units that the service charged.";
-    throttled: Whole, "throttled", "answers", BOTH,
+    throttled: Whole, "throttled", "answers", ALL,
         "Answers with status 429, of requests and of single operations in a bulk request. A request that is throttled as a whole counts once.";
-    retries: Whole, "retries", "attempts", BOTH,
+    retries: Whole, "retries", "attempts", ALL,
         "Attempts beyond the first. A request that is sent again as a whole counts once.";
-    bytes_received: Whole, "bytesReceived", "bytes", BOTH,
+    bytes_received: Whole, "bytesReceived", "bytes", ALL,
         "Bytes of the service's answers.";
-    bytes_sent: Whole, "bytesSent", "bytes", BOTH,
+    bytes_sent: Whole, "bytesSent", "bytes", ALL,
         "Bytes of the requests.";
-    bytes_buffered: Whole, "bufferedBytes", "bytes", BOTH,
+    bytes_buffered: Whole, "bufferedBytes", "bytes", ALL,
         "Bytes that the core holds now: pages that were read ahead, or operations that have not ended.";
-    requests_in_flight: Whole, "requestsInFlight", "requests", BOTH,
+    requests_in_flight: Whole, "requestsInFlight", "requests", ALL,
         "Requests under way now.";
-    held_millis: Whole, "heldMillis", "ms", BOTH,
+    held_millis: Whole, "heldMillis", "ms", ALL,
         "How long the split or operation that has been throttled or failing longest has been held up; 0 when none is. Records that wait for their dead letters count from their refusal on.";
     lag_millis: Thousandths, "lagSeconds", "s", SOURCE,
         "How far the split that is furthest behind is behind the feed: now minus the time up to which it is known to be read. Pages that wait for the job are not read yet. Before the first page it counts from when the split was added, or from the point in time that it starts from. 0 while all have been read to their end, none is late for its next look and no page has waited for a second.";
@@ -162,9 +168,9 @@ metrics! {
         "Splits that the reader has.";
     splits_paused: Whole, "splitsPaused", "splits", SOURCE,
         "Splits that watermark alignment holds back now.";
-    undecodable: Whole, "undecodable", "documents", SOURCE,
+    undecodable: Whole, "undecodable", "documents", READERS,
         "Documents that could not be decoded, by the core or by the job's deserializer, and were left out or handed over raw.";
-    nulled: Whole, "nulledFields", "values", SOURCE,
+    nulled: Whole, "nulledFields", "values", READERS,
         "Values that did not fit the type of their column and became null, as `json.on-error` `null-field` asks. Rows that `skip-row` leaves out are among `undecodable`.";
     filtered: Whole, "filteredDocuments", "documents", SOURCE,
         "Documents that were read, and whose rows the filter of a table did not let pass. They are not among the records.";
@@ -196,10 +202,18 @@ metrics! {
         "Physical partitions that are asked for less now than the options allow, since they throttle, or answer far slower than before.";
     partitions_held: Whole, "partitionsHeld", "partitions", SINK,
         "Physical partitions with operations that have failed and are tried again, throttled ones among them. The log of a flush that takes long names them.";
+    keys_asked: Whole, "keysAsked", "keys", LOOKUP,
+        "Keys that rows of the job were looked up by. A cache of Flink's asks for those that it does not have.";
+    keys_sent: Whole, "keysSent", "keys", LOOKUP,
+        "Keys that the service was asked for: one that several rows wait for counts once, and one that is null or equals nothing not at all.";
+    point_reads: Whole, "pointReads", "requests", LOOKUP,
+        "Requests for one document by its id and partition key. All others are queries, for one key or for several.";
+    rows_found: Whole, "rowsFound", "rows", LOOKUP,
+        "Rows that have a key that was asked for.";
     --
-    Latency(0.5), "requestLatencyP50Ms", "ms", BOTH,
+    Latency(0.5), "requestLatencyP50Ms", "ms", ALL,
         "Latency that half of the requests kept: an upper bound, of which the true value is at least half. 0 before the first request.";
-    Latency(0.99), "requestLatencyP99Ms", "ms", BOTH,
+    Latency(0.99), "requestLatencyP99Ms", "ms", ALL,
         "Latency that 99 of 100 requests kept, like `requestLatencyP50Ms`.";
 }
 
@@ -289,9 +303,12 @@ pub fn encode_table(rows: &[Metric]) -> Vec<u8> {
 pub fn markdown() -> String {
     let mut out = String::from(include_str!("metrics.md"));
     let groups = [
+        ("Source, sink and look-ups", Roles::ALL),
         ("Source and sink", Roles::BOTH),
+        ("Source and look-ups", Roles::READERS),
         ("Source", Roles::SOURCE),
         ("Sink", Roles::SINK),
+        ("Look-ups", Roles::LOOKUP),
         ("Source, among Flink's own metrics", Roles::FLINK_SOURCE),
     ];
     for (title, roles) in groups {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::account::{within, Runtime, OPENING};
 use crate::error::{panic_text, CoreError, Kind, Result};
+use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -44,7 +45,7 @@ macro_rules! connector {
     )*};
 }
 
-connector!(Source, Sink);
+connector!(Source, Sink, Lookup);
 
 enum Stage<T> {
     Opening,

@@ -510,6 +510,12 @@ impl Trial<'_> {
             let shown = session.shown()?;
             Ok(shown.contains("upsert") && shown.contains("1233.5"))
         })?;
+        session.say(&filled("lookup.sql", self.environment)?)?;
+        self.wait("the payments with their orders", |_| {
+            let shown = session.shown()?;
+            let pairs = ["p1 pays o1", "p2 pays o3", "p3 pays o2"];
+            Ok(pairs.iter().all(|pair| shown.contains(pair)))
+        })?;
         session.say(&filled("letters.sql", self.environment)?)?;
         self.wait("the job that keeps aside what does not fit", |trial| {
             session.shown()?;
@@ -568,7 +574,7 @@ impl Trial<'_> {
 mod tests {
     use super::*;
 
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 9] = [
         "tables.sql",
         "open-orders.sql",
         "revenue.sql",
@@ -576,6 +582,7 @@ mod tests {
         "later.sql",
         "versions.sql",
         "totals.sql",
+        "lookup.sql",
         "letters.sql",
     ];
 

@@ -264,6 +264,19 @@ pub struct RetryConfig {
     pub throttled_deadline: Option<Duration>,
 }
 
+/// How documents are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupConfig {
+    /// Most keys of one request.
+    pub batch: usize,
+    /// How long a key waits for others.
+    pub wait: Duration,
+    /// Attempts beyond the first; none: as for everything else.
+    pub max_retries: Option<u32>,
+    /// Most bytes of the rows of one key.
+    pub max_result: usize,
+}
+
 /// All options of one handle, validated.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -357,6 +370,8 @@ pub struct Config {
     pub failure_mode: FailureMode,
     /// Where refused operations are stored with [`FailureMode::DeadLetter`]; else it may be empty.
     pub dead_letter_container: String,
+    /// Of look-ups.
+    pub lookup: LookupConfig,
 }
 
 /// What the options are for.
@@ -370,6 +385,8 @@ pub enum Role {
     Sink,
     /// A job of the demo, before it builds its sources and sinks.
     Job,
+    /// Look-ups.
+    Lookup,
 }
 
 impl Role {
@@ -383,9 +400,10 @@ impl Role {
             1 => Role::Source,
             2 => Role::Sink,
             3 => Role::Job,
+            4 => Role::Lookup,
             _ => {
                 return Err(CoreError::config(format!(
-                    "role {n} is unknown; 0 connection, 1 source, 2 sink, 3 job"
+                    "role {n} is unknown; 0 connection, 1 source, 2 sink, 3 job, 4 lookup"
                 )))
             }
         })
@@ -591,6 +609,14 @@ impl Config {
                 _ => FailureMode::Fail,
             },
             dead_letter_container: text("sink.dead-letter-container"),
+            lookup: LookupConfig {
+                batch: number("lookup.batch.max-size") as usize,
+                wait: millis("lookup.batch.max-wait"),
+                max_retries: options
+                    .contains_key("lookup.max-retries")
+                    .then(|| number("lookup.max-retries") as u32),
+                max_result: number("lookup.max-result-size") as usize,
+            },
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The connector's options: a row each. A new option is a row here, a field of [`super::Config`] and the place that uses it; the shims'
 //! builders, the messages about mistakes and `docs/configuration.md` follow from the row.
 
-use super::row::Group::{Connection as C, Sink as K, Source as S};
+use super::row::Group::{Connection as C, Lookup as L, Sink as K, Source as S};
 use super::row::{opt, required, secret, OptionSpec, Type};
 
 const AUTH_TYPES: &[&str] = &[
@@ -124,4 +124,8 @@ pub(super) const CONNECTOR: &[OptionSpec] = &[
     opt(K, "sink.max-record-bytes", "COSMOS_SINK_MAX_RECORD_BYTES", Type::Int(1, 2 * MIB), "2097152", "Most bytes of one record: of its document, or of all operations of a transactional batch together. The service takes 2 MiB of either. A larger one takes the way of sink.failure-mode. It must not exceed sink.max-batch-bytes."),
     opt(K, "sink.request-units-per-second", "COSMOS_SINK_REQUEST_UNITS_PER_SECOND", Type::Int(0, 1_000_000_000), "0", "Request units per second that all writers of the sink may use together, in the long run; 0 does not limit them. Each writer has an equal share, and those in one process use what others there leave. Dead letters do not count. The service's throttling comes on top."),
     opt(K, "sink.stall-timeout-ms", "COSMOS_SINK_STALL_TIMEOUT_MS", Type::Int(0, 86_400_000), "600000", "Time without any answer of the service after which a writer that waits for one fails the job, in milliseconds; the message says which partition holds what. An answer that asks to wait is one, so that throttling fails no job here, that of the dead-letter container neither. Waits of the sink's own do not count: for another attempt, for the bulk form, for its budget. It must exceed cosmos.request-timeout-ms; 0 waits for ever."),
+    opt(L, "lookup.batch.max-size", "", Type::Int(1, 1000), "100", "Most keys that one request is for. Keys of one physical partition go together."),
+    opt(L, "lookup.batch.max-wait", "", Type::Int(0, 60_000), "2", "Longest time that a key waits for others, in milliseconds. While cosmos.max-concurrency requests are under way, keys wait longer, and the next requests are the fuller."),
+    opt(L, "lookup.max-retries", "", Type::Int(0, 10_000), "", "How often a request is tried again that has failed. Throttling does not count: it is waited out, as cosmos.retry.throttled-deadline-ms says. Empty: what cosmos.retry.max-attempts says."),
+    opt(L, "lookup.max-result-size", "", Type::Int(1024, 1 << 30), "67108864", "Most bytes of the rows of one key, which the job gets together. More of them fail it. Several keys whose rows have more together are asked for in smaller requests."),
 ];

@@ -56,6 +56,8 @@ pub enum Group {
     Sink,
     /// Of the demo's jobs.
     Job,
+    /// Of look-ups alone.
+    Lookup,
 }
 
 impl Group {
@@ -66,6 +68,7 @@ impl Group {
             Group::Source => "source",
             Group::Sink => "sink",
             Group::Job => "job",
+            Group::Lookup => "lookup",
         }
     }
 }

@@ -61,7 +61,13 @@ pub fn markdown() -> String {
          environment. An empty variable counts as not set. This page is written from the core's own option table\n\
          (`cargo run --release -p cosmosflink-core --example configuration > docs/configuration.md`) and a test compares both.\n",
     );
-    for group in [Group::Connection, Group::Source, Group::Sink, Group::Job] {
+    for group in [
+        Group::Connection,
+        Group::Source,
+        Group::Sink,
+        Group::Lookup,
+        Group::Job,
+    ] {
         let name = group.name();
         out.push_str(&format!(
             "\n## {}{}\n\n| option | variable | type | default | meaning |\n|---|---|---|---|---|\n",

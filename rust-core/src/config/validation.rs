@@ -317,7 +317,7 @@ pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<Strin
             return Err(missing(o.name));
         }
     }
-    if matches!(role, Role::Source | Role::Sink) && !out.contains_key("cosmos.container") {
+    if matches!(role, Role::Source | Role::Sink | Role::Lookup) && !out.contains_key("cosmos.container") {
         return Err(missing("cosmos.container"));
     }
     let number = |name: &str| -> u64 { out.get(name).and_then(|v| v.parse().ok()).unwrap_or(0) };

@@ -18,6 +18,7 @@ use crate::error::{panic_text, CoreError, Kind};
 use crate::frame;
 use crate::handles::Handles;
 use crate::log_ring;
+use crate::lookup::Lookup;
 use crate::metrics;
 use crate::opening::{Lifecycle, Opening};
 use crate::share::Peers;
@@ -26,6 +27,7 @@ use crate::source::Source;
 use crate::split;
 
 mod enumerator;
+mod lookup;
 mod sink;
 mod source;
 
@@ -42,6 +44,7 @@ enum Handle {
     Enumerator(Box<SplitEnumerator>),
     Source(Opening<Source>),
     Sink(Opening<Sink>),
+    Lookup(Opening<Lookup>),
 }
 
 impl Handle {
@@ -50,6 +53,7 @@ impl Handle {
             Handle::Enumerator(enumerator) => &**enumerator,
             Handle::Source(source) => source,
             Handle::Sink(sink) => sink,
+            Handle::Lookup(lookup) => lookup,
         }
     }
 }

@@ -14,10 +14,8 @@ use crate::json::{integer, lossy, Broken, Scan, Scanner};
 use crate::rows::Decoder;
 use crate::split::{encode_list, Split, SplitEntry};
 
-pub use self::item::KeyPaths;
-use self::item::{
-    flaw, id_of, item, key_by_path, row, salvage, AsTheyAre, Found, Walk, MAX_KEY_PATHS, UNDEFINED,
-};
+use self::item::{flaw, id_of, item, key_by_path, row, salvage, AsTheyAre, Found, Walk, UNDEFINED};
+pub use self::item::{KeyPaths, MAX_KEY_PATHS};
 pub use self::reader::{PageReader, PageRecord};
 pub use self::rows::{build_rows, decode_documents, ROW_BYTES};
 

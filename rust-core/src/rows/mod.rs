@@ -26,4 +26,5 @@ pub use self::filter::{find, is_whole, Comparison, Filter, Literal, Operand, Par
 pub use self::document_plan::{Deletion, DocumentColumn, DocumentPlan, Place};
 pub use self::encode::{Change as RowChange, Encoder, Misfit, NoDocument};
 pub use self::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
+pub(crate) use self::text::unquoted;
 pub use self::text::{Format, Unit};

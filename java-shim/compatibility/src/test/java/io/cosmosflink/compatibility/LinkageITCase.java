@@ -37,6 +37,15 @@ class LinkageITCase {
     private static final Pattern REASSIGNING = Pattern.compile(
             "io/cosmosflink/\\w+(/\\w+)*/ReassigningCosmosDBSource\\$?: .*|.*: io/cosmosflink/\\S+/ReassigningCosmosDBSource\\.of\\(.*");
 
+    /** Since 2.0. */
+    private static final String SHUFFLE =
+            "org/apache/flink/table/connector/source/abilities/SupportsLookupCustomShuffle";
+
+    /** The source that implements it, and the call of the factory, which is made where Flink has it. */
+    private static final Pattern SHUFFLING = Pattern.compile(
+            "io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource(\\$ByPartitionKey)?: .*"
+                    + "|.*: io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource\\.of\\(.*");
+
     private final List<File> ours = Stream.of(
                     System.getProperty("cosmosflink.jars").split(":"))
             .filter(path -> !path.isEmpty())
@@ -63,6 +72,9 @@ class LinkageITCase {
                         Set<String> problems = new TreeSet<>(Linkage.problems(classes, names));
                         if (classes.find(REASSIGNMENT).isEmpty()) {
                             problems.removeIf(REASSIGNING.asMatchPredicate());
+                        }
+                        if (classes.find(SHUFFLE).isEmpty()) {
+                            problems.removeIf(SHUFFLING.asMatchPredicate());
                         }
                         problems.removeIf(line -> KNOWN.stream().anyMatch(line::endsWith));
                         assertThat(problems)

@@ -18,7 +18,8 @@ public interface Core {
         CONNECTION(0),
         SOURCE(1),
         SINK(2),
-        JOB(3);
+        JOB(3),
+        LOOKUP(4);
 
         final int number;
 
@@ -138,6 +139,18 @@ public interface Core {
      */
     default List<Operation> encodeRows(byte[] plan, OperationBatch batch) {
         throw new UnsupportedOperationException(getClass().getName() + " takes no rows");
+    }
+
+    /**
+     * Like {@link #openSource}, for rows that are looked up by keys.
+     *
+     * @param plan what {@link RowPlan#frame} gives
+     * @param alone whether one key is asked for after the other, so that none waits for others
+     * @param columns those of the plan that keys have values for, in the order of {@link LookupKeys}
+     * @throws CosmosException of kind CONFIG when no row can be made by the plan
+     */
+    default LookupHandle openLookup(Map<String, String> options, byte[] plan, boolean alone, int[] columns) {
+        throw new UnsupportedOperationException(getClass().getName() + " looks nothing up");
     }
 
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
@@ -277,6 +290,15 @@ public interface Core {
          *     the page needs that many bytes and the array has fewer: then it stays the next one
          */
         int nextPage(byte[] into, long timeoutMillis);
+    }
+
+    /** Looks rows up. One thread polls, any may ask; {@link Lookups} does both. */
+    interface LookupHandle extends Handle {
+        /** Asks for keys; each number is answered once. Never waits for the network. */
+        void lookUp(LookupKeys keys);
+
+        /** What has been answered since the last call. Nothing if nothing was in time, or if {@code wakeUp} was called. */
+        Answers pollAnswers(long timeoutMillis);
     }
 
     /** Writes. One thread submits, one polls; {@link Submissions} does both. */

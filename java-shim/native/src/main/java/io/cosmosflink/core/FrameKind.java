@@ -18,7 +18,10 @@ enum FrameKind {
     METRIC_TABLE(14),
     PLAN(15),
     ROWS(16),
-    DOCUMENT_PLAN(17);
+    DOCUMENT_PLAN(17),
+    LOOKUP(20),
+    KEYS(21),
+    ANSWERED(22);
 
     final int number;
 

@@ -61,6 +61,14 @@ final class Frames {
         return out;
     }
 
+    static byte[] lookup(boolean alone, int[] columns) {
+        FrameWriter out = FrameWriter.frame(FrameKind.LOOKUP).u8(alone ? 1 : 0).u32(columns.length);
+        for (int column : columns) {
+            out.u32(column);
+        }
+        return out.toBytes();
+    }
+
     static List<String> strings(byte[] frame) {
         FrameReader in = FrameReader.open(frame, FrameKind.STRINGS);
         int n = in.count(4);

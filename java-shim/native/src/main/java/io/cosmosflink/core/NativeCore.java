@@ -115,6 +115,11 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public LookupHandle openLookup(Map<String, String> options, byte[] plan, boolean alone, int[] columns) {
+        return new Lookup(Natives.openLookup(Frames.map(options), plan, Frames.lookup(alone, columns)));
+    }
+
+    @Override
     public void drainLog(boolean now) {
         log.drain(now);
     }
@@ -236,6 +241,22 @@ public final class NativeCore implements Core {
         @Override
         public List<String> heldUp() {
             return Frames.strings(Natives.heldUp(handle));
+        }
+    }
+
+    private static final class Lookup extends Base implements LookupHandle {
+        Lookup(long handle) {
+            super(handle);
+        }
+
+        @Override
+        public void lookUp(LookupKeys keys) {
+            Natives.lookUp(handle, keys.frame());
+        }
+
+        @Override
+        public Answers pollAnswers(long timeoutMillis) {
+            return new Answers(Natives.pollAnswers(handle, timeoutMillis));
         }
     }
 }

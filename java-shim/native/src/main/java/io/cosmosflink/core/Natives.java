@@ -62,6 +62,12 @@ final class Natives {
 
     static native void wakeUp(long handle);
 
+    static native long openLookup(byte[] options, byte[] plan, byte[] lookup);
+
+    static native void lookUp(long handle, byte[] keys);
+
+    static native byte[] pollAnswers(long handle, long timeoutMillis);
+
     static native byte[] metrics(long handle);
 
     static native void close(long handle);

@@ -79,6 +79,9 @@ public final class GoldenFrames {
             case "plan" -> plan(FrameReader.open(frame, FrameKind.PLAN));
             case "document-plan" -> documentPlan(FrameReader.open(frame, FrameKind.DOCUMENT_PLAN));
             case "rows" -> rows(frame);
+            case "lookup" -> lookup(FrameReader.open(frame, FrameKind.LOOKUP));
+            case "keys" -> keys(FrameReader.open(frame, FrameKind.KEYS));
+            case "answered" -> answered(new Answers(frame));
             case "operation-state" -> operation(Operation.decode(Operation.bodyOf(frame)));
             default -> throw new IllegalArgumentException("frame " + name + " is not known to this test");
         };
@@ -352,6 +355,70 @@ public final class GoldenFrames {
         }
         page.put("rows", rows);
         return page;
+    }
+
+    /** Java writes these alone. */
+    private static Map<String, Object> lookup(FrameReader in) {
+        boolean alone = in.u8() == 1;
+        List<Integer> columns = new ArrayList<>();
+        for (int left = in.count(4); left > 0; left--) {
+            columns.add(in.u32());
+        }
+        return object("alone", alone, "columns", columns);
+    }
+
+    /** Java writes keys alone: of these a column of each form. */
+    private static List<Map<String, Object>> keys(FrameReader in) {
+        List<Map<String, Object>> keys = new ArrayList<>();
+        for (int left = in.count(15); left > 0; left--) {
+            long number = in.u64();
+            List<Object> values = new ArrayList<>();
+            for (int form = 0; form < 7; form++) {
+                values.add(in.u8() == 0 ? null : value(in, form));
+            }
+            keys.add(object("number", number, "values", values));
+        }
+        return keys;
+    }
+
+    private static Object value(FrameReader in, int form) {
+        return switch (form) {
+            case 0 -> in.u8() == 1;
+            case 1 -> in.u64();
+            case 2 -> in.f64();
+            case 3 -> {
+                int scale = in.u8();
+                yield new java.math.BigDecimal(new java.math.BigInteger(in.blob()), scale).toPlainString();
+            }
+            case 4 -> in.str();
+            case 5 -> HexFormat.of().formatHex(in.blob());
+            default -> List.of(in.u64(), in.u32());
+        };
+    }
+
+    private static List<Map<String, Object>> answered(Answers answers) {
+        List<Map<String, Object>> all = new ArrayList<>();
+        for (int i = 0; i < answers.count(); i++) {
+            CosmosException failure = answers.failure(i);
+            if (failure != null) {
+                all.add(object(
+                        "number", answers.number(i),
+                        "kind", failure.kind().name(),
+                        "outlivesRestart", answers.outlivesRestart(i),
+                        "status", failure.status(),
+                        "subStatus", failure.subStatus(),
+                        "activityId", failure.activityId(),
+                        "message", failure.getMessage()));
+                continue;
+            }
+            List<String> rows = new ArrayList<>();
+            for (int row = 0; row < answers.rows(i); row++) {
+                int offset = answers.offset(i, row);
+                rows.add(HexFormat.of().formatHex(answers.bytes(), offset, offset + answers.length(i, row)));
+            }
+            all.add(object("number", answers.number(i), "rows", rows));
+        }
+        return all;
     }
 
     private static Map<String, Object> operation(Operation o) {

@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.HexFormat;
@@ -101,5 +102,30 @@ class GoldenFramesTest {
                 list(event.get("registered")).stream().map(JsonNode::intValue).toList());
         int subtask = event.get("subtask").intValue();
         isWritten("event", EnumeratorFrames.event(readers, new EnumeratorEvent.ReaderRegistered(subtask, reported)));
+        JsonNode lookup = frames.get("lookup");
+        int[] columns = list(lookup.get("columns")).stream()
+                .mapToInt(JsonNode::intValue)
+                .toArray();
+        isWritten("lookup", Frames.lookup(lookup.get("alone").booleanValue(), columns));
+        LookupKeys keys = new LookupKeys();
+        list(frames.get("keys")).forEach(key -> add(keys, key));
+        isWritten("keys", keys.frame());
+    }
+
+    private static void add(LookupKeys keys, JsonNode key) {
+        keys.key(key.get("number").longValue());
+        JsonNode values = key.get("values");
+        keys.bool(values.get(0).booleanValue())
+                .whole(values.get(1).longValue())
+                .real(values.get(2).doubleValue())
+                .decimal(new BigDecimal(values.get(3).textValue()))
+                .text(values.get(4).textValue())
+                .binary(HexFormat.of().parseHex(values.get(5).textValue()));
+        JsonNode moment = values.get(6);
+        if (moment.isNull()) {
+            keys.none();
+        } else {
+            keys.moment(moment.get(0).longValue(), moment.get(1).intValue());
+        }
     }
 }

@@ -132,6 +132,13 @@ public final class CosmosDBConnectorOptions {
                     "How long a document lives on after a soft delete, where its container has time to live turned on;"
                             + " unless set, its time to live is left as it is.");
 
+    public static final ConfigOption<Boolean> LOOKUP_ASYNC = ConfigOptions.key("lookup.async")
+            .booleanType()
+            .defaultValue(true)
+            .withDescription(
+                    "Whether a lookup join goes on with other rows while the documents of one are looked up. Keys that are asked for"
+                            + " at the same time go in one request.");
+
     private CosmosDBConnectorOptions() {}
 
     /** What a scan reads. */

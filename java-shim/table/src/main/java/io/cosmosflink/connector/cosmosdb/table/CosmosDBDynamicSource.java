@@ -25,6 +25,7 @@ import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.connector.source.LookupTableSource;
 import org.apache.flink.table.connector.source.ScanTableSource;
 import org.apache.flink.table.connector.source.abilities.SupportsFilterPushDown;
 import org.apache.flink.table.connector.source.abilities.SupportsLimitPushDown;
@@ -38,9 +39,10 @@ import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
 
-/** A container as a table that is read: by its change feed or by a query, with rows that the core makes. */
-final class CosmosDBDynamicSource
+/** A container as a table that is read: by its change feed, by a query or by keys, with rows that the core makes. */
+class CosmosDBDynamicSource
         implements ScanTableSource,
+                LookupTableSource,
                 SupportsProjectionPushDown,
                 SupportsReadingMetadata,
                 SupportsWatermarkPushDown,
@@ -66,6 +68,8 @@ final class CosmosDBDynamicSource
     private long limit = -1;
     /** What must be true of the rows. */
     private List<Condition> conditions = List.of();
+    /** Of the keys of a lookup join that was planned with this source: those that say where a document is. Null before. */
+    private RowData.FieldGetter[] lookedUpBy;
 
     CosmosDBDynamicSource(Settings settings) {
         this.settings = settings;
@@ -87,6 +91,7 @@ final class CosmosDBDynamicSource
      * @param primaryKey positions of its columns among the physical ones
      * @param filters whether they are taken
      * @param key by which rows are told apart
+     * @param lookup how documents are looked up
      */
     record Settings(
             String name,
@@ -99,7 +104,8 @@ final class CosmosDBDynamicSource
             Integer parallelism,
             Set<Integer> primaryKey,
             boolean filters,
-            RowKey key) {}
+            RowKey key,
+            LookupSettings lookup) {}
 
     /**
      * What tells rows apart.
@@ -147,6 +153,79 @@ final class CosmosDBDynamicSource
             throw TableOptions.refused(e);
         }
         return new ScanProvider(source, strategy(), settings.name(), settings.parallelism());
+    }
+
+    @Override
+    public LookupRuntimeProvider getLookupRuntimeProvider(LookupContext context) {
+        int[] keys = keys(context.getKeys());
+        List<LogicalType> types = DataType.getFieldDataTypes(producedType).stream()
+                .map(DataType::getLogicalType)
+                .toList();
+        RowLayout layout = new RowLayout(context.createTypeInformation(RowLayout.TYPE));
+        lookedUpBy = Arrays.stream(partition(keys))
+                .mapToObj(i -> RowData.createFieldGetter(types.get(keys[i]), i))
+                .toArray(RowData.FieldGetter[]::new);
+        LookupSettings lookup = settings.lookup();
+        return lookup.provider(new LookupCore(
+                lookup.options(),
+                plan(),
+                columns(),
+                keys,
+                Arrays.stream(keys).mapToObj(types::get).toList(),
+                layout,
+                !lookup.async(),
+                lookup.cache() != null));
+    }
+
+    /**
+     * The columns that documents are looked up by, of those that are produced.
+     *
+     * @throws ValidationException when one cannot be looked up by
+     */
+    private int[] keys(int[][] keys) {
+        for (String key : metadataKeys) {
+            if (ReadableMetadata.of(key).isOfChange()) {
+                throw new ValidationException(
+                        "the metadata '" + key + "' of table " + settings.name()
+                                + " is known of a change alone, and a lookup join reads no changes; leave that column out of the join");
+            }
+        }
+        int[] columns = new int[keys.length];
+        for (int i = 0; i < keys.length; i++) {
+            if (keys[i].length != 1) {
+                throw new ValidationException("table " + settings.name()
+                        + " is joined by a field inside of a row, by which Flink hands no key to a table; declare the field as a column of"
+                        + " its own, with its place in '" + ColumnPaths.PREFIX + "<column>.path'");
+            }
+            int column = keys[i][0];
+            columns[i] = column;
+            if (column >= projection.length) {
+                String key = metadataKeys.get(column - projection.length);
+                if (!ReadableMetadata.of(key).isKey()) {
+                    throw new ValidationException("table " + settings.name() + " is joined by its metadata '" + key
+                            + "', which stands in no document, so that none can be looked up by it; join by columns of the document, and"
+                            + " compare this one in a WHERE clause");
+                }
+            } else {
+                LogicalType type =
+                        DataType.getFieldDataTypes(producedType).get(column).getLogicalType();
+                if (!LookupCore.isKey(type) || path(projection[column]).isEmpty()) {
+                    throw new ValidationException("table " + settings.name() + " is joined by its column '"
+                            + DataType.getFieldNames(producedType).get(column) + "' of type " + type.asSummaryString()
+                            + ", by which no document can be looked up; join by a column of a simple type");
+                }
+            }
+        }
+        return columns;
+    }
+
+    /** Which of the keys say where a document is: all but its id, by their places among the keys; the id where there is no other. */
+    private int[] partition(int[] keys) {
+        int[] others = IntStream.range(0, keys.length)
+                .filter(i -> keys[i] >= projection.length
+                        || !path(projection[keys[i]]).equals(List.of("id")))
+                .toArray();
+        return others.length == 0 ? IntStream.range(0, keys.length).toArray() : others;
     }
 
     private WatermarkStrategy<RowData> strategy() {
@@ -348,7 +427,7 @@ final class CosmosDBDynamicSource
 
     @Override
     public DynamicTableSource copy() {
-        CosmosDBDynamicSource copy = new CosmosDBDynamicSource(settings);
+        CosmosDBDynamicSource copy = same(settings);
         copy.projection = projection;
         copy.metadataKeys = metadataKeys;
         copy.producedType = producedType;
@@ -356,7 +435,18 @@ final class CosmosDBDynamicSource
         copy.sourceWatermarks = sourceWatermarks;
         copy.limit = limit;
         copy.conditions = conditions;
+        copy.lookedUpBy = lookedUpBy;
         return copy;
+    }
+
+    /** Another source of this class. */
+    CosmosDBDynamicSource same(Settings settings) {
+        return new CosmosDBDynamicSource(settings);
+    }
+
+    /** Of the keys of the lookup join that was planned last: those that say where a document is. Null where there was none. */
+    RowData.FieldGetter[] lookedUpBy() {
+        return lookedUpBy;
     }
 
     @Override

@@ -22,6 +22,7 @@ import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.connector.source.lookup.LookupOptions;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.factories.DynamicTableSourceFactory;
 import org.apache.flink.table.factories.FactoryUtil;
@@ -70,6 +71,13 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 CosmosDBConnectorOptions.SOFT_DELETE_TTL,
                 FactoryUtil.SOURCE_PARALLELISM,
                 FactoryUtil.SINK_PARALLELISM));
+        options.addAll(Set.of(
+                CosmosDBConnectorOptions.LOOKUP_ASYNC,
+                LookupOptions.CACHE_TYPE,
+                LookupOptions.PARTIAL_CACHE_EXPIRE_AFTER_ACCESS,
+                LookupOptions.PARTIAL_CACHE_EXPIRE_AFTER_WRITE,
+                LookupOptions.PARTIAL_CACHE_CACHE_MISSING_KEY,
+                LookupOptions.PARTIAL_CACHE_MAX_ROWS));
         // Flink 1.20 asks for them here, 2.x takes them anyway.
         options.addAll(Set.of(
                 FactoryUtil.WATERMARK_EMIT_STRATEGY,
@@ -108,7 +116,11 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 onError.plan,
                 table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT).plan,
                 table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT).plan);
-        CosmosDBDynamicSource source = new CosmosDBDynamicSource(new CosmosDBDynamicSource.Settings(
+        Map<String, String> lookup = TableOptions.lookup(table);
+        if (onError == JsonErrorPolicy.SKIP_ROW) {
+            lookup.put("source.on-decode-error", "skip");
+        }
+        CosmosDBDynamicSource source = Shuffles.source(new CosmosDBDynamicSource.Settings(
                 context.getObjectIdentifier().asSummaryString(),
                 options,
                 scan,
@@ -120,7 +132,12 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
                 Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
                 table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS,
-                new CosmosDBDynamicSource.RowKey(key, hasId)));
+                new CosmosDBDynamicSource.RowKey(key, hasId),
+                new LookupSettings(
+                        lookup,
+                        table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC),
+                        LookupSettings.cache(table),
+                        LookupSettings.refusal(table))));
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;

@@ -81,6 +81,16 @@ enum ReadableMetadata {
                 "there is no metadata '" + key + "' of a document; there is " + String.join(", ", types().keySet()));
     }
 
+    /** Whether it is known of a change alone, and not of a document that is looked up. */
+    boolean isOfChange() {
+        return this == OPERATION || this == SPLIT || this == TTL_EXPIRED;
+    }
+
+    /** Whether documents can be looked up by it. */
+    boolean isKey() {
+        return path != null && !path.isEmpty() || this == ID || this == TIMESTAMP;
+    }
+
     /**
      * Adds the column to a plan.
      *

@@ -19,6 +19,7 @@ import org.apache.flink.configuration.ConfigOptions;
 import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.connector.source.lookup.LookupOptions;
 
 /** The options of a table that are the core's own, by both names. The core knows their defaults and bounds. */
 final class TableOptions {
@@ -102,6 +103,12 @@ final class TableOptions {
             number("sink.request-units-per-second", "sink.request-units-per-second"),
             duration("sink.stall-timeout", "sink.stall-timeout-ms"));
 
+    private static final List<Row<?>> LOOKUP = List.of(
+            number("lookup.batch.max-size", "lookup.batch.max-size"),
+            duration("lookup.batch.max-wait", "lookup.batch.max-wait"),
+            new Row<>(LookupOptions.MAX_RETRIES, "lookup.max-retries", String::valueOf),
+            size("lookup.max-result-size", "lookup.max-result-size"));
+
     /**
      * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the others are set by
      * the connector.
@@ -132,7 +139,7 @@ final class TableOptions {
     }
 
     private static Stream<Row<?>> rows() {
-        return Stream.of(CONNECTION, SOURCE, SINK).flatMap(List::stream);
+        return Stream.of(CONNECTION, SOURCE, SINK, LOOKUP).flatMap(List::stream);
     }
 
     /**
@@ -194,6 +201,11 @@ final class TableOptions {
             options.put("sink.key-fields", pointers(keyFields));
         }
         return options;
+    }
+
+    /** The core's options of look-ups. */
+    static Map<String, String> lookup(ReadableConfig table) {
+        return of(table, CONNECTION, LOOKUP);
     }
 
     /** A JSON array of JSON pointers. */

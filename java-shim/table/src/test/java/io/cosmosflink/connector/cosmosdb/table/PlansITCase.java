@@ -163,6 +163,24 @@ class PlansITCase {
     }
 
     @Test
+    void aJoinWithTheMomentIsALookUp() {
+        orders("");
+        create("payments", "id STRING, customerId STRING, city STRING, seen AS PROCTIME()", "");
+        String join =
+                "SELECT p.id, o.amount, o.etag FROM payments AS p JOIN orders FOR SYSTEM_TIME AS OF p.seen AS o ON ";
+        String planned = "LookupJoin(table=[default_catalog.default_database.orders], joinType=[InnerJoin]";
+        String plan = tables.explainSql(join + "o.customerId = p.customerId AND o.id = p.id");
+        // Only what is asked for: of the order neither its address nor a field of it.
+        assertThat(plan.substring(plan.indexOf("== Optimized")))
+                .contains(planned, "async=[")
+                .doesNotContain("address");
+        assertThat(tables.explainSql(join + "o.customerId = p.customerId AND o.amount > 5"))
+                .contains(planned);
+        assertThat(tables.explainSql(join + "o.address.city = p.city AND o.id = p.id"))
+                .contains(planned);
+    }
+
+    @Test
     void watermarksAreMadeInTheSource() {
         create(
                 "events",

@@ -41,6 +41,10 @@ pub enum FrameKind {
     Plan = 15,
     /// Rows of one split.
     Rows = 16,
+    /// What a catalog wants of an account.
+    Administer = 18,
+    /// What a container is.
+    Container = 19,
 }
 
 /// Appends to a frame.

@@ -25,6 +25,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::split;
 
+mod catalog;
 mod enumerator;
 mod sink;
 mod source;

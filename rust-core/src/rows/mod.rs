@@ -13,5 +13,7 @@ mod variant;
 pub use self::binary::RowKind;
 pub use self::compiled::Compiled;
 pub use self::decode::{Change, Decoder, Refused, Walked};
+pub(crate) use self::plan::write_type;
 pub use self::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
+pub(crate) use self::text::{timestamp, Number};
 pub use self::text::{Format, Unit};

@@ -17,7 +17,9 @@ enum FrameKind {
     DISCOVERY(13),
     METRIC_TABLE(14),
     PLAN(15),
-    ROWS(16);
+    ROWS(16),
+    ADMINISTER(18),
+    CONTAINER(19);
 
     final int number;
 

@@ -26,6 +26,10 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
     /** Those that leave what a document has besides. */
     private static final Set<String> PARTIAL = Set.of("patch", "patch-if-exists", "bulk-update");
 
+    /** What the service writes into each document itself. A table may have columns for them, to be read. */
+    private static final Set<List<String>> OF_THE_SERVICE =
+            Set.of(List.of("_rid"), List.of("_self"), List.of("_etag"), List.of("_attachments"), List.of("_ts"));
+
     private final Settings settings;
     private List<String> metadataKeys = List.of();
 
@@ -117,7 +121,8 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         List<DataType> types = DataType.getFieldDataTypes(settings.physicalType());
         List<JsonDocumentEncoder.Column> columns = new ArrayList<>();
         for (int i = 0; i < names.size(); i++) {
-            if (positions.contains(i)) {
+            if (positions.contains(i)
+                    && !OF_THE_SERVICE.contains(settings.paths().get(i))) {
                 columns.add(new JsonDocumentEncoder.Column(
                         names.get(i), i, settings.paths().get(i), types.get(i).getLogicalType()));
             }

@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.core.RowPlan;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.types.logical.ArrayType;
@@ -10,6 +11,7 @@ import org.apache.flink.table.types.logical.DistinctType;
 import org.apache.flink.table.types.logical.LocalZonedTimestampType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeFamily;
+import org.apache.flink.table.types.logical.LogicalTypeRoot;
 import org.apache.flink.table.types.logical.MapType;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.table.types.logical.TimeType;
@@ -66,6 +68,12 @@ final class PlanTypes {
                 of(column, ((DistinctType) type).getSourceType().copy(nullable));
             default -> throw unreadable(column, type, "declare STRING to have its JSON, and cast that in the query");
         };
+    }
+
+    /** Whether this version of Flink has the type. */
+    static boolean hasVariants() {
+        return Arrays.stream(LogicalTypeRoot.values())
+                .anyMatch(root -> root.name().equals("VARIANT"));
     }
 
     /** By its name: Flink 1.20 and 2.0 have no such constant. */

@@ -19,6 +19,7 @@ use crate::root;
 /// What the statements have in the place of an account, and what is put there.
 const ENDPOINT: &str = "'endpoint' = 'https://ACCOUNT.documents.azure.com:443/'";
 const DATABASE: &str = "'database' = 'shop'";
+const DEFAULT_DATABASE: &str = "'default-database' = 'shop'";
 const CREDENTIAL: &str = "'auth.key-file' = '/run/secrets/cosmos-key'";
 
 /// The containers of the statements. All have the same partition key.
@@ -114,6 +115,10 @@ fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String>
     Ok(text
         .replace(ENDPOINT, &option("endpoint", &needed("COSMOS_URI")?))
         .replace(DATABASE, &option("database", &needed("COSMOS_DB")?))
+        .replace(
+            DEFAULT_DATABASE,
+            &option("default-database", &needed("COSMOS_DB")?),
+        )
         .replace(CREDENTIAL, &credential))
 }
 
@@ -510,6 +515,21 @@ impl Trial<'_> {
             let shown = session.shown()?;
             Ok(shown.contains("upsert") && shown.contains("1233.5"))
         })?;
+        session.say(&filled("catalog.sql", self.environment)?)?;
+        self.wait("the container that the catalog has created", |trial| {
+            session.shown()?;
+            // Before the statement was carried out there is none.
+            let large = trial.documents("large-orders").unwrap_or_default();
+            Ok(large.keys().eq(["o4", "o5"])
+                && large["o4"]["city"] == "Jena"
+                && large["o5"]["amount"] == 416.0)
+        })?;
+        let shown = session.shown()?;
+        for expected in ["open-orders-copy", "PRI(id, customerId)"] {
+            if !shown.contains(expected) {
+                bail!("the catalog shows no {expected}");
+            }
+        }
         session.say(&filled("letters.sql", self.environment)?)?;
         self.wait("the job that keeps aside what does not fit", |trial| {
             session.shown()?;
@@ -568,7 +588,7 @@ impl Trial<'_> {
 mod tests {
     use super::*;
 
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 9] = [
         "tables.sql",
         "open-orders.sql",
         "revenue.sql",
@@ -577,6 +597,7 @@ mod tests {
         "versions.sql",
         "totals.sql",
         "letters.sql",
+        "catalog.sql",
     ];
 
     fn file(name: &str) -> String {
@@ -629,6 +650,8 @@ mod tests {
             assert!(!text.contains(left), "{left}");
         }
         assert!(text.contains("'database' = 'it''s',"));
+        let catalog = fill(&file("catalog.sql"), &account).unwrap();
+        assert!(catalog.contains("'default-database' = 'it''s',") && !catalog.contains("'shop'"));
         for container in CONTAINERS {
             assert!(
                 text.contains(&format!("'container' = '{container}'")),

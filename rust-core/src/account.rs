@@ -441,6 +441,14 @@ pub fn open_blocking<T: Send + 'static>(
     block_on(&*Runtime::shared()?, OPENING, opening)
 }
 
+/// Runs `future` from a thread that may block, for at most `limit`.
+pub(crate) fn block_within<T: Send + 'static>(
+    limit: Duration,
+    future: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    block_on(&*Runtime::shared()?, limit, future)
+}
+
 fn block_on<T: Send + 'static>(
     runtime: &Runtime,
     limit: Duration,

@@ -43,6 +43,10 @@ pub enum FrameKind {
     Rows = 16,
     /// How rows become documents.
     DocumentPlan = 17,
+    /// What a catalog wants of an account.
+    Administer = 18,
+    /// What a container is.
+    Container = 19,
     /// What documents are looked up by.
     Lookup = 20,
     /// Keys that are looked up.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::catalog::{Column, Container, Inferred, Request};
 use crate::config::OnDecodeError;
 use crate::config::{encode_options, Group, OptionSpec, Role, Type};
 use crate::coordinator::{
@@ -329,6 +330,60 @@ fn document_plan(plan: &Value) -> Vec<u8> {
     }
     assert_eq!(DocumentPlan::decode(&w.0).unwrap().encode(), w.0);
     w.0
+}
+
+/// The creation of a container, by the letter of `docs/boundary.md`.
+fn administer(request: &Value) -> Vec<u8> {
+    let mut w = FrameWriter::new(FrameKind::Administer);
+    w.u8(7);
+    w.str(text(request, "database"));
+    w.str(text(request, "container"));
+    let keys = list(get(request, "keys"));
+    w.u32(keys.len() as u32);
+    keys.iter().for_each(|key| w.str(key.as_str().unwrap()));
+    w.i64(number(request, "defaultTtl"));
+    w.u32(number(request, "throughput") as u32);
+    w.u32(number(request, "autoscale") as u32);
+    let Request::CreateContainer { keys: read, .. } = Request::decode(&w.0).unwrap() else {
+        panic!("it is something else");
+    };
+    assert_eq!(keys, &read);
+    w.0
+}
+
+fn container(container: &Value) -> Vec<u8> {
+    let names = |value: &Value| -> Vec<String> {
+        list(value)
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let columns = list(get(container, "columns")).iter().map(|column| {
+        // Its type as a plan has it.
+        let mut column = column.clone();
+        column["origin"] = 0.into();
+        let plan = plan(&serde_json::json!({
+            "missingIsError": false, "onError": 1, "timestamps": 1, "unit": 0, "changelog": 1, "columns": [column],
+        }));
+        Column {
+            name: text(&column, "name").to_owned(),
+            path: names(get(&column, "path")),
+            kind: Plan::decode(&plan).unwrap().columns.remove(0).kind,
+        }
+    });
+    Container {
+        rid: text(container, "rid").to_owned(),
+        default_ttl: number(container, "defaultTtl"),
+        documents: number(container, "documents"),
+        bytes: number(container, "bytes"),
+        sampled: number(container, "sampled") as u32,
+        keys: list(get(container, "keys")).iter().map(names).collect(),
+        table: Inferred {
+            columns: columns.collect(),
+            primary_key: names(get(container, "primaryKey")),
+        },
+    }
+    .encode()
 }
 
 /// A page of rows by the plan of the golden frames.
@@ -696,6 +751,8 @@ fn golden_frames_are_what_the_core_writes() {
             "lookup" => wanted(content),
             "keys" => keys(content),
             "answered" => answered(content),
+            "administer" => administer(content),
+            "container" => container(content),
             other => panic!("frame {other} is not known to this test"),
         };
         let path = folder().join(format!("{name}.hex"));
@@ -720,7 +777,7 @@ fn numbers_on_the_wire_are_those_of_the_file() {
         assert_eq!(by_name(found), by_name(file.collect()), "{name}");
     };
     let frames = constants!(
-        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows, DocumentPlan, Lookup, Keys, Answered
+        FrameKind: Options, Map, Strings, SplitList, Page, Operations, Completions, Metrics, Log, OperationState, Event, Actions, Discovery, MetricTable, Plan, Rows, DocumentPlan, Administer, Container, Lookup, Keys, Answered
     );
     check(
         "frame",

@@ -25,6 +25,7 @@ pub mod account;
 mod allocator;
 pub mod bound;
 mod budget;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod coordinator;

@@ -27,6 +27,11 @@ pub struct Query {
     pub global: Option<&'static str>,
 }
 
+/// The body of a request for a query without parameters.
+pub(crate) fn body(text: &str) -> Vec<u8> {
+    serde_json::json!({ "query": text }).to_string().into_bytes()
+}
+
 impl Query {
     /// A query and its parameters, a JSON object of values by name; empty: none.
     ///

@@ -56,6 +56,8 @@ pub enum Asked {
     Read,
     /// Operations on documents of one partition key, all of them or none: what the first that fails is answered.
     Batch,
+    /// A database or a container as such: whether it is there, what there is, its creation and its end.
+    Manage,
 }
 
 impl Asked {
@@ -63,7 +65,12 @@ impl Asked {
     pub fn is_write(self) -> bool {
         !matches!(
             self,
-            Asked::Metadata | Asked::Feed | Asked::VersionsFromNow | Asked::VersionsBehind | Asked::Bulk
+            Asked::Metadata
+                | Asked::Feed
+                | Asked::VersionsFromNow
+                | Asked::VersionsBehind
+                | Asked::Bulk
+                | Asked::Manage
         )
     }
 }
@@ -176,6 +183,7 @@ const CHECK_CREDENTIALS: &str = "check cosmos.auth.*, and the data-plane role of
 const STORAGE_FULL: &str = "the storage of this partition key is full (20 GB); delete documents of it or choose a finer partition key";
 const CONTAINER_MISSING: &str =
     "the container or its database does not exist; create it or correct its name, then restart the job";
+const MANAGING_FORBIDDEN: &str = "no data-plane role of Entra ID may create or drop databases and containers, only the account key may; to read what there is, check auth.* and the identity's role";
 const BULK_FORBIDDEN: &str = "check cosmos.auth.* and the identity's role; an emulator that does not know bulk requests may answer so too: set sink.bulk to false for it";
 
 const fn row(
@@ -208,7 +216,7 @@ const fn after_unknown(mut row: Row) -> Row {
 }
 
 use Asked::{
-    Batch, Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Metadata, Patch,
+    Batch, Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Manage, Metadata, Patch,
     PatchIfExists, Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert, VersionsBehind,
     VersionsFromNow,
 };
@@ -294,6 +302,8 @@ const TABLE: &[Row] = &[
         (Kind::BadRequest, Halve, Everybody, Refused), "", (403, 1014, Bulk)),
     row(Status::Is(403), Sub::Any, For::OneOf(&[Bulk]),
         (Kind::Auth, End, Everybody, Refused), BULK_FORBIDDEN, (403, 0, Bulk)),
+    row(Status::Is(403), Sub::Any, For::OneOf(&[Manage]),
+        (Kind::Auth, End, Everybody, Refused), MANAGING_FORBIDDEN, (403, 0, Manage)),
     row(Status::Is(403), Sub::Any, For::All,
         (Kind::Auth, End, Everybody, Refused), CHECK_CREDENTIALS, (403, 0, Feed)),
 
@@ -308,6 +318,16 @@ const TABLE: &[Row] = &[
     // Some servers answer so to the form itself; alone, each operation gets an answer of its own.
     row(Status::Is(404), Sub::Is(0), For::OneOf(&[Bulk]),
         (Kind::NotFound, Halve, Everybody, Refused), CONTAINER_MISSING, (404, 0, Bulk)),
+    // The echo of one's own creation or end, or of somebody else's.
+    after_unknown(row(Status::Is(409), Sub::Any, For::OneOf(&[Manage]),
+        (Kind::Conflict, Compare, Everybody, Refused), "", (409, 0, Manage))),
+    after_unknown(row(Status::Is(404), Sub::Any, For::OneOf(&[Manage]),
+        (Kind::NotFound, Done, Everybody, Refused), "", (404, 0, Manage))),
+    // Whether that is a failure at all, whoever asks knows.
+    row(Status::Is(404), Sub::Any, For::OneOf(&[Manage]),
+        (Kind::NotFound, End, Everybody, Refused), "", (404, 0, Manage)),
+    row(Status::Is(409), Sub::Any, For::OneOf(&[Manage]),
+        (Kind::Conflict, End, Everybody, Refused), "", (409, 0, Manage)),
     row(Status::Is(404), Sub::Any, For::All,
         (Kind::NotFound, End, Everybody, Refused), CONTAINER_MISSING, (404, 1003, Upsert)),
 
@@ -457,7 +477,7 @@ pub fn of_kind(kind: Kind) -> Verdict {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 18] = [
+    const ALL: [Asked; 19] = [
         Metadata,
         Feed,
         VersionsFromNow,
@@ -476,6 +496,7 @@ mod tests {
         Update,
         Read,
         Batch,
+        Manage,
     ];
 
     fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {

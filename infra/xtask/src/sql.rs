@@ -19,6 +19,7 @@ use crate::root;
 /// What the statements have in the place of an account, and what is put there.
 const ENDPOINT: &str = "'endpoint' = 'https://ACCOUNT.documents.azure.com:443/'";
 const DATABASE: &str = "'database' = 'shop'";
+const DEFAULT_DATABASE: &str = "'default-database' = 'shop'";
 const CREDENTIAL: &str = "'auth.key-file' = '/run/secrets/cosmos-key'";
 
 /// The containers of the statements. All have the same partition key.
@@ -114,6 +115,10 @@ fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String>
     Ok(text
         .replace(ENDPOINT, &option("endpoint", &needed("COSMOS_URI")?))
         .replace(DATABASE, &option("database", &needed("COSMOS_DB")?))
+        .replace(
+            DEFAULT_DATABASE,
+            &option("default-database", &needed("COSMOS_DB")?),
+        )
         .replace(CREDENTIAL, &credential))
 }
 
@@ -516,6 +521,21 @@ impl Trial<'_> {
             let pairs = ["p1 pays o1", "p2 pays o3", "p3 pays o2"];
             Ok(pairs.iter().all(|pair| shown.contains(pair)))
         })?;
+        session.say(&filled("catalog.sql", self.environment)?)?;
+        self.wait("the container that the catalog has created", |trial| {
+            session.shown()?;
+            // Before the statement was carried out there is none.
+            let large = trial.documents("large-orders").unwrap_or_default();
+            Ok(large.keys().eq(["o4", "o5"])
+                && large["o4"]["city"] == "Jena"
+                && large["o5"]["amount"] == 416.0)
+        })?;
+        let shown = session.shown()?;
+        for expected in ["open-orders-copy", "PRI(id, customerId)"] {
+            if !shown.contains(expected) {
+                bail!("the catalog shows no {expected}");
+            }
+        }
         session.say(&filled("letters.sql", self.environment)?)?;
         self.wait("the job that keeps aside what does not fit", |trial| {
             session.shown()?;
@@ -584,6 +604,7 @@ mod tests {
         "totals.sql",
         "lookup.sql",
         "letters.sql",
+        "catalog.sql",
     ];
 
     fn file(name: &str) -> String {
@@ -636,6 +657,8 @@ mod tests {
             assert!(!text.contains(left), "{left}");
         }
         assert!(text.contains("'database' = 'it''s',"));
+        let catalog = fill(&file("catalog.sql"), &account).unwrap();
+        assert!(catalog.contains("'default-database' = 'it''s',") && !catalog.contains("'shop'"));
         for container in CONTAINERS {
             assert!(
                 text.contains(&format!("'container' = '{container}'")),

@@ -153,6 +153,20 @@ impl DriverFeed {
         })
     }
 
+    /// The feed of a container that was looked up.
+    pub(crate) fn over(
+        account: Arc<Account>,
+        config: Arc<Config>,
+        container: ContainerReference,
+    ) -> DriverFeed {
+        DriverFeed {
+            paths: KeyPaths::new(container.partition_key_definition().paths()),
+            account,
+            container,
+            config,
+        }
+    }
+
     /// What it was opened with.
     pub fn config(&self) -> &Arc<Config> {
         &self.config

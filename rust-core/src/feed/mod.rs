@@ -5,6 +5,7 @@ mod driver;
 mod looks;
 mod query;
 mod read_many;
+mod sample;
 mod session;
 mod stop;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::driver::DriverFeed;
+pub(crate) use self::sample::sample;
 pub use self::stop::{Goal, Look, Reached, ReadTo, Stopping, Verdict};
 
 use crate::bound::trimmed;

@@ -26,6 +26,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::split;
 
+mod catalog;
 mod enumerator;
 mod lookup;
 mod sink;

@@ -157,6 +157,31 @@ pub enum Items {
 }
 
 impl Items {
+    /// Hands over each item as it stands.
+    ///
+    /// # Errors
+    /// Transient for a page whose own structure is broken.
+    pub(crate) fn each(&self, take: &mut impl FnMut(&[u8])) -> Result<()> {
+        match self {
+            Items::None => Ok(()),
+            Items::Apart(items) => {
+                items.iter().for_each(|item| take(item));
+                Ok(())
+            }
+            Items::Rows(bodies) => bodies.iter().try_for_each(|body| body.each(take)),
+            Items::Envelope(body) => Scanner { bytes: body, at: 0 }.object(|key, s| -> Result<()> {
+                if key.text() != b"Documents" {
+                    s.value()?;
+                    return Ok(());
+                }
+                s.array("the array of documents is missing", |s| {
+                    take(s.value()?);
+                    Ok(())
+                })
+            }),
+        }
+    }
+
     /// The body that all of them are in, where there is one.
     fn body(&self) -> Bytes {
         match self {

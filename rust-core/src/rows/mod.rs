@@ -25,6 +25,8 @@ pub use self::decode::{Change, Decoder, Refused, Walked};
 pub use self::filter::{find, is_whole, Comparison, Filter, Literal, Operand, Part, Predicate, Target};
 pub use self::document_plan::{Deletion, DocumentColumn, DocumentPlan, Place};
 pub use self::encode::{Change as RowChange, Encoder, Misfit, NoDocument};
+pub(crate) use self::plan::write_type;
 pub use self::plan::{Changelog, Column, Metadata, OnError, Origin, Plan, Scalar, Type, TypeKind};
 pub(crate) use self::text::unquoted;
+pub(crate) use self::text::{timestamp, Number};
 pub use self::text::{Format, Unit};

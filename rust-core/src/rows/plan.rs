@@ -505,7 +505,8 @@ pub(super) fn read_type(r: &mut FrameReader<'_>, column: &str, depth: usize) -> 
     })
 }
 
-pub(super) fn write_type(w: &mut FrameWriter, kind: &Type) {
+/// Appends a TYPE.
+pub(crate) fn write_type(w: &mut FrameWriter, kind: &Type) {
     let mut head = |code: u8| {
         w.u8(code);
         w.u8(u8::from(kind.nullable));

@@ -135,6 +135,19 @@ impl<'a> Number<'a> {
         })
     }
 
+    /// How many digits it has in front of its point and behind it, once it is written without an exponent; zeros in front do not count.
+    pub fn digits(&self) -> (u32, u32) {
+        let all = self.whole.iter().chain(self.fraction);
+        let zeros = all.take_while(|digit| **digit == b'0').count();
+        let (whole, fraction) = (self.whole.len(), self.fraction.len());
+        let before = match zeros == whole + fraction {
+            true => 0,
+            false => self.exponent + whole as i64 - zeros as i64,
+        };
+        let digits = |count: i64| u32::try_from(count.max(0)).unwrap_or(u32::MAX);
+        (digits(before), digits(fraction as i64 - self.exponent))
+    }
+
     /// The number times ten to the power of `scale`, as a whole one. What is behind that is rounded half up where `rounding` says
     /// so, by its size as `BigDecimal` does.
     pub fn scaled(&self, scale: u8, rounding: bool) -> Read<i128> {

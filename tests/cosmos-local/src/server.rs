@@ -771,6 +771,9 @@ impl Inner {
                 self.query(kind, call).await
             }
             Kind::Container if call.method != hyper::Method::GET => self.settings(call).await,
+            Kind::Container if flag(&call.headers, "x-ms-documentdb-populatequotainfo") => {
+                self.with_usage(call).await
+            }
             Kind::Other => Reply::error(
                 501,
                 0,
@@ -975,6 +978,28 @@ impl Inner {
         if let Some(container) = self.container(call).await {
             ttl::expire_before_read(self, &container).await;
         }
+    }
+
+    /// The definition of a container, with how many documents it has: the emulator says 0 to everybody, the service only to who asks.
+    async fn with_usage(&self, call: &Call) -> Reply {
+        self.before_read(call).await;
+        let reply: Reply = self.pass(call).await.into();
+        let (200, Some(container)) = (reply.status, self.container(call).await) else {
+            return reply;
+        };
+        let documents: usize = container
+            .layout
+            .read()
+            .await
+            .counts()
+            .await
+            .iter()
+            .map(|(_, count)| count)
+            .sum();
+        reply.with(
+            "x-ms-resource-usage",
+            format!("functions=0;storedProcedures=0;triggers=0;documentSize=0;documentsSize={documents};documentsCount={documents};collectionSize={documents};"),
+        )
     }
 
     /// Creates a container, or changes its settings.

@@ -153,6 +153,26 @@ public interface Core {
         throw new UnsupportedOperationException(getClass().getName() + " looks nothing up");
     }
 
+    /**
+     * Carries out what a catalog wants that no {@link ContainerInfo} comes of.
+     *
+     * @param options of the account; database and container are those of the request
+     * @return names, where it asks for some
+     * @throws CosmosException of kind NOT_FOUND for what is not there, of kind CONFLICT for what is there already
+     */
+    default List<String> administer(Map<String, String> options, CatalogRequest request) {
+        throw new UnsupportedOperationException(getClass().getName() + " has no databases");
+    }
+
+    /**
+     * What a container is, by {@link CatalogRequest#describe}.
+     *
+     * @throws CosmosException of kind NOT_FOUND where it is not there
+     */
+    default ContainerInfo describe(Map<String, String> options, CatalogRequest request) {
+        throw new UnsupportedOperationException(getClass().getName() + " has no containers");
+    }
+
     /** Forwards what the core has logged to SLF4J, at most about once a second unless {@code now}. */
     void drainLog(boolean now);
 

@@ -19,6 +19,8 @@ enum FrameKind {
     PLAN(15),
     ROWS(16),
     DOCUMENT_PLAN(17),
+    ADMINISTER(18),
+    CONTAINER(19),
     LOOKUP(20),
     KEYS(21),
     ANSWERED(22);

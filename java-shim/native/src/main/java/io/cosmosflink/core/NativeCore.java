@@ -120,6 +120,24 @@ public final class NativeCore implements Core {
     }
 
     @Override
+    public List<String> administer(Map<String, String> options, CatalogRequest request) {
+        return Frames.strings(administered(options, request));
+    }
+
+    @Override
+    public ContainerInfo describe(Map<String, String> options, CatalogRequest request) {
+        return ContainerInfo.decode(administered(options, request));
+    }
+
+    private byte[] administered(Map<String, String> options, CatalogRequest request) {
+        try {
+            return Natives.administer(Frames.map(options), request.frame(), CatalogRequest.TIMEOUT_MILLIS);
+        } finally {
+            drainLog(false);
+        }
+    }
+
+    @Override
     public void drainLog(boolean now) {
         log.drain(now);
     }

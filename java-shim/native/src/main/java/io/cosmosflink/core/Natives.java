@@ -75,4 +75,6 @@ final class Natives {
     static native byte[] drainLog(int max);
 
     static native void setLogLevel(int level);
+
+    static native byte[] administer(byte[] options, byte[] request, long timeoutMillis);
 }

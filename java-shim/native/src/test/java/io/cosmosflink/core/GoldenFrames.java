@@ -79,6 +79,8 @@ public final class GoldenFrames {
             case "plan" -> plan(FrameReader.open(frame, FrameKind.PLAN));
             case "document-plan" -> documentPlan(FrameReader.open(frame, FrameKind.DOCUMENT_PLAN));
             case "rows" -> rows(frame);
+            case "administer" -> administer(FrameReader.open(frame, FrameKind.ADMINISTER));
+            case "container" -> container(ContainerInfo.decode(frame));
             case "lookup" -> lookup(FrameReader.open(frame, FrameKind.LOOKUP));
             case "keys" -> keys(FrameReader.open(frame, FrameKind.KEYS));
             case "answered" -> answered(new Answers(frame));
@@ -323,6 +325,55 @@ public final class GoldenFrames {
             default -> {}
         }
         return type;
+    }
+
+    /** Java writes requests alone. */
+    private static Map<String, Object> administer(FrameReader in) {
+        Map<String, Object> request = object("action", in.u8(), "database", in.str(), "container", in.str());
+        List<String> keys = new ArrayList<>();
+        for (int left = in.count(4); left > 0; left--) {
+            keys.add(in.str());
+        }
+        request.put("keys", keys);
+        request.put("defaultTtl", in.u64());
+        request.put("throughput", in.u32());
+        request.put("autoscale", in.u32());
+        return request;
+    }
+
+    private static Map<String, Object> container(ContainerInfo container) {
+        return object(
+                "rid", container.rid(),
+                "defaultTtl", container.defaultTtl(),
+                "documents", container.documents(),
+                "bytes", container.bytes(),
+                "sampled", container.sampled(),
+                "keys", container.keys(),
+                "columns",
+                        container.columns().stream()
+                                .map(c -> object("name", c.name(), "path", c.path(), "type", type(c.type())))
+                                .toList(),
+                "primaryKey", container.primaryKey());
+    }
+
+    private static Map<String, Object> type(ContainerInfo.Type type) {
+        Map<String, Object> read = object("code", type.kind().number, "nullable", type.nullable());
+        switch (type.kind()) {
+            case DECIMAL -> {
+                read.put("precision", type.precision());
+                read.put("scale", type.scale());
+            }
+            case TIMESTAMP, TIMESTAMP_LTZ -> read.put("precision", type.precision());
+            case ARRAY -> read.put("element", type(type.element()));
+            case ROW ->
+                read.put(
+                        "fields",
+                        type.fields().stream()
+                                .map(f -> object("name", f.name(), "type", type(f.type())))
+                                .toList());
+            default -> {}
+        }
+        return read;
     }
 
     /** By the letter, as the page of records above it. */

@@ -93,6 +93,20 @@ class GoldenFramesTest {
         isWritten(
                 "operation-state",
                 Operation.stateOf(operation(frames.get("operation-state")).encode()));
+        JsonNode request = frames.get("administer");
+        List<String> keys =
+                list(request.get("keys")).stream().map(JsonNode::textValue).toList();
+        CatalogRequest.Throughput throughput = new CatalogRequest.Throughput(
+                request.get("throughput").intValue(), request.get("autoscale").intValue());
+        isWritten(
+                "administer",
+                CatalogRequest.createContainer(
+                                request.get("database").textValue(),
+                                request.get("container").textValue(),
+                                keys,
+                                request.get("defaultTtl").longValue(),
+                                throughput)
+                        .frame());
         JsonNode event = frames.get("event");
         List<SplitEntry> reported = list(event.get("splits")).stream()
                 .map(s -> new SplitEntry("", 0, false, "", HexFormat.of().parseHex(s.textValue())))

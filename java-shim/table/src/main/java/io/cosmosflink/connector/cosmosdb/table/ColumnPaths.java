@@ -91,6 +91,12 @@ final class ColumnPaths {
     }
 
     /** The path as a JSON pointer, for messages. */
+    /** The option that says where a column is. */
+    static String option(String column) {
+        return PREFIX + column + SUFFIX;
+    }
+
+    /** The path as a JSON pointer. */
     static String pointer(List<String> path) {
         StringBuilder out = new StringBuilder();
         path.forEach(name -> out.append('/').append(name.replace("~", "~0").replace("/", "~1")));

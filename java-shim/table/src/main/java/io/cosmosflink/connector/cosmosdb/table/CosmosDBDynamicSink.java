@@ -32,6 +32,10 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
     /** Those that leave what a document has besides. */
     private static final Set<String> PARTIAL = Set.of("patch", "patch-if-exists", "bulk-update");
 
+    /** What the service writes into each document itself. A table may have columns for them, to be read. */
+    private static final Set<List<String>> OF_THE_SERVICE =
+            Set.of(List.of("_rid"), List.of("_self"), List.of("_etag"), List.of("_attachments"), List.of("_ts"));
+
     private final Settings settings;
     private List<String> metadataKeys = List.of();
 
@@ -142,7 +146,10 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
 
     private Set<Integer> written(int[][] targetColumns) {
         int columns = settings.paths().size();
-        Set<Integer> all = IntStream.range(0, columns).boxed().collect(Collectors.toSet());
+        Set<Integer> all = IntStream.range(0, columns)
+                .filter(column -> !OF_THE_SERVICE.contains(settings.paths().get(column)))
+                .boxed()
+                .collect(Collectors.toSet());
         if (targetColumns == null || !PARTIAL.contains(settings.options().getOrDefault("sink.write-strategy", ""))) {
             return all;
         }

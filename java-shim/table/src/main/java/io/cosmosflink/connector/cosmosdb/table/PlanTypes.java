@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.core.RowPlan;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.types.logical.ArrayType;
@@ -11,6 +12,7 @@ import org.apache.flink.table.types.logical.IntType;
 import org.apache.flink.table.types.logical.LocalZonedTimestampType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeFamily;
+import org.apache.flink.table.types.logical.LogicalTypeRoot;
 import org.apache.flink.table.types.logical.MapType;
 import org.apache.flink.table.types.logical.MultisetType;
 import org.apache.flink.table.types.logical.RowType;
@@ -108,6 +110,12 @@ final class PlanTypes {
                 ? new ValidationException("column '" + column + "' is of type " + type.asSummaryString()
                         + ", which JSON does not have; cast it to one that it has, such as STRING")
                 : unreadable(column, type, "declare STRING to have its JSON, and cast that in the query");
+    }
+
+    /** Whether this version of Flink has the type. */
+    static boolean hasVariants() {
+        return Arrays.stream(LogicalTypeRoot.values())
+                .anyMatch(root -> root.name().equals("VARIANT"));
     }
 
     /** By its name: Flink 1.20 and 2.0 have no such constant. */

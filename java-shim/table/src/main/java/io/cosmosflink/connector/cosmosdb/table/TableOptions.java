@@ -121,6 +121,14 @@ final class TableOptions {
             "sink.key-fields",
             "source.key-fields");
 
+    /** Options that are secret themselves, each with the one that names a file with the secret. */
+    static final Map<String, String> SECRETS =
+            Map.of("auth.secret-key", "auth.key-file", "auth.client-secret", "auth.client-secret-file");
+
+    /** What no catalog has, since each table has its own. */
+    private static final Set<ConfigOption<?>> OF_A_TABLE =
+            Set.of(CosmosDBConnectorOptions.DATABASE, CosmosDBConnectorOptions.CONTAINER);
+
     /** The query of a scan that has none of its own. */
     static final String ALL_DOCUMENTS = "SELECT * FROM c";
 
@@ -129,6 +137,18 @@ final class TableOptions {
     /** All of them, as Flink knows them. */
     static Stream<ConfigOption<?>> all() {
         return rows().<ConfigOption<?>>map(Row::option);
+    }
+
+    /** Those of an account, which a catalog has for its tables. */
+    static Stream<ConfigOption<?>> account() {
+        return CONNECTION.stream().<ConfigOption<?>>map(Row::option).filter(option -> !OF_A_TABLE.contains(option));
+    }
+
+    /** The core's options of an account. */
+    static Map<String, String> account(ReadableConfig catalog) {
+        Map<String, String> options = of(catalog, CONNECTION);
+        OF_A_TABLE.forEach(option -> options.remove(names().get(option.key())));
+        return options;
     }
 
     /** The name in the core by the name in a table. */

@@ -39,8 +39,8 @@ class CosmosDBDynamicTableFactoryTest {
     void flinkFindsIt() {
         assertThat(ServiceLoader.load(Factory.class))
                 .filteredOn(factory -> factory.factoryIdentifier().equals("cosmosdb"))
-                .singleElement()
-                .isInstanceOf(CosmosDBDynamicTableFactory.class);
+                .hasSize(2)
+                .hasOnlyElementsOfTypes(CosmosDBDynamicTableFactory.class, CosmosDBCatalogFactory.class);
     }
 
     @Test

@@ -67,7 +67,7 @@ final class JsonDocumentEncoder implements DocumentEncoder {
                 throw new IllegalArgumentException(
                         "column '" + name + "', the whole document, is null; a document is a JSON object");
             }
-            out.raw((variant ? Variants.json(value) : value.toString()).getBytes(StandardCharsets.UTF_8));
+            out.raw((variant ? VariantJson.json(value) : value.toString()).getBytes(StandardCharsets.UTF_8));
         };
     }
 

@@ -60,7 +60,7 @@ final class JsonValues {
 
     private Writer notNull(String column, LogicalType type) {
         if (PlanTypes.isVariant(type)) {
-            return (out, value) -> out.raw(Variants.json(value).getBytes(StandardCharsets.UTF_8));
+            return (out, value) -> out.raw(VariantJson.json(value).getBytes(StandardCharsets.UTF_8));
         }
         boolean sql = sqlTimestamps;
         return switch (type.getTypeRoot()) {

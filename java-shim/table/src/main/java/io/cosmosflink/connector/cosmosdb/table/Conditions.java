@@ -269,8 +269,7 @@ final class Conditions {
                         .map(time -> Literal.whole(time.toNanoOfDay() / 1_000_000))
                         .orElse(null);
             case TIMESTAMP_WITHOUT_TIME_ZONE ->
-                of instanceof TimestampType time
-                                && keeps(((TimestampType) type).getPrecision(), time.getPrecision())
+                of instanceof TimestampType time && keeps(((TimestampType) type).getPrecision(), time.getPrecision())
                         ? literal.getValueAs(LocalDateTime.class)
                                 .map(local -> moment(local.toInstant(ZoneOffset.UTC)))
                                 .orElse(null)

@@ -282,31 +282,41 @@ class CosmosDBDynamicSource
         }
         metadataKeys.forEach(key -> ReadableMetadata.of(key).add(plan, settings.options()));
         if (!conditions.isEmpty()) {
-            Map<Reference, Operand> found = new HashMap<>();
+            Map<Integer, Integer> hidden = new HashMap<>();
             plan.hidden();
             plan.filter(RowPredicate.all(conditions.stream()
                     .map(condition ->
-                            condition.of(reference -> found.computeIfAbsent(reference, of -> operand(plan, of))))
+                            condition.of(reference -> operand(plan, reference, hidden)))
                     .toList()));
         }
         return plan.frame();
     }
 
-    /** A value of the row; where the row has it not, one of a column that only the filter has. */
-    private Operand operand(RowPlan plan, Reference reference) {
-        List<Integer> position = reference.position();
+    /**
+     * A value of the row; where the row has its column not, or a part of it, one of a column that only the filter has. That is read as a whole, as it is where
+     * Flink filters.
+     *
+     * @param hidden the numbers of those columns, by their positions in the table
+     */
+    private Operand operand(RowPlan plan, Reference reference, Map<Integer, Integer> hidden) {
+        int column = reference.position().get(0);
+        List<Integer> fields =
+                reference.position().subList(1, reference.position().size());
         for (int i = 0; i < projection.length; i++) {
-            List<Integer> shown = Arrays.stream(projection[i]).boxed().toList();
-            if (shown.size() <= position.size()
-                    && position.subList(0, shown.size()).equals(shown)) {
-                return new Operand(i, position.subList(shown.size(), position.size()));
+            if (projection[i].length == 1 && projection[i][0] == column) {
+                return new Operand(i, fields);
             }
         }
-        Operand hidden = new Operand(plan.count(), List.of());
-        int[] at = position.stream().mapToInt(Integer::intValue).toArray();
-        List<String> path = path(at);
-        plan.path(ColumnPaths.pointer(path), path, PlanTypes.of(name(at), reference.type()));
-        return hidden;
+        int number = hidden.computeIfAbsent(column, position -> {
+            int next = plan.count();
+            List<String> path = settings.paths().get(position);
+            LogicalType type = DataType.getFieldDataTypes(settings.physicalType())
+                    .get(position)
+                    .getLogicalType();
+            plan.path(ColumnPaths.pointer(path), path, PlanTypes.of(name(new int[] {position}), type));
+            return next;
+        });
+        return new Operand(number, fields);
     }
 
     /** What a field of the rows is that the source makes now: its number, and those of fields inside of it. */

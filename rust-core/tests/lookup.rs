@@ -37,6 +37,7 @@ fn plan(columns: &[(&str, Scalar)]) -> Plan {
         unit: Unit::None,
         changelog: Changelog::Upsert,
         columns: columns.iter().map(column).collect(),
+        filter: None,
     }
 }
 

@@ -961,6 +961,7 @@ mod tests {
                         kind: column.kind.clone(),
                     })
                     .collect(),
+                filter: None,
             };
             // As it comes out of a frame.
             let plan = crate::rows::Plan::decode(&plan.encode()).unwrap();

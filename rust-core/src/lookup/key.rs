@@ -714,6 +714,7 @@ mod tests {
             unit,
             changelog: Changelog::Append,
             columns: columns.iter().map(column).collect(),
+            filter: None,
         }
     }
 

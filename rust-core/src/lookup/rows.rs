@@ -189,6 +189,8 @@ impl<'a> Reading<'a> {
         let (row, nulled) = (self.decoder.take(), self.decoder.take_nulled());
         match made {
             Ok(()) => {}
+            // The planner's condition on the table: it is as if the document were not there.
+            Err(Refused::Filtered) => return Ok(()),
             Err(Refused::Broken(why)) => return self.undecodable(walked.document, walked.id, why),
             Err(Refused::Misfit(_)) if self.decoder.plan().on_error == OnError::SkipRow => {
                 self.undecodable += 1;

@@ -1116,6 +1116,7 @@ mod tests {
             unit: Unit::None,
             changelog: Changelog::Append,
             columns: columns.collect(),
+            filter: None,
         };
         let fields: Vec<_> = kinds
             .iter()

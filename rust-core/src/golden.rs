@@ -195,9 +195,10 @@ fn plan(plan: &Value) -> Vec<u8> {
         w.u8(number(plan, name) as u8);
     }
     plan_columns(&mut w, plan);
-    let filter = get(plan, "filter");
-    plan_columns(&mut w, filter);
-    plan_predicate(&mut w, get(filter, "predicate"));
+    if let Some(filter) = plan.get("filter") {
+        plan_columns(&mut w, filter);
+        plan_predicate(&mut w, get(filter, "predicate"));
+    }
     assert_eq!(Plan::decode(&w.0).unwrap().encode(), w.0);
     w.0
 }

@@ -64,7 +64,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         return settings.primaryKey().isEmpty() ? ChangelogMode.insertOnly() : ChangelogMode.upsert();
     }
 
-    // What takes the place of getTargetColumns is not there before 2.2.
+    // What takes the place of getTargetColumns is not there before 2.1.
     @SuppressWarnings("deprecation")
     @Override
     public SinkRuntimeProvider getSinkRuntimeProvider(Context context) {

@@ -60,7 +60,12 @@ pub fn elements(text: &str) -> Option<Vec<&RawValue>> {
 pub fn first(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    stream.next()?.ok().map(RawValue::get)
+    let value = stream.next()?.ok()?.get();
+    // Of a scalar all that stands behind it up to a bracket, a comma or a blank is a part, as no reader of JSON must have it.
+    let whole = value.starts_with(['"', '{', '[']);
+    let behind = text[stream.byte_offset()..].chars().next();
+    let ends = matches!(behind, None | Some(',' | ']' | '}' | ' ' | '\t' | '\r' | '\n'));
+    (whole || ends).then_some(value)
 }
 
 /// The text with what serde_json refuses between quotes, and the core does not look at: control characters.
@@ -100,6 +105,8 @@ pub fn tree(text: &str, depth: usize) -> Option<Json> {
             found.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
             Json::Object(found)
         }
-        _ => Json::Number(text.to_owned()),
+        // What is too large for a double is no VARIANT, unless it has few digits.
+        _ if text.parse::<f64>().is_ok_and(f64::is_finite) => Json::Number(text.to_owned()),
+        _ => return None,
     })
 }

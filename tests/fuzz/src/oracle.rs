@@ -105,7 +105,6 @@ fn refused(plan: &Plan, change: &Change<'_>, found: &Result<Vec<u8>, String>) {
 }
 
 /// The value at a path, of which the inner `None` says that it is missing, and the outer one that nobody knows.
-#[expect(clippy::option_option, reason = "two different reasons")]
 fn at<'a>(text: &'a str, path: &[String]) -> Option<Option<&'a str>> {
     let Some((name, rest)) = path.split_first() else {
         return Some(Some(text));
@@ -142,8 +141,6 @@ impl Rules<'_> {
     fn settle(&self, nullable: bool, found: Result<Expected, Misfit>) -> Result<Expected, Misfit> {
         match found {
             Err(Misfit) if nullable && self.nulls() => Ok(Expected::Exactly(Value::Null)),
-            // It may be null in the place of what is around it.
-            Ok(Expected::Any) => Ok(Expected::Any),
             other => other,
         }
     }
@@ -156,9 +153,9 @@ impl Rules<'_> {
         }
     }
 
-    /// What is around a value that may be null in its place.
-    fn around(&self, made: Expected, inner: impl Fn(&Expected) -> bool) -> Expected {
-        match self.nulls() && inner(&made) {
+    /// What is around values that must not be null: where one of them does not fit, it is null in their place.
+    fn around(&self, made: Expected, must: bool) -> Expected {
+        match self.nulls() && must && is_open(&made) {
             true => Expected::Any,
             false => made,
         }
@@ -176,7 +173,7 @@ impl Rules<'_> {
                     return Ok(Expected::Any);
                 };
                 let all: Result<Vec<_>, _> = all.iter().map(|e| self.element(element, e.get())).collect();
-                Ok(self.around(Expected::Array(all?), |_| !element.nullable))
+                Ok(self.around(Expected::Array(all?), !element.nullable))
             }
             TypeKind::Map(value) => {
                 if first != b'{' {
@@ -196,7 +193,7 @@ impl Rules<'_> {
                 for (name, text) in last {
                     all.push((name, self.element(value, text.get())?));
                 }
-                Ok(self.around(Expected::Map(all), |_| !value.nullable))
+                Ok(self.around(Expected::Map(all), !value.nullable))
             }
             TypeKind::Row(fields) => {
                 if first != b'{' {
@@ -209,8 +206,8 @@ impl Rules<'_> {
                     };
                     all.push(self.field(kind, text)?);
                 }
-                let must = fields.iter().any(|(_, kind)| !kind.nullable);
-                Ok(self.around(Expected::Row(all), |_| must))
+                let must = fields.iter().any(|(_, kind)| !kind.nullable && !self.partial);
+                Ok(self.around(Expected::Row(all), must))
             }
         }
     }

@@ -192,7 +192,9 @@ fn read(base: &[u8], slot: &[u8], kind: &Type, utf8: bool) -> Value {
         }
         Scalar::Variant => {
             let bytes = variable(base, slot);
-            variant(bytes);
+            if utf8 {
+                variant(bytes);
+            }
             Value::Variant(bytes.to_vec())
         }
     }

@@ -204,9 +204,7 @@ class CompiledPlansITCase {
     private static Map<String, List<Integer>> sums(Map<Integer, Integer> orders) {
         Map<String, List<Integer>> sums = new TreeMap<>();
         orders.forEach((number, amount) -> sums.merge(
-                customer(number),
-                List.of(1, amount),
-                (a, b) -> List.of(a.get(0) + b.get(0), a.get(1) + b.get(1))));
+                customer(number), List.of(1, amount), (a, b) -> List.of(a.get(0) + b.get(0), a.get(1) + b.get(1))));
         return sums;
     }
 
@@ -216,9 +214,13 @@ class CompiledPlansITCase {
         try {
             LocalCosmos.await("the sums", LIMIT, () -> {
                 found.clear();
-                replica().values().forEach(sum -> found.put(
-                        sum.get("id").asText(),
-                        List.of(sum.get("orders").asInt(), sum.get("amount").asInt())));
+                replica()
+                        .values()
+                        .forEach(sum -> found.put(
+                                sum.get("id").asText(),
+                                List.of(
+                                        sum.get("orders").asInt(),
+                                        sum.get("amount").asInt())));
                 return found.equals(expected);
             });
         } catch (AssertionError late) {
@@ -259,8 +261,7 @@ class CompiledPlansITCase {
         StreamTableEnvironment later = environment(savepoint);
         create(later, "events", columns, second, deletes + ", 'scan.page-size' = '7', 'scan.parallelism' = '1'");
         create(later, "replica", totals, second, ", 'sink.buffer-flush.max-rows' = '3'");
-        JobClient restored =
-                loaded(later, compiled).execute().getJobClient().orElseThrow();
+        JobClient restored = loaded(later, compiled).execute().getJobClient().orElseThrow();
         try {
             written(orders);
             delete(orders, 240, 260);

@@ -414,8 +414,7 @@ class CosmosDBTableITCase {
                         """
                         SELECT id, JSON_VALUE(document, '$.amount'), JSON_QUERY(document, '$.amount') FROM events WHERE amount IS NULL
                         AND (JSON_VALUE(document, '$.amount') IS NOT NULL OR JSON_QUERY(document, '$.amount') IS NOT NULL)"""));
-        assertThat(letters)
-                .containsExactlyInAnyOrder(Row.of("o1", "much", null), Row.of("o5", null, "{\"euros\":2}"));
+        assertThat(letters).containsExactlyInAnyOrder(Row.of("o1", "much", null), Row.of("o5", null, "{\"euros\":2}"));
     }
 
     @Test

@@ -47,7 +47,8 @@ final class RowDataConverter implements ElementConverter<RowData, CosmosDBReques
         return CosmosDBRequestEntry.of(
                 switch (row.getRowKind()) {
                     case INSERT, UPDATE_AFTER -> operation(OperationKind.DEFAULT, row, written(row));
-                    // Flink sends what was before an update where the primary key has more columns than the rows' own key: the update may
+                    // Flink sends what was before an update where the primary key has more columns than the rows' own
+                    // key: the update may
                     // have another primary key, and then it is another document.
                     case DELETE, UPDATE_BEFORE -> operation(delete, row, deleted(row));
                 });

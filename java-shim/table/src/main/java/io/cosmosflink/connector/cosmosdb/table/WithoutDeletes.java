@@ -28,7 +28,8 @@ final class WithoutDeletes implements DataStreamSinkProvider {
 
     @Override
     public DataStreamSink<?> consumeDataStream(ProviderContext context, DataStream<RowData> rows) {
-        SingleOutputStreamOperator<RowData> kept = rows.filter(new Kept(deletes)).name(deletes ? "without rows before updates" : "without deletes");
+        SingleOutputStreamOperator<RowData> kept =
+                rows.filter(new Kept(deletes)).name(deletes ? "without rows before updates" : "without deletes");
         // In the task of the sink, so that rows of one key keep their order.
         kept.setParallelism(parallelism == null ? rows.getParallelism() : parallelism);
         context.generateUid("cosmosdb-without-deletes").ifPresent(kept::uid);

@@ -79,7 +79,7 @@ class PlannedTablesITCase extends TableTestBase {
     }
 
     @Test
-    void noColumnForACount() {
+    void oneColumnForACount() {
         isPlannedAsBefore("SELECT COUNT(*) FROM appended");
     }
 
@@ -128,8 +128,9 @@ class PlannedTablesITCase extends TableTestBase {
 
     // Changes, and where a normalisation keeps rows.
 
+    /** Flink leaves a normalisation out where deletes have their key alone, and not where there are none. */
     @Test
-    void aCopyOfLatestVersionsKeepsNoState() {
+    void aCopyOfLatestVersionsKeepsState() {
         isPlannedAsBefore("INSERT INTO replica SELECT * FROM versions");
     }
 
@@ -200,8 +201,9 @@ class PlannedTablesITCase extends TableTestBase {
         String statement = "INSERT INTO replica SELECT id, customerId, amount, address FROM appended";
         assertThatThrownBy(() -> util.getTableEnv().explainSql(statement)).hasMessageContaining("ON CONFLICT");
         util.getTableEnv().getConfig().set("table.exec.sink.require-on-conflict", "false");
+        assertThat(util.getTableEnv().explainSql(statement)).contains("upsertMaterialize=[true]");
+        util.getTableEnv().getConfig().set("table.exec.sink.upsert-materialize", "NONE");
         assertThat(util.getTableEnv().explainSql(statement)).doesNotContain("upsertMaterialize");
-        isPlannedAsBefore(statement);
     }
 
     @Test

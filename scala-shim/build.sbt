@@ -94,6 +94,20 @@ lazy val compatibility = project
       .filter(test => Set("FlinkSuitesITCase", "PipelineITCase", "FlinkTypeSpec").exists(test.name.endsWith))
   )
 
+/** The job of docs/sql.md, over the jar that the SQL client takes. Apart, since no other class path has a planner. `test` leaves it out. */
+lazy val sql = project
+  .dependsOn(connector % "test->test")
+  .disablePlugins(AssemblyPlugin)
+  .settings(
+    shared(flinkVersion, flinkVersion),
+    publish / skip := true,
+    libraryDependencies ++= Seq("flink-table-api-java-bridge", "flink-table-planner-loader", "flink-table-runtime")
+      .map(name => "org.apache.flink" % name % flinkVersion % Test),
+    Test / unmanagedSources += workspace / "tests" / "readme" / "OrdersSql.scala",
+    Test / unmanagedJars += Attributed.blank(NativeJar.tests((ThisBuild / nativeJar).value)),
+    Test / unmanagedJars += Attributed.blank(SqlJar(workspace))
+  )
+
 lazy val jobs = project
   .dependsOn(connector % "compile->compile;test->test")
   .settings(

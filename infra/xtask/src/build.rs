@@ -175,11 +175,8 @@ impl Sql {
     }
 }
 
-/// All of it.
-pub fn sql() -> Result<Sql> {
-    preflight()?;
-    let _lock = lock()?;
-    cargo()?;
+/// The connector for SQL in one jar, built unless it is newer than its sources.
+pub fn sql_jar() -> Result<PathBuf> {
     let jar = root().join(format!(
         "java-shim/sql/target/flink-sql-connector-cosmosdb-{VERSION}.jar"
     ));
@@ -195,6 +192,15 @@ pub fn sql() -> Result<Sql> {
     if !jar.is_file() {
         bail!("{} was not built", jar.display());
     }
+    Ok(jar)
+}
+
+/// All of it.
+pub fn sql() -> Result<Sql> {
+    preflight()?;
+    let _lock = lock()?;
+    cargo()?;
+    let jar = sql_jar()?;
     Ok(Sql {
         bin: root().join("target/release"),
         jar,
@@ -276,7 +282,8 @@ pub fn account_and_library() -> Result<()> {
     packages(&["cosmos-local"])
 }
 
-fn packages(names: &[&str]) -> Result<()> {
+/// Builds crates of the workspace.
+pub fn packages(names: &[&str]) -> Result<()> {
     let mut command = Command::new("cargo");
     command
         .args(["build", "--quiet", "--release"])

@@ -68,13 +68,14 @@ pub fn pipeline(change: impl FnOnce(&mut demo::Options)) -> Result<()> {
 }
 
 /// The crates of the repository.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "cosmosflink-core",
     "cosmosflink-cli",
     "cosmosflink-producer",
     "cosmosflink-consumer",
     "cosmosflink-init",
     "cosmosflink-bench",
+    "cosmosflink-fuzz",
     "cosmosflink-sdks",
     "cosmosflink-sim",
     "cosmos-local",
@@ -161,7 +162,15 @@ const CHECKS: &[Step] = &[
             "set connector / Test / unmanagedSources ++= Seq({})",
             shown.join(", ")
         );
-        let tasks = ["scalafmtCheckAll", "scalafmtSbtCheck", "test", "jobs/assembly"];
+        // The job of docs/sql.md needs the jar for SQL.
+        build::sql_jar()?;
+        let tasks = [
+            "scalafmtCheckAll",
+            "scalafmtSbtCheck",
+            "test",
+            "sql/test",
+            "jobs/assembly",
+        ];
         run_command(&mut build::sbt(&[&[with_readme.as_str()][..], &tasks].concat())?)
     }),
     ("both jars on other versions of Flink", || {
@@ -404,6 +413,21 @@ mod tests {
             .collect();
             assert_eq!(shown, compiled, "{language}");
         }
+    }
+
+    #[test]
+    fn the_scala_of_the_page_about_sql_is_what_runs() {
+        let shown = between(&read("docs/sql.md"), "```scala", "```");
+        let run: Vec<_> = between(
+            &read("tests/readme/OrdersSql.scala"),
+            "// readme:begin",
+            "// readme:end",
+        )
+        .iter()
+        .map(|line| line.strip_prefix("  ").unwrap_or(line).to_owned())
+        .collect();
+        assert!(shown.len() > 10);
+        assert_eq!(shown, run);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod demo;
 mod docker;
 mod faults;
 mod flat;
+mod fuzz;
 mod latency;
 mod leaks;
 mod mistakes;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs the core against model services in simulated time, with failures, by the thousand; prints a plan that repeats what fails.
     Simulate(simulate::Options),
+    /// Looks for plans and documents of which the core makes wrong rows, by libFuzzer over tests/fuzz.
+    Fuzz(fuzz::Options),
     /// Starts a Flink cluster and a local account, and leaves the user in Flink's SQL client with the tables of infra/sql/tables.sql.
     Sql(sql::Options),
     /// Builds everything and fetches Flink's jars, without running anything.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Savepoints(options) => savepoints::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Simulate(options) => simulate::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Sql(options) => sql::run(&options),
         Command::Build => build::everything(),
         Command::Mvn(passed) => build::run_maven(&passed.arguments),

@@ -1,6 +1,6 @@
 //! Flink SQL on the full distribution: a session for the user, and the check that the statements of `infra/sql` do what they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ const IDENTITY: [(&str, &str); 5] = [
     ("AZURE_CLIENT_SECRET_FILE", "auth.client-secret-file"),
     ("AZURE_FEDERATED_TOKEN_FILE", "auth.token-file"),
 ];
+
+const BATCH: &str = "SET 'execution.runtime-mode' = 'batch';\n";
 
 /// Slots of the cluster: each job that runs takes as many as it is parallel.
 const SLOTS: u32 = 8;
@@ -171,6 +173,12 @@ impl Ground {
         Processes::new(self.home.join("logs"))
     }
 
+    /// The account's key.
+    fn key(&self) -> Result<String> {
+        let key = std::fs::read_to_string(self.home.join("account-key"))?;
+        Ok(key.trim().to_owned())
+    }
+
     /// Creates what is missing of database and containers.
     fn create(&self, environment: &[(String, String)]) -> Result<()> {
         println!("creating what is missing of database and containers");
@@ -240,14 +248,30 @@ pub fn check() -> Result<()> {
     through_the_client(&mut ground)?;
     println!("through the SQL gateway, with ADD JAR");
     through_the_gateway(&mut ground)?;
-    let key = std::fs::read_to_string(ground.home.join("account-key"))?;
+    let key = ground.key()?;
     for log in std::fs::read_dir(ground.home.join("logs"))? {
         let log = log?.path();
-        if std::fs::read_to_string(&log)?.contains(key.trim()) {
+        // What the client shows on the terminal has the statements as they were typed.
+        let typed = log.file_name().is_some_and(|name| name == TYPED);
+        if !typed && std::fs::read_to_string(&log)?.contains(&key) {
             bail!("the account's key shows up in {}", log.display());
         }
     }
     Ok(())
+}
+
+/// The transcript of the SQL client.
+const TYPED: &str = "sql-client.log";
+
+/// A query of all orders whose one row is not what a terminal shows of the statement.
+fn orders_of(table: &str, mark: &str) -> String {
+    format!("SELECT CONCAT(CAST(COUNT(*) AS STRING), ' orders {mark}') AS found FROM {table};\n")
+}
+
+/// A table whose statement has the account's key in it, and a query of it.
+fn with_the_key_in_the_statement(key: &str) -> String {
+    let table = format!("CREATE TABLE told_orders WITH ('auth.secret-key' = '{key}') LIKE keyless_orders;\n");
+    table + &orders_of("told_orders", "by a key in the statement")
 }
 
 fn through_the_client(ground: &mut Ground) -> Result<()> {
@@ -267,6 +291,18 @@ fn through_the_client(ground: &mut Ground) -> Result<()> {
         environment: &environment,
     };
     trial.run(&mut session)?;
+    // The jar is in the lib folder already.
+    let jar = trial.ground.built.jar.display().to_string();
+    let key = trial.ground.key()?;
+    session.say(&format!("ADD JAR '{jar}';\n"))?;
+    session.say(BATCH)?;
+    session.say(&orders_of("orders", "once more"))?;
+    session.say(&trial.keyless_orders())?;
+    session.say(&with_the_key_in_the_statement(&key))?;
+    trial.wait("queries with the jar in lib and ADD JAR", |_| {
+        let shown = session.shown()?;
+        Ok(shown.contains("5 orders once more") && shown.contains("5 orders by a key in the statement"))
+    })?;
     // The end of its input is the end of the session.
     drop(session);
     trial.wait("the end of the SQL client", |trial| {
@@ -312,11 +348,43 @@ fn through_the_gateway(ground: &mut Ground) -> Result<()> {
     trial.wait("the SQL gateway", |_| {
         Ok(get_json(&format!("{base}/v3/info"), Duration::from_secs(5)).is_ok())
     })?;
-    let mut session = Gateway::open(base)?;
+    let mut session = Gateway::open(base.clone())?;
     let jar = trial.ground.built.jar.display().to_string();
     session.say(&format!("ADD JAR '{jar}';\n"))?;
     session.say(&filled("tables.sql", &environment)?)?;
-    trial.run(&mut session)
+    trial.run(&mut session)?;
+    // The jobs of the first session go on beside those of the second one.
+    let mut second = Gateway::open(base)?;
+    for _ in 0..2 {
+        second.say(&format!("ADD JAR '{jar}';\n"))?;
+    }
+    second.say(&filled("tables.sql", &environment)?)?;
+    second.say(BATCH)?;
+    second.say(&orders_of("orders", "once more"))?;
+    second.say(&trial.keyless_orders())?;
+    let key = trial.ground.key()?;
+    second.say(&with_the_key_in_the_statement(&key))?;
+    let shown = second.shown()?;
+    if !shown.contains("5 orders once more") || !shown.contains("5 orders by a key in the statement") {
+        bail!("the queries of a second session that adds the jar gave {shown}");
+    }
+    let refused = second.say("SELECT * FROM told_orders /*+ OPTIONS('scan.page-size' = 'many') */;\n");
+    match refused {
+        Ok(()) => bail!("an option that is no number was taken"),
+        Err(error)
+            if !format!("{error:#}").contains("scan.page-size") || format!("{error:#}").contains(&key) =>
+        {
+            bail!("the message of an option that is no number is wrong, or shows the key")
+        }
+        Err(_) => {}
+    }
+    for name in ["taskmanager", "sql-gateway"] {
+        let cores = trial.cores(name)?;
+        if cores != 1 {
+            bail!("{name} has the core {cores} times, and not once");
+        }
+    }
+    Ok(())
 }
 
 /// Somebody who carries out statements.
@@ -544,6 +612,37 @@ impl Trial<'_> {
             let name = |job: &Value| job["name"].as_str().unwrap_or_default().ends_with(".letters");
             Ok(jobs.any(|job| name(job) && job["state"] == "FINISHED"))
         })
+    }
+
+    /// The orders as a table that lacks its key.
+    fn keyless_orders(&self) -> String {
+        let value = |name: &str| {
+            let found = self.environment.iter().find(|(own, _)| own == name);
+            found.map(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        format!(
+            "CREATE TABLE keyless_orders (id STRING, amount DECIMAL(20, 2)) WITH ('connector' = 'cosmosdb', 'endpoint' = '{}', \
+             'database' = '{}', 'container' = 'orders');\n",
+            value("COSMOS_URI"),
+            value("COSMOS_DB")
+        )
+    }
+
+    /// How many files a process has the core loaded from.
+    fn cores(&self, name: &str) -> Result<usize> {
+        let pid = self
+            .processes
+            .pid(name)
+            .with_context(|| format!("{name} does not run"))?;
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+        let of_the_core = maps
+            .lines()
+            .filter(|line| line.contains("/cosmosflink-") && line.contains(".so"));
+        // Address, rights, offset, device, number of the file, path.
+        let files: BTreeSet<_> = of_the_core
+            .filter_map(|line| line.split_whitespace().nth(4))
+            .collect();
+        Ok(files.len())
     }
 
     /// Whether these orders are open, and the copies are the same documents.

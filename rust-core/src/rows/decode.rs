@@ -293,9 +293,14 @@ impl Decoder {
             bytes: change.document,
             at: 0,
         };
-        self.walk(&mut scanner, &mut [])
+        let walked = self
+            .walk(&mut scanner, &mut [])
             .map_err(|Broken(why)| Refused::Broken(why))?;
-        self.walked_row(change)
+        // Without blanks in front of it: places count from its first byte.
+        self.walked_row(&Change {
+            document: walked.document,
+            ..*change
+        })
     }
 
     /// Appends the row of a delete of which no more is known than its id and key: each the JSON of what stands at a path.
@@ -1263,6 +1268,19 @@ mod tests {
         for (row, document) in rows.iter().zip(documents) {
             assert_eq!(row, &rows[0], "{document}");
         }
+    }
+
+    #[test]
+    fn blanks_around_a_document_are_no_matter() {
+        let columns = || {
+            vec![
+                column("a", &["a"], Scalar::String),
+                column("v", &[], Scalar::Variant),
+            ]
+        };
+        let document = r#"{"a":"long enough"}"#;
+        let blanks = format!(" \t\r\n{document} ");
+        assert_eq!(bytes_of(columns(), &blanks), bytes_of(columns(), document));
     }
 
     #[test]

@@ -291,17 +291,14 @@ impl Encoder {
         // A row without a byte would have been refused.
         let deletion = match row[0] {
             0 | 2 => None,
-            UPDATE_BEFORE => {
-                return Err(NoDocument::Value(
-                    "the table takes no rows as they were before an update".to_owned(),
-                ))
-            }
-            DELETE if self.deletion == Deletion::None => {
+            UPDATE_BEFORE | DELETE if self.deletion == Deletion::None => {
                 return Err(NoDocument::Value(
                     "a table without a primary key takes no deletes".to_owned(),
                 ))
             }
-            DELETE => Some(self.deletion),
+            // Flink sends what was before an update where the primary key has more columns than the rows' own key: the update may have
+            // another primary key, and then it is another document.
+            UPDATE_BEFORE | DELETE => Some(self.deletion),
             _ => return Err(NoDocument::Damaged("a row is of no kind")),
         };
         let start = out.len();
@@ -812,20 +809,22 @@ mod tests {
             append(&row(2, Some(60), b"\"e1\"")),
             written("\"e1\"", r#"{"id":"a","n":7,"ttl":60}"#)
         );
-        assert_eq!(
-            append(&row(3, Some(60), b"")),
-            Ok((
-                Some(Deletion::Update),
-                String::new(),
-                r#"{"id":"a","gone":true,"ttl":5}"#.to_owned()
-            ))
-        );
+        // What was before an update, and what is deleted.
+        for kind in [1, 3] {
+            assert_eq!(
+                append(&row(kind, Some(60), b"")),
+                Ok((
+                    Some(Deletion::Update),
+                    String::new(),
+                    r#"{"id":"a","gone":true,"ttl":5}"#.to_owned()
+                ))
+            );
+        }
         let refused = |row: &[u8], part: &str| match append(row) {
             Err(NoDocument::Value(why)) => assert!(why.contains(part), "{why}"),
             other => panic!("{part}: {other:?}"),
         };
         refused(&row(0, Some(0), b""), "the time to live is 0 s");
-        refused(&row(1, None, b""), "before an update");
         refused(&row(0, None, b"\xff"), "ETag");
         assert!(matches!(append(&row(4, None, b"")), Err(NoDocument::Damaged(_))));
         plan.deletion = Deletion::None;

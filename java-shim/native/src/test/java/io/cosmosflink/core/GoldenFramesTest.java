@@ -121,9 +121,9 @@ class GoldenFramesTest {
                 .mapToInt(JsonNode::intValue)
                 .toArray();
         isWritten("lookup", Frames.lookup(lookup.get("alone").booleanValue(), columns));
-        LookupKeys keys = new LookupKeys();
-        list(frames.get("keys")).forEach(key -> add(keys, key));
-        isWritten("keys", keys.frame());
+        LookupKeys lookedUp = new LookupKeys();
+        list(frames.get("keys")).forEach(key -> add(lookedUp, key));
+        isWritten("keys", lookedUp.frame());
     }
 
     private static void add(LookupKeys keys, JsonNode key) {

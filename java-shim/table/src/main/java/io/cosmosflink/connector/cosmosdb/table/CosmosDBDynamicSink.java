@@ -74,7 +74,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         return settings.primaryKey().isEmpty() ? ChangelogMode.insertOnly() : ChangelogMode.upsert();
     }
 
-    // What takes the place of getTargetColumns is not there before 2.2.
+    // What takes the place of getTargetColumns is not there before 2.1.
     @SuppressWarnings("deprecation")
     @Override
     public SinkRuntimeProvider getSinkRuntimeProvider(Context context) {
@@ -87,10 +87,16 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         } catch (CosmosException e) {
             throw TableOptions.refused(e);
         }
-        boolean deletes = !settings.primaryKey().isEmpty();
-        return deletes && settings.deleteMode() == DeleteMode.IGNORE
-                ? new WithoutDeletes(sink, settings.parallelism())
-                : SinkV2Provider.of(sink, settings.parallelism());
+        if (settings.primaryKey().isEmpty() || replacing()) {
+            return SinkV2Provider.of(sink, settings.parallelism());
+        }
+        return new WithoutDeletes(sink, settings.deleteMode() != DeleteMode.IGNORE, settings.parallelism());
+    }
+
+    /** Whether a row that comes behind a delete with its key is the document, with nothing left of the one before. */
+    private boolean replacing() {
+        return settings.deleteMode() == DeleteMode.DELETE
+                && !PARTIAL.contains(settings.options().getOrDefault("sink.write-strategy", ""));
     }
 
     /**

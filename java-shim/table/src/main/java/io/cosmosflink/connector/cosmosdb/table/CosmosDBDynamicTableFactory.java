@@ -90,6 +90,14 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         return options;
     }
 
+    /** What a job that goes on from a compiled plan takes of the table as it is now. */
+    @Override
+    public Set<ConfigOption<?>> forwardOptions() {
+        Set<ConfigOption<?>> all = new HashSet<>(requiredOptions());
+        all.addAll(optionalOptions());
+        return ForwardedOptions.of(all);
+    }
+
     @Override
     public DynamicTableSource createDynamicTableSource(Context context) {
         ReadableConfig table = validated(context);

@@ -84,7 +84,7 @@ enum Scan {
                         .addContainedKind(RowKind.INSERT)
                         .addContainedKind(RowKind.UPDATE_AFTER)
                         .build();
-            // Since 2.0 it says of the deletes that they have the key alone; before, a normalisation makes them whole.
+            // Since 2.1 it says of the deletes that they have the key alone; before, a normalisation makes them whole.
             case UPSERTS_AND_DELETES -> ChangelogMode.upsert();
         };
     }

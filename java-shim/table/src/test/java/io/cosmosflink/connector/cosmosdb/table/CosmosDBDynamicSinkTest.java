@@ -157,4 +157,12 @@ class CosmosDBDynamicSinkTest {
         CosmosDBDynamicSink upserts = Tables.sink(COLUMNS, KEY, Map.of());
         writes(upserts.converter(key, Tables::information), row(RowKind.INSERT, null), OperationKind.DEFAULT, "", all);
     }
+
+    /** Flink sends it where an update may have another primary key. */
+    @Test
+    void aRowAsItWasBeforeAnUpdateIsDeleted() throws Exception {
+        RowDataConverter converter = Tables.sink(COLUMNS, KEY, Map.of()).converter(null, Tables::information);
+        String document = "{\"id\":\"o1\",\"customerId\":\"c1\"}";
+        writes(converter, row(RowKind.UPDATE_BEFORE, 4), OperationKind.DELETE, "", document);
+    }
 }

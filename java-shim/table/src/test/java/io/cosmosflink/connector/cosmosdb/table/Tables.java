@@ -68,7 +68,7 @@ final class Tables {
 
     // The constructor that every supported Flink has.
     @SuppressWarnings("deprecation")
-    private static ResolvedCatalogTable table(List<Column> columns, List<String> key, Map<String, String> options) {
+    static ResolvedCatalogTable table(List<Column> columns, List<String> key, Map<String, String> options) {
         Map<String, String> all = new TreeMap<>(Map.of(
                 "connector", "cosmosdb",
                 "endpoint", "https://account.documents.azure.com:443/",

@@ -285,8 +285,7 @@ class CosmosDBDynamicSource
             Map<Integer, Integer> hidden = new HashMap<>();
             plan.hidden();
             plan.filter(RowPredicate.all(conditions.stream()
-                    .map(condition ->
-                            condition.of(reference -> operand(plan, reference, hidden)))
+                    .map(condition -> condition.of(reference -> operand(plan, reference, hidden)))
                     .toList()));
         }
         return plan.frame();

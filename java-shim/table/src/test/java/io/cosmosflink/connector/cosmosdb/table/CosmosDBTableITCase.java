@@ -266,7 +266,7 @@ class CosmosDBTableITCase {
         assertThat(document("events", 2)).isNull();
         assertThat(document("events", 3)).isEqualTo(json("{\"id\":\"o3\",\"customerId\":\"c3\",\"n\":1e300}"));
         create("failing", "events", "id STRING, customerId STRING, n DOUBLE", Map.of());
-        // By a source without a coordinator: an event of one that meets the failed task would be the cause that Flink names.
+        // By a source without a coordinator, whose event to a failed task would be the cause that Flink names.
         assertThatThrownBy(() -> tables.executeSql("INSERT INTO failing VALUES ('o4', 'c4', CAST('NaN' AS DOUBLE))")
                         .await())
                 .hasStackTraceContaining("id 'o4' and partition key [\"c4\"]")

@@ -693,7 +693,7 @@ impl Trial<'_> {
 mod tests {
     use super::*;
 
-    const FILES: [&str; 9] = [
+    const FILES: [&str; 10] = [
         "tables.sql",
         "open-orders.sql",
         "revenue.sql",

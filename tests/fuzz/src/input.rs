@@ -76,6 +76,7 @@ pub fn plan(line: &[u8]) -> Plan {
         unit,
         changelog,
         columns,
+        filter: None,
     }
 }
 

@@ -242,7 +242,7 @@ impl Parts {
             }
             (Value::Decimal(unscaled), _) => self.put(at, &(*unscaled as i64).to_le_bytes()),
             (Value::Moment(millis, nanos), TypeKind::Scalar(Scalar::Timestamp { precision: 4.., .. })) => {
-                self.point(at, *nanos as usize, &millis.to_le_bytes())
+                self.point(at, *nanos as usize, &millis.to_le_bytes());
             }
             (Value::Moment(millis, _), _) => self.put(at, &millis.to_le_bytes()),
             (Value::Array(values), TypeKind::Array(element)) => {

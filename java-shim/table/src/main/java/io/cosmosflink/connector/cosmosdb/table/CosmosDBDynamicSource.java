@@ -393,8 +393,11 @@ class CosmosDBDynamicSource
     }
 
     /**
-     * What the core is sure to judge as Flink does is taken, and judged for good. Nothing is, where rows that are left out would count: a watermark moves
-     * on with them, and in a changelog a version that passes no more takes the place of the one that has.
+     * What the core is sure to judge as Flink does is taken. Nothing is, where rows that are left out would count: a watermark moves on with them, and
+     * in a changelog a version that passes no more takes the place of the one that has.
+     *
+     * <p>Flink judges all of it once more. Without its conditions a lookup join looks to the planner like any other into the same table, so that two with
+     * different ones would be one; and it finds the constants there by which a document is looked up.
      */
     @Override
     public Result applyFilters(List<ResolvedExpression> filters) {
@@ -404,14 +407,15 @@ class CosmosDBDynamicSource
         Conditions found = new Conditions(this::reference);
         List<Condition> taken = new ArrayList<>(conditions);
         List<ResolvedExpression> accepted = new ArrayList<>();
-        List<ResolvedExpression> remaining = new ArrayList<>();
         for (ResolvedExpression filter : filters) {
             Optional<Condition> condition = found.of(filter).filter(this::mayLeaveOut);
-            condition.ifPresent(taken::add);
-            (condition.isPresent() ? accepted : remaining).add(filter);
+            condition.ifPresent(one -> {
+                taken.add(one);
+                accepted.add(filter);
+            });
         }
         conditions = List.copyOf(taken);
-        return Result.of(accepted, remaining);
+        return Result.of(accepted, filters);
     }
 
     /** Whether all rows with the same primary key are left out, or none. */

@@ -53,6 +53,11 @@ final class ForwardedOptions {
             "scan.request-units-per-second",
             "scan.backlog-threshold",
             "scan.parallelism",
+            // How documents are looked up.
+            "lookup.batch.max-size",
+            "lookup.batch.max-wait",
+            "lookup.max-retries",
+            "lookup.max-result-size",
             // A document that no column takes would stop the job for ever.
             "json.on-error",
             "json.fail-on-missing-field",

@@ -26,6 +26,7 @@ final class GoldenFramesSpec extends AnyFunSuite, Matchers:
     case items: JavaList[?] => Json.Arr(items.asScala.map(json).toVector)
     case text: String => Json.Str(text)
     case flag: Boolean => Json.Bool(flag)
+    case null => Json.Null
     case number => Json.Num(number.toString)
 
   fields(member(expected, "frames")).foreach: (name, content) =>

@@ -48,8 +48,8 @@ class LinkageITCase {
             "org/apache/flink/table/connector/source/abilities/SupportsLookupCustomShuffle";
 
     /** The source that implements it, and the call of the factory, which is made where Flink has it. */
-    private static final Pattern SHUFFLING = Pattern.compile(
-            "io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource(\\$ByPartitionKey)?: .*"
+    private static final Pattern SHUFFLING =
+            Pattern.compile("io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource(\\$ByPartitionKey)?: .*"
                     + "|.*: io/cosmosflink/connector/cosmosdb/table/ShufflingDynamicSource\\.of\\(.*");
 
     /** The class for indexes, since 2.1 as well, by which delta joins are planned. */

@@ -271,7 +271,7 @@ fn orders_of(table: &str, mark: &str) -> String {
 /// A table whose statement has the account's key in it, and a query of it.
 fn with_the_key_in_the_statement(key: &str) -> String {
     let table = format!("CREATE TABLE told_orders WITH ('auth.secret-key' = '{key}') LIKE keyless_orders;\n");
-    table + &orders_of("told_orders", "by a key in the statement")
+    table + &orders_of("told_orders", "by a told key")
 }
 
 fn through_the_client(ground: &mut Ground) -> Result<()> {
@@ -301,7 +301,7 @@ fn through_the_client(ground: &mut Ground) -> Result<()> {
     session.say(&with_the_key_in_the_statement(&key))?;
     trial.wait("queries with the jar in lib and ADD JAR", |_| {
         let shown = session.shown()?;
-        Ok(shown.contains("5 orders once more") && shown.contains("5 orders by a key in the statement"))
+        Ok(shown.contains("5 orders once more") && shown.contains("5 orders by a told key"))
     })?;
     // The end of its input is the end of the session.
     drop(session);
@@ -365,7 +365,7 @@ fn through_the_gateway(ground: &mut Ground) -> Result<()> {
     let key = trial.ground.key()?;
     second.say(&with_the_key_in_the_statement(&key))?;
     let shown = second.shown()?;
-    if !shown.contains("5 orders once more") || !shown.contains("5 orders by a key in the statement") {
+    if !shown.contains("5 orders once more") || !shown.contains("5 orders by a told key") {
         bail!("the queries of a second session that adds the jar gave {shown}");
     }
     let refused = second.say("SELECT * FROM told_orders /*+ OPTIONS('scan.page-size' = 'many') */;\n");

@@ -322,6 +322,23 @@ pub fn markdown() -> String {
     out
 }
 
+/// Counts a request as in flight as long as it is held, however the request ends.
+pub struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    /// Counts it from now on.
+    pub fn new(metrics: &'a Metrics) -> Self {
+        metrics.requests_in_flight.fetch_add(1, Relaxed);
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

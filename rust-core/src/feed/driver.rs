@@ -29,7 +29,7 @@ use crate::leases::acquire::acquire;
 use crate::leases::store::LeaseStore;
 use crate::leases::takeover::{Partition, Piece, Wanted};
 use crate::leases::token::to_driver;
-use crate::metrics::Metrics;
+use crate::metrics::{InFlight, Metrics};
 use crate::page::{Items, KeyPaths};
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::split::{Mode, Split, Stop};
@@ -111,22 +111,6 @@ fn write_number(etag: &str) -> Option<i64> {
 /// Whether a bound is below another one.
 fn is_below(a: &str, b: &str) -> bool {
     trimmed(a) < trimmed(b)
-}
-
-/// Counts a request as in flight as long as it is held, however the request ends.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.requests_in_flight.fetch_add(1, Relaxed);
-        InFlight(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.requests_in_flight.fetch_sub(1, Relaxed);
-    }
 }
 
 /// The feed of a container, over the connections of its account.

@@ -21,7 +21,7 @@ use crate::account::{charge, read_options, Account};
 use crate::clock::epoch_millis;
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{InFlight, Metrics};
 use crate::page::Items;
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
@@ -246,20 +246,4 @@ pub fn address(request: &Request<Key>) -> Option<&Key> {
 /// A failure of a request. Asking again is always safe.
 fn failed(error: &CosmosError, asked: Asked) -> CoreError {
     CoreError::from_driver(error, asked, Fate::NotCarriedOut)
-}
-
-/// Counts a request as in flight as long as it is held, however the request ends.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.requests_in_flight.fetch_add(1, Relaxed);
-        InFlight(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.requests_in_flight.fetch_sub(1, Relaxed);
-    }
 }

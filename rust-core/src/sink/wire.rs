@@ -23,7 +23,7 @@ use crate::account::{charge, read_options, within, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::json::{escaped_len, integer, lossy, push_string, Broken, Scan, Scanner};
-use crate::metrics::Metrics;
+use crate::metrics::{InFlight, Metrics};
 use crate::partitions::{partition_ranges, MendRanges};
 use crate::status::{Asked, Blame, Fate, Next};
 
@@ -626,22 +626,6 @@ fn recreated(asked: Asked, now: &str, opened: &str) -> CoreError {
         Fate::NotCarriedOut,
         format!("resource id {now} in place of {opened}"),
     )
-}
-
-/// A request that is counted as under way, also while it is being given up.
-struct InFlight<'a>(&'a Metrics);
-
-impl InFlight<'_> {
-    fn new(metrics: &Metrics) -> InFlight<'_> {
-        metrics.requests_in_flight.fetch_add(1, Relaxed);
-        InFlight(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.requests_in_flight.fetch_sub(1, Relaxed);
-    }
 }
 
 /// Refuses the answer of a container that was created anew while the driver was asking: it looks the new one up by itself.

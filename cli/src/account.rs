@@ -80,7 +80,7 @@ impl Account {
     /// What is missing or wrong.
     pub fn config(&self, role: Role, container: &str, more: &[(&str, &str)]) -> Result<Config, CoreError> {
         let mut options = self.options.clone();
-        options.insert("cosmos.container".to_owned(), container.to_owned());
+        options.insert("container".to_owned(), container.to_owned());
         options.extend(
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
@@ -94,7 +94,7 @@ impl Account {
     /// Those of the source; when the user wants to stop.
     fn read(&self, options: &[(&str, &str)], mut each: impl FnMut(PageRecord<'_>)) -> Result<(), Error> {
         let config = || {
-            let mut all = vec![("source.on-decode-error", "raw")];
+            let mut all = vec![("json.on-error", "raw")];
             all.extend(options);
             self.config(Role::Source, &self.letters, &all)
         };
@@ -133,8 +133,8 @@ impl Account {
         let (query, parameters) = filter.query();
         let (mut found, mut others) = (Vec::new(), 0);
         let options = [
-            ("source.query", query.as_str()),
-            ("source.query-parameters", parameters.as_str()),
+            ("scan.query", query.as_str()),
+            ("scan.query-parameters", parameters.as_str()),
         ];
         self.read(&options, |record| match Letter::read(record.document) {
             Err(_) => others += 1,
@@ -167,7 +167,7 @@ impl Account {
         let keys = keys.collect::<Result<Vec<_>, serde_json::Error>>()?;
         let keys = Value::from(keys).to_string();
         let mut whole = HashMap::new();
-        self.read(&[("source.read-many", &keys)], |record| {
+        self.read(&[("scan.read-many", &keys)], |record| {
             if let Ok(letter) = Letter::read(record.document) {
                 let json = record.document.to_vec();
                 whole.insert(letter.id.clone(), Whole { letter, json });

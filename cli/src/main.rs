@@ -40,7 +40,7 @@ struct DeadLetters {
     /// (COSMOS_DEAD_LETTER_CONTAINER), else dead-letter.
     #[arg(long, global = true, value_name = "CONTAINER")]
     letters: Option<String>,
-    /// An option of the connector, before the environment, such as cosmos.request-timeout-ms=10000; may be repeated.
+    /// An option of the connector, before the environment, such as request-timeout=10000; may be repeated.
     #[arg(long = "option", global = true, value_name = "NAME=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
     /// Objects of JSON, one a line, for programs.
@@ -104,7 +104,7 @@ impl Which {
 fn option(text: &str) -> Result<(String, String), String> {
     let (name, value) = text
         .split_once('=')
-        .ok_or("expected NAME=VALUE, such as cosmos.http2=false")?;
+        .ok_or("expected NAME=VALUE, such as http2=false")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 

@@ -865,7 +865,7 @@ fn of_a_patch_that_is_given_up_a_replay_writes_what_is_missing() {
         "faults",
         json!({"status": 503, "operations": ["bulk", "batch", "patch"], "container": "events", "skip": 1}),
     );
-    let short = ["--option", "cosmos.retry.deadline-ms=1000"];
+    let short = ["--option", "retry.deadline=1000"];
     let ran = run(&local, &[&["replay", "--json"], &short[..]].concat());
     local.clear_faults();
     assert_eq!((ran.code, ran.count("failed")), (1, 1), "{}", ran.printed);
@@ -1189,7 +1189,7 @@ fn wrong_usage_and_a_missing_account_are_told_apart_from_failures() {
         ),
         (&["list", "--since", "yesterday"], "RFC 3339"),
         (&["list", "--reason", "Oops"], "Conflict"),
-        (&["list", "--option", "cosmos.endpont=x"], "cosmos.endpoint"),
+        (&["list", "--option", "endpont=x"], "endpoint"),
         (&["list", "--letters", "nowhere"], "nowhere"),
         (&["show"], "<ID>"),
     ] {

@@ -14,7 +14,7 @@ use azure_data_cosmos_driver::models::{
 use azure_data_cosmos_driver::options::{
     AvailabilityStrategy, BinaryEncodingOptions, ConnectionPoolOptions, ConnectionPoolOptionsBuilder,
     ContentResponseOnWrite, DriverOptions, EndToEndOperationLatencyPolicy, ExcludedRegions, HedgeThreshold,
-    HedgingOptionsBuilder, HedgingStrategy, OperationOptions, OperationOptionsBuilder,
+    HedgingOptionsBuilder, HedgingStrategy, OperationOptions, OperationOptionsBuilder, PlanOptions,
     ReadConsistencyStrategy, Region, ThrottlingRetryOptionsBuilder, ThroughputControlOptionsBuilder,
 };
 use azure_data_cosmos_driver::{CosmosDriver, CosmosDriverRuntime, CosmosError};
@@ -498,7 +498,7 @@ pub async fn within<T>(limit: Duration, future: impl Future<Output = Result<T>>)
         Err(CoreError::new(
             Kind::Transient,
             format!(
-                "no answer within {} ms; check the endpoint and cosmos.request-timeout-ms",
+                "no answer within {} ms; check the endpoint and request-timeout",
                 limit.as_millis()
             ),
         ))
@@ -508,7 +508,7 @@ pub async fn within<T>(limit: Duration, future: impl Future<Output = Result<T>>)
 /// The secret of an auth type that has one, read from its file now.
 async fn secret(auth: &Auth) -> Result<Option<Secret>> {
     let (source, option) = match auth {
-        Auth::Key(source) => (source.clone(), "cosmos.auth.key-file"),
+        Auth::Key(source) => (source.clone(), "auth.key-file"),
         Auth::ClientSecret { secret, .. } => (secret.clone(), credentials::CLIENT_SECRET_FILE),
         _ => return Ok(None),
     };
@@ -572,6 +572,12 @@ fn base_options(config: &Config) -> OperationOptionsBuilder {
         control = control.with_throughput_bucket(bucket);
     }
     options.with_throughput_control(control.build())
+}
+
+/// How every plan is made. The driver refuses one that asks more than 100 partitions, for those who do not know what a query costs: here the
+/// container is as large as it is, and whoever reads all of it has said so.
+pub fn plan_options() -> PlanOptions {
+    PlanOptions::default().with_max_fan_out(u32::MAX)
 }
 
 /// Request units of an answer, with those of the driver's own attempts before it.

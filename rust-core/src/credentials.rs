@@ -43,7 +43,7 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(2);
 /// Waits between two requests for a token that both fail: a token that is missing stops everything, so that they stay short.
 ///
 /// A refusal of Entra ID is not final either, although a dead secret stays dead: a job that runs has the time of its own retries
-/// (`cosmos.retry.deadline-ms`) in which a new secret may be put into the file, and goes on with it. An opening fails of it at once.
+/// (`retry.deadline`) in which a new secret may be put into the file, and goes on with it. An opening fails of it at once.
 const BACKOFF: RetryConfig = RetryConfig {
     max_attempts: u32::MAX,
     backoff: Duration::from_millis(500),
@@ -53,7 +53,7 @@ const BACKOFF: RetryConfig = RetryConfig {
 };
 
 /// The option that names the file of a client secret.
-pub(crate) const CLIENT_SECRET_FILE: &str = "cosmos.auth.client-secret-file";
+pub(crate) const CLIENT_SECRET_FILE: &str = "auth.client-secret-file";
 
 /// Why there is no token. Text alone, since many wait for the same request.
 type Refused = Arc<str>;
@@ -114,10 +114,10 @@ impl Source {
             return Ok((credential, secret));
         }
         let (make, given) = (self.make.clone(), secret.clone());
-        let made = read_aside("cosmos.auth.token-file", move || {
+        let made = read_aside("auth.token-file", move || {
             make(given.as_ref()).map_err(|e| {
                 CoreError::config(format!(
-                    "the Entra ID credential cannot be built: {e}; check the cosmos.auth options"
+                    "the Entra ID credential cannot be built: {e}; check the auth options"
                 ))
             })
         });
@@ -352,7 +352,7 @@ pub(crate) async fn reference(
             // The driver calls it a token that could not be had, which may pass; this does not.
             azure_core::hmac::hmac_sha256("", &key).map_err(|_| {
                 CoreError::config(
-                    "the account key (cosmos.auth.key or its file) is not base64; copy it whole, as the account shows it",
+                    "the account key (auth.secret-key or its file) is not base64; copy it whole, as the account shows it",
                 )
             })?;
             return Ok((AccountReference::with_account_key(endpoint, key), None));

@@ -183,7 +183,7 @@ async fn from_leases(feed: &dyn Feed, config: &Config, metrics: &Metrics, seed: 
 
 /// The splits of the file that the options name.
 async fn from_tokens(feed: &dyn Feed, config: &Config) -> Result<Vec<Split>> {
-    let option = "source.start-tokens-file";
+    let option = "scan.startup.tokens-file";
     let path = config.start_tokens_file.clone().unwrap_or_default();
     let text = read_aside(option, move || {
         std::fs::read_to_string(&path).map_err(|e| {
@@ -200,8 +200,8 @@ async fn from_tokens(feed: &dyn Feed, config: &Config) -> Result<Vec<Split>> {
             split.stop = stop(config);
         } else if config.stop != StopAt::Never {
             return Err(CoreError::config(format!(
-                "{option}: split {} is of a job that was still reading the container (source.start initial), which goes on behind that without end; \
-                 leave source.stop out, or write the file once that is done",
+                "{option}: split {} is of a job that was still reading the container (scan.startup.mode initial), which goes on behind that without end; \
+                 leave scan.bounded.mode out, or write the file once that is done",
                 split.id()
             )));
         }

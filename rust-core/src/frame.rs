@@ -299,7 +299,7 @@ mod tests {
 
         #[test]
         fn cut_frames_are_refused(cut in 1usize..40) {
-            let bytes = encode_map([("cosmos.endpoint", "http://localhost"), ("a", "b")].into_iter());
+            let bytes = encode_map([("endpoint", "http://localhost"), ("a", "b")].into_iter());
             let kept = bytes.len().saturating_sub(cut);
             prop_assert_eq!(decode_map(&bytes[..kept]).unwrap_err().kind, Kind::State);
         }

@@ -108,11 +108,15 @@ fn options(rows: &Value) -> Vec<u8> {
         variable: fixed(row, "variable"),
         kind: match text(row, "type") {
             "text" => Type::Text,
+            "duration, 50 ms to 1 h" => Type::Duration(50, 3_600_000),
+            "size, 1 kb to 2 mb" => Type::Size(1024, 2 << 20),
             other => panic!("type {other}"),
         },
         default: fixed(row, "default"),
         group: match text(row, "group") {
             "connection" => Group::Connection,
+            "source" => Group::Source,
+            "sink" => Group::Sink,
             other => panic!("group {other}"),
         },
         secret: flag(row, "secret"),

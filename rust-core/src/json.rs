@@ -6,6 +6,8 @@ use std::io::Write;
 
 use memchr::{memchr, memchr2};
 
+use crate::lanes::{any_of, LANES};
+
 /// Walks JSON text, or finds out that it is broken; never reads out of bounds.
 pub struct Scanner<'a> {
     pub bytes: &'a [u8],
@@ -52,63 +54,27 @@ impl<'a> Scanner<'a> {
     /// Goes behind the string whose first quote was just passed; whether it holds escapes, or `None` when it does not end.
     #[inline(always)]
     fn rest_of_string(&mut self) -> Option<bool> {
-        let mut escaped = false;
-        loop {
-            let rest = self.bytes.get(self.at..)?;
-            let i = quote_or_backslash(rest)?;
-            if rest[i] == b'"' {
-                self.at += i + 1;
-                return Some(escaped);
-            }
-            escaped = true;
-            self.at += i + 2;
-        }
+        let (end, escaped) = end_of_string(self.bytes, self.at)?;
+        self.at = end;
+        Some(escaped)
     }
 
-    /// Goes behind the object or array that begins here; `None` when it does not end.
-    #[inline]
-    fn nest(&mut self) -> Option<()> {
-        let mut depth = 0usize;
-        loop {
-            let byte = *self.bytes.get(self.at)?;
-            self.at += 1;
-            match byte {
-                b'"' => drop(self.rest_of_string()?),
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return Some(());
-                    }
-                }
-                _ => {}
-            }
-        }
+    /// Goes behind the value that begins here; whether it is a string without escapes.
+    #[inline(always)]
+    pub fn pass(&mut self) -> Scan<bool> {
+        self.peek()?;
+        let (end, plain) = end_of_value(self.bytes, self.at)?;
+        self.at = end;
+        Ok(plain)
     }
 
     /// The value that begins here.
     #[inline(always)]
     pub fn value(&mut self) -> Scan<&'a [u8]> {
-        match self.peek()? {
-            b'"' => Ok(self.string()?.0),
-            b'{' | b'[' => {
-                let start = self.at;
-                match self.nest() {
-                    Some(()) => Ok(&self.bytes[start..self.at]),
-                    None => Err(Broken("an object or array does not end")),
-                }
-            }
-            _ => {
-                let start = self.at;
-                while !matches!(
-                    self.bytes.get(self.at),
-                    None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
-                ) {
-                    self.at += 1;
-                }
-                Ok(&self.bytes[start..self.at])
-            }
-        }
+        self.peek()?;
+        let start = self.at;
+        self.pass()?;
+        Ok(&self.bytes[start..self.at])
     }
 
     /// The key that begins here; the scanner is left behind its colon.
@@ -182,6 +148,14 @@ pub fn integer(text: &[u8]) -> Option<i64> {
         [b'-', digits @ ..] => (-1, digits),
         _ => (1, text),
     };
+    if (1..=18).contains(&digits.len()) {
+        // So many fit whatever they are.
+        let number = digits.iter().try_fold(0i64, |n, digit| {
+            let digit = digit.wrapping_sub(b'0');
+            (digit <= 9).then(|| n.wrapping_mul(10).wrapping_add(i64::from(digit)))
+        });
+        return number.map(|number| sign * number);
+    }
     let number = digits.iter().try_fold(0i64, |n, digit| {
         let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
         n.checked_mul(10)?.checked_add(sign * digit)
@@ -229,27 +203,232 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Where the first `"` or `\` is. Keys and most values are short: eight bytes at a time find the end before a vector search
-/// would have begun.
+/// Where the value ends that begins at this very byte, and whether it is a string without escapes. Positions go in and out by value, so that a
+/// loop over many values can keep its own in a register.
+#[inline(always)]
+pub fn end_of_value(bytes: &[u8], at: usize) -> Scan<(usize, bool)> {
+    match bytes.get(at) {
+        Some(b'"') => match end_of_string(bytes, at + 1) {
+            Some((end, escaped)) => Ok((end, !escaped)),
+            None => Err(Broken("a string does not end")),
+        },
+        Some(b'{' | b'[') => match end_of_nest(bytes, at) {
+            Some(end) => Ok((end, false)),
+            None => Err(Broken("an object or array does not end")),
+        },
+        _ => Ok((end_of_word(bytes, at), false)),
+    }
+}
+
+/// Longest value whose length may be guessed: a vector search takes no time for what is longer.
+const MAX_GUESSED: usize = 5 * LANES;
+
+/// Whether a value of exactly this length begins at this very byte, and is a string without escapes. `None` where it has another length, and for what
+/// nobody guesses. Beside [`end_of_value`] it saves the time, and not the work: the processor goes on behind the value before it has found out that it ends there.
+#[inline(always)]
+pub fn has_length(bytes: &[u8], at: usize, length: usize) -> Option<bool> {
+    match bytes.get(at)? {
+        b'"' => {
+            // A string of one quote has no last one.
+            let mut last = length.checked_sub(2).filter(|_| length <= MAX_GUESSED)?;
+            let mut at = at + 1;
+            while last >= LANES {
+                if any_of(chunk(bytes, at)?, [b'"', b'\\']) != 0 {
+                    return None;
+                }
+                (at, last) = (at + LANES, last - LANES);
+            }
+            let chunk = chunk(bytes, at)?;
+            let quote = 1u32 << last;
+            let wrong = (any_of(chunk, [b'"']) ^ quote) | any_of(chunk, [b'\\']);
+            (wrong & (2 * quote - 1) == 0).then_some(true)
+        }
+        b'{' | b'[' => None,
+        _ if length < LANES => {
+            let end = 1u32 << length;
+            let hits = any_of(chunk(bytes, at)?, BEHIND_A_VALUE);
+            (hits & (2 * end - 1) == end).then_some(false)
+        }
+        _ => None,
+    }
+}
+
+/// The sixteen bytes that begin here.
+#[inline(always)]
+fn chunk(bytes: &[u8], at: usize) -> Option<&[u8; LANES]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// Where the string ends whose first quote stands before `at`, and whether it holds escapes. `None` when it does not end.
+#[inline(always)]
+fn end_of_string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
+    // Keys and most values are short.
+    if let Some(chunk) = chunk(bytes, at) {
+        let (quotes, escapes) = (any_of(chunk, [b'"']), any_of(chunk, [b'\\']));
+        let up_to_quote = quotes ^ quotes.wrapping_sub(1);
+        if quotes != 0 && escapes & up_to_quote == 0 {
+            return Some((at + quotes.trailing_zeros() as usize + 1, false));
+        }
+    }
+    end_of_long_string(bytes, at)
+}
+
+#[inline(never)]
+fn end_of_long_string(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
+    let mut escaped = false;
+    loop {
+        let rest = bytes.get(at..)?;
+        let i = quote_or_backslash(rest)?;
+        if rest[i] == b'"' {
+            return Some((at + i + 1, escaped));
+        }
+        escaped = true;
+        at += i + 2;
+    }
+}
+
+/// Where the first `"` or `\` is: sixteen bytes at a time find it where it is near, before a vector search would have begun.
 #[inline(always)]
 fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // The lowest set high bit of the result marks the first zero byte of `x`.
-    let zeros = |x: u64| x.wrapping_sub(LOW) & !x & HIGH;
     let mut at = 0;
-    while at < 48 {
-        let Some(chunk) = bytes[at..].first_chunk() else {
+    while at < 4 * LANES {
+        let Some(chunk) = chunk(bytes, at) else {
             break;
         };
-        let word = u64::from_le_bytes(*chunk);
-        let hits = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
+        let hits = any_of(chunk, [b'"', b'\\']);
         if hits != 0 {
-            return Some(at + hits.trailing_zeros() as usize / 8);
+            return Some(at + hits.trailing_zeros() as usize);
         }
-        at += 8;
+        at += LANES;
     }
     memchr2(b'"', b'\\', &bytes[at..]).map(|i| at + i)
+}
+
+/// What may stand behind a number or a name.
+const BEHIND_A_VALUE: [u8; 7] = [b',', b'}', b']', b' ', b'\n', b'\r', b'\t'];
+
+/// Where the number or name ends that begins here: at what may stand behind a value.
+#[inline(always)]
+fn end_of_word(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = chunk(bytes, at) {
+        let hits = any_of(chunk, BEHIND_A_VALUE);
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
+        }
+        at += LANES;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let end = rest.iter().position(|b| BEHIND_A_VALUE.contains(b));
+    at + end.unwrap_or(rest.len())
+}
+
+/// Where the object or array ends that begins here; `None` when it does not.
+#[inline(never)]
+fn end_of_nest(bytes: &[u8], mut at: usize) -> Option<usize> {
+    at += 1;
+    let mut depth = 1usize;
+    // All bits where the last block ended within a string.
+    let mut within = 0u64;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+        let mask = |bytes| mask(block, bytes);
+        if mask([b'\\', b'\\']) != 0 {
+            // Escapes are seldom, and what they stand before is not to be seen.
+            let end = at + BLOCK;
+            if within != 0 {
+                (at, _) = end_of_string(bytes, at)?;
+                within = 0;
+            }
+            while at < end {
+                at = step(bytes, at, &mut depth)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            continue;
+        }
+        let strings = inside(mask([b'"', b'"'])) ^ within;
+        let (opening, closing) = (mask([b'{', b'[']) & !strings, mask([b'}', b']']) & !strings);
+        let mut brackets = opening | closing;
+        while brackets != 0 {
+            let first = brackets & brackets.wrapping_neg();
+            if opening & first != 0 {
+                depth += 1;
+            } else {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + first.trailing_zeros() as usize + 1);
+                }
+            }
+            brackets ^= first;
+        }
+        within = ((strings as i64) >> 63) as u64;
+        at += BLOCK;
+    }
+    if within != 0 {
+        (at, _) = end_of_string(bytes, at)?;
+    }
+    while depth > 0 {
+        at = step(bytes, at, &mut depth)?;
+    }
+    Some(at)
+}
+
+/// Goes behind a byte, or a string, of what is nested. `None` at the end of the text.
+#[inline]
+fn step(bytes: &[u8], at: usize, depth: &mut usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' => return end_of_string(bytes, at + 1).map(|(end, _)| end),
+        b'{' | b'[' => *depth += 1,
+        b'}' | b']' => *depth -= 1,
+        _ => {}
+    }
+    Some(at + 1)
+}
+
+/// Bytes that brackets are looked for in together.
+const BLOCK: usize = 64;
+
+/// Which bytes of a block are one of these.
+#[inline(always)]
+fn mask(block: &[u8; BLOCK], bytes: [u8; 2]) -> u64 {
+    let (chunks, _) = block.as_chunks::<LANES>();
+    let mut mask = 0;
+    for (i, chunk) in chunks.iter().enumerate() {
+        mask |= u64::from(any_of(chunk, bytes)) << (i * LANES);
+    }
+    mask
+}
+
+/// From each second quote on, the first included, up to the next one: what is in strings, where none began before.
+#[inline(always)]
+fn inside(quotes: u64) -> u64 {
+    let mut inside = quotes;
+    for step in [1, 2, 4, 8, 16, 32] {
+        inside ^= inside << step;
+    }
+    inside
+}
+
+/// Whether this is UTF-8. Most documents have nothing but ASCII, which is found out sooner.
+pub fn is_utf8(text: &[u8]) -> bool {
+    text.is_ascii() || std::str::from_utf8(text).is_ok()
+}
+
+/// Whether there is a backslash.
+#[inline]
+pub fn has_backslash(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<LANES>() else {
+        return text.contains(&b'\\');
+    };
+    if text.len() > 4 * LANES {
+        return memchr(b'\\', text).is_some();
+    }
+    let (chunks, _) = text.as_chunks::<LANES>();
+    let mut hits = any_of(last, [b'\\']);
+    for chunk in chunks {
+        hits |= any_of(chunk, [b'\\']);
+    }
+    hits != 0
 }
 
 /// The value at `path` below an object's text; empty when there is none.
@@ -277,9 +456,7 @@ pub fn nested<'a>(text: &'a [u8], path: &[String]) -> Scan<&'a [u8]> {
 /// Whether this is a string, and its escapes are those of whole characters. Outside of them it may be of any bytes.
 pub fn is_text(json: &[u8]) -> bool {
     match json {
-        [b'"', inner @ .., b'"'] => {
-            memchr(b'\\', inner).is_none() || serde_json::from_slice::<String>(json).is_ok()
-        }
+        [b'"', inner @ .., b'"'] => !has_backslash(inner) || serde_json::from_slice::<String>(json).is_ok(),
         _ => false,
     }
 }
@@ -446,6 +623,112 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Where a value ends, read byte by byte, and whether it is a string without escapes.
+    fn by_bytes(text: &[u8], at: usize) -> Option<(usize, bool)> {
+        let string = |mut at: usize| {
+            let mut plain = true;
+            loop {
+                match text.get(at)? {
+                    b'"' => return Some((at + 1, plain)),
+                    b'\\' => (at, plain) = (at + 2, false),
+                    _ => at += 1,
+                }
+            }
+        };
+        match text.get(at)? {
+            b'"' => string(at + 1),
+            b'{' | b'[' => {
+                let (mut at, mut depth) = (at + 1, 1);
+                while depth > 0 {
+                    match text.get(at)? {
+                        b'"' => {
+                            at = string(at + 1)?.0;
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ => {}
+                    }
+                    at += 1;
+                }
+                Some((at, false))
+            }
+            _ => {
+                let ends = |b: &u8| b",}] \n\r\t".contains(b);
+                let end = text[at..].iter().position(ends);
+                Some((end.map_or(text.len(), |i| at + i), false))
+            }
+        }
+    }
+
+    /// Texts that are long enough for several blocks, of little but what ends something.
+    fn any_text() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => "[a-z0-9.:-]{0,20}",
+            2 => "[{}\\[\\]\",\\\\ \n]{1,3}",
+            2 => "\"[a-z{}\\[\\], ]{0,40}\"",
+            1 => "\"[a-z\\\\]{0,70}\\\\\"[}\\]]{0,3}\"",
+        ];
+        let pieces = proptest::collection::vec(piece, 0..20);
+        (prop_oneof![Just("{"), Just("["), Just("\""), Just("")], pieces)
+            .prop_map(|(first, pieces)| [first, &pieces.concat()].concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn values_end_where_they_end_byte_by_byte(text in any_text(), at in 0usize..40) {
+            let at = at.min(text.len());
+            let expected = by_bytes(&text, at);
+            let found = end_of_value(&text, at).ok();
+            // Nobody asks behind the end.
+            if at < text.len() {
+                prop_assert_eq!(found, expected, "{}", String::from_utf8_lossy(&text));
+            }
+            for length in (0..100).chain(found.map(|(end, _)| end - at)) {
+                let guessed = has_length(&text, at, length);
+                let right = expected.filter(|(end, _)| *end == at + length);
+                // It may not know, but never be wrong.
+                prop_assert!(guessed.is_none() || guessed == right.map(|(_, plain)| plain), "{length}");
+            }
+        }
+
+        #[test]
+        fn backslashes_are_found_anywhere(length in 0usize..90, at in 0usize..90) {
+            let mut text = vec![b'x'; length];
+            prop_assert!(!has_backslash(&text));
+            if at < length {
+                text[at] = b'\\';
+                prop_assert!(has_backslash(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_of_usual_values_are_known() {
+        for value in [
+            "1",
+            "-12.25",
+            "true",
+            "\"\"",
+            "\"a\"",
+            "\"0123456789abcd\"",
+            "\"0123456789abcdef0\"",
+        ] {
+            let text = format!("{value},\"next\":\"a string behind it\"");
+            let plain = value.starts_with('"');
+            assert_eq!(
+                has_length(text.as_bytes(), 0, value.len()),
+                Some(plain),
+                "{value}"
+            );
+            assert_eq!(has_length(text.as_bytes(), 0, value.len() + 1), None, "{value}");
+        }
+        let long = format!("\"{}\",\"next\":\"a string behind it\"", "x".repeat(78));
+        assert_eq!(has_length(long.as_bytes(), 0, 80), Some(true));
+        assert_eq!(has_length(b"\"a\\\"b\",\"next\":12", 0, 6), None);
+    }
 
     #[test]
     fn integers_are_read_whole_or_not_at_all() {

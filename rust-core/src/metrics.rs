@@ -163,7 +163,7 @@ metrics! {
     pending_bytes: Whole, "pendingBytes", "bytes", FLINK_SOURCE,
         "Estimate of the bytes of those documents: the service's share by the mean size of the documents read so far, with what the core adds to each, as in `numBytesIn`; 0 of it before the first document.";
     budget_millis: Whole, "budgetMillis", "ms", BOTH,
-        "Time that requests have waited for `source.request-units-per-second` or `sink.request-units-per-second`, all together.";
+        "Time that requests have waited for `scan.request-units-per-second` or `sink.request-units-per-second`, all together.";
     splits: Whole, "splits", "splits", SOURCE,
         "Splits that the reader has.";
     splits_paused: Whole, "splitsPaused", "splits", SOURCE,
@@ -175,7 +175,7 @@ metrics! {
     filtered: Whole, "filteredDocuments", "documents", SOURCE,
         "Documents that were read, and whose rows the filter of a table did not let pass. They are not among the records.";
     leases_held: Whole, "leasesHeld", "leases", SOURCE,
-        "Leases that the reader holds, as which its progress is published (`source.lease-container`).";
+        "Leases that the reader holds, as which its progress is published (`scan.lease.container`).";
     lease_requests: Whole, "leaseRequests", "requests", SOURCE,
         "Requests to the lease container; they are not among `requests`.";
     lease_failures: Whole, "leaseFailures", "rounds", SOURCE,

@@ -149,6 +149,23 @@ pub async fn until_answered_telling<T, F>(
     mut attempts: Attempts,
     metrics: &Metrics,
     what: &str,
+    attempt: impl FnMut() -> F,
+    waits: impl Fn(u32, &CoreError, Duration),
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    until_answered_with(&mut attempts, metrics, what, attempt, waits).await
+}
+
+/// The same with attempts that go on behind an answer: for one that is only a part, of which it is not known yet whether anything came of it.
+///
+/// # Errors
+/// Those of [`until_answered`].
+pub async fn until_answered_with<T, F>(
+    attempts: &mut Attempts,
+    metrics: &Metrics,
+    what: &str,
     mut attempt: impl FnMut() -> F,
     waits: impl Fn(u32, &CoreError, Duration),
 ) -> Result<T>

@@ -1,4 +1,4 @@
-//! The share that a reader has of `source.request-units-per-second`, or a writer of `sink.request-units-per-second`.
+//! The share that a reader has of `scan.request-units-per-second`, or a writer of `sink.request-units-per-second`.
 //!
 //! The readers of one source share its budget, and so do the writers of one sink. Those in one process draw on one bucket, so that what one
 //! of them leaves another uses; between processes it is divided by their number, so that nobody has to ask anybody before a request.

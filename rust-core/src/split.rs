@@ -33,7 +33,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// What `source.mode` calls it.
+    /// What `scan.change-feed.mode` calls it.
     pub fn name(self) -> &'static str {
         match self {
             Mode::LatestVersion => "latest-version",
@@ -126,7 +126,7 @@ impl Reads {
         };
         if mode != self.mode {
             return Err(CoreError::state(format!(
-                "the state of split {} is of source.mode {}, and source.mode is {}; set it back, or start the job without that state",
+                "the state of split {} is of scan.change-feed.mode {}, and scan.change-feed.mode is {}; set it back, or start the job without that state",
                 split.id(),
                 mode.name(),
                 self.mode.name()
@@ -145,7 +145,7 @@ impl Reads {
         let mode = self.mode;
         if mode == Mode::Query && split.fingerprint != self.query {
             return Err(CoreError::state(format!(
-                "the state of split {} is of another source.query, or of other source.query-parameters; set them back, or start the job without that state",
+                "the state of split {} is of another scan.query, or of other scan.query-parameters; set them back, or start the job without that state",
                 split.id()
             )));
         }
@@ -161,19 +161,19 @@ impl Reads {
         if fits {
             return Ok(());
         }
-        let time = |ms: i64| format!("the time of {ms} ms since 1970");
+        let time = |ms: i64| format!("timestamp {ms}");
         let state = match &split.stop {
-            Stop::Never => "never".to_owned(),
-            Stop::At(_) => "start".to_owned(),
+            Stop::Never => "unbounded".to_owned(),
+            Stop::At(_) => "latest".to_owned(),
             Stop::Time(ms) => time(*ms),
         };
         let option = match self.stop {
-            StopAt::Never => "never".to_owned(),
-            StopAt::Start => "start".to_owned(),
+            StopAt::Never => "unbounded".to_owned(),
+            StopAt::Start => "latest".to_owned(),
             StopAt::Time(ms) => time(ms),
         };
         Err(CoreError::state(format!(
-            "split {} of the state is read with source.stop {state}, and source.stop is {option} now: where a split ends is fixed when it is found, and what goes on behind another source has no end; set it back, or start the job without that state",
+            "split {} of the state is read with scan.bounded.mode {state}, and scan.bounded.mode is {option} now: where a split ends is fixed when it is found, and what goes on behind another source has no end; set it back, or start the job without that state",
             split.id()
         )))
     }
@@ -589,7 +589,7 @@ mod tests {
                 assert_eq!(checked.is_ok(), n == m, "{in_state:?} {option:?}");
                 if let Err(error) = checked {
                     assert_eq!(error.kind, Kind::State);
-                    assert!(error.message.contains("source.stop"), "{error}");
+                    assert!(error.message.contains("scan.bounded.mode"), "{error}");
                 }
             }
         }
@@ -612,7 +612,7 @@ mod tests {
         same.check(&query(Some(7))).unwrap();
         for other in [None, Some(8)] {
             let error = same.check(&query(other)).unwrap_err();
-            assert!(error.message.contains("source.query"), "{error}");
+            assert!(error.message.contains("scan.query"), "{error}");
         }
     }
 

@@ -41,16 +41,16 @@ impl Query {
         let parameters: BTreeMap<String, Value> = match parameters {
             "" => BTreeMap::new(),
             json => serde_json::from_str(json).map_err(|e| {
-                format!("source.query-parameters: this is no JSON object: {e}; give one such as {{\"@status\":\"open\"}}")
+                format!("scan.query-parameters: this is no JSON object: {e}; give one such as {{\"@status\":\"open\"}}")
             })?,
         };
         if let Some(name) = parameters.keys().find(|name| !name.starts_with('@')) {
             return Err(format!(
-                "source.query-parameters: '{name}' is no name of a parameter; names begin with @"
+                "scan.query-parameters: '{name}' is no name of a parameter; names begin with @"
             ));
         }
         let words =
-            words(text).ok_or("source.query: a string or a bracket is not closed; correct the query")?;
+            words(text).ok_or("scan.query: a string or a bracket is not closed; correct the query")?;
         let words: Vec<_> = words.iter().map(|w| (w.text, w.nested)).collect();
         let is = |n: usize, word: &str| {
             words
@@ -58,7 +58,7 @@ impl Query {
                 .is_some_and(|(text, _)| text.eq_ignore_ascii_case(word))
         };
         if !is(0, "SELECT") {
-            return Err("source.query: a query begins with SELECT; correct the query".to_owned());
+            return Err("scan.query: a query begins with SELECT; correct the query".to_owned());
         }
         let parameter = |(text, _): &&(&str, bool)| text.starts_with('@');
         if let Some((name, _)) = words
@@ -67,7 +67,7 @@ impl Query {
             .find(|(name, _)| !parameters.contains_key(*name))
         {
             return Err(format!(
-                "source.query-parameters: the query's parameter {name} has no value; add it"
+                "scan.query-parameters: the query's parameter {name} has no value; add it"
             ));
         }
         // A word of the query itself, and not the name of a property.
@@ -85,7 +85,7 @@ impl Query {
         };
         if let Some(what) = refused {
             return Err(format!(
-                "source.query: {what} cannot be answered across partitions: the service leaves that to its clients, and the driver refuses it. \
+                "scan.query: {what} cannot be answered across partitions: the service leaves that to its clients, and the driver refuses it. \
                  Select the documents or the columns that it is computed from, and aggregate in Flink: keyBy and reduce, or SQL over the stream"
             ));
         }
@@ -98,7 +98,7 @@ impl Query {
         ];
         if distinct && !global[1..].iter().any(|(is, _)| *is) {
             return Err(
-                "source.query: DISTINCT over several partitions needs an ORDER BY of what is selected, or a TOP or OFFSET LIMIT that bounds it; \
+                "scan.query: DISTINCT over several partitions needs an ORDER BY of what is selected, or a TOP or OFFSET LIMIT that bounds it; \
                  add one, or leave DISTINCT out and drop repeats in Flink, as with keyBy and state"
                     .to_owned(),
             );

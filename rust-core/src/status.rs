@@ -58,6 +58,8 @@ pub enum Asked {
     Batch,
     /// A database or a container as such: whether it is there, what there is, its creation and its end.
     Manage,
+    /// A page of an answer that nobody has a position in, as that of a look-up.
+    Query,
 }
 
 impl Asked {
@@ -71,6 +73,7 @@ impl Asked {
                 | Asked::VersionsBehind
                 | Asked::Bulk
                 | Asked::Manage
+                | Asked::Query
         )
     }
 }
@@ -177,14 +180,14 @@ struct Row {
 }
 
 const RESTART_AFTER_RECREATION: &str = "the container was deleted and created anew since it was opened; restart the job (a source: without its state)";
-const NO_VERSIONS: &str = "source.mode all-versions-and-deletes needs an account with continuous backup, and without merges of partitions; turn continuous backup on, which cannot be undone, or read with source.mode latest-version";
-const VERSIONS_GONE: &str = "the position is older than the retention of the account's continuous backup (7 or 30 days), or backup was turned off, so that changes behind it are gone; start the job without its state, with source.start initial for the container as it is now";
-const CHECK_CREDENTIALS: &str = "check cosmos.auth.*, and the data-plane role of the identity";
+const NO_VERSIONS: &str = "scan.change-feed.mode all-versions-and-deletes needs an account with continuous backup, and without merges of partitions; turn continuous backup on, which cannot be undone, or read with scan.change-feed.mode latest-version";
+const VERSIONS_GONE: &str = "the position is older than the retention of the account's continuous backup (7 or 30 days), or backup was turned off, so that changes behind it are gone; start the job without its state, with scan.startup.mode initial for the container as it is now";
+const CHECK_CREDENTIALS: &str = "check the options auth.*, and the data-plane role of the identity";
 const STORAGE_FULL: &str = "the storage of this partition key is full (20 GB); delete documents of it or choose a finer partition key";
 const CONTAINER_MISSING: &str =
     "the container or its database does not exist; create it or correct its name, then restart the job";
 const MANAGING_FORBIDDEN: &str = "no data-plane role of Entra ID may create or drop databases and containers, only the account key may; to read what there is, check auth.* and the identity's role";
-const BULK_FORBIDDEN: &str = "check cosmos.auth.* and the identity's role; an emulator that does not know bulk requests may answer so too: set sink.bulk to false for it";
+const BULK_FORBIDDEN: &str = "check the options auth.* and the identity's role; an emulator that does not know bulk requests may answer so too: set sink.bulk to false for it";
 
 const fn row(
     status: Status,
@@ -217,8 +220,8 @@ const fn after_unknown(mut row: Row) -> Row {
 
 use Asked::{
     Batch, Bulk, Create, CreateIgnoreExisting, Delete, DeleteIfNotModified, Feed, Manage, Metadata, Patch,
-    PatchIfExists, Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert, VersionsBehind,
-    VersionsFromNow,
+    PatchIfExists, Query, Read, Replace, ReplaceIfExists, ReplaceIfNotModified, Update, Upsert,
+    VersionsBehind, VersionsFromNow,
 };
 use Blame::{Everybody, Record};
 use Fate::{NotCarriedOut as Refused, Unknown};
@@ -270,14 +273,14 @@ const TABLE: &[Row] = &[
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Feed)),
     row(Status::Is(410), Sub::Is(1000), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata]),
         (Kind::State, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Metadata)),
-    // A writer has no position in the old one: it ends, and opens the new one when it is started again.
+    // A writer has no position in the old one, and neither has a look-up: it ends, and opens the new one when it is started again.
     row(Status::Is(400), Sub::Is(1024), For::All,
         (Kind::Transient, End, Everybody, Refused), RESTART_AFTER_RECREATION, (400, 1024, Bulk)),
     row(Status::Is(410), Sub::Is(1000), For::All,
         (Kind::Transient, End, Everybody, Refused), RESTART_AFTER_RECREATION, (410, 1000, Upsert)),
 
     // -- partitions that moved: [http]. 1002 split or merged away, 1007 being split or merged, 1008 being moved.
-    row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata]),
+    row(Status::Is(410), Sub::Any, For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Metadata, Query]),
         (Kind::Transient, Retry, Everybody, Refused), "", (410, 1002, Feed)),
     row(Status::Is(410), Sub::Any, For::All,
         (Kind::Transient, Reroute, Everybody, Refused), "", (410, 1002, Bulk)),
@@ -285,7 +288,7 @@ const TABLE: &[Row] = &[
     // -- 401: [http]; the driver's 20402 is a token that could not be had, and 20401 what it makes of that for a request; 5006 is a token
     // that has just expired.
     row(Status::Is(401), Sub::OneOf(&[20401, 20402, 5006]), For::All,
-        (Kind::Transient, Retry, Everybody, Refused), "no token could be had from Entra ID; check the cosmos.auth.* options and the way to the token endpoint", (401, 20402, Feed)),
+        (Kind::Transient, Retry, Everybody, Refused), "no token could be had from Entra ID; check the auth.* options and the way to the token endpoint", (401, 20402, Feed)),
     row(Status::Is(401), Sub::Any, For::All,
         (Kind::Auth, End, Everybody, Refused), CHECK_CREDENTIALS, (401, 0, Bulk)),
 
@@ -347,7 +350,7 @@ const TABLE: &[Row] = &[
         (Kind::TooLarge, Halve, Everybody, Unknown), "", (413, 3402, Bulk)),
     row(Status::Is(413), Sub::Any, For::OneOf(&[Bulk]),
         (Kind::TooLarge, Halve, Everybody, Refused), "", (413, 0, Bulk)),
-    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind]),
+    row(Status::Is(413), Sub::Is(3402), For::OneOf(&[Feed, VersionsFromNow, VersionsBehind, Query]),
         (Kind::Transient, Halve, Everybody, Refused), "", (413, 3402, Feed)),
     row(Status::Is(413), Sub::Is(3402), For::All,
         (Kind::Transient, Retry, Everybody, Unknown), "", (413, 3402, Upsert)),
@@ -477,7 +480,7 @@ pub fn of_kind(kind: Kind) -> Verdict {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 19] = [
+    const ALL: [Asked; 20] = [
         Metadata,
         Feed,
         VersionsFromNow,
@@ -497,6 +500,7 @@ mod tests {
         Read,
         Batch,
         Manage,
+        Query,
     ];
 
     fn now(status: u16, sub: u32, asked: Asked) -> (Kind, Next, Blame, Fate) {
@@ -531,6 +535,10 @@ mod tests {
             (410, 1000, Feed, (Kind::State, End, Everybody, Refused)),
             (410, 1000, Create, (Kind::Transient, End, Everybody, Refused)),
             (410, 1002, Feed, (Kind::Transient, Retry, Everybody, Refused)),
+            (400, 1024, Query, (Kind::Transient, End, Everybody, Refused)),
+            (410, 1000, Query, (Kind::Transient, End, Everybody, Refused)),
+            (410, 1002, Query, (Kind::Transient, Retry, Everybody, Refused)),
+            (413, 3402, Query, (Kind::Transient, Halve, Everybody, Refused)),
             (410, 1007, Bulk, (Kind::Transient, Reroute, Everybody, Refused)),
             (410, 0, Upsert, (Kind::Transient, Reroute, Everybody, Refused)),
             (401, 20401, Bulk, (Kind::Transient, Retry, Everybody, Refused)),

@@ -25,7 +25,7 @@ use crate::config::{AccountConfig, Proxy};
 use crate::error::{CoreError, Result};
 
 /// The option that names the file of authorities.
-pub(crate) const CA_FILE: &str = "cosmos.tls.ca-file";
+pub(crate) const CA_FILE: &str = "tls.ca-file";
 
 /// Makes the clients of one account.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Clients {
         let proxy = match &config.proxy {
             Proxy::Url(url) => Some(reqwest::Proxy::all(url.clone()).map_err(|e| {
                 CoreError::config(format!(
-                    "cosmos.proxy: '{url}' cannot be used: {e}; give the URL of an HTTP proxy"
+                    "proxy: '{url}' cannot be used: {e}; give the URL of an HTTP proxy"
                 ))
             })?),
             Proxy::None | Proxy::Environment => None,
@@ -286,10 +286,8 @@ pub fn tls_advice(cause: &CosmosError, config: &AccountConfig, error: CoreError)
         return error;
     };
     let advice = match &config.ca_file {
-        None => {
-            "if a private authority issued it, name that authority's file in cosmos.tls.ca-file".to_owned()
-        }
-        Some(path) => format!("check that '{path}' (cosmos.tls.ca-file) holds the authority that issued it"),
+        None => "if a private authority issued it, name that authority's file in tls.ca-file".to_owned(),
+        Some(path) => format!("check that '{path}' (tls.ca-file) holds the authority that issued it"),
     };
     CoreError {
         message: format!(
@@ -328,10 +326,10 @@ mod tests {
     #[tokio::test]
     async fn metadata_and_documents_have_their_own_limits() {
         let options = [
-            ("cosmos.endpoint", "https://a.documents.azure.com/"),
-            ("cosmos.database", "orders"),
-            ("cosmos.container", "c"),
-            ("cosmos.auth.key", "c2VjcmV0"),
+            ("endpoint", "https://a.documents.azure.com/"),
+            ("database", "orders"),
+            ("container", "c"),
+            ("auth.secret-key", "c2VjcmV0"),
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::parse(Role::Source, &options).unwrap();

@@ -19,7 +19,7 @@ use cosmosflink_core::split::{Mode, Split, Stop};
 use serde_json::json;
 use support::*;
 
-const STOP: (&str, &str) = ("source.stop", "start");
+const STOP: (&str, &str) = ("scan.bounded.mode", "latest");
 
 fn fill(local: &Local, prefix: &str, count: usize, keys: usize) {
     let sink = local.sink("c", &[]);
@@ -115,7 +115,7 @@ fn it_ends_with_all_that_was_there_although_writers_go_on() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 2000, 40);
     let writing = Writing::begin(&local, "a", 2000, 40);
-    let ids = all(&local, &[STOP, ("source.page-size", "50")]);
+    let ids = all(&local, &[STOP, ("scan.page-size", "50")]);
     drop(writing);
     has_all(&ids, "a", 2000);
 }
@@ -127,7 +127,7 @@ fn without_writers_each_document_comes_once_and_idle_ranges_end() {
     assert!(empty.is_empty());
     // One key: three partitions have nothing.
     fill(&local, "a", 300, 1);
-    let ids = all(&local, &[STOP, ("source.page-size", "50")]);
+    let ids = all(&local, &[STOP, ("scan.page-size", "50")]);
     has_all(&ids, "a", 300);
     assert!(ids.values().all(|n| *n == 1));
 }
@@ -137,11 +137,7 @@ fn it_ends_across_a_split_and_a_merge_of_partitions() {
     for (action, merges) in [("split", false), ("merge", true)] {
         let local = Local::start(&["c:/pk:2"]);
         fill(&local, "a", 1000, 40);
-        let options = [
-            STOP,
-            ("source.page-size", "20"),
-            ("source.prefetch-bytes", "1048576"),
-        ];
+        let options = [STOP, ("scan.page-size", "20"), ("scan.prefetch-size", "1048576")];
         let (splits, source) = (splits(&local, &options), local.source("c", &options));
         let writing = Writing::begin(&local, "b", 100, 40);
         local.admin("faults", json!({"operations": "feed", "delayMillis": 10}));
@@ -168,7 +164,7 @@ fn it_ends_across_a_split_and_a_merge_of_partitions() {
 fn a_restored_split_goes_on_to_the_same_stop() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "a", 500, 20);
-    let options = [STOP, ("source.page-size", "50")];
+    let options = [STOP, ("scan.page-size", "50")];
     let found = splits(&local, &options);
     let Stop::At(stop) = &found[0].stop else {
         panic!("{:?}", found[0].stop)
@@ -199,7 +195,7 @@ fn a_restored_split_goes_on_to_the_same_stop() {
 fn an_empty_page_that_stands_still_is_not_the_end() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "a", 200, 20);
-    let options = [STOP, ("source.page-size", "50")];
+    let options = [STOP, ("scan.page-size", "50")];
     let source = local.source("c", &options);
     source.add_splits(splits(&local, &options)).unwrap();
     let first = take(&source, WAIT).unwrap();
@@ -223,9 +219,9 @@ fn parts_of_a_partition_end_where_the_partition_did() {
     // Waiting for an end to be sure of would take longer than the test does.
     let options = [
         STOP,
-        ("source.min-splits", "4"),
-        ("source.poll-interval-ms", "600000"),
-        ("source.min-poll-interval-ms", "600000"),
+        ("scan.min-splits", "4"),
+        ("scan.poll-interval", "600000"),
+        ("scan.min-poll-interval", "600000"),
     ];
     let found = splits(&local, &options);
     assert_eq!(found.len(), 4);
@@ -242,13 +238,16 @@ fn it_is_read_up_to_a_time() {
     let local = Local::start(&["c:/pk:2"]);
     fill(&local, "a", 300, 20);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1;
-    let time = azure_core::time::OffsetDateTime::from_unix_timestamp(now as i64).unwrap();
-    let time = azure_core::time::to_rfc3339(&time);
+    let time = (now * 1000).to_string();
     let began = Instant::now();
     let writing = Writing::begin(&local, "b", 20, 20);
     let ids = all(
         &local,
-        &[("source.stop", time.as_str()), ("source.poll-interval-ms", "200")],
+        &[
+            ("scan.bounded.mode", "timestamp"),
+            ("scan.bounded.timestamp-millis", time.as_str()),
+            ("scan.poll-interval", "200"),
+        ],
     );
     drop(writing);
     has_all(&ids, "a", 300);
@@ -264,8 +263,10 @@ fn what_was_changed_behind_a_time_is_not_left_out() {
     // Any of these may have been there before the time: the feed has each at the place of its last change.
     fill(&local, "a", 400, 20);
     let options = [
-        ("source.stop", "2020-01-01T00:00:00Z"),
-        ("source.page-size", "30"),
+        ("scan.bounded.mode", "timestamp"),
+        // 2020-01-01T00:00:00Z.
+        ("scan.bounded.timestamp-millis", "1577836800000"),
+        ("scan.page-size", "30"),
     ];
     let ids = all(&local, &options);
     has_all(&ids, "a", 400);
@@ -280,10 +281,10 @@ fn nothing_is_waited_for_within_a_table() {
     let keys = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
     // Behind a page that is not full the change feed would be looked at again in ten minutes.
     for what in [
-        ("source.query", "SELECT * FROM c WHERE c.n >= 0"),
-        ("source.read-many", keys.as_str()),
+        ("scan.query", "SELECT * FROM c WHERE c.n >= 0"),
+        ("scan.read-many", keys.as_str()),
     ] {
-        let options = [what, ("source.poll-interval-ms", "600000")];
+        let options = [what, ("scan.poll-interval", "600000")];
         let (found, source) = (splits(&local, &options), local.source("c", &options));
         let mut open = found.len();
         source.add_splits(found).unwrap();
@@ -303,9 +304,9 @@ fn a_query_is_answered_range_by_range_and_each_row_comes_once() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 400, 40);
     let options = [
-        ("source.query", "SELECT * FROM c WHERE c.n >= @from"),
-        ("source.query-parameters", r#"{"@from": 100}"#),
-        ("source.page-size", "17"),
+        ("scan.query", "SELECT * FROM c WHERE c.n >= @from"),
+        ("scan.query-parameters", r#"{"@from": 100}"#),
+        ("scan.page-size", "17"),
     ];
     let found = splits(&local, &options);
     assert_eq!(found.len(), 4);
@@ -317,7 +318,7 @@ fn a_query_is_answered_range_by_range_and_each_row_comes_once() {
     assert!(ids.values().all(|n| *n == 1));
     assert!(!ids.contains_key("a-99") && ids.contains_key("a-100"));
     // A container without a row that fits.
-    let none = [("source.query", "SELECT * FROM c WHERE c.n < 0")];
+    let none = [("scan.query", "SELECT * FROM c WHERE c.n < 0")];
     assert!(all(&local, &none).is_empty());
 }
 
@@ -325,7 +326,7 @@ fn a_query_is_answered_range_by_range_and_each_row_comes_once() {
 fn a_query_for_one_partition_key_ends_in_all_ranges() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 400, 40);
-    let options = [("source.query", "SELECT * FROM c WHERE c.pk = 'k7' AND c.n >= 0")];
+    let options = [("scan.query", "SELECT * FROM c WHERE c.pk = 'k7' AND c.n >= 0")];
     assert_eq!(splits(&local, &options).len(), 4);
     let ids = all(&local, &options);
     assert_eq!(ids.len(), 10);
@@ -337,7 +338,7 @@ fn a_query_that_fails_on_its_way_loses_no_row() {
     let local = Local::start(&["c:/pk:3"]);
     fill(&local, "a", 300, 30);
     for query in ["SELECT * FROM c ORDER BY c.n", "SELECT * FROM c"] {
-        let options = [("source.query", query), ("source.page-size", "10")];
+        let options = [("scan.query", query), ("scan.page-size", "10")];
         local.admin(
             "faults",
             json!({"operations": "query", "status": 429, "retryAfterMillis": 1, "share": 0.3, "skip": 4, "count": 20}),
@@ -359,7 +360,7 @@ fn what_was_read_to_its_end_is_not_read_again() {
         "SELECT * FROM c ORDER BY c.n",
         "SELECT * FROM c WHERE c.n < 0",
     ] {
-        let options = [("source.query", query)];
+        let options = [("scan.query", query)];
         let found = splits(&local, &options);
         let source = local.source("c", &options);
         source.add_splits(found[..1].to_vec()).unwrap();
@@ -378,7 +379,7 @@ fn what_was_read_to_its_end_is_not_read_again() {
 #[test]
 fn a_state_of_another_query_is_refused() {
     let local = Local::start(&["c:/pk:1"]);
-    let with = |query, parameters| [("source.query", query), ("source.query-parameters", parameters)];
+    let with = |query, parameters| [("scan.query", query), ("scan.query-parameters", parameters)];
     let (query, parameters) = ("SELECT * FROM c WHERE c.n > @n", r#"{"@n": 1}"#);
     let found = splits(&local, &with(query, parameters));
     let add = |options: &[(&str, &str)]| local.source("c", options).add_splits(found.clone());
@@ -389,7 +390,7 @@ fn a_state_of_another_query_is_refused() {
     ] {
         let error = add(&other).unwrap_err();
         assert_eq!(error.kind, Kind::State);
-        assert!(error.message.contains("another source.query"), "{error}");
+        assert!(error.message.contains("another scan.query"), "{error}");
     }
 }
 
@@ -412,7 +413,7 @@ fn what_needs_a_global_answer_is_one_split_and_in_order() {
     let local = Local::start(&["c:/pk:3"]);
     fill(&local, "a", 100, 20);
     let read = |query: &str| {
-        let options = [("source.query", query), ("source.page-size", "10")];
+        let options = [("scan.query", query), ("scan.page-size", "10")];
         let found = splits(&local, &options);
         assert_eq!(found.len(), 1, "{query}");
         let source = local.source("c", &options);
@@ -440,11 +441,29 @@ fn what_needs_a_global_answer_is_one_split_and_in_order() {
 }
 
 #[test]
+fn a_global_answer_may_come_from_any_number_of_partitions() {
+    let local = Local::start(&["c:/pk:120"]);
+    fill(&local, "a", 10, 10);
+    for query in [
+        "SELECT VALUE c.n FROM c ORDER BY c.n",
+        "SELECT VALUE c.n FROM c OFFSET 0 LIMIT 100",
+    ] {
+        let options = [("scan.query", query)];
+        let found = splits(&local, &options);
+        assert_eq!(found.len(), 1, "{query}");
+        let source = local.source("c", &options);
+        source.add_splits(found).unwrap();
+        let (rows, ..) = documents(&source, usize::MAX);
+        assert_eq!(rows.len(), 10, "{query}");
+    }
+}
+
+#[test]
 fn a_query_goes_on_from_a_position_without_loss_or_repeat() {
     let local = Local::start(&["c:/pk:3"]);
     fill(&local, "a", 200, 30);
     for query in ["SELECT * FROM c", "SELECT * FROM c ORDER BY c.n"] {
-        let options = [("source.query", query), ("source.page-size", "13")];
+        let options = [("scan.query", query), ("scan.page-size", "13")];
         let mut rows = Vec::new();
         for split in splits(&local, &options) {
             let mut position = split;
@@ -473,7 +492,7 @@ fn a_query_goes_on_from_a_position_without_loss_or_repeat() {
 fn a_query_ends_across_a_split_of_partitions() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "a", 300, 30);
-    let options = [("source.query", "SELECT * FROM c"), ("source.page-size", "20")];
+    let options = [("scan.query", "SELECT * FROM c"), ("scan.page-size", "20")];
     let found = splits(&local, &options);
     let source = local.source("c", &options);
     source.add_splits(found).unwrap();
@@ -497,7 +516,7 @@ fn a_query_ends_across_a_split_of_partitions() {
 fn what_the_driver_refuses_is_refused_before_the_job_runs() {
     let local = Local::start(&["c:/pk:1"]);
     for query in ["SELECT VALUE COUNT(1) FROM c", "SELECT c.pk FROM c GROUP BY c.pk"] {
-        let options = local.options("c", &[("source.query", query)]);
+        let options = local.options("c", &[("scan.query", query)]);
         let error = Config::parse(Role::Source, &options).unwrap_err();
         assert_eq!(error.kind, Kind::Config);
         assert!(error.message.contains("aggregate in Flink"), "{error}");
@@ -508,7 +527,7 @@ fn what_the_driver_refuses_is_refused_before_the_job_runs() {
 fn the_positions_of_the_start_are_kept_where_a_feed_goes_on_behind_a_query() {
     let local = Local::start(&["c:/pk:2"]);
     fill(&local, "a", 50, 10);
-    let options = [("source.query", "SELECT * FROM c"), STOP];
+    let options = [("scan.query", "SELECT * FROM c"), STOP];
     let found = splits(&local, &options);
     fill(&local, "b", 30, 10);
     let feed: Vec<Split> = found
@@ -544,7 +563,7 @@ fn documents_are_read_by_id_and_partition_key() {
         ])
         .collect();
     let list = serde_json::Value::from(wanted.clone()).to_string();
-    let options = [("source.read-many", list.as_str()), ("source.page-size", "30")];
+    let options = [("scan.read-many", list.as_str()), ("scan.page-size", "30")];
     let ids = all(&local, &options);
     assert_eq!(ids.len(), 250);
     assert!(ids.values().all(|n| *n == 1));
@@ -554,8 +573,8 @@ fn documents_are_read_by_id_and_partition_key() {
     let lines: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     std::fs::write(&path, lines.join("\n")).unwrap();
     let file = [
-        ("source.read-many-file", path.to_str().unwrap()),
-        ("source.page-size", "30"),
+        ("scan.read-many-file", path.to_str().unwrap()),
+        ("scan.page-size", "30"),
     ];
     assert_eq!(all(&local, &file), ids);
 
@@ -578,7 +597,7 @@ fn documents_are_read_by_id_and_partition_key() {
         ..first.split.clone()
     };
     for split in [first.split, unread] {
-        let other = local.source("c", &[("source.read-many", "[]")]);
+        let other = local.source("c", &[("scan.read-many", "[]")]);
         other.add_splits(vec![split]).unwrap();
         let error = loop {
             match other.next_page(WAIT) {
@@ -624,7 +643,7 @@ fn what_a_page_of_several_requests_has_cost_is_known_when_one_fails() {
         .iter()
         .map(|(id, key)| json!({"id": id, "partitionKey": [key]}));
     let list = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
-    let options = [("source.read-many", list.as_str())];
+    let options = [("scan.read-many", list.as_str())];
     let split = splits(&local, &options).remove(0);
     let config = Config::parse(Role::Source, &local.options("c", &options)).unwrap();
     // All of them are too much for a page: half of them are asked for next.
@@ -661,7 +680,7 @@ fn large_documents_by_key_come_in_pages_of_few() {
         })
         .collect();
     let list = format!("[{}]", list.join(","));
-    let options = [("source.read-many", list.as_str())];
+    let options = [("scan.read-many", list.as_str())];
     let found = splits(&local, &options);
     let source = local.source("c", &options);
     source.add_splits(found).unwrap();
@@ -684,9 +703,14 @@ fn large_documents_by_key_come_in_pages_of_few() {
 #[test]
 fn a_state_with_a_stop_and_one_without_are_told_apart() {
     let local = Local::start(&["c:/pk:1"]);
-    let time = |year| format!("{year}-01-01T00:00:00Z");
-    let (one, two) = (time(2031), time(2032));
-    let (one, two) = ([("source.stop", one.as_str())], [("source.stop", two.as_str())]);
+    let time = |millis| {
+        [
+            ("scan.bounded.mode", "timestamp"),
+            ("scan.bounded.timestamp-millis", millis),
+        ]
+    };
+    // The beginning of 2031, and that of 2032.
+    let (one, two) = (time("1924992000000"), time("1956528000000"));
     let all: [&[(&str, &str)]; 4] = [&[], &[STOP], &one, &two];
     for (n, with) in all.iter().enumerate() {
         let split = splits(&local, with).remove(0);
@@ -701,7 +725,7 @@ fn a_state_with_a_stop_and_one_without_are_told_apart() {
             );
             let Err(error) = added else { continue };
             assert_eq!(error.kind, Kind::State);
-            assert!(error.message.contains("source.stop"), "{error}");
+            assert!(error.message.contains("scan.bounded.mode"), "{error}");
         }
     }
 }

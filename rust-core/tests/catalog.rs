@@ -24,7 +24,7 @@ fn ask(local: &Local, request: Request) -> Result<Answer, CoreError> {
 fn ask_with(local: &Local, request: Request, extra: &[(&str, &str)]) -> Result<Answer, CoreError> {
     let mut options = local.options("c", extra);
     // A catalog has options of its account alone.
-    options.retain(|(name, _)| name != "cosmos.container" && name != "cosmos.database");
+    options.retain(|(name, _)| name != "container" && name != "database");
     administer(&options, request, WAIT)
 }
 
@@ -36,13 +36,22 @@ fn names(answer: Answer) -> Vec<String> {
 }
 
 fn describe(local: &Local, container: &str, sample: u32) -> Result<Container, CoreError> {
+    describe_with(local, container, sample, &[])
+}
+
+fn describe_with(
+    local: &Local,
+    container: &str,
+    sample: u32,
+    extra: &[(&str, &str)],
+) -> Result<Container, CoreError> {
     let request = Request::Container {
         database: "orders".into(),
         container: container.into(),
         sample,
         rules: RULES,
     };
-    match ask(local, request)? {
+    match ask_with(local, request, extra)? {
         Answer::Container(container) => Ok(container),
         Answer::Names(names) => panic!("{names:?}"),
     }
@@ -121,8 +130,11 @@ fn databases_and_containers_come_and_go() {
         assert!(!error.message.contains("restart the job"), "{error}");
     }
     assert_eq!(describe(&local, "none", 10).unwrap_err().kind, Kind::NotFound);
-    ask(&local, create("made", &["/tenant", "/user"], 3600)).unwrap();
+    local.forget_requests();
+    let created = names(ask(&local, create("made", &["/tenant", "/user"], 3600)).unwrap());
+    assert_eq!(local.requests("container").len(), 1, "the creation says it");
     let made = describe(&local, "made", 10).unwrap();
+    assert_eq!(created, [made.rid.as_str()]);
     assert_eq!(made.keys, [["tenant"], ["user"]]);
     assert_eq!((made.default_ttl, made.documents, made.sampled), (3600, 0, 0));
     assert_eq!(made.table.primary_key, ["id", "tenant", "user"]);
@@ -248,12 +260,54 @@ fn throttling_is_waited_out_and_a_wrong_key_is_not() {
     );
     describe(&local, "c", 10).unwrap();
     assert_eq!(local.faults(), 0);
-    let wrong = [("cosmos.auth.key", "d3Jvbmc=")];
+    let wrong = [("auth.secret-key", "d3Jvbmc=")];
     let error = ask_with(&local, Request::Databases, &wrong).unwrap_err();
     assert_eq!(error.kind, Kind::Auth);
     assert!(!error.message.contains("d3Jvbmc="), "{error}");
-    let error = ask_with(&local, Request::Databases, &[("cosmos.request-timeout-ms", "1")]).unwrap_err();
+    let error = ask_with(&local, Request::Databases, &[("request-timeout", "1")]).unwrap_err();
     assert_eq!(error.kind, Kind::Config);
+}
+
+#[test]
+fn a_sample_goes_on_where_it_was_throttled_and_a_part_of_it_is_enough() {
+    let local = Local::start(&["c:/pk:1"]);
+    let documents = (0..300).map(|n| {
+        let document = format!("{{\"id\":\"d{n}\",\"pk\":\"a\"}}");
+        ("[\"a\"]".to_owned(), document)
+    });
+    write(&local, "c", documents);
+    let throttle = |count: Option<u64>| {
+        local.forget_requests();
+        // Pages behind the first.
+        let mut fault = serde_json::json!({
+            "operations": "query", "withHeader": "x-ms-continuation", "status": 429, "subStatus": 3200,
+            "retryAfterMillis": 5
+        });
+        if let Some(count) = count {
+            fault["count"] = count.into();
+        }
+        local.admin("faults", fault);
+    };
+    let pages = || {
+        let requests = local.requests("query").into_iter();
+        requests.filter(|request| request["status"] == 200).count()
+    };
+    throttle(Some(3));
+    assert_eq!(describe(&local, "c", 300).unwrap().sampled, 300);
+    assert_eq!((local.faults(), pages()), (0, 3), "each page is read once");
+    throttle(None);
+    let impatient = [("retry.throttled-deadline", "200")];
+    let found = describe_with(&local, "c", 300, &impatient).unwrap();
+    assert_eq!((found.sampled, pages()), (100, 1));
+    assert_eq!(found.table.primary_key, ["id", "pk"]);
+    local.clear_faults();
+    // Without any document nothing is known.
+    local.admin(
+        "faults",
+        serde_json::json!({"operations": "query", "status": 429, "retryAfterMillis": 5}),
+    );
+    let error = describe_with(&local, "c", 300, &impatient).unwrap_err();
+    assert_eq!(error.kind, Kind::Throttled, "{error}");
 }
 
 /// The driver sends a request again that has failed.
@@ -267,9 +321,10 @@ fn the_echo_of_an_own_creation_or_end_is_none() {
         );
     };
     lose("container");
-    ask(&local, create("made", &["/pk"], 60)).unwrap();
+    let created = names(ask(&local, create("made", &["/pk"], 60)).unwrap());
     assert_eq!(local.faults(), 0);
-    assert_eq!(describe(&local, "made", 0).unwrap().default_ttl, 60);
+    let made = describe(&local, "made", 0).unwrap();
+    assert_eq!((made.default_ttl, created), (60, vec![made.rid]));
     lose("database");
     let shop = Request::CreateDatabase {
         database: "shop".into(),

@@ -50,10 +50,10 @@ impl Silent {
     fn config(&self, extra: &[(&str, &str)]) -> Config {
         let endpoint = format!("http://127.0.0.1:{}/", self.port);
         let mut options = vec![
-            ("cosmos.endpoint", endpoint.as_str()),
-            ("cosmos.database", "orders"),
-            ("cosmos.container", "c"),
-            ("cosmos.auth.key", "c2VjcmV0"),
+            ("endpoint", endpoint.as_str()),
+            ("database", "orders"),
+            ("container", "c"),
+            ("auth.secret-key", "c2VjcmV0"),
         ];
         options.extend(extra);
         let options: Vec<_> = options
@@ -133,7 +133,7 @@ fn an_opening_goes_on_in_the_background_and_can_be_woken_and_abandoned() {
 #[test]
 fn a_failed_opening_says_so_at_each_call() {
     let local = Local::start(&["c:/pk:1"]);
-    let wrong = config(&local, &[("cosmos.container", "nowhere")]);
+    let wrong = config(&local, &[("container", "nowhere")]);
     let opening = Opening::start(Source::connect(wrong)).unwrap();
     for _ in 0..2 {
         let error = opening.await_open(WAIT).unwrap_err();
@@ -151,7 +151,7 @@ fn an_endpoint_that_never_answers_delays_nobody_else() {
     let stuck: Vec<_> = silent
         .iter()
         .map(|s| {
-            let config = s.config(&[("cosmos.request-timeout-ms", "8000")]);
+            let config = s.config(&[("request-timeout", "8000")]);
             let (begun, has_begun) = mpsc::channel();
             let thread = thread::spawn(move || {
                 begun.send(()).unwrap();
@@ -262,9 +262,9 @@ fn a_rotated_key_is_read_anew_by_the_enumerator() {
     let local = Local::start(&["c:/pk:2"]);
     let file = Scratch::new("rotated-key", &local.key);
     let options: Vec<_> = local
-        .options("c", &[("cosmos.auth.key-file", file.path())])
+        .options("c", &[("auth.key-file", file.path())])
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
     let enumerator = Enumerator::open(Config::parse(Role::Source, &options).unwrap()).unwrap();
     assert_eq!(enumerator.discover(&[]).unwrap().len(), 2);
@@ -326,7 +326,7 @@ fn an_authority_that_was_exchanged_in_its_file_is_another_one() {
     let start = || Local::start_with(&["c:/pk:1"], |c| c.tls = Some(cosmos_local::Tls::default()));
     let (local, foreign) = (start(), start());
     let file = Scratch::new("exchanged.pem", local.ca_pem.as_deref().unwrap());
-    let open = || Source::open(config(&local, &[("cosmos.tls.ca-file", file.path())]));
+    let open = || Source::open(config(&local, &[("tls.ca-file", file.path())]));
     let held = open().unwrap();
     std::fs::write(&file.0, foreign.ca_pem.as_deref().unwrap()).unwrap();
     let error = open().map(drop).unwrap_err();
@@ -342,9 +342,9 @@ fn a_file_system_that_hangs_does_not_block_a_discovery() {
     let local = Local::start(&["c:/pk:1"]);
     let file = Scratch::new("hanging-key", &local.key);
     let options: Vec<_> = local
-        .options("c", &[("cosmos.auth.key-file", file.path())])
+        .options("c", &[("auth.key-file", file.path())])
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
     let enumerator = Enumerator::open(Config::parse(Role::Source, &options).unwrap()).unwrap();
     local.account.regenerate();
@@ -361,7 +361,7 @@ fn a_file_system_that_hangs_does_not_block_a_discovery() {
     drop(std::fs::OpenOptions::new().write(true).open(&file.0).unwrap());
     let error = answer.expect("the discovery waits for the file").unwrap_err();
     assert_eq!(error.kind, Kind::Transient, "{error}");
-    assert!(error.message.contains("cosmos.auth.key-file"), "{error}");
+    assert!(error.message.contains("auth.key-file"), "{error}");
     look.join().unwrap().unwrap();
 }
 
@@ -376,10 +376,10 @@ fn a_federated_token_on_a_file_system_that_hangs_ends_only_its_own_opening() {
         .unwrap();
     assert!(made.success());
     let extra = [
-        ("cosmos.auth.type", "workload-identity"),
-        ("cosmos.auth.tenant-id", "tenant"),
-        ("cosmos.auth.client-id", "client"),
-        ("cosmos.auth.token-file", file.path()),
+        ("auth.type", "workload-identity"),
+        ("auth.tenant-id", "tenant"),
+        ("auth.client-id", "client"),
+        ("auth.token-file", file.path()),
     ];
     let (done, result) = mpsc::channel();
     let config = config(&local, &extra);
@@ -388,7 +388,7 @@ fn a_federated_token_on_a_file_system_that_hangs_ends_only_its_own_opening() {
     drop(std::fs::OpenOptions::new().write(true).open(&file.0).unwrap());
     let error = answer.expect("the opening waits for the file").unwrap_err();
     assert_eq!(error.kind, Kind::Transient, "{error}");
-    assert!(error.message.contains("cosmos.auth.token-file"), "{error}");
+    assert!(error.message.contains("auth.token-file"), "{error}");
     opening.join().unwrap().unwrap();
 }
 
@@ -399,14 +399,14 @@ fn a_private_authority_is_trusted_for_the_account_that_names_it() {
     let foreign = Local::start_with(&["c:/pk:1"], |c| c.tls = Some(cosmos_local::Tls::default()));
     let foreign = Scratch::new("foreign.pem", foreign.ca_pem.as_deref().unwrap());
     for http2 in ["true", "false"] {
-        let trusted = [("cosmos.tls.ca-file", file.path()), ("cosmos.http2", http2)];
+        let trusted = [("tls.ca-file", file.path()), ("http2", http2)];
         let prefix = format!("tls-{http2}");
         let sink = local.sink("c", &trusted);
         upserts(&sink, &prefix, 300, 20);
         outcomes(&sink, 300);
         assert!(sink.metrics().bulk_requests.load(Ordering::Relaxed) > 0);
     }
-    let (source, _) = local.source_of_all("c", &[("cosmos.tls.ca-file", file.path())]);
+    let (source, _) = local.source_of_all("c", &[("tls.ca-file", file.path())]);
     assert_eq!(read(&source, 600).len(), 600);
 
     let error = Source::open(config(&local, &[])).map(drop).unwrap_err();
@@ -414,10 +414,10 @@ fn a_private_authority_is_trusted_for_the_account_that_names_it() {
         error.message.contains("not trusted")
             && error
                 .message
-                .contains("name that authority's file in cosmos.tls.ca-file"),
+                .contains("name that authority's file in tls.ca-file"),
         "{error}"
     );
-    let error = Source::open(config(&local, &[("cosmos.tls.ca-file", foreign.path())]))
+    let error = Source::open(config(&local, &[("tls.ca-file", foreign.path())]))
         .map(drop)
         .unwrap_err();
     assert!(error.message.contains(foreign.path()), "{error}");
@@ -426,7 +426,7 @@ fn a_private_authority_is_trusted_for_the_account_that_names_it() {
         (empty.path(), "holds no certificates"),
         ("/nowhere.pem", "cannot be read"),
     ] {
-        let error = Source::open(config(&local, &[("cosmos.tls.ca-file", path)]))
+        let error = Source::open(config(&local, &[("tls.ca-file", path)]))
             .map(drop)
             .unwrap_err();
         assert_eq!(error.kind, Kind::Config);
@@ -470,15 +470,12 @@ fn priority_and_bucket_go_with_every_request_for_documents() {
         local.forget_requests();
         all
     };
-    let with = [
-        ("cosmos.priority-level", "low"),
-        ("cosmos.throughput-bucket", "3"),
-    ];
+    let with = [("priority-level", "low"), ("throughput-bucket", "3")];
     for request in run("low", &with, "bulk", 50) {
         assert_eq!(request["headers"][headers[0]], json!("Low"), "{request}");
         assert_eq!(request["headers"][headers[1]], json!("3"), "{request}");
     }
-    let point = [("cosmos.priority-level", "high"), ("sink.bulk", "false")];
+    let point = [("priority-level", "high"), ("sink.bulk", "false")];
     for request in run("high", &point, "upsert", 100) {
         assert_eq!(request["headers"][headers[0]], json!("High"), "{request}");
         assert_eq!(request["headers"].get(headers[1]), None, "{request}");
@@ -609,7 +606,7 @@ impl Drop for Forward {
 fn requests_go_through_the_proxy_that_the_option_names() {
     let (local, proxy) = (Local::start(&["c:/pk:1"]), Forward::start());
     let url = format!("http://127.0.0.1:{}", proxy.port);
-    let sink = local.sink("c", &[("cosmos.proxy", &url)]);
+    let sink = local.sink("c", &[("proxy", &url)]);
     let opened = proxy.requests.load(Ordering::Relaxed);
     assert!(opened > 0, "opened past the proxy");
     upserts(&sink, "p", 20, 5);
@@ -629,10 +626,7 @@ fn requests_go_through_the_proxy_that_the_option_names() {
         .unwrap()
         .port();
     let url = format!("http://127.0.0.1:{nobody}");
-    let extra = [
-        ("cosmos.proxy", url.as_str()),
-        ("cosmos.request-timeout-ms", "5000"),
-    ];
+    let extra = [("proxy", url.as_str()), ("request-timeout", "5000")];
     let error = Source::open(config(&local, &extra)).map(drop).unwrap_err();
     assert_eq!(error.kind, Kind::Transient, "{error}");
 }
@@ -650,9 +644,9 @@ fn excluded_regions_are_not_asked() {
         "faults",
         json!({"operations": "changeFeed", "region": "East US", "status": 400}),
     );
-    let (source, _) = local.source_of_all("c", &[("cosmos.excluded-regions", "East US")]);
+    let (source, _) = local.source_of_all("c", &[("excluded-regions", "East US")]);
     read(&source, 50);
-    let (source, _) = local.source_of_all("c", &[("cosmos.excluded-regions", "West US")]);
+    let (source, _) = local.source_of_all("c", &[("excluded-regions", "West US")]);
     let error = loop {
         if let Err(error) = source.next_page(WAIT) {
             break error;
@@ -664,7 +658,7 @@ fn excluded_regions_are_not_asked() {
 #[test]
 fn a_key_that_is_none_is_an_option_gone_wrong() {
     let local = Local::start(&["c:/pk:1"]);
-    let error = Source::open(config(&local, &[("cosmos.auth.key", "not base64!")]))
+    let error = Source::open(config(&local, &[("auth.secret-key", "not base64!")]))
         .map(drop)
         .unwrap_err();
     assert_eq!(error.kind, Kind::Config, "{error}");
@@ -702,13 +696,13 @@ fn tokens_are_asked_for_through_the_proxy() {
     let (local, proxy) = (Local::start(&["c:/pk:1"]), Forward::start());
     let url = format!("http://127.0.0.1:{}", proxy.port);
     let extra = [
-        ("cosmos.proxy", url.as_str()),
-        ("cosmos.auth.type", "client-secret"),
-        ("cosmos.auth.tenant-id", "tenant"),
-        ("cosmos.auth.client-id", "client"),
-        ("cosmos.auth.client-secret", "VerySecret"),
-        ("cosmos.auth.authority-host", "https://login.sovereign.invalid"),
-        ("cosmos.request-timeout-ms", "8000"),
+        ("proxy", url.as_str()),
+        ("auth.type", "client-secret"),
+        ("auth.tenant-id", "tenant"),
+        ("auth.client-id", "client"),
+        ("auth.client-secret", "VerySecret"),
+        ("auth.authority-host", "https://login.sovereign.invalid"),
+        ("request-timeout", "8000"),
     ];
     let error = Source::open(config(&local, &extra)).map(drop).unwrap_err();
     assert_eq!(error.kind, Kind::Transient, "{error}");
@@ -725,7 +719,7 @@ fn tokens_are_asked_for_through_the_proxy() {
 fn http_2_can_be_switched_off() {
     for (http2, version) in [("true", "2"), ("false", "1.1")] {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("cosmos.http2", http2)]);
+        let sink = local.sink("c", &[("http2", http2)]);
         upserts(&sink, "h", 10, 2);
         outcomes(&sink, 10);
         for request in local.requests("bulk") {
@@ -747,11 +741,11 @@ fn a_connection_is_waited_for_as_long_as_the_option_says() {
     let endpoint = format!("http://{address}/");
     let open = |limit: &str| {
         let options = [
-            ("cosmos.endpoint", endpoint.as_str()),
-            ("cosmos.database", "orders"),
-            ("cosmos.container", "c"),
-            ("cosmos.auth.key", "c2VjcmV0"),
-            ("cosmos.connect-timeout-ms", limit),
+            ("endpoint", endpoint.as_str()),
+            ("database", "orders"),
+            ("container", "c"),
+            ("auth.secret-key", "c2VjcmV0"),
+            ("connect-timeout", limit),
         ];
         let options = options.map(|(k, v)| (k.to_owned(), v.to_owned()));
         let started = Instant::now();
@@ -784,7 +778,7 @@ fn a_request_fails_over_as_often_as_the_option_says() {
     let (source, _) = local.source_of_all("c", &[]);
     read(&source, 20);
     assert_eq!(source.metrics().retries.load(Ordering::Relaxed), 0);
-    let (source, _) = local.source_of_all("c", &[("cosmos.failover.max-retries", "0")]);
+    let (source, _) = local.source_of_all("c", &[("failover.max-retries", "0")]);
     let started = Instant::now();
     while source.metrics().retries.load(Ordering::Relaxed) < 3 {
         assert!(started.elapsed() < WAIT);
@@ -802,7 +796,7 @@ fn a_request_fails_over_as_often_as_the_option_says() {
 fn slow_metadata_is_asked_for_in_a_second_region_unless_switched_off() {
     let look_up = |threshold: &str| {
         let local = two_regions();
-        let config = config(&local, &[("cosmos.hedging.threshold-ms", threshold)]);
+        let config = config(&local, &[("hedging.threshold", threshold)]);
         let (account, container) = open_blocking(async {
             let (account, _, container) = Account::open_with_container(config).await?;
             partition_ranges(&account, &container, false).await?;
@@ -813,7 +807,7 @@ fn slow_metadata_is_asked_for_in_a_second_region_unless_switched_off() {
             "faults",
             json!({"operations": "container", "region": "East US", "delayMillis": 4000}),
         );
-        let config = self::config(&local, &[("cosmos.hedging.threshold-ms", threshold)]);
+        let config = self::config(&local, &[("hedging.threshold", threshold)]);
         let started = Instant::now();
         open_blocking(async move { account.check_container(&config, &container).await }).unwrap();
         started.elapsed()

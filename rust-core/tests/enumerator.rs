@@ -79,9 +79,9 @@ fn what_the_first_look_fails_of_is_in_its_frame_and_the_next_connects_anew() {
     let file = std::env::temp_dir().join(format!("cosmosflink-enumerator-key-{}", std::process::id()));
     std::fs::write(&file, "d3Jvbmc=").unwrap();
     let options: Vec<_> = local
-        .options("c", &[("cosmos.auth.key-file", file.to_str().unwrap())])
+        .options("c", &[("auth.key-file", file.to_str().unwrap())])
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
     let enumerator = enumerator(&options);
     let refused = look(&enumerator).unwrap_err();
@@ -118,7 +118,7 @@ fn the_first_look_behind_a_restore_is_not_waited_for_without_end() {
     let state = encode_state(&state);
     // Throttling is waited out, for as long as it takes: that is no reason to read nothing.
     local.admin("faults", json!({"operations": "metadata", "status": 429}));
-    let options = local.options("c", &[("cosmos.request-timeout-ms", "500")]);
+    let options = local.options("c", &[("request-timeout", "500")]);
     let config = Config::parse(Role::Source, &options).unwrap();
     let restored = SplitEnumerator::new(config, &state, false).unwrap();
     let failure = look(&restored).unwrap_err();

@@ -149,13 +149,13 @@ impl Pages for Reading {
 
 fn config(extra: &[(&str, &str)]) -> Config {
     let mut options = BTreeMap::from([
-        ("cosmos.endpoint", "https://nowhere.example/"),
-        ("cosmos.database", "d"),
-        ("cosmos.container", "numbers"),
-        ("cosmos.auth.key", "a2V5"),
-        ("source.page-size", "10"),
-        ("cosmos.retry.backoff-ms", "1"),
-        ("cosmos.retry.max-backoff-ms", "2"),
+        ("endpoint", "https://nowhere.example/"),
+        ("database", "d"),
+        ("container", "numbers"),
+        ("auth.secret-key", "a2V5"),
+        ("scan.page-size", "10"),
+        ("retry.backoff", "1"),
+        ("retry.max-backoff", "2"),
     ]);
     options.extend(extra.iter().copied());
     let options: Vec<_> = options
@@ -288,10 +288,10 @@ fn a_final_failure_comes_behind_the_pages_before_it() {
 fn a_look_finds_what_nobody_reads_over_a_renewed_connection_and_can_be_woken() {
     on_one_thread(async {
         let over = |feed: Numbers, start| {
-            let config = config(&[("source.start", start)]);
+            let config = config(&[("scan.startup.mode", start)]);
             Enumerator::over(Arc::new(feed), config, &Handle::current(), 7)
         };
-        let enumerator = over(Numbers::new(0), "now");
+        let enumerator = over(Numbers::new(0), "latest");
         let known = [SplitEntry {
             split: Split {
                 max: "40".to_owned(),
@@ -324,7 +324,7 @@ fn a_look_finds_what_nobody_reads_over_a_renewed_connection_and_can_be_woken() {
             hangs: true,
             ..Numbers::new(0)
         };
-        let enumerator = Arc::new(over(hanging, "beginning"));
+        let enumerator = Arc::new(over(hanging, "earliest"));
         let look = || {
             let enumerator = enumerator.clone();
             tokio::spawn(async move { enumerator.look(&[]).await })
@@ -347,10 +347,10 @@ async fn look(feed: Numbers, extra: &[(&str, &str)]) -> Result<Vec<Split>> {
         ..feed
     };
     let short = [
-        ("cosmos.retry.deadline-ms", "300"),
-        ("cosmos.retry.backoff-ms", "20"),
-        ("cosmos.retry.max-backoff-ms", "100"),
-        ("cosmos.max-concurrency", "1"),
+        ("retry.deadline", "300"),
+        ("retry.backoff", "20"),
+        ("retry.max-backoff", "100"),
+        ("max-concurrency", "1"),
     ];
     let config = config(&[&short[..], extra].concat());
     let enumerator = Enumerator::over(Arc::new(feed), config, &Handle::current(), 7);
@@ -363,14 +363,14 @@ fn a_look_for_where_now_is_does_not_ask_for_ever() {
         // Each page has changes of its very moment.
         let feed = Numbers::new(1000);
         let asked = feed.asked.clone();
-        let error = look(feed, &[("source.start", "now")]).await.unwrap_err();
+        let error = look(feed, &[("scan.startup.mode", "latest")]).await.unwrap_err();
         assert_eq!(error.kind, Kind::Transient);
         assert!(error.message.contains("written to without a pause"), "{error}");
         assert!((2..=20).contains(&asked.load(SeqCst)), "{asked:?}");
         // The documents are told of fewer writes than the changes, again and again.
         let initial = [
-            ("source.mode", "all-versions-and-deletes"),
-            ("source.start", "initial"),
+            ("scan.change-feed.mode", "all-versions-and-deletes"),
+            ("scan.startup.mode", "initial"),
         ];
         let feed = Numbers::new(0);
         *feed.writes.lock().unwrap() = [7, 9].repeat(50_000);

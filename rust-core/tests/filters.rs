@@ -653,9 +653,9 @@ fn the_decoder_lets_pass_what_is_true_of_the_row_without_a_filter() {
 /// The ids of all rows that a query with this plan has, and how many documents were dropped.
 fn ids_of(local: &Local, plan: &Plan, query: &sql::Query) -> (BTreeSet<String>, u64) {
     let parameters = query.parameters_json();
-    let mut options = vec![("source.query", query.text.as_str())];
+    let mut options = vec![("scan.query", query.text.as_str())];
     if !parameters.is_empty() {
-        options.push(("source.query-parameters", parameters.as_str()));
+        options.push(("scan.query-parameters", parameters.as_str()));
     }
     let splits = local.enumerator("c", &options).discover(&[]).unwrap();
     let source: Source = local.source("c", &options).with_rows(plan);

@@ -25,12 +25,12 @@ use cosmosflink_core::split::{Split, Stop};
 use serde_json::{json, Value};
 use support::*;
 
-const LEASES: (&str, &str) = ("source.lease-container", "leases");
-const PREFIX: (&str, &str) = ("source.lease-prefix", "shop");
-const FROM_LEASES: (&str, &str) = ("source.start", "leases");
+const LEASES: (&str, &str) = ("scan.lease.container", "leases");
+const PREFIX: (&str, &str) = ("scan.lease.prefix", "shop");
+const FROM_LEASES: (&str, &str) = ("scan.startup.mode", "leases");
 /// As short as they may be.
-const EXPIRES: (&str, &str) = ("source.lease-expiration-ms", "1000");
-const RENEWED: (&str, &str) = ("source.lease-renew-interval-ms", "200");
+const EXPIRES: (&str, &str) = ("scan.lease.expiration", "1000");
+const RENEWED: (&str, &str) = ("scan.lease.renew-interval", "200");
 
 fn options<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut all = vec![LEASES, PREFIX, EXPIRES, RENEWED];
@@ -39,7 +39,7 @@ fn options<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 fn job(name: &str) -> (&'static str, String) {
-    ("source.lease-job", name.to_owned())
+    ("scan.lease.job", name.to_owned())
 }
 
 fn fill(local: &Local, prefix: &str, count: usize) {
@@ -53,7 +53,7 @@ fn fill(local: &Local, prefix: &str, count: usize) {
 fn stored(local: &Local) -> Store {
     let config = Config::parse(
         Role::Source,
-        &local.options("c", &options(&[("source.lease-format", "none")])),
+        &local.options("c", &options(&[("scan.lease.format", "none")])),
     )
     .unwrap();
     open_blocking(async move {
@@ -144,9 +144,9 @@ fn progress_is_published_in_either_form_and_the_next_job_goes_on_from_it() {
     ] {
         let local = Local::start(&["c:/pk:3", path]);
         fill(&local, "a", 300);
-        let of = ("source.lease-format", form);
+        let of = ("scan.lease.format", form);
         let first = job("first");
-        let mut reader = Reader::start(&local, &[of, (first.0, &first.1), ("source.lease-host", "host")]);
+        let mut reader = Reader::start(&local, &[of, (first.0, &first.1), ("scan.lease.host", "host")]);
         reader.read(300);
         assert!(stored(&local).leases.is_empty(), "nothing before a checkpoint");
         reader.publish(1);
@@ -257,12 +257,12 @@ fn a_lease_is_renewed_while_no_checkpoint_completes() {
 fn the_second_of_two_jobs_with_one_prefix_fails() {
     let local = Local::start(&["c:/pk:2", "leases:/id:1"]);
     let (name, first) = job("first");
-    let mut running = Reader::start(&local, &[(name, &first), ("source.lease-host", "host")]);
+    let mut running = Reader::start(&local, &[(name, &first), ("scan.lease.host", "host")]);
     running.read(0);
     running.publish(1);
     until("the leases are there", || stored(&local).initialised);
     // Told apart although both have the same name.
-    let mut second = Reader::start(&local, &[(name, "second"), ("source.lease-host", "host")]);
+    let mut second = Reader::start(&local, &[(name, "second"), ("scan.lease.host", "host")]);
     second.read(0);
     second.publish(1);
     let mut error = None;
@@ -335,7 +335,7 @@ fn by_range_id(local: &Local, splits: &[Split], owner: Option<&str>, written: &s
 fn leases_by_range_id_are_taken_after_their_partition_was_split_too() {
     let local = Local::start(&["c:/pk:2", "leases:/id:1"]);
     fill(&local, "a", 200);
-    let mut before = Reader::start(&local, &[("source.lease-format", "none")]);
+    let mut before = Reader::start(&local, &[("scan.lease.format", "none")]);
     before.read(200);
     before.end();
     put(
@@ -368,7 +368,7 @@ fn leases_by_range_id_are_taken_after_their_partition_was_split_too() {
 #[test]
 fn an_owner_that_is_alive_is_left_alone_and_a_dead_one_waited_out() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
-    let mut before = Reader::start(&local, &[("source.lease-format", "none")]);
+    let mut before = Reader::start(&local, &[("scan.lease.format", "none")]);
     before.read(0);
     before.end();
     let (name, id) = job("j");
@@ -435,25 +435,25 @@ fn what_is_missing_or_does_not_fit_is_said_before_anything_is_read() {
         none.message.contains("there are none") && none.outlives_restart(),
         "{none}"
     );
-    let missing = look(&[("source.lease-container", "nowhere")]);
+    let missing = look(&[("scan.lease.container", "nowhere")]);
     assert!(
         missing.message.contains("nowhere") && missing.kind == Kind::NotFound,
         "{missing}"
     );
-    let wrong = look(&[("source.lease-container", "wrong")]);
+    let wrong = look(&[("scan.lease.container", "wrong")]);
     assert!(
         wrong.message.contains("/pk") && wrong.kind == Kind::Config,
         "{wrong}"
     );
     let early = local
-        .enumerator("c", &options(&[("source.lease-container", "nowhere")]))
+        .enumerator("c", &options(&[("scan.lease.container", "nowhere")]))
         .discover(&[])
         .unwrap_err();
     assert!(
         early.message.contains("nowhere") && early.kind == Kind::NotFound,
         "a job that only publishes hears of it at once, too: {early}"
     );
-    let options = local.options("c", &options(&[("source.lease-container", "nowhere")]));
+    let options = local.options("c", &options(&[("scan.lease.container", "nowhere")]));
     let error = Source::open(Config::parse(Role::Source, &options).unwrap())
         .map(drop)
         .unwrap_err();
@@ -487,27 +487,27 @@ fn a_lease_container_that_does_not_answer_holds_nothing_up() {
 fn a_job_begins_at_the_positions_of_a_file() {
     let local = Local::start(&["c:/pk:3", "other:/pk:1", "leases:/id:1"]);
     fill(&local, "a", 100);
-    let mut before = Reader::start(&local, &[("source.lease-format", "none")]);
+    let mut before = Reader::start(&local, &[("scan.lease.format", "none")]);
     before.read(100);
     before.end();
     fill(&local, "b", 60);
     let path = std::env::temp_dir().join(format!("cosmosflink-tokens-{}", std::process::id()));
     std::fs::write(&path, tokens_file::write(before.splits, &[]).unwrap()).unwrap();
     let tokens = [
-        ("source.start", "tokens"),
-        ("source.start-tokens-file", path.to_str().unwrap()),
+        ("scan.startup.mode", "tokens"),
+        ("scan.startup.tokens-file", path.to_str().unwrap()),
     ];
     let with = |more: &[(&'static str, &'static str)]| {
         let mut all = tokens.to_vec();
         all.extend(more);
         local.enumerator("c", &all).discover(&[]).unwrap()
     };
-    let until_now = with(&[("source.stop", "start")]);
+    let until_now = with(&[("scan.bounded.mode", "latest")]);
     assert!(
         until_now.iter().all(|e| matches!(e.split.stop, Stop::At(_))),
         "the stop is the new job's: {until_now:?}"
     );
-    let finer = with(&[("source.min-splits", "6")]);
+    let finer = with(&[("scan.min-splits", "6")]);
     assert_eq!(finer.len(), 6);
     assert!(finer.iter().all(|e| e.split.continuation.is_some()));
     let mut reader = Reader::start(&local, &tokens);
@@ -529,10 +529,10 @@ fn a_job_that_is_started_again_keeps_its_leases_from_another_one() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
     // Long enough for both.
     let patient = [
-        ("source.lease-expiration-ms", "60000"),
-        ("source.lease-renew-interval-ms", "1000"),
+        ("scan.lease.expiration", "60000"),
+        ("scan.lease.renew-interval", "1000"),
     ];
-    let of = |job: &'static str| [patient[0], patient[1], ("source.lease-job", job)];
+    let of = |job: &'static str| [patient[0], patient[1], ("scan.lease.job", job)];
     let mut first = Reader::start(&local, &of("a"));
     first.read(0);
     first.publish(1);
@@ -564,11 +564,11 @@ fn a_job_that_is_started_again_keeps_its_leases_from_another_one() {
 #[test]
 fn two_sources_of_one_job_need_a_prefix_each() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
-    let mut first = Reader::start(&local, &[("source.lease-job", "j/one")]);
+    let mut first = Reader::start(&local, &[("scan.lease.job", "j/one")]);
     first.read(0);
     first.publish(1);
     until("the lease is there", || stored(&local).initialised);
-    let mut second = Reader::start(&local, &[("source.lease-job", "j/two")]);
+    let mut second = Reader::start(&local, &[("scan.lease.job", "j/two")]);
     second.read(0);
     second.publish(1);
     let mut error = None;
@@ -584,7 +584,7 @@ fn two_sources_of_one_job_need_a_prefix_each() {
 #[test]
 fn leases_of_an_older_kind_of_container_keep_their_partition_keys() {
     let local = Local::start(&["c:/pk:2", "leases:/partitionKey:2"]);
-    let of = |job: &'static str| [("source.lease-format", "dotnet"), ("source.lease-job", job)];
+    let of = |job: &'static str| [("scan.lease.format", "dotnet"), ("scan.lease.job", job)];
     let mut first = Reader::start(&local, &of("a"));
     first.read(0);
     first.publish(1);
@@ -647,13 +647,13 @@ fn all_versions_and_deletes_are_handed_over_in_either_form() {
         });
         let of = |job: &'static str, start: &'static str| {
             [
-                ("source.mode", "all-versions-and-deletes"),
-                ("source.lease-format", form),
-                ("source.start", start),
-                ("source.lease-job", job),
+                ("scan.change-feed.mode", "all-versions-and-deletes"),
+                ("scan.lease.format", form),
+                ("scan.startup.mode", start),
+                ("scan.lease.job", job),
             ]
         };
-        let mut first = Reader::start(&local, &of("a", "now"));
+        let mut first = Reader::start(&local, &of("a", "latest"));
         fill(&local, "a", 40);
         first.read(40);
         first.publish(1);
@@ -671,15 +671,11 @@ fn all_versions_and_deletes_are_handed_over_in_either_form() {
         let error = local
             .enumerator(
                 "c",
-                &options(&[
-                    FROM_LEASES,
-                    ("source.lease-format", form),
-                    ("source.lease-job", "c"),
-                ]),
+                &options(&[FROM_LEASES, ("scan.lease.format", form), ("scan.lease.job", "c")]),
             )
             .discover(&[])
             .unwrap_err();
-        assert!(error.message.contains("source.mode"), "{error}");
+        assert!(error.message.contains("scan.change-feed.mode"), "{error}");
     }
 }
 
@@ -687,7 +683,7 @@ fn all_versions_and_deletes_are_handed_over_in_either_form() {
 fn a_job_that_reads_in_more_splits_than_partitions_leaves_as_many_leases() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
     fill(&local, "a", 100);
-    let mut first = Reader::start(&local, &[("source.min-splits", "4"), ("source.lease-job", "a")]);
+    let mut first = Reader::start(&local, &[("scan.min-splits", "4"), ("scan.lease.job", "a")]);
     assert_eq!(first.splits.len(), 4);
     first.read(100);
     first.publish(1);
@@ -695,7 +691,7 @@ fn a_job_that_reads_in_more_splits_than_partitions_leaves_as_many_leases() {
     first.end();
     assert_eq!(stored(&local).leases.len(), 4);
     fill(&local, "b", 40);
-    let mut second = Reader::start(&local, &[FROM_LEASES, ("source.lease-job", "b")]);
+    let mut second = Reader::start(&local, &[FROM_LEASES, ("scan.lease.job", "b")]);
     assert_eq!(second.splits.len(), 4);
     second.read(40);
     assert_eq!(second.ids, names("b", 40));
@@ -703,7 +699,7 @@ fn a_job_that_reads_in_more_splits_than_partitions_leaves_as_many_leases() {
     // And in still more, from the leases of two.
     let mut third = Reader::start(
         &local,
-        &[FROM_LEASES, ("source.min-splits", "8"), ("source.lease-job", "c")],
+        &[FROM_LEASES, ("scan.min-splits", "8"), ("scan.lease.job", "c")],
     );
     assert_eq!(third.splits.len(), 8);
     third.read(0);
@@ -721,9 +717,9 @@ fn a_job_that_ends_by_itself_leaves_leases_to_go_on_from() {
     let mut first = Reader::start(
         &local,
         &[
-            ("source.stop", "start"),
-            ("source.lease-job", "a"),
-            ("source.page-size", "10"),
+            ("scan.bounded.mode", "latest"),
+            ("scan.lease.job", "a"),
+            ("scan.page-size", "10"),
         ],
     );
     fill(&local, "b", 30);
@@ -756,7 +752,7 @@ fn a_job_that_ends_by_itself_leaves_leases_to_go_on_from() {
     let store = stored(&local);
     assert_eq!(store.leases.len(), 2);
     assert!(store.leases.iter().all(|l| l.reached.etag.is_some()));
-    let mut second = Reader::start(&local, &[FROM_LEASES, ("source.lease-job", "b")]);
+    let mut second = Reader::start(&local, &[FROM_LEASES, ("scan.lease.job", "b")]);
     second.read(0);
     assert_eq!(owners(&stored(&local)), [Some("cosmosflink-b"); 2]);
     second.end();
@@ -766,15 +762,15 @@ fn a_job_that_ends_by_itself_leaves_leases_to_go_on_from() {
 fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
     fill(&local, "a", 100);
-    let mut whole = Reader::start(&local, &[("source.lease-format", "none")]);
+    let mut whole = Reader::start(&local, &[("scan.lease.format", "none")]);
     whole.read(100);
     whole.end();
     let mut parts = Reader::start(
         &local,
         &[
-            ("source.min-splits", "4"),
-            ("source.lease-format", "none"),
-            ("source.page-size", "10"),
+            ("scan.min-splits", "4"),
+            ("scan.lease.format", "none"),
+            ("scan.page-size", "10"),
         ],
     );
     parts.read(100);
@@ -797,9 +793,9 @@ fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
     };
     let look = |path: &str| -> Vec<Split> {
         let options = [
-            ("source.start", "tokens"),
-            ("source.start-tokens-file", path),
-            ("source.stop", "start"),
+            ("scan.startup.mode", "tokens"),
+            ("scan.startup.tokens-file", path),
+            ("scan.bounded.mode", "latest"),
         ];
         let found = local.enumerator("c", &options).discover(&[]).unwrap();
         found.into_iter().map(|entry| entry.split).collect()
@@ -812,9 +808,9 @@ fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
     let source = local.source(
         "c",
         &[
-            ("source.start", "tokens"),
-            ("source.start-tokens-file", &of_parts),
-            ("source.stop", "start"),
+            ("scan.startup.mode", "tokens"),
+            ("scan.startup.tokens-file", &of_parts),
+            ("scan.bounded.mode", "latest"),
         ],
     );
     source.add_splits(found.clone()).unwrap();
@@ -850,7 +846,7 @@ fn a_job_that_begins_at_positions_stops_where_the_partitions_are_now() {
 #[test]
 fn a_lease_that_is_another_one_each_time_ends_the_attempt_with_its_name() {
     let local = Local::start(&["c:/pk:1", "leases:/id:1"]);
-    let mut before = Reader::start(&local, &[("source.lease-format", "none")]);
+    let mut before = Reader::start(&local, &[("scan.lease.format", "none")]);
     before.read(0);
     before.end();
     put(
@@ -866,9 +862,9 @@ fn a_lease_that_is_another_one_each_time_ends_the_attempt_with_its_name() {
         "c",
         &options(&[
             FROM_LEASES,
-            ("source.lease-job", "j"),
-            ("cosmos.retry.max-attempts", "4"),
-            ("cosmos.retry.backoff-ms", "10"),
+            ("scan.lease.job", "j"),
+            ("retry.max-attempts", "4"),
+            ("retry.backoff", "10"),
         ]),
     );
     let look = std::thread::spawn(move || enumerator.discover(&[]));
@@ -889,22 +885,22 @@ fn a_job_that_still_reads_the_container_has_no_stop_to_be_given() {
         config.all_versions = Some(AllVersions::default());
     });
     let of = |more: &[(&str, &str)]| {
-        let mut all = vec![("source.mode", "all-versions-and-deletes")];
+        let mut all = vec![("scan.change-feed.mode", "all-versions-and-deletes")];
         all.extend(more);
         local.enumerator("c", &all).discover(&[])
     };
-    let found = of(&[("source.start", "initial")]).unwrap();
+    let found = of(&[("scan.startup.mode", "initial")]).unwrap();
     let splits = found.into_iter().map(|entry| entry.split).collect();
     let path = std::env::temp_dir().join(format!("cosmosflink-initial-{}", std::process::id()));
     std::fs::write(&path, tokens_file::write(splits, &[]).unwrap()).unwrap();
     let tokens = [
-        ("source.start", "tokens"),
-        ("source.start-tokens-file", path.to_str().unwrap()),
+        ("scan.startup.mode", "tokens"),
+        ("scan.startup.tokens-file", path.to_str().unwrap()),
     ];
     assert!(of(&tokens).unwrap()[0].split.then.is_some());
-    let error = of(&[tokens[0], tokens[1], ("source.stop", "start")]).unwrap_err();
+    let error = of(&[tokens[0], tokens[1], ("scan.bounded.mode", "latest")]).unwrap_err();
     assert!(
-        error.kind == Kind::Config && error.message.contains("source.stop"),
+        error.kind == Kind::Config && error.message.contains("scan.bounded.mode"),
         "{error}"
     );
     std::fs::remove_file(&path).unwrap();

@@ -242,6 +242,14 @@ fn any_other_column_asks_all_partitions() {
 }
 
 #[test]
+fn a_container_may_have_any_number_of_partitions() {
+    let local = Local::start(&["c:/pk:120"]);
+    filled(&local, 10, 10);
+    let mut reader = reader(&local, "c", &documents(), &[2], &[]);
+    assert_eq!(reader.find(vec![vec![whole(7)]]), [["a-7"]]);
+}
+
+#[test]
 fn a_key_is_compared_by_type_and_null_equals_nothing() {
     let local = Local::start(&["c:/pk:1"]);
     let sink = local.sink("c", &[]);
@@ -270,7 +278,7 @@ fn a_key_is_compared_by_type_and_null_equals_nothing() {
     let found = |scalar, value: Option<Value>| {
         let mut lenient = plan(&[("id", Scalar::String), ("v", scalar)]);
         lenient.on_error = OnError::SkipRow;
-        let mut reader = reader(&local, "c", &lenient, &[1], &[("source.on-decode-error", "skip")]);
+        let mut reader = reader(&local, "c", &lenient, &[1], &[("json.on-error", "skip-row")]);
         reader.find(vec![vec![value]]).remove(0)
     };
     assert_eq!(found(Scalar::Int, whole(5)), ["point", "whole"]);
@@ -357,6 +365,28 @@ fn hierarchical_keys_are_addresses_in_whatever_order_they_are_joined() {
 }
 
 #[test]
+fn what_no_document_can_have_is_no_row_and_what_no_query_can_hold_fails_by_name() {
+    let local = Local::start(&["c:/pk:1"]);
+    filled(&local, 1, 1);
+    let long = |n: usize| text(&"x".repeat(n));
+    let mut address = reader(&local, "c", &documents(), &[0, 1], &[]);
+    let found = address.find(vec![
+        vec![long(1024), text("k0")],
+        vec![text("a-0"), long(2049)],
+        vec![text("a-0"), text("k0")],
+    ]);
+    assert_eq!(found, [vec![], vec![], vec!["a-0".to_owned()]]);
+    let columns = plan(&[("id", Scalar::String), ("text", Scalar::String)]);
+    let mut other = reader(&local, "c", &columns, &[1], &[]);
+    other.ask(vec![vec![long(600_000)], vec![long(300)], vec![long(3_000_000)]]);
+    let found = other.answers();
+    let error = found[0].as_ref().unwrap_err();
+    assert!(error.message.contains("/text"), "{error}");
+    assert_eq!(found[1].as_ref().unwrap()[..], ["a-0"]);
+    assert!(found[2].as_ref().unwrap().is_empty());
+}
+
+#[test]
 fn other_columns_beside_the_primary_key_count_too() {
     let local = Local::start(&["c:/pk:1"]);
     filled(&local, 5, 1);
@@ -382,9 +412,9 @@ fn throttling_is_waited_out_and_other_failures_are_tried_as_often_as_the_option_
     );
     let extra = [
         ("lookup.max-retries", "2"),
-        ("cosmos.retry.backoff-ms", "1"),
+        ("retry.backoff", "1"),
         // The driver asks again by itself, until then.
-        ("cosmos.request-timeout-ms", "300"),
+        ("request-timeout", "300"),
     ];
     let mut reader = reader(&local, "c", &documents(), &[0, 1], &extra);
     let key = || vec![text("a-0"), text("k0")];
@@ -403,6 +433,71 @@ fn throttling_is_waited_out_and_other_failures_are_tried_as_often_as_the_option_
     }
     local.clear_faults();
     assert_eq!(reader.find(vec![key()]), [["a-0"]], "the handle goes on");
+}
+
+#[test]
+fn an_answer_of_several_pages_goes_on_where_it_was_throttled() {
+    let local = Local::start(&["c:/pk:1"]);
+    filled(&local, 2500, 1);
+    // Pages behind the first.
+    local.admin(
+        "faults",
+        json!({
+            "operations": "query", "withHeader": "x-ms-continuation", "count": 3,
+            "status": 429, "subStatus": 3200, "retryAfterMillis": 5
+        }),
+    );
+    let extra = [("lookup.max-retries", "0")];
+    let mut reader = reader(&local, "c", &documents(), &[1], &extra);
+    assert_eq!(reader.find(vec![vec![text("k0")]])[0].len(), 2500);
+    assert_eq!(local.faults(), 0);
+    assert_eq!(reader.count(|m| m.throttled.load(Relaxed)), 3);
+    let requests = local.requests("query").into_iter();
+    let read = requests.filter(|request| request["status"] == 200).count();
+    assert_eq!(read, 3, "each page is read once");
+}
+
+#[test]
+fn an_answer_that_breaks_behind_its_first_page_fails_in_the_end() {
+    let local = Local::start(&["c:/pk:1"]);
+    filled(&local, 1500, 1);
+    local.admin(
+        "faults",
+        json!({
+            "operations": "query", "withHeader": "x-ms-continuation",
+            "replace": {"text": "\"Documents\"", "with": "\"Dokumente\""}
+        }),
+    );
+    let extra = [("lookup.max-retries", "2"), ("retry.backoff", "1")];
+    let mut reader = reader(&local, "c", &documents(), &[1], &extra);
+    reader.ask(vec![vec![text("k0")]]);
+    let error = reader.answers().remove(0).unwrap_err();
+    assert_eq!(error.kind, Kind::Transient, "{error}");
+}
+
+#[test]
+fn pages_that_are_too_large_are_asked_for_smaller_whatever_may_be_tried_again() {
+    let local = Local::start(&["c:/pk:1"]);
+    filled(&local, 300, 1);
+    local.admin(
+        "faults",
+        json!({"operations": "query", "status": 413, "subStatus": 3402, "count": 3}),
+    );
+    let extra = [("lookup.max-retries", "0")];
+    let mut reader = reader(&local, "c", &documents(), &[1], &extra);
+    assert_eq!(reader.find(vec![vec![text("k0")]])[0].len(), 300);
+    assert_eq!(local.faults(), 0);
+    let read = local.requests("query").into_iter();
+    let read = read.filter(|request| request["status"] == 200).count();
+    assert_eq!(read, 3, "pages of 125 documents");
+    // One document alone is not smaller.
+    local.admin(
+        "faults",
+        json!({"operations": "query", "status": 413, "subStatus": 3402}),
+    );
+    reader.ask(vec![vec![text("k0")]]);
+    let error = reader.answers().remove(0).unwrap_err();
+    assert_eq!((error.status, error.sub_status), (413, 3402), "{error}");
 }
 
 #[test]
@@ -456,6 +551,54 @@ fn a_document_that_makes_no_row_fails_by_name_or_is_left_out() {
 }
 
 #[test]
+fn a_partition_that_moves_holds_up_no_other_look_up() {
+    let local = Local::start(&["c:/pk:2"]);
+    filled(&local, 20, 10);
+    let extra = [("lookup.max-retries", "0")];
+    let mut reader = reader(&local, "c", &documents(), &[0, 1], &extra);
+    let key = |i: usize| vec![text(&format!("a-{i}")), text(&format!("k{}", i % 10))];
+    local.admin(
+        "faults",
+        json!({"operations": "pointRead", "documentId": "a-0", "status": 410, "subStatus": 1002}),
+    );
+    reader.ask(vec![key(0)]);
+    let error = reader.answers().remove(0).unwrap_err();
+    assert_eq!(error.status, 410, "{error}");
+    local.admin("faults", json!({"operations": "pkranges", "delayMillis": 20_000}));
+    let began = Instant::now();
+    assert_eq!(reader.find(vec![key(1)]), [["a-1"]]);
+    assert!(began.elapsed() < Duration::from_secs(10), "waited for partitions");
+}
+
+#[test]
+fn a_document_of_no_key_is_no_matter_whatever_is_wrong_with_it() {
+    let local = Local::start(&["c:/pk:1"]);
+    let sink = local.sink("c", &[]);
+    // The service is asked for all texts of about the day.
+    for (id, at, n) in [
+        ("good", "2026-01-01T10:00:00Z", "1"),
+        ("other", "2026-01-01T11:00:00Z", "1.5"),
+        ("none", "2026-01-01 at noon", "1"),
+    ] {
+        let document = format!(r#"{{"id":"{id}","pk":"k","at":"{at}","n":{n}}}"#);
+        put(&sink, id, "[\"k\"]", &document);
+    }
+    sink.close();
+    let mut columns = plan(&[("id", Scalar::String), ("at", MOMENT), ("n", Scalar::Int)]);
+    let at = |millis| vec![Some(Value::Moment { millis, nanos: 0 })];
+    let ten = 1_767_261_600_000;
+    let mut strict = reader(&local, "c", &columns, &[1], &[]);
+    assert_eq!(strict.find(vec![at(ten)]), [["good"]]);
+    strict.ask(vec![at(ten + 3_600_000)]);
+    let error = strict.answers().remove(0).unwrap_err();
+    assert!(error.message.contains("id 'other'"), "{error}");
+    columns.on_error = OnError::SkipRow;
+    let mut lenient = reader(&local, "c", &columns, &[1], &[]);
+    assert_eq!(lenient.find(vec![at(ten)]), [["good"]]);
+    assert_eq!(lenient.count(|m| m.undecodable.load(Relaxed)), 0);
+}
+
+#[test]
 fn partitions_that_are_split_meanwhile_are_found() {
     let local = Local::start(&["c:/pk:1"]);
     filled(&local, 40, 8);
@@ -479,6 +622,47 @@ fn partitions_that_are_split_meanwhile_are_found() {
     );
     assert_eq!(reader.find(keys()), expected);
     assert_eq!(reader.find(keys()), expected);
+}
+
+#[test]
+fn a_container_that_was_created_anew_is_not_looked_up_in() {
+    let key = |columns: &[usize]| match columns {
+        [0, 1] => vec![text("a-0"), text("k0")],
+        _ => vec![text("k0")],
+    };
+    for (columns, noticed) in [(&[0, 1][..], true), (&[1], true), (&[0, 1], false), (&[1], false)] {
+        let local = Local::start(&["c:/pk:1"]);
+        filled(&local, 1, 1);
+        let mut reader = reader(&local, "c", &documents(), columns, &[]);
+        assert_eq!(reader.find(vec![key(columns)]), [["a-0"]]);
+        local.admin("recreate", json!({"database": "orders", "container": "c"}));
+        if noticed {
+            // It makes the driver of the account know the new one.
+            local.sink("c", &[]).close();
+        }
+        reader.ask(vec![key(columns)]);
+        let found = reader.answers().remove(0);
+        let error = found.expect_err("looked up in the new one");
+        assert!(
+            error.message.contains("created anew"),
+            "{columns:?}, {noticed}: {error}"
+        );
+        assert!(!error.outlives_restart(), "a restart opens the new one");
+    }
+}
+
+#[test]
+fn a_container_that_is_gone_is_no_document_that_is_missing() {
+    let local = Local::start(&["c:/pk:1"]);
+    filled(&local, 1, 1);
+    let mut reader = reader(&local, "c", &documents(), &[0, 1], &[]);
+    assert_eq!(reader.find(vec![vec![text("a-0"), text("k0")]]), [["a-0"]]);
+    // Some servers say so of a container too.
+    local.admin("faults", json!({"operations": "pointRead", "status": 404}));
+    local.admin("drop", json!({"database": "orders", "container": "c"}));
+    reader.ask(vec![vec![text("a-0"), text("k0")]]);
+    let error = reader.answers().remove(0).unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
 }
 
 #[test]

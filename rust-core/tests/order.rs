@@ -265,16 +265,16 @@ fn run(seed: u64, failing: u64, documents: &[u8], concurrency: &str) {
         log: log.clone(),
     };
     let options = [
-        ("cosmos.endpoint", "http://localhost"),
-        ("cosmos.database", "d"),
-        ("cosmos.container", "c"),
-        ("cosmos.auth.key", "aw=="),
-        ("cosmos.retry.backoff-ms", "1"),
-        ("cosmos.retry.max-backoff-ms", "2"),
-        ("cosmos.max-concurrency", concurrency),
-        ("cosmos.retry.max-attempts", "10000"),
+        ("endpoint", "http://localhost"),
+        ("database", "d"),
+        ("container", "c"),
+        ("auth.secret-key", "aw=="),
+        ("retry.backoff", "1"),
+        ("retry.max-backoff", "2"),
+        ("max-concurrency", concurrency),
+        ("retry.max-attempts", "10000"),
         ("sink.max-operations-per-request", "7"),
-        ("sink.bulk-probe-interval-ms", "100"),
+        ("sink.bulk-probe-interval", "100"),
         ("sink.failure-mode", "skip"),
     ];
     let options: Vec<_> = options
@@ -534,12 +534,12 @@ impl Stage {
             gone: gone.clone(),
         };
         let mut options: HashMap<&str, &str> = HashMap::from([
-            ("cosmos.endpoint", "http://localhost"),
-            ("cosmos.database", "d"),
-            ("cosmos.container", "c"),
-            ("cosmos.auth.key", "aw=="),
-            ("cosmos.retry.backoff-ms", "1"),
-            ("cosmos.retry.max-backoff-ms", "2"),
+            ("endpoint", "http://localhost"),
+            ("database", "d"),
+            ("container", "c"),
+            ("auth.secret-key", "aw=="),
+            ("retry.backoff", "1"),
+            ("retry.max-backoff", "2"),
         ]);
         options.extend(extra.iter().copied());
         let options: Vec<_> = options
@@ -646,8 +646,8 @@ fn time_in_a_queue_is_no_time_of_failure() {
         &[&["0"]],
         &[
             ("sink.bulk", "false"),
-            ("cosmos.max-concurrency", "1"),
-            ("cosmos.retry.deadline-ms", "400"),
+            ("max-concurrency", "1"),
+            ("retry.deadline", "400"),
         ],
         |operations, _, n| match n {
             0 | 2 => ready(Err(refused(503, Asked::Upsert, Some(20)))),
@@ -666,7 +666,7 @@ fn a_partition_whose_requests_hang_leaves_room_for_the_others() {
     let hang = keys.clone();
     let stage = Stage::start(
         &[&["0", "1"]],
-        &[("sink.bulk", "false"), ("cosmos.max-concurrency", "8")],
+        &[("sink.bulk", "false"), ("max-concurrency", "8")],
         move |operations, _, _| {
             // The first key's partition hangs.
             let key = operations[0].partition_key().to_vec();
@@ -707,10 +707,7 @@ fn a_partition_whose_requests_hang_leaves_room_for_the_others() {
 fn a_look_up_of_partitions_that_hangs_is_given_up() {
     let stage = Stage::start(
         &[&["0"], &["hangs"], &["1"]],
-        &[
-            ("cosmos.retry.deadline-ms", "2000"),
-            ("cosmos.retry.max-attempts", "10000"),
-        ],
+        &[("retry.deadline", "2000"), ("retry.max-attempts", "10000")],
         |operations, range, _| match range {
             "1" => ready(Ok(taken(operations))),
             _ => ready(Err(refused(410, Asked::Bulk, Some(20)))),

@@ -41,7 +41,7 @@ fn taken(source: &Source, count: usize) -> usize {
 }
 
 /// A page fits into the budget, and no second one.
-const ONE_PAGE: [(&str, &str); 2] = [("source.prefetch-bytes", "1048576"), ("source.page-size", "100")];
+const ONE_PAGE: [(&str, &str); 2] = [("scan.prefetch-size", "1048576"), ("scan.page-size", "100")];
 
 #[test]
 fn under_a_slow_job_the_lag_grows_as_the_container_says_and_falls_after() {
@@ -122,7 +122,7 @@ fn pages_that_lead_nowhere_do_not_look_like_the_end() {
         "faults",
         json!({"operations": "feed", "stillPages": true, "skip": 1, "count": 100_000}),
     );
-    let (source, _) = local.source_of_all("c", &[("source.page-size", "100")]);
+    let (source, _) = local.source_of_all("c", &[("scan.page-size", "100")]);
     taken(&source, 100);
     let asked = local.requests(FEED).len();
     until("it asks in vain", || local.requests(FEED).len() > asked + 3);
@@ -141,10 +141,7 @@ fn pages_that_lead_nowhere_do_not_look_like_the_end() {
 fn reading_uses_no_more_than_its_budget() {
     let local = Local::start(&["c:/pk:4"]);
     fill(&local, "a", 2000);
-    let budget = [
-        ("source.request-units-per-second", "40"),
-        ("source.page-size", "10"),
-    ];
+    let budget = [("scan.request-units-per-second", "40"), ("scan.page-size", "10")];
     let started = Instant::now();
     let (source, _) = local.source_of_all("c", &budget);
     assert_eq!(read(&source, 2000).len(), 2000);
@@ -161,7 +158,7 @@ fn reading_uses_no_more_than_its_budget() {
     assert_eq!(metrics.throttled.load(Relaxed), 0);
     // Without one it takes no such time.
     let started = Instant::now();
-    let (source, _) = local.source_of_all("c", &[("source.page-size", "10")]);
+    let (source, _) = local.source_of_all("c", &[("scan.page-size", "10")]);
     read(&source, 2000);
     assert!(
         started.elapsed() < took,

@@ -152,15 +152,11 @@ fn a_document_that_does_not_fit_fails_by_name_or_is_left_out_or_mended_and_count
 #[test]
 fn raw_bytes_are_asked_for_and_refused_with_rows() {
     let local = Local::start(&["c:/pk:1"]);
-    let config = |how| {
-        Config::parse(
-            Role::Source,
-            &local.options("c", &[("source.on-decode-error", how)]),
-        )
-        .unwrap()
-    };
+    let config = |how| Config::parse(Role::Source, &local.options("c", &[("json.on-error", how)])).unwrap();
     let error = Source::check_rows(&config("raw")).unwrap_err();
     assert_eq!(error.kind, Kind::Config);
-    assert!(error.message.contains("source.on-decode-error=raw"), "{error}");
-    Source::check_rows(&config("skip")).unwrap();
+    assert!(error.message.contains("json.on-error=raw"), "{error}");
+    for how in ["fail", "null-field", "skip-row"] {
+        Source::check_rows(&config(how)).unwrap();
+    }
 }

@@ -110,7 +110,7 @@ fn rows_are_written_and_deleted_by_id_and_key_at_their_paths() {
         assert_eq!(outcome.result, OutcomeResult::Ok, "{:?}", outcome.error);
     }
     // The same id under another key is another document.
-    let query = [("source.query", "SELECT * FROM c WHERE c.id IN ('r1', 'r2')")];
+    let query = [("scan.query", "SELECT * FROM c WHERE c.id IN ('r1', 'r2')")];
     let (source, _) = local.source_of_all("c", &query);
     let found: Vec<_> = read_all(&source, 2);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -180,13 +180,13 @@ fn a_row_without_a_document_takes_the_way_of_the_failure_mode_alone() {
 fn a_source_whose_rows_are_told_apart_by_less_than_the_key_does_not_open() {
     let local = Local::start(&["c:/tenant,/user:1"]);
     let open = |fields: &str| {
-        let options = local.options("c", &[("source.key-fields", fields)]);
+        let options = local.options("c", &[("scan.key-fields", fields)]);
         Source::open(Config::parse(Role::Source, &options).unwrap())
     };
     let error = open(r#"["/id","/tenant"]"#).err().expect("it opened");
     assert_eq!(error.kind, Kind::Config);
     assert!(error.message.contains("lacks '/user'"), "{error}");
     assert!(open(r#"["/tenant","/id","/user"]"#).is_ok());
-    let options = local.options("c", &[("source.key-fields", "id")]);
+    let options = local.options("c", &[("scan.key-fields", "id")]);
     assert!(Config::parse(Role::Source, &options).is_err());
 }

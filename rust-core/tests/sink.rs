@@ -155,7 +155,7 @@ fn a_form_that_is_not_taken_goes_off_and_comes_back_by_itself() {
     for status in [400, 404, 405, 501] {
         let local = Local::start(&["c:/pk:2"]);
         local.admin("faults", json!({"status": status, "operations": "bulk"}));
-        let sink = local.sink("c", &[("sink.bulk-probe-interval-ms", "300")]);
+        let sink = local.sink("c", &[("sink.bulk-probe-interval", "300")]);
         upsert_all(&sink, &rows("a", 400, 20));
         assert_all_ok(&outcomes(&sink, 400));
         assert_eq!(sink.metrics().bulk_off.load(Relaxed), 2, "{status}");
@@ -186,7 +186,7 @@ fn a_form_that_is_not_taken_goes_off_and_comes_back_by_itself() {
 fn a_form_that_stays_refused_is_asked_for_seldom() {
     let local = Local::start(&["c:/pk:1"]);
     local.admin("faults", json!({"status": 405, "operations": "bulk"}));
-    let sink = local.sink("c", &[("sink.bulk-probe-interval-ms", "600000")]);
+    let sink = local.sink("c", &[("sink.bulk-probe-interval", "600000")]);
     upsert_all(&sink, &rows("a", 300, 20));
     assert_all_ok(&outcomes(&sink, 300));
     let before = requests(&local, "bulk").len();
@@ -300,8 +300,8 @@ fn what_only_a_bulk_request_can_carry_waits_for_the_form() {
         "c",
         &[
             ("sink.failure-mode", "skip"),
-            ("sink.bulk-probe-interval-ms", "200"),
-            ("cosmos.retry.backoff-ms", "10"),
+            ("sink.bulk-probe-interval", "200"),
+            ("retry.backoff", "10"),
         ],
     );
     let id = "a\tb";
@@ -522,13 +522,7 @@ fn a_locked_partition_stops_itself_alone() {
 #[test]
 fn a_partition_that_was_split_is_written_as_soon_as_its_map_is_there() {
     let local = Local::start(&["c:/pk:1"]);
-    let sink = local.sink(
-        "c",
-        &[
-            ("cosmos.retry.backoff-ms", "2000"),
-            ("cosmos.retry.max-backoff-ms", "30000"),
-        ],
-    );
+    let sink = local.sink("c", &[("retry.backoff", "2000"), ("retry.max-backoff", "30000")]);
     upsert_all(&sink, &rows("a", 10, 10));
     assert_all_ok(&outcomes(&sink, 10));
     local.admin(
@@ -553,13 +547,7 @@ fn a_throttled_partition_is_waited_for_and_holds_nobody_else_up() {
         "faults",
         json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 50}),
     );
-    let sink = local.sink(
-        "c",
-        &[
-            ("cosmos.retry.deadline-ms", "300"),
-            ("cosmos.retry.max-attempts", "3"),
-        ],
-    );
+    let sink = local.sink("c", &[("retry.deadline", "300"), ("retry.max-attempts", "3")]);
     upsert_all(&sink, &parts[0]);
     let held = Instant::now();
     while sink.metrics().held_millis.load(Relaxed) < 1000 {
@@ -586,7 +574,7 @@ fn write_beside(local: &Local, hot: bool) -> (Writer, usize, usize) {
     );
     // As batches are counted, four would be all that is in flight.
     let options = [
-        ("sink.max-batch-size", "50"),
+        ("sink.buffer-flush.max-rows", "50"),
         ("sink.max-in-flight-requests", "4"),
     ];
     let sink = local.sink("c", &options);
@@ -651,7 +639,7 @@ fn a_writer_that_holds_as_much_as_it_may_says_so_and_when_it_has_room_again() {
         "faults",
         json!({"status": 429, "subStatus": 3200, "operations": "bulk", "retryAfterMillis": 20}),
     );
-    let sink = local.sink("c", &[("sink.max-in-flight-bytes", "20000")]);
+    let sink = local.sink("c", &[("sink.max-in-flight-size", "20000")]);
     let mut batches = 0;
     while sink.room().is_multiple_of(2) {
         assert!(batches < 10, "{batches} batches of 10 documents of 350 bytes");
@@ -672,7 +660,7 @@ fn a_poll_that_waits_hears_of_room_although_nothing_has_completed() {
         "faults",
         json!({"status": 429, "subStatus": 3200, "operations": "bulk", "partition": "0", "retryAfterMillis": 20}),
     );
-    let sink = local.sink("c", &[("sink.max-in-flight-bytes", "10000")]);
+    let sink = local.sink("c", &[("sink.max-in-flight-size", "10000")]);
     // Twenty thousand bytes, of which one record is for the partition that takes none.
     let rows = parts[1].iter().cycle().take(40).chain(&parts[0][..1]);
     let rows: Vec<_> = rows
@@ -795,9 +783,9 @@ fn an_id_that_an_address_would_change_never_reaches_another_document() {
         "c",
         &[
             ("sink.failure-mode", "skip"),
-            ("sink.bulk-probe-interval-ms", "100"),
-            ("cosmos.retry.max-attempts", "3"),
-            ("cosmos.retry.backoff-ms", "1"),
+            ("sink.bulk-probe-interval", "100"),
+            ("retry.max-attempts", "3"),
+            ("retry.backoff", "1"),
         ],
     );
     local.admin("faults", json!({"status": 400, "operations": "bulk"}));
@@ -862,7 +850,7 @@ fn failed_attempts_are_part_of_a_completions_charge() {
         "faults",
         json!({"status": 503, "operations": "bulk", "count": 4, "requestCharge": 100.0}),
     );
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "1")]);
+    let sink = local.sink("c", &[("retry.backoff", "1")]);
     upsert_all(&sink, &rows("a", 10, 1));
     let completion = sink.completion();
     let spent = completion.request_charge;
@@ -1067,10 +1055,7 @@ fn letters_that_are_throttled_for_longer_than_a_stall_are_stored_in_the_end() {
         "faults",
         json!({"status": 429, "subStatus": 3200, "container": "dead", "operations": "write", "retryAfterMillis": 100}),
     );
-    let options = [
-        ("sink.stall-timeout-ms", "1500"),
-        ("cosmos.request-timeout-ms", "1000"),
-    ];
+    let options = [("sink.stall-timeout", "1500"), ("request-timeout", "1000")];
     let sink = local.sink("c", &[&LETTERS[..], &options].concat());
     refuse(&sink, 1, "no", b"{}");
     // Each attempt waits for a tenth of a second at least.

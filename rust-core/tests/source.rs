@@ -79,7 +79,7 @@ fn a_split_that_failed_is_heard_of_behind_its_own_pages_however_busy_the_others_
         json!({"operations": "feed", "partition": "1", "skip": 3, "status": 400, "message": "no more"}),
     );
     local.admin("faults", json!({"operations": "feed", "delayMillis": 10}));
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "10")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "10")]);
     until("the split has failed", || {
         let failed = |r: &serde_json::Value| r["status"] == 400;
         local.requests(FEED).iter().any(failed)
@@ -103,7 +103,7 @@ fn a_split_that_failed_is_heard_of_behind_its_own_pages_however_busy_the_others_
 #[test]
 fn the_poll_interval_bounds_what_a_trickling_feed_costs() {
     let local = Local::start(&["c:/pk:1"]);
-    let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "1000")]);
+    let (source, _) = local.source_of_all("c", &[("scan.poll-interval", "1000")]);
     let sink = local.sink("c", &[]);
     let started = Instant::now();
     let mut written = 0;
@@ -156,10 +156,7 @@ fn full_pages_and_empty_ones_that_move_on_are_followed_at_once() {
         json!({"operations": "feed", "emptyPages": true, "share": 0.5, "count": 20}),
     );
     // Any pause would be longer than the test waits.
-    let (source, _) = local.source_of_all(
-        "c",
-        &[("source.poll-interval-ms", "600000"), ("source.page-size", "50")],
-    );
+    let (source, _) = local.source_of_all("c", &[("scan.poll-interval", "600000"), ("scan.page-size", "50")]);
     assert_eq!(read(&source, 1000).len(), 1000);
 }
 
@@ -169,7 +166,7 @@ fn pages_that_end_early_do_not_slow_a_backlog_down() {
     fill(&local, "a", 1000, 10);
     // Pages of some 20 documents where 1000 are asked for.
     local.admin("feed", json!({"pageBytes": 10000}));
-    let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "600000")]);
+    let (source, _) = local.source_of_all("c", &[("scan.poll-interval", "600000")]);
     assert_eq!(read(&source, 1000).len(), 1000);
 }
 
@@ -180,7 +177,7 @@ fn idle_children_of_a_split_partition_do_not_slow_the_busy_one() {
     // One key: all of it in one child.
     upserts(&sink, "a", 100, 1);
     outcomes(&sink, 100);
-    let options = [("source.page-size", "10"), ("source.poll-interval-ms", "600000")];
+    let options = [("scan.page-size", "10"), ("scan.poll-interval", "600000")];
     let (source, splits) = local.source_of_all("c", &options);
     let mut position = splits[0].split.clone();
     let mut seen = 0;
@@ -305,7 +302,7 @@ fn lag_grows_while_a_split_is_paused_or_the_budget_is_used_up() {
     fill(&local, "a", 4000, 10);
     let (source, _) = local.source_of_all(
         "c",
-        &[("source.prefetch-bytes", "1048576"), ("source.page-size", "200")],
+        &[("scan.prefetch-size", "1048576"), ("scan.page-size", "200")],
     );
     until("pages wait", || source.metrics().bytes_buffered.load(Relaxed) > 0);
     quiet(&local);
@@ -318,7 +315,7 @@ fn a_pause_keeps_what_was_prefetched() {
     fill(&local, "a", 2000, 10);
     let (source, splits) = local.source_of_all(
         "c",
-        &[("source.page-size", "100"), ("source.poll-interval-ms", "600000")],
+        &[("scan.page-size", "100"), ("scan.poll-interval", "600000")],
     );
     until("all is prefetched", || documents_sent(&local) == 2000);
     quiet(&local);
@@ -339,7 +336,7 @@ fn a_pause_keeps_what_was_prefetched() {
 fn a_paused_split_does_not_starve_the_others() {
     let local = Local::start(&["c:/pk:2"]);
     fill(&local, "a", 4000, 40);
-    let options = [("source.prefetch-bytes", "1048576"), ("source.page-size", "100")];
+    let options = [("scan.prefetch-size", "1048576"), ("scan.page-size", "100")];
     let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
     let source = local.source("c", &options);
     // The first fills the budget alone, and is paused then.
@@ -378,7 +375,7 @@ fn an_answer_that_is_too_large_is_asked_for_in_smaller_pages() {
         "faults",
         json!({"operations": "feed", "status": 413, "subStatus": 3402, "count": 3}),
     );
-    let (source, _) = local.source_of_all("c", &[("source.page-size", "160")]);
+    let (source, _) = local.source_of_all("c", &[("scan.page-size", "160")]);
     assert_eq!(read(&source, 2000).len(), 2000);
     let sizes: Vec<u64> = local
         .requests(FEED)
@@ -443,7 +440,7 @@ fn a_damaged_position_is_final() {
     let mut split = local.enumerator("c", &[]).discover(&[]).unwrap()[0].split.clone();
     for token in ["c1.!!", "c1.e30", "c9.e30", "\"7\""] {
         split.continuation = Some(token.to_owned());
-        let source = local.source("c", &[("cosmos.retry.deadline-ms", "1000")]);
+        let source = local.source("c", &[("retry.deadline", "1000")]);
         source.add_splits(vec![split.clone()]).unwrap();
         let (_, error) = pages_until_failure(&source);
         assert_eq!(error.kind, Kind::State, "{token}: {error}");
@@ -454,9 +451,9 @@ fn a_damaged_position_is_final() {
 fn idling_does_not_count_towards_the_deadline() {
     let local = Local::start(&["c:/pk:1"]);
     let options = [
-        ("cosmos.retry.deadline-ms", "500"),
-        ("cosmos.retry.backoff-ms", "10"),
-        ("cosmos.retry.max-backoff-ms", "50"),
+        ("retry.deadline", "500"),
+        ("retry.backoff", "10"),
+        ("retry.max-backoff", "50"),
     ];
     let (source, _) = local.source_of_all("c", &options);
     until("it has idled for longer than the deadline", || {
@@ -474,9 +471,9 @@ fn idling_does_not_count_towards_the_deadline() {
 fn a_pause_between_two_failures_does_not_count_towards_the_deadline() {
     let local = Local::start(&["c:/pk:1"]);
     let options = [
-        ("cosmos.retry.deadline-ms", "1000"),
-        ("cosmos.retry.backoff-ms", "100"),
-        ("cosmos.retry.max-backoff-ms", "200"),
+        ("retry.deadline", "1000"),
+        ("retry.backoff", "100"),
+        ("retry.max-backoff", "200"),
     ];
     let (source, splits) = local.source_of_all("c", &options);
     let id = splits[0].split.id();
@@ -528,7 +525,7 @@ fn an_answer_that_is_cut_off_is_asked_for_again() {
         "faults",
         json!({"operations": "feed", "cutAfterBytes": 5000, "count": 3}),
     );
-    let (source, _) = local.source_of_all("c", &[("source.page-size", "100")]);
+    let (source, _) = local.source_of_all("c", &[("scan.page-size", "100")]);
     assert_eq!(read(&source, 500).len(), 500);
 }
 
@@ -555,7 +552,7 @@ fn a_document_that_cannot_be_decoded_follows_the_option() {
             "faults",
             json!({"operations": "feed", "replace": {"text": "whole", "with": with}}),
         );
-        let open = |policy| local.source_of_all("c", &[("source.on-decode-error", policy)]).0;
+        let open = |policy| local.source_of_all("c", &[("json.on-error", policy)]).0;
 
         let error = pages_until_failure(&open("fail")).1;
         assert_eq!(error.kind, Kind::BadRequest);
@@ -563,7 +560,7 @@ fn a_document_that_cannot_be_decoded_follows_the_option() {
             assert!(error.message.contains(part), "{part} is missing: {error}");
         }
 
-        let source = open("skip");
+        let source = open("skip-row");
         assert_eq!(read(&source, 3).len(), 3);
         assert_eq!(source.metrics().undecodable.load(Relaxed), 1);
 
@@ -592,10 +589,7 @@ fn a_page_that_is_broken_itself_is_asked_for_again_and_fails_at_the_deadline() {
             json!({"operations": "feed", "count": count, "replace": {"text": "\"Documents\"", "with": "Documents"}}),
         );
     };
-    let options = [
-        ("source.on-decode-error", "skip"),
-        ("cosmos.retry.deadline-ms", "1500"),
-    ];
+    let options = [("json.on-error", "skip-row"), ("retry.deadline", "1500")];
     fault(2);
     let (source, _) = local.source_of_all("c", &options);
     assert_eq!(read(&source, 10).len(), 10);
@@ -630,10 +624,7 @@ fn pages_that_stay_broken_end_at_the_deadline_whatever_the_other_ranges_answer()
         // One key: the other range has nothing, and answers well.
         fill(&local, "a", 10, 1);
         local.admin("faults", fault.clone());
-        let options = [
-            ("cosmos.retry.deadline-ms", "3000"),
-            ("cosmos.retry.backoff-ms", "50"),
-        ];
+        let options = [("retry.deadline", "3000"), ("retry.backoff", "50")];
         let source = local.source("c", &options);
         source
             .add_splits(splits.into_iter().map(|e| e.split).collect())
@@ -654,10 +645,7 @@ fn pages_that_stay_broken_end_at_the_deadline_whatever_the_other_ranges_answer()
 fn a_reader_that_is_closed_during_a_look_for_partitions_leaves_no_trap_for_others() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "a", 10, 1);
-    let options = [
-        ("cosmos.request-timeout-ms", "5000"),
-        ("source.poll-interval-ms", "100"),
-    ];
+    let options = [("request-timeout", "5000"), ("scan.poll-interval", "100")];
     // Shares the account with the reader, and outlives it.
     let enumerator = local.enumerator("c", &options);
     let splits = enumerator.discover(&[]).unwrap();
@@ -681,7 +669,7 @@ fn a_reader_that_is_closed_during_a_look_for_partitions_leaves_no_trap_for_other
 fn now_is_fixed_for_each_range_of_a_partition_that_splits_meanwhile() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "old", 10, 10);
-    let enumerator = local.enumerator("c", &[("source.start", "now")]);
+    let enumerator = local.enumerator("c", &[("scan.startup.mode", "latest")]);
     local.admin("faults", json!({"operations": "feed", "status": 503}));
     let splits = std::thread::scope(|scope| {
         let discovery = scope.spawn(|| enumerator.discover(&[]).unwrap());
@@ -706,7 +694,7 @@ fn an_idle_child_does_not_vouch_for_the_pages_of_a_busy_one_that_end_early() {
     split_partition(&local, "0");
     fill(&local, "a", 1000, 1);
     local.admin("feed", json!({"pageBytes": 10000}));
-    let source = local.source("c", &[("source.poll-interval-ms", "600000")]);
+    let source = local.source("c", &[("scan.poll-interval", "600000")]);
     source.add_splits(vec![splits[0].split.clone()]).unwrap();
     let mut seen = 0;
     while seen < 1000 {
@@ -726,7 +714,7 @@ fn empty_pages_without_end_are_not_asked_for_without_end() {
         if !idle_before {
             fault();
         }
-        let (source, _) = local.source_of_all("c", &[("source.poll-interval-ms", "1000")]);
+        let (source, _) = local.source_of_all("c", &[("scan.poll-interval", "1000")]);
         if idle_before {
             read(&source, 10);
             until("the end is known", || local.requests(FEED).len() >= 2);
@@ -752,10 +740,7 @@ fn pages_that_were_given_back_come_as_soon_as_the_pause_ends() {
     let local = Local::start(&["c:/pk:2"]);
     let count = 8000;
     fill(&local, "a", count, 80);
-    let options = [
-        ("source.prefetch-bytes", "7340032"),
-        ("source.poll-interval-ms", "60000"),
-    ];
+    let options = [("scan.prefetch-size", "7340032"), ("scan.poll-interval", "60000")];
     let splits = local.enumerator("c", &[]).discover(&[]).unwrap();
     let source = local.source("c", &options);
     let (first, other) = (splits[0].split.clone(), splits[1].split.clone());
@@ -819,7 +804,7 @@ fn lag_counts_from_the_oldest_page_that_the_job_has_not_taken() {
 #[test]
 fn a_writer_that_is_closed_during_a_look_for_partitions_leaves_no_trap_for_others() {
     let local = Local::start(&["c:/pk:1"]);
-    let options = [("cosmos.request-timeout-ms", "5000")];
+    let options = [("request-timeout", "5000")];
     let enumerator = local.enumerator("c", &options);
     let splits = enumerator.discover(&[]).unwrap();
     let sink = local.sink("c", &options);
@@ -878,7 +863,7 @@ fn read_with_splits(
 fn a_partition_that_splits_while_it_is_read_goes_on_as_children_of_their_own() {
     let local = Local::start(&["c:/pk:1"]);
     fill(&local, "a", 200, 20);
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "30")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "30")]);
     let (before, ends) = read_with_splits(&source, 200);
     assert!(before.values().all(|split| *split == splits[0].split.id()));
     assert!(ends.is_empty());
@@ -1011,7 +996,7 @@ fn the_splits_of_merged_partitions_are_read_as_one_behind_a_restore_where_they_a
 #[test]
 fn a_position_of_several_ranges_is_parted_before_anything_is_read() {
     let local = Local::start(&["c:/pk:1"]);
-    let enumerator = local.enumerator("c", &[("source.start", "now")]);
+    let enumerator = local.enumerator("c", &[("scan.startup.mode", "latest")]);
     local.admin("faults", json!({"operations": "feed", "status": 503}));
     let splits = std::thread::scope(|scope| {
         let discovery = scope.spawn(|| enumerator.discover(&[]).unwrap());
@@ -1085,7 +1070,7 @@ fn a_container_has_as_many_splits_as_are_asked_for() {
     for (container, expected) in [("c:/pk:1", 4), ("c:/pk:3", 6)] {
         let local = Local::start(&[container]);
         fill(&local, "a", 400, 80);
-        let options = [("source.min-splits", "4")];
+        let options = [("scan.min-splits", "4")];
         let (source, splits) = local.source_of_all("c", &options);
         assert_eq!(splits.len(), expected, "{container}");
         let (records, ends) = read_with_splits(&source, 400);
@@ -1096,7 +1081,7 @@ fn a_container_has_as_many_splits_as_are_asked_for() {
             assert!((10..250).contains(&share), "{share} of 400 are of {id}");
         }
         // Later looks find nothing new, whatever is asked for.
-        let more = [("source.min-splits", "100")];
+        let more = [("scan.min-splits", "100")];
         assert!(local.enumerator("c", &more).discover(&splits).unwrap().is_empty());
     }
 }

@@ -300,7 +300,7 @@ fn a_lost_answer_makes_nobody_elses_document_ones_own() {
         let options = [
             ("sink.bulk", bulk),
             ("sink.failure-mode", "skip"),
-            ("cosmos.retry.backoff-ms", "5"),
+            ("retry.backoff", "5"),
         ];
         let sink = local.sink("c", &options);
         let what = format!("bulk {bulk}, {fault}");
@@ -342,7 +342,7 @@ fn a_lost_answer_to_what_was_carried_out_is_done() {
     use OperationKind::*;
     for bulk in ["true", "false"] {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("retry.backoff", "5")]);
         for (n, (kind, with_etag)) in [
             (Create, false),
             (CreateIgnoreExisting, false),
@@ -387,7 +387,7 @@ fn a_unique_key_is_no_document_that_is_there() {
         let options = [
             ("sink.bulk", bulk),
             ("sink.failure-mode", "skip"),
-            ("cosmos.retry.backoff-ms", "2"),
+            ("retry.backoff", "2"),
         ];
         let sink = local.sink("c", &options);
         let theirs = r#"{"id":"b","pk":"k","mail":"m"}"#;
@@ -443,7 +443,7 @@ fn patches_do_all_that_the_service_can() {
 fn a_long_patch_arrives_whole() {
     for bulk in ["true", "false"] {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("retry.backoff", "5")]);
         act(&sink, OperationKind::Upsert, "", &json!({"id": "a", "pk": "k"})).unwrap();
         local.admin(
             "faults",
@@ -565,10 +565,7 @@ fn the_options_and_the_document_say_what_a_record_does_not() {
 #[test]
 fn bulk_updates_of_two_writers_lose_nothing() {
     let local = Local::start(&["c:/pk:2"]);
-    let options = [
-        ("cosmos.retry.backoff-ms", "5"),
-        ("sink.write-strategy", "bulk-update"),
-    ];
+    let options = [("retry.backoff", "5"), ("sink.write-strategy", "bulk-update")];
     let writers = [local.sink("c", &options), local.sink("c", &options)];
     let (documents, rounds) = (5, 6);
     for round in 0..rounds {
@@ -607,7 +604,7 @@ fn bulk_updates_of_two_writers_lose_nothing() {
 fn operations_of_several_requests_survive_faults_between_them() {
     for bulk in ["true", "false"] {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("sink.bulk", bulk), ("cosmos.retry.backoff-ms", "5")]);
+        let sink = local.sink("c", &[("sink.bulk", bulk), ("retry.backoff", "5")]);
         for fault in [
             json!({"status": 429, "operations": ["bulk", "batch", "write"], "share": 0.3, "count": 6, "retryAfterMillis": 2}),
             json!({"operations": ["bulk", "batch", "write"], "share": 0.3, "count": 4, "dropResponse": true}),
@@ -922,8 +919,8 @@ fn a_batch_keeps_its_place_among_the_writes_of_its_documents() {
         let local = Local::start(&["c:/pk:1"]);
         let options = [
             ("sink.bulk", bulk),
-            ("cosmos.retry.backoff-ms", "2"),
-            ("cosmos.retry.max-backoff-ms", "4"),
+            ("retry.backoff", "2"),
+            ("retry.max-backoff", "4"),
         ];
         let sink = local.sink("c", &options);
         for fault in [

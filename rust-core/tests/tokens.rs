@@ -86,7 +86,7 @@ impl TokenServer {
         act(self.identities().iter_mut().find(|i| i.name == name).unwrap())
     }
 
-    /// An identity of the account; its name is for `cosmos.auth.client-id`.
+    /// An identity of the account; its name is for `auth.client-id`.
     fn add(&self, name: &str, local: &Local, answers: &[Answer]) {
         self.identities().push(Identity {
             name: name.to_owned(),
@@ -207,10 +207,10 @@ fn config(local: &Local, identity: &str, extra: &[(&str, &str)]) -> Config {
     let mut options: Vec<_> = local
         .options("c", extra)
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
-    options.push(("cosmos.auth.type".into(), "managed-identity".into()));
-    options.push(("cosmos.auth.client-id".into(), identity.into()));
+    options.push(("auth.type".into(), "managed-identity".into()));
+    options.push(("auth.client-id".into(), identity.into()));
     Config::parse(Role::Sink, &options).unwrap()
 }
 
@@ -240,7 +240,7 @@ fn tokens_are_asked_for_once_and_renewed_in_the_background() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
     let slow = Answer::Slow(Duration::from_secs(2), LIFE);
     server.add("renewed", &local, &[Answer::Token(LIFE), slow]);
-    let audience = [("cosmos.auth.audience", "https://cosmos.sovereign.example/")];
+    let audience = [("auth.audience", "https://cosmos.sovereign.example/")];
     let sink = Writer::new(Sink::open(config(&local, "renewed", &audience)).unwrap());
     // Three lives of a token, each renewed slowly.
     let longest = write_until(&sink, "renewed", Instant::now() + LIFE * 2);
@@ -298,7 +298,7 @@ fn a_token_is_used_until_it_expires_when_renewing_fails_and_everything_goes_on_a
 fn a_token_server_that_never_answers_ends_the_opening_in_time() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:1"]));
     server.add("hanging", &local, &[Answer::Hang]);
-    let config = config(&local, "hanging", &[("cosmos.request-timeout-ms", "1500")]);
+    let config = config(&local, "hanging", &[("request-timeout", "1500")]);
     let started = Instant::now();
     let error = open_blocking(Sink::connect(config)).map(drop).unwrap_err();
     assert_eq!(error.kind, Kind::Transient, "{error}");
@@ -324,9 +324,9 @@ fn the_developers_tool_is_not_started_for_each_request() {
     std::fs::write(folder.join("az"), script).unwrap();
     std::fs::set_permissions(folder.join("az"), PermissionsExt::from_mode(0o755)).unwrap();
     let options: Vec<_> = local
-        .options("c", &[("cosmos.auth.type", "developer-tools")])
+        .options("c", &[("auth.type", "developer-tools")])
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
     let sink = Writer::new(Sink::open(Config::parse(Role::Sink, &options).unwrap()).unwrap());
     for round in 0..5 {
@@ -354,11 +354,8 @@ fn tokens_take_the_way_that_the_proxy_option_says() {
     let ca = file("tokens.pem", local.ca_pem.as_deref().unwrap());
     let assertion = file("assertion", "assertion");
     for (auth, secret) in [
-        ("client-secret", ("cosmos.auth.client-secret", "VerySecret")),
-        (
-            "workload-identity",
-            ("cosmos.auth.token-file", assertion.as_str()),
-        ),
+        ("client-secret", ("auth.client-secret", "VerySecret")),
+        ("workload-identity", ("auth.token-file", assertion.as_str())),
     ] {
         for (ca, option) in [
             (None, None),
@@ -372,19 +369,19 @@ fn tokens_take_the_way_that_the_proxy_option_says() {
             let authority = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let host = format!("https://{authority}");
             let mut extra = vec![
-                ("cosmos.auth.type", auth),
-                ("cosmos.auth.tenant-id", "tenant"),
-                ("cosmos.auth.client-id", "client"),
+                ("auth.type", auth),
+                ("auth.tenant-id", "tenant"),
+                ("auth.client-id", "client"),
                 secret,
-                ("cosmos.auth.authority-host", host.as_str()),
-                ("cosmos.request-timeout-ms", "1500"),
+                ("auth.authority-host", host.as_str()),
+                ("request-timeout", "1500"),
             ];
-            extra.extend(ca.map(|ca| ("cosmos.tls.ca-file", ca.as_str())));
-            extra.extend(option.map(|option| ("cosmos.proxy", option)));
+            extra.extend(ca.map(|ca| ("tls.ca-file", ca.as_str())));
+            extra.extend(option.map(|option| ("proxy", option)));
             let options: Vec<_> = local
                 .options("c", &extra)
                 .into_iter()
-                .filter(|(name, _)| name != "cosmos.auth.key")
+                .filter(|(name, _)| name != "auth.secret-key")
                 .collect();
             let error = Sink::open(Config::parse(Role::Sink, &options).unwrap())
                 .map(drop)
@@ -436,14 +433,11 @@ fn readers_and_writers_go_on_after_their_token_was_refused() {
     let (server, local) = (TokenServer::get(), Local::start(&["c:/pk:2"]));
     server.add("revoked", &local, &[Answer::Token(Duration::from_secs(3600))]);
     let sink = Writer::new(Sink::open(config(&local, "revoked", &[])).unwrap());
-    let entra = [
-        ("cosmos.auth.type", "managed-identity"),
-        ("cosmos.auth.client-id", "revoked"),
-    ];
+    let entra = [("auth.type", "managed-identity"), ("auth.client-id", "revoked")];
     let options: Vec<_> = local
         .options("c", &entra)
         .into_iter()
-        .filter(|(name, _)| name != "cosmos.auth.key")
+        .filter(|(name, _)| name != "auth.secret-key")
         .collect();
     let source = || Config::parse(Role::Source, &options).unwrap();
     let enumerator = Enumerator::open(source()).unwrap();

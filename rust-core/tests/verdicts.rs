@@ -112,7 +112,7 @@ fn what_passes_by_itself_is_tried_again() {
     ];
     for bulk in ["true", "false"] {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5"), ("sink.bulk", bulk)]);
+        let sink = local.sink("c", &[("retry.backoff", "5"), ("sink.bulk", bulk)]);
         for (status, sub) in cases {
             let fault = json!({"status": status, "subStatus": sub, "container": "c", "count": 2,
                 "operations": if bulk == "true" { "bulk" } else { "write" }, "perOperation": bulk == "true"});
@@ -160,7 +160,7 @@ fn a_conflict_after_a_refused_attempt_is_real() {
     ];
     for refusal in refusals {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+        let sink = local.sink("c", &[("retry.backoff", "5")]);
         // Somebody else's document.
         assert_ok(&one(&sink, OperationKind::Upsert, "a"));
         local.admin("faults", refusal.clone());
@@ -184,7 +184,7 @@ fn a_conflict_after_a_lost_answer_is_success() {
     ];
     for loss in losses {
         let local = Local::start(&["c:/pk:1"]);
-        let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+        let sink = local.sink("c", &[("retry.backoff", "5")]);
         local.admin("faults", loss.clone());
         assert_ok(&one(&sink, OperationKind::Create, "a"));
         let etag = etag(&local, "a");
@@ -204,10 +204,7 @@ fn a_conflict_after_a_lost_answer_is_success() {
 
 #[test]
 fn throttling_outlasts_every_deadline() {
-    let short = [
-        ("cosmos.retry.deadline-ms", "300"),
-        ("cosmos.retry.max-attempts", "3"),
-    ];
+    let short = [("retry.deadline", "300"), ("retry.max-attempts", "3")];
     for operations in ["bulk", "write"] {
         let local = Local::start(&["c:/pk:1"]);
         let bulk = if operations == "bulk" { "true" } else { "false" };
@@ -233,7 +230,7 @@ fn throttling_outlasts_every_deadline() {
 #[test]
 fn a_limit_of_throttling_is_an_option() {
     let local = Local::start(&["c:/pk:1"]);
-    let limit = [("cosmos.retry.throttled-deadline-ms", "200")];
+    let limit = [("retry.throttled-deadline", "200")];
     let sink = local.sink("c", &limit);
     local.admin(
         "faults",
@@ -257,9 +254,9 @@ fn a_limit_of_throttling_is_an_option() {
 fn the_deadline_starts_at_the_first_failure() {
     let local = Local::start(&["c:/pk:1"]);
     let options = [
-        ("cosmos.retry.deadline-ms", "1000"),
-        ("cosmos.retry.backoff-ms", "5"),
-        ("source.poll-interval-ms", "50"),
+        ("retry.deadline", "1000"),
+        ("retry.backoff", "5"),
+        ("scan.poll-interval", "50"),
     ];
     let (source, _) = local.source_of_all("c", &options);
     let sink = local.sink("c", &options);
@@ -287,7 +284,7 @@ fn the_deadline_starts_at_the_first_failure() {
 #[test]
 fn failed_requests_cost_request_units_too() {
     let local = Local::start(&["c:/pk:1"]);
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+    let sink = local.sink("c", &[("retry.backoff", "5")]);
     local.admin(
         "faults",
         json!({"status": 429, "container": "c", "operations": "bulk", "count": 2, "requestCharge": 100.0, "retryAfterMillis": 1}),
@@ -298,7 +295,7 @@ fn failed_requests_cost_request_units_too() {
         "faults",
         json!({"status": 503, "container": "c", "operations": "feed", "count": 1, "requestCharge": 50.0}),
     );
-    let (source, _) = local.source_of_all("c", &[("cosmos.retry.backoff-ms", "5")]);
+    let (source, _) = local.source_of_all("c", &[("retry.backoff", "5")]);
     read(&source, 1);
     assert!(source.metrics().request_charge_milli.load(Relaxed) >= 50_000);
 }
@@ -313,8 +310,8 @@ fn a_refusal_that_the_driver_gives_up_on_is_a_refusal_still() {
     for (refusal, bulk) in refusals.iter().flat_map(|r| [(r, "true"), (r, "false")]) {
         let local = Local::start(&["c:/pk:1"]);
         let options = [
-            ("cosmos.retry.backoff-ms", "5"),
-            ("cosmos.request-timeout-ms", "1000"),
+            ("retry.backoff", "5"),
+            ("request-timeout", "1000"),
             ("sink.bulk", bulk),
         ];
         let sink = local.sink("c", &options);

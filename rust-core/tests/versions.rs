@@ -17,12 +17,12 @@ use cosmosflink_core::split::{decode_list, Mode, Split, SplitEntry, Stop};
 use serde_json::json;
 use support::*;
 
-const ALL: (&str, &str) = ("source.mode", "all-versions-and-deletes");
-const NOW: [(&str, &str); 2] = [ALL, ("source.start", "now")];
+const ALL: (&str, &str) = ("scan.change-feed.mode", "all-versions-and-deletes");
+const NOW: [(&str, &str); 2] = [ALL, ("scan.startup.mode", "latest")];
 const INITIAL: [(&str, &str); 3] = [
     ALL,
-    ("source.start", "initial"),
-    ("source.poll-interval-ms", "50"),
+    ("scan.startup.mode", "initial"),
+    ("scan.poll-interval", "50"),
 ];
 
 fn local(containers: &[&str], all_versions: AllVersions) -> Local {
@@ -215,7 +215,7 @@ fn a_position_behind_the_retention_ends_the_job_and_leaves_nothing_out() {
     };
     assert_eq!(error.kind, Kind::State, "{error}");
     assert!(error.outlives_restart());
-    for part in ["retention", "source.start initial"] {
+    for part in ["retention", "scan.startup.mode initial"] {
         assert!(error.message.contains(part), "{part} is missing: {error}");
     }
 }
@@ -249,7 +249,7 @@ fn a_state_of_another_mode_is_refused() {
             assert_eq!(error.is_none(), fits, "{error:?}");
             if let Some(error) = error {
                 assert_eq!(error.kind, Kind::State);
-                assert!(error.message.contains("source.mode"), "{error}");
+                assert!(error.message.contains("scan.change-feed.mode"), "{error}");
             }
         }
     }
@@ -372,7 +372,7 @@ fn stored(local: &Local) -> BTreeMap<(String, String), serde_json::Value> {
 
 #[test]
 fn a_table_with_its_deletes_is_exactly_the_container_whatever_happens_meanwhile() {
-    const OPTIONS: [(&str, &str); 4] = [INITIAL[0], INITIAL[1], INITIAL[2], ("source.page-size", "20")];
+    const OPTIONS: [(&str, &str); 4] = [INITIAL[0], INITIAL[1], INITIAL[2], ("scan.page-size", "20")];
     let local = local(&["c:/pk:2"], AllVersions::default());
     local.expire_after("c", 1_000_000);
     let sink = local.sink("c", &[]);
@@ -476,7 +476,7 @@ fn a_table_with_its_deletes_is_exactly_the_container_whatever_happens_meanwhile(
 #[test]
 fn an_initial_phase_is_of_all_versions_and_deletes_alone() {
     let local = Local::start(&["c:/pk:1"]);
-    let options = local.options("c", &[("source.start", "initial")]);
+    let options = local.options("c", &[("scan.startup.mode", "initial")]);
     let error = Config::parse(Role::Source, &options).unwrap_err();
     assert!(error.message.contains("all-versions-and-deletes"), "{error}");
     assert!(Enumerator::open(Config::parse(Role::Source, &local.options("c", &[])).unwrap()).is_ok());

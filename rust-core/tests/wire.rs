@@ -36,7 +36,7 @@ fn what_is_written_in_bulk_is_read_once() {
     );
     assert!(m.bulk_requests.load(Relaxed) < 100 && m.request_charge_milli.load(Relaxed) > 0);
 
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "100")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "100")]);
     assert_eq!(splits.len(), 4);
     let read = read(&source, 2000);
     // The emulator writes its documents anew (sorted, 1.10 as 1.1), so only values can be compared here; that the core keeps
@@ -55,7 +55,7 @@ fn reading_goes_on_from_split_bytes_without_loss_or_repeat() {
     let sink = local.sink("c", &[]);
     upserts(&sink, "a", 1000, 20);
     all_ok(&outcomes(&sink, 1000));
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "50")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "50")]);
     let mut position: BTreeMap<String, _> = splits.iter().map(|e| (e.split.id(), e.split.clone())).collect();
     let mut seen = BTreeMap::new();
     for _ in 0..7 {
@@ -118,7 +118,7 @@ fn operations_on_one_document_never_overtake_each_other() {
         "faults",
         json!({"operations": "bulk", "share": 0.1, "count": 10, "dropResponse": true}),
     );
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+    let sink = local.sink("c", &[("retry.backoff", "5")]);
     let (documents, versions) = (40, 25);
     for version in 0..versions {
         for d in 0..documents {
@@ -164,7 +164,7 @@ fn lost_answers_of_creates_and_replayed_deletes_count_as_done() {
         "faults",
         json!({"operations": "bulk", "share": 0.5, "count": 3, "dropResponse": true}),
     );
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+    let sink = local.sink("c", &[("retry.backoff", "5")]);
     for i in 0..20 {
         let id = format!("d{i}");
         submit(
@@ -196,8 +196,8 @@ fn lost_answers_of_creates_and_replayed_deletes_count_as_done() {
 #[test]
 fn a_partition_that_splits_in_the_middle_costs_nothing() {
     let local = Local::start(&["c:/pk:1"]);
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "100")]);
+    let sink = local.sink("c", &[("retry.backoff", "5")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "100")]);
     upserts(&sink, "a", 1000, 50);
     let mut seen = BTreeMap::new();
     for _ in 0..3 {
@@ -225,7 +225,7 @@ fn a_partition_that_splits_in_the_middle_costs_nothing() {
 #[test]
 fn an_operation_routed_by_stale_ranges_finds_its_partition() {
     let local = Local::start(&["c:/pk:1"]);
-    let sink = local.sink("c", &[("cosmos.retry.backoff-ms", "5")]);
+    let sink = local.sink("c", &[("retry.backoff", "5")]);
     local.admin(
         "split",
         json!({"database": "orders", "container": "c", "partition": "0"}),
@@ -242,7 +242,7 @@ fn a_paused_split_is_silent_and_goes_on_where_it_was() {
     let sink = local.sink("c", &[]);
     upserts(&sink, "a", 1000, 40);
     all_ok(&outcomes(&sink, 1000));
-    let (source, splits) = local.source_of_all("c", &[("source.page-size", "20")]);
+    let (source, splits) = local.source_of_all("c", &[("scan.page-size", "20")]);
     let (held, free) = (splits[0].split.id(), splits[1].split.id());
     let first = take(&source, WAIT).unwrap();
     let mut seen: BTreeMap<_, _> = first.records.into_iter().collect();
@@ -273,7 +273,7 @@ fn prefetch_is_bounded_in_bytes() {
     let budget = 1024 * 1024;
     let (source, _) = local.source_of_all(
         "c",
-        &[("source.page-size", "200"), ("source.prefetch-bytes", "1048576")],
+        &[("scan.page-size", "200"), ("scan.prefetch-size", "1048576")],
     );
     let deadline = Instant::now() + WAIT;
     while source.metrics().bytes_buffered.load(Relaxed) == 0 && Instant::now() < deadline {
@@ -298,7 +298,7 @@ fn now_is_fixed_at_discovery() {
     upserts(&sink, "before", 100, 10);
     all_ok(&outcomes(&sink, 100));
     let splits = local
-        .enumerator("c", &[("source.start", "now")])
+        .enumerator("c", &[("scan.startup.mode", "latest")])
         .discover(&[])
         .unwrap();
     // What comes between discovery and the first read is not lost.
@@ -461,7 +461,7 @@ fn mistakes_of_the_connection_are_told_apart_soon() {
         let config = Config::parse(Role::Source, &local.options(container, extra)).unwrap();
         Source::open(config).err().unwrap()
     };
-    let error = open("c", &[("cosmos.auth.key", "d3Jvbmcga2V5")]);
+    let error = open("c", &[("auth.secret-key", "d3Jvbmcga2V5")]);
     assert_eq!((error.kind, error.status), (Kind::Auth, 401), "{error}");
     assert!(!error.message.contains("d3Jvbmcga2V5"));
     let error = open("gone", &[]);
@@ -472,10 +472,7 @@ fn mistakes_of_the_connection_are_told_apart_soon() {
     let started = Instant::now();
     let error = open(
         "c",
-        &[
-            ("cosmos.endpoint", "http://127.0.0.1:9/"),
-            ("cosmos.request-timeout-ms", "3000"),
-        ],
+        &[("endpoint", "http://127.0.0.1:9/"), ("request-timeout", "3000")],
     );
     assert!(
         error.kind == Kind::Transient && error.message.contains("127.0.0.1:9"),

@@ -18,7 +18,7 @@ final class BoundedJobs {
     static void upToTheStart(StreamExecutionEnvironment env, CosmosDBOptions account) throws Exception {
         env.setRuntimeMode(RuntimeExecutionMode.BATCH);
         CosmosDBSource<Order> source = CosmosDBSource.<Order>builder()
-                .options(account).container("events-source").stop("start")
+                .options(account).container("events-source").bounded("latest")
                 .deserializer(CosmosDBDeserializationSchema.pojo(Order.class)).build();
         env.fromSource(source, WatermarkStrategy.noWatermarks(), "orders").print();
         env.execute("catch up and stop");
@@ -46,7 +46,7 @@ final class BoundedJobs {
     static void tableThenChanges(StreamExecutionEnvironment env, CosmosDBOptions account) {
         CosmosDBSource<Order> table = CosmosDBSource.<Order>builder()
                 .options(account).container("events-source")
-                .query("SELECT * FROM c").stop("start")
+                .query("SELECT * FROM c").bounded("latest")
                 .deserializer(CosmosDBDeserializationSchema.pojo(Order.class)).build();
         Source<Order, ?, ?> source = HybridSource.builder(table)
                 .addSource(

@@ -11,7 +11,7 @@ import OrdersJob.{account, Order}
 object BoundedJobs:
   def upToTheStart(env: StreamExecutionEnvironment): Unit =
     env.setRuntimeMode(RuntimeExecutionMode.BATCH)
-    env.cosmos(CosmosDBSource[Order](account, container = "events-source", stop = StopAt.Start), "orders").print()
+    env.cosmos(CosmosDBSource[Order](account, container = "events-source", bounded = Bounded.Latest), "orders").print()
     env.execute("catch up and stop")
 
   val openOrders: CosmosDBSource[Order] =
@@ -24,8 +24,8 @@ object BoundedJobs:
     CosmosDBSource[Order](keys, container = "events-source")
 
   def tableThenChanges(env: StreamExecutionEnvironment): Unit =
-    val table = CosmosDBSource[Order](account.withQuery("SELECT * FROM c"), "events-source", stop = StopAt.Start)
-    val source = table.followedBy(start => CosmosDBSource[Order](account, "events-source", start = start))
+    val table = CosmosDBSource[Order](account.withQuery("SELECT * FROM c"), "events-source", bounded = Bounded.Latest)
+    val source = table.followedBy(start => CosmosDBSource[Order](account, "events-source", startup = start))
     env
       .fromSource(source, WatermarkStrategy.noWatermarks[Order], "orders", FlinkType[Order].info)
       .uid("orders")

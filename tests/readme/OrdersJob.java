@@ -46,11 +46,11 @@ final class OrdersJob {
                 .set(CheckpointingOptions.EXTERNALIZED_CHECKPOINT_RETENTION, RETAIN_ON_CANCELLATION);
         env.configure(settings);
         CosmosDBOptions account = CosmosDBOptions.of(Map.of(
-                "cosmos.endpoint", "https://ACCOUNT.documents.azure.com:443/",
-                "cosmos.auth.key-file", "/run/cosmos/key",
-                "cosmos.database", "cosmosflink"));
+                "endpoint", "https://ACCOUNT.documents.azure.com:443/",
+                "auth.key-file", "/run/cosmos/key",
+                "database", "cosmosflink"));
         CosmosDBSource<Order> source = CosmosDBSource.<Order>builder()
-                .options(account).container("events-source").start("beginning")
+                .options(account).container("events-source").startup("earliest")
                 .deserializer(CosmosDBDeserializationSchema.pojo(Order.class)).build();
         CosmosDBSink<Order> sink = CosmosDBSink.<Order>builder()
                 .options(account).container("events-processed")

@@ -13,14 +13,14 @@ object OrdersJob:
         FlinkType
 
   val account = CosmosDBOptions(
-    "cosmos.endpoint" -> "https://ACCOUNT.documents.azure.com:443/",
-    "cosmos.auth.key-file" -> "/run/cosmos/key",
-    "cosmos.database" -> "cosmosflink"
+    "endpoint" -> "https://ACCOUNT.documents.azure.com:443/",
+    "auth.key-file" -> "/run/cosmos/key",
+    "database" -> "cosmosflink"
   )
 
   def define(env: StreamExecutionEnvironment): Unit =
     env
-      .cosmos(CosmosDBSource[Order](account, container = "events-source", start = StartFrom.Beginning), "orders")
+      .cosmos(CosmosDBSource[Order](account, container = "events-source", startup = Startup.Earliest), "orders")
       .uid("orders")
       .filterBy(_.amount > 0)
       .sinkTo(CosmosDBSink[Order](account, container = "events-processed"))

@@ -15,7 +15,7 @@ use crate::latency;
 use crate::pipeline::{local_account, Pipeline, Setup};
 use crate::process::{get_json, output, run as run_command, sleep, usage, Processes};
 use crate::speed::{self, Sheet};
-use crate::{flat, root, sdks, sink_peers};
+use crate::{flat, root, rows, sdks, sink_peers};
 
 /// How much.
 #[derive(clap::Args, Clone, Debug)]
@@ -42,14 +42,23 @@ pub struct Options {
     /// What a document costs the core, without a JVM, for containers of 1 to 100 physical partitions and of 10^4 to 10^6 documents.
     #[arg(long, conflicts_with_all = ["tls", "peers", "only"])]
     pub flat: bool,
-    /// About how many bytes each document has; with --peers, several sizes in turns.
+    /// What rows for SQL cost: the core's beside those of flink-json, in the JVM alone (JMH) and on a TaskManager.
+    #[arg(long, conflicts_with_all = ["tls", "peers", "only", "flat"])]
+    pub rows: bool,
+    /// With --rows: the TaskManager alone, without JMH; implies --no-docs.
+    #[arg(long, requires = "rows")]
+    pub only_job: bool,
+    /// With --rows: JMH measures for seconds, to see that it works.
+    #[arg(long, requires = "rows")]
+    pub quick: bool,
+    /// About how many bytes each document has; with --peers and --rows, several sizes in turns.
     #[arg(long, value_delimiter = ',')]
     pub bytes: Vec<usize>,
     /// With --peers: over what the account is reached, in turns.
     #[arg(long, requires = "peers", value_delimiter = ',', value_parser = ["http", "https"], default_values = ["http", "https"])]
     pub over: Vec<String>,
     /// How long an order takes from the producer through both jobs to the consumer, and what the idle jobs cost.
-    #[arg(long, conflicts_with_all = ["tls", "peers", "only"])]
+    #[arg(long, conflicts_with_all = ["tls", "peers", "only", "rows"])]
     pub latency: bool,
     /// With --peers: physical partitions of the container that the sinks write into, in turns.
     #[arg(long, requires = "peers", value_delimiter = ',', default_values_t = [1, 16])]
@@ -60,7 +69,7 @@ pub struct Options {
     /// With --latency: how long it is measured, in seconds, after as long a warm-up.
     #[arg(long, default_value_t = 60, requires = "latency")]
     pub seconds: u64,
-    /// With --latency: an option of both jobs that is not the default, such as source.min-poll-interval-ms=50; implies --no-docs.
+    /// With --latency: an option of both jobs that is not the default, such as scan.min-poll-interval=50; implies --no-docs.
     #[arg(long, value_name = "NAME=VALUE", requires = "latency")]
     pub set: Vec<String>,
 }
@@ -104,7 +113,7 @@ impl Measured {
 }
 
 /// The container that both write, and both read.
-const CONTAINER: &str = "events-source";
+pub const CONTAINER: &str = "events-source";
 
 /// Documents that the sinks write again and again: more than are ever in flight, so that none waits for itself, and few enough for the
 /// account's memory to stay small and its speed even.
@@ -138,6 +147,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if options.flat {
         return flat::run(options);
+    }
+    if options.rows {
+        return rows::run(options);
     }
     if options.latency {
         return latency::run(options);
@@ -273,7 +285,7 @@ pub fn peer_jar(pipeline: &Pipeline, sdk: &Path) -> Result<PathBuf> {
 }
 
 /// Compiles sources of `tests/bench`, such as `flink/BenchJob`.
-fn compile(pipeline: &Pipeline, sources: &[&str], with: &Path, to: &Path) -> Result<()> {
+pub fn compile(pipeline: &Pipeline, sources: &[&str], with: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     let classpath = format!("{}/*:{}", pipeline.built.flink_lib.display(), with.display());
     let sources = sources
@@ -285,7 +297,7 @@ fn compile(pipeline: &Pipeline, sources: &[&str], with: &Path, to: &Path) -> Res
 }
 
 /// Makes a jar of a folder, or puts it into one that is there: `cf` or `uf`.
-fn add(jar: &Path, how: &str, classes: &Path) -> Result<()> {
+pub fn add(jar: &Path, how: &str, classes: &Path) -> Result<()> {
     let mut command = Command::new("jar");
     output(command.arg(how).arg(jar).arg("-C").arg(classes).arg(".")).map(drop)
 }
@@ -329,7 +341,7 @@ fn peers(options: &Options) -> Result<()> {
 }
 
 /// Bytes of documents in all: the local account holds them as values, in ten times as much memory.
-const BYTES_OF_PEERS: usize = 400 << 20;
+pub const BYTES_OF_PEERS: usize = 400 << 20;
 
 /// All four, with documents of one size over one protocol: the cells of the table.
 fn compared(options: &Options, size: usize, over: &str) -> Result<Vec<[String; 7]>> {
@@ -439,7 +451,7 @@ fn tls(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn plain_loop(
+pub fn plain_loop(
     bin: &Path,
     environment: &[(String, String)],
     task: &str,
@@ -520,7 +532,7 @@ pub const fn ours(jar: &Path) -> Program<'_> {
 pub type Progress = fn(&Pipeline, &str) -> f64;
 
 /// What a job's sources have read, as Flink counts it.
-fn read_so_far(pipeline: &Pipeline, job: &str) -> f64 {
+pub fn read_so_far(pipeline: &Pipeline, job: &str) -> f64 {
     pipeline.cluster.sum(job, |m| {
         m.starts_with("Source__documents") && m.ends_with(".numRecordsIn")
     })

@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.no_docs && options.bytes.is_empty() {
         let text = format!(
             "`cargo xtask bench --flat --runs {} --documents {}`: the core alone, over http, reads each container from the beginning to its end again and\n\
-             again, all its splits at once, in pages of `source.page-size`; after so many documents to warm up as many are measured, median of {} runs\n\
+             again, all its splits at once, in pages of `scan.page-size`; after so many documents to warm up as many are measured, median of {} runs\n\
              in turns. CPU is that of the whole process. Reading a split from its beginning to its end takes two requests at least, however few documents it has:\n\
              where it has less than a page of them, the requests are what is measured.\n\n{markdown}",
             options.runs, options.documents, options.runs

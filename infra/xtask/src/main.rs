@@ -15,6 +15,7 @@ mod mistakes;
 mod pipeline;
 mod process;
 mod report;
+mod rows;
 mod savepoints;
 mod sdks;
 mod simulate;

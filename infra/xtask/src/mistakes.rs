@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
     let cases: [(&str, &str, String, &str); 4] = [
         (
             "a wrong key",
-            "--cosmos.auth.key-file",
+            "--auth.key-file",
             wrong_key.display().to_string(),
             "401",
         ),
@@ -34,15 +34,15 @@ pub fn run() -> Result<()> {
         ),
         (
             "a dead endpoint",
-            "--cosmos.endpoint",
+            "--endpoint",
             format!("http://127.0.0.1:{}/", free_port()?),
             "cannot connect",
         ),
         (
             "an unknown option",
-            "--cosmos.endpont",
+            "--endpont",
             "http://127.0.0.1/".to_owned(),
-            "cosmos.endpoint",
+            "endpoint",
         ),
     ];
     let of_each = cases
@@ -50,7 +50,7 @@ pub fn run() -> Result<()> {
         .flat_map(|case| Variant::ALL.map(|variant| (variant, case)));
     for (variant, (name, option, value, expected)) in of_each {
         let began = Instant::now();
-        let arguments = [*option, value, "--cosmos.request-timeout-ms", "5000"].map(str::to_owned);
+        let arguments = [*option, value, "--request-timeout", "5000"].map(str::to_owned);
         let told = match pipeline.submit_sink_job(variant, &arguments) {
             Err(refused) => refused.to_string(),
             Ok(job) => {

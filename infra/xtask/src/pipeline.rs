@@ -28,7 +28,7 @@ const CONTAINERS: [(&str, &str, &str, &str); 5] = [
         "/container",
         "--job.dead-letter-container",
     ),
-    (LEASES, "cosmos-leases", "/id", "--source.lease-container"),
+    (LEASES, "cosmos-leases", "/id", "--scan.lease.container"),
 ];
 
 /// Variables that name the containers.

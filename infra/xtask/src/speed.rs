@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn the_document_has_all_sections() {
         let mut text = std::fs::read_to_string(root().join("docs/speed.md")).unwrap();
-        for section in ["throughput", "peers", "sink-peers", "flat", "latency"] {
+        for section in ["throughput", "peers", "sink-peers", "rows", "flat", "latency"] {
             text = with_section(&text, section, "measured").unwrap();
         }
-        assert_eq!(text.matches("\nmeasured\n").count(), 5);
+        assert_eq!(text.matches("\nmeasured\n").count(), 6);
     }
 }

@@ -136,16 +136,21 @@ impl Shape {
     /// # Errors
     /// [`Broken`] for what is no JSON.
     pub(crate) fn of(json: &[u8]) -> Scan<Shape> {
+        Self::on(json, None)
+    }
+
+    /// The same of what is at the end of these paths alone, and on the way there.
+    fn on(json: &[u8], paths: Option<&[&[String]]>) -> Scan<Shape> {
         let mut scanner = Scanner { bytes: json, at: 0 };
-        let shape = Self::scan(&mut scanner, 0)?;
+        let shape = Self::scan(&mut scanner, 0, paths)?;
         match scanner.peek() {
             Err(_) => Ok(shape),
             Ok(_) => Err(Broken("there is something behind it")),
         }
     }
 
-    /// The value before which the scanner stands.
-    fn scan(scanner: &mut Scanner<'_>, depth: usize) -> Scan<Shape> {
+    /// The value before which the scanner stands; of an object the fields at the beginning of these paths, or all.
+    fn scan(scanner: &mut Scanner<'_>, depth: usize, paths: Option<&[&[String]]>) -> Scan<Shape> {
         let mut shape = Shape::default();
         match scanner.peek()? {
             b'{' | b'[' if depth > DEPTH => {
@@ -155,12 +160,20 @@ impl Shape {
             b'{' => {
                 let mut fields = BTreeMap::new();
                 scanner.object(|key, s| {
+                    let name = key.decoded();
+                    let below = paths.map(|paths| behind(paths, name.as_deref()));
+                    if below.as_ref().is_some_and(Vec::is_empty) {
+                        s.value()?;
+                        return Ok(());
+                    }
+                    // A path that ends here is that of all that is here.
+                    let below = below.filter(|below| below.iter().all(|path| !path.is_empty()));
                     let field = Field {
                         seen: 1,
-                        shape: Self::scan(s, depth + 1)?,
+                        shape: Self::scan(s, depth + 1, below.as_deref())?,
                     };
                     // A name with half of a surrogate pair is no name of a column.
-                    if let Some(name) = key.decoded() {
+                    if let Some(name) = name {
                         fields.insert(name, field);
                     }
                     Ok::<_, Broken>(())
@@ -169,8 +182,10 @@ impl Shape {
             }
             b'[' => {
                 let mut elements = Shape::default();
+                // No path leads into an array.
+                let below = paths.map(|_| &[][..]);
                 scanner.array("an array is missing", |s| {
-                    elements.merge(Self::scan(s, depth + 1)?);
+                    elements.merge(Self::scan(s, depth + 1, below)?);
                     Ok::<_, Broken>(())
                 })?;
                 shape.arrays = Some(Box::new(elements));
@@ -263,6 +278,35 @@ impl Shape {
             shape = &field.shape;
         }
         (Some(shape), everywhere && !shape.nulls)
+    }
+}
+
+/// What is left of the paths that begin with this name.
+fn behind<'p>(paths: &[&'p [String]], name: Option<&str>) -> Vec<&'p [String]> {
+    let split = paths.iter().filter_map(|path| path.split_first());
+    let own = split.filter(|(first, _)| Some(first.as_str()) == name);
+    own.map(|(_, rest)| rest).collect()
+}
+
+/// What is known of some documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Documents {
+    all: Shape,
+    /// The same of the partition key alone: whatever the documents have beside it, that is known.
+    keys: Shape,
+}
+
+impl Documents {
+    /// Adds a document, in a container with this partition key.
+    ///
+    /// # Errors
+    /// [`Broken`] for what is no JSON; then nothing is added.
+    pub(crate) fn add(&mut self, document: &[u8], keys: &KeyPaths) -> Scan<()> {
+        let paths: Vec<&[String]> = keys.iter().collect();
+        let (all, keys) = (Shape::of(document)?, Shape::on(document, Some(&paths))?);
+        self.all.merge(all);
+        self.keys.merge(keys);
+        Ok(())
     }
 }
 
@@ -440,9 +484,9 @@ pub struct Inferred {
 }
 
 impl Inferred {
-    /// The table of documents of this shape, in a container with this partition key. Of fields that are more than a table is to have columns it
+    /// The table of these documents, in a container with this partition key. Of fields that are more than a table is to have columns it
     /// has the key alone, and one column for the whole document.
-    pub fn new(documents: &Shape, keys: &KeyPaths, rules: &Rules) -> Inferred {
+    pub fn new(documents: &Documents, keys: &KeyPaths, rules: &Rules) -> Inferred {
         let inferred = Self::nesting(documents, keys, rules, true);
         let fields: usize = inferred.columns.iter().map(|column| size(&column.kind)).sum();
         match fields > MOST_IN_ALL {
@@ -452,9 +496,9 @@ impl Inferred {
     }
 
     /// `nested` says whether objects become rows.
-    fn nesting(documents: &Shape, keys: &KeyPaths, rules: &Rules, nested: bool) -> Inferred {
+    fn nesting(documents: &Documents, keys: &KeyPaths, rules: &Rules, nested: bool) -> Inferred {
         let none = BTreeMap::new();
-        let top = documents.known_fields().map_or(&none, |(_, fields)| fields);
+        let top = documents.all.known_fields().map_or(&none, |(_, fields)| fields);
         // Containers from before keys have a path that no document has.
         let keys: Vec<&[String]> = keys.iter().filter(|path| *path != ["_partitionKey"]).collect();
         let others: Vec<&[String]> = keys.iter().copied().filter(|path| *path != [ID]).collect();
@@ -474,8 +518,8 @@ impl Inferred {
         };
         let mut is_key = true;
         for path in &others {
-            let (shape, everywhere) = documents.at(path);
-            let unseen = documents.types() == 0;
+            let (shape, everywhere) = documents.keys.at(path);
+            let unseen = documents.all.types() == 0;
             let (kind, one) = match shape {
                 Some(shape) if shape.types() > 0 => {
                     let kind = shape.kind(&of_keys, nested);
@@ -514,7 +558,7 @@ impl Inferred {
             columns: &mut columns,
         };
         rest.add(top, &mut Vec::new());
-        if documents.objects == Some(Fields::TooMany) {
+        if documents.all.objects == Some(Fields::TooMany) {
             columns.push(Column {
                 name: WHOLE.into(),
                 path: Vec::new(),
@@ -617,8 +661,18 @@ mod tests {
         all
     }
 
+    fn known(documents: &[&str], keys: &KeyPaths) -> Documents {
+        let mut all = Documents::default();
+        for document in documents {
+            let added = all.add(document.as_bytes(), keys);
+            added.unwrap_or_else(|broken| panic!("{document}: {}", broken.0));
+        }
+        all
+    }
+
     fn table(documents: &[&str], keys: &[&str], rules: &Rules) -> Inferred {
-        Inferred::new(&shape(documents), &KeyPaths::new(keys), rules)
+        let keys = KeyPaths::new(keys);
+        Inferred::new(&known(documents, &keys), &keys, rules)
     }
 
     /// As in SQL.
@@ -836,6 +890,19 @@ mod tests {
         let wide = |from, to| scores(from, to).replace("{\"scores\":", "").replace("}}", "}");
         let found = columns(&[&wide(0, 400), &wide(300, 700)], &["/pk"], &RULES);
         assert_eq!(found, "pk STRING, _document VARIANT");
+        // The key is known all the same, and so is one in such an object.
+        for (key, path) in [("pk", "/pk"), ("at", "/scores/u9")] {
+            let with = |document: String, n: i64| document.replacen('{', &format!("{{\"{key}\":{n},"), 1);
+            let (one, two) = match key {
+                "pk" => (with(wide(0, 400), 1), with(wide(300, 700), 2)),
+                _ => (scores(0, 400), scores(9, 700)),
+            };
+            let found = table(&[&one, &two], &[path], &RULES);
+            assert_eq!(found.primary_key.len(), 2, "{path}");
+            assert_eq!(text(&found.columns[1].kind), "BIGINT NOT NULL", "{path}");
+        }
+        let mixed = columns(&[&wide(0, 501), "{\"u7\":\"x\"}"], &["/u7"], &RULES);
+        assert_eq!(mixed, "u7 VARIANT, _document VARIANT");
         // Many of them together are too many as well.
         let many: Vec<_> = (0..6).map(|n| one.replace("scores", &format!("s{n}"))).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
@@ -908,6 +975,11 @@ mod tests {
         shape(&texts.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    fn known_of(documents: &[Value], keys: &KeyPaths) -> Documents {
+        let texts: Vec<_> = documents.iter().map(Value::to_string).collect();
+        known(&texts.iter().map(String::as_str).collect::<Vec<_>>(), keys)
+    }
+
     proptest! {
         #[test]
         fn the_order_of_documents_does_not_matter(
@@ -929,16 +1001,19 @@ mod tests {
             right.merge(behind);
             prop_assert_eq!(&right, &all);
             // And no document counts twice for a type.
-            let mut again = of(&one);
-            again.merge(of(&one));
             let keys = KeyPaths::new(&["/a"]);
-            prop_assert_eq!(Inferred::new(&again, &keys, &RULES), Inferred::new(&of(&one), &keys, &RULES));
+            let again = known_of(&[&one[..], &one].concat(), &keys);
+            prop_assert_eq!(Inferred::new(&again, &keys, &RULES), Inferred::new(&known_of(&one, &keys), &keys, &RULES));
+            // What is known of the key is what is known of it among all.
+            let (of_key, of_all, path) = (known_of(&one, &keys).keys, of(&one), ["a".to_owned()]);
+            prop_assert_eq!(of_key.at(&path), of_all.at(&path));
         }
 
         /// The columns take the documents that they are made of, each value of them: nothing is dropped, and nothing does not fit.
         #[test]
         fn a_sample_is_read_by_its_own_columns(documents in documents(), rules in rules(), key in "/[a-e](/[a-d])?") {
-            let found = Inferred::new(&of(&documents), &KeyPaths::new(&[&key]), &rules);
+            let keys = KeyPaths::new(&[&key]);
+            let found = Inferred::new(&known_of(&documents, &keys), &keys, &rules);
             let names: HashSet<_> = found.columns.iter().map(|c| &c.name).collect();
             prop_assert_eq!(names.len(), found.columns.len());
             let paths: HashSet<_> = found.columns.iter().map(|c| &c.path).collect();
@@ -971,7 +1046,7 @@ mod tests {
                 document.to_string()
             });
             let mut decoder = crate::rows::Decoder::new(&plan, []);
-            let page = crate::page::decode_documents(texts.collect(), &mut decoder);
+            let page = crate::page::decode_documents(crate::frame::encode_strings(&texts.collect::<Vec<_>>()), &mut decoder);
             let page = page.map_err(|e| TestCaseError::fail(e.message))?;
             prop_assert_eq!(page.records, documents.len());
         }

@@ -10,14 +10,14 @@ use azure_data_cosmos_driver::models::{
     ContainerReference, CosmosOperation, CosmosRequestHeaders, CosmosResponse, DatabaseReference,
     OfferAutoscaleSettings, ResponseBody,
 };
-use azure_data_cosmos_driver::options::{ContentResponseOnWrite, OperationOptions, PlanOptions};
+use azure_data_cosmos_driver::options::{ContentResponseOnWrite, OperationOptions};
 use azure_data_cosmos_driver::CosmosError;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::infer::{Inferred, Rules, Shape};
+use super::infer::{Documents, Inferred, Rules};
 use super::wire::{Answer, Container, Request, Throughput};
-use crate::account::{block_within, read_options, within, Account};
+use crate::account::{block_within, plan_options, read_options, within, Account};
 use crate::config::{Config, RetryConfig, Role};
 use crate::error::{CoreError, Kind, Result};
 use crate::feed::{sample, DriverFeed, Feed};
@@ -29,6 +29,9 @@ use crate::status::{Asked, Fate, Next};
 /// Longest time for which something is asked for again that failed, and that was throttled: whoever waits is a person in front of a client.
 const FAILING: Duration = Duration::from_secs(20);
 const THROTTLED: Duration = Duration::from_secs(45);
+
+/// How long documents are waited for once there are some: a few say nearly as much as many.
+const SAMPLING: Duration = Duration::from_secs(15);
 
 /// Physical partitions that documents are taken from. Of more, some that lie evenly among them.
 const PARTITIONS: usize = 32;
@@ -50,14 +53,14 @@ const NO_DATABASE: &str = "none";
 pub fn administer(options: &[(String, String)], request: Request, limit: Duration) -> Result<Answer> {
     check_names(&request)?;
     let (database, container) = request.names();
-    let ours = ["cosmos.database", "cosmos.container", "source.query"];
+    let ours = ["database", "container", "scan.query"];
     let mut options: Vec<_> = options
         .iter()
         .filter(|(name, _)| !ours.contains(&name.as_str()))
         .cloned()
         .collect();
-    options.push(("cosmos.database".into(), database.unwrap_or(NO_DATABASE).into()));
-    options.extend(container.map(|name| ("cosmos.container".into(), name.into())));
+    options.push(("database".into(), database.unwrap_or(NO_DATABASE).into()));
+    options.extend(container.map(|name| ("container".into(), name.into())));
     let config = Arc::new(Config::parse(Role::Connection, &options)?);
     block_within(limit, async move {
         let account = again(&config, "connecting", any, || Account::open(&config)).await?;
@@ -72,7 +75,9 @@ fn check_names(request: &Request) -> Result<()> {
     let named = [("database", database), ("container", container)];
     for (what, name) in named.into_iter().filter_map(|(what, name)| Some((what, name?))) {
         let dots = name.chars().all(|c| c == '.');
-        if !dots && name.len() <= 255 && name.trim() == name && !name.contains(['/', '\\', '#', '?']) {
+        // A URL drops tabs and line ends, so that it would be about another one.
+        let elsewhere = |c: char| c.is_control() || matches!(c, '/' | '\\' | '#' | '?');
+        if !dots && name.len() <= 255 && name.trim() == name && !name.contains(elsewhere) {
             continue;
         }
         let kind = match request {
@@ -81,7 +86,10 @@ fn check_names(request: &Request) -> Result<()> {
         };
         return Err(CoreError::new(
             kind,
-            format!("'{name}' is no name of a {what}: that has 1 to 255 characters, none of them / \\ # ?, and no blank at its ends"),
+            format!(
+                "'{}' is no name of a {what}: that has 1 to 255 characters, none of them / \\ # ? or a control character, and no blank at its ends",
+                name.escape_debug()
+            ),
         ));
     }
     Ok(())
@@ -100,6 +108,19 @@ fn refused(error: &CoreError) -> bool {
     error.fate == Fate::NotCarriedOut
 }
 
+/// How often and how long something is asked for again, and for no longer than `most`.
+fn patience(config: &Config, most: Duration) -> RetryConfig {
+    let throttled = config
+        .retry
+        .throttled_deadline
+        .map_or(THROTTLED, |limit| limit.min(THROTTLED));
+    RetryConfig {
+        deadline: FAILING.min(config.retry.deadline).min(most),
+        throttled_deadline: Some(throttled.min(most)),
+        ..config.retry
+    }
+}
+
 /// Asks until there is an answer.
 async fn again<T, F: Future<Output = Result<T>>>(
     config: &Config,
@@ -107,15 +128,7 @@ async fn again<T, F: Future<Output = Result<T>>>(
     repeatable: Repeatable,
     ask: impl Fn() -> F,
 ) -> Result<T> {
-    let throttled = config
-        .retry
-        .throttled_deadline
-        .map_or(THROTTLED, |limit| limit.min(THROTTLED));
-    let retry = RetryConfig {
-        deadline: FAILING.min(config.retry.deadline),
-        throttled_deadline: Some(throttled),
-        ..config.retry
-    };
+    let retry = patience(config, Duration::MAX);
     let attempt = || async {
         ask().await.map_err(|e| match e.next {
             Next::Done | Next::Compare => e,
@@ -183,6 +196,12 @@ struct NewKeys<'a> {
 
 fn unreadable(what: &str, why: impl std::fmt::Display) -> CoreError {
     CoreError::internal(format!("{what} cannot be understood: {why}"))
+}
+
+/// The definition that the service answers with what it has created.
+fn defined(response: CosmosResponse) -> Option<Definition> {
+    let body = response.into_body().single().ok()?;
+    serde_json::from_slice(&body).ok()
 }
 
 /// A number of the service's list of numbers, such as `documentsCount=12;collectionSize=3`.
@@ -266,19 +285,24 @@ impl Administrator {
                         .with_request_headers(headers(throughput))
                 };
                 let what = format!("container '{container}' of database '{database}'");
-                match self.ask(&what, refused, create, self.options()).await {
+                let created = match self.ask(&what, refused, create, self.options()).await {
                     // An attempt was lost, and there is one: ours, if it is the one that was to be created.
                     Err(e) if e.next == Next::Compare => {
                         let (found, _) = self.definition(&database, &container).await?;
-                        match found.partition_key.paths == keys
-                            && found.default_ttl.unwrap_or(0) == default_ttl
+                        if found.partition_key.paths != keys || found.default_ttl.unwrap_or(0) != default_ttl
                         {
-                            true => Ok(done),
-                            false => Err(e),
+                            return Err(e);
                         }
+                        found
                     }
-                    ended => ended.map(|_| done),
-                }
+                    Err(e) => return Err(e),
+                    Ok(response) => match defined(response) {
+                        Some(created) => created,
+                        // It is there, whatever was said of it.
+                        None => self.definition(&database, &container).await?.0,
+                    },
+                };
+                Ok(Answer::Names(vec![created.rid]))
             }
             Request::DropDatabase { database } => {
                 let delete = || CosmosOperation::delete_database(self.database(&database));
@@ -344,19 +368,26 @@ impl Administrator {
             .map_err(|e| e.while_doing(what))
     }
 
-    /// Names, page by page.
+    /// Names, page by page. A page that failed is asked for again, not those in front of it: the driver leaves a plan as it was.
     async fn names(&self, what: &str, operation: impl Fn() -> CosmosOperation) -> Result<Vec<String>> {
+        let reading = tokio::sync::Mutex::new((None, Vec::new()));
         let attempt = || async {
+            let mut reading = reading.lock().await;
+            let (plan, names) = &mut *reading;
             let begun = Instant::now();
             let judged = |e: CosmosError| self.account.judged(failed(&e), begun);
             let (driver, options) = (&self.account.driver, self.options());
-            let mut plan = driver
-                .plan_operation(operation(), &options, None, &PlanOptions::default())
-                .await
-                .map_err(judged)?;
-            let mut names = Vec::new();
+            if plan.is_none() {
+                let planned = driver
+                    .plan_operation(operation(), &options, None, &plan_options())
+                    .await;
+                *plan = Some(planned.map_err(judged)?);
+            }
+            let Some(plan) = plan else {
+                return Ok(());
+            };
             while let Some(page) = driver
-                .execute_plan(&mut plan, None, options.clone())
+                .execute_plan(plan, None, options.clone())
                 .await
                 .map_err(judged)?
             {
@@ -370,11 +401,12 @@ impl Administrator {
                 let items: Vec<Named> = items.map_err(|e| unreadable(what, e))?;
                 names.extend(items.into_iter().map(|item| item.id));
             }
-            Ok(names)
+            Ok(())
         };
-        let mut names = again(&self.config, what, any, attempt)
+        again(&self.config, what, any, attempt)
             .await
             .map_err(|e| e.while_doing(what))?;
+        let (_, mut names) = reading.into_inner();
         names.sort();
         Ok(names)
     }
@@ -405,10 +437,10 @@ impl Administrator {
         let what = format!("container '{container}' of database '{database}'");
         let (definition, usage) = self.definition(database, container).await?;
         let paths = KeyPaths::new(&definition.partition_key.paths);
-        let (mut documents, mut sampled) = (Shape::default(), 0);
+        let (mut documents, mut sampled) = (Documents::default(), 0);
         if sample > 0 {
             (documents, sampled) = self
-                .sample(&what, container, sample)
+                .sample(&what, container, &paths, sample)
                 .await
                 .map_err(|e| e.while_doing(&what))?;
         }
@@ -428,8 +460,15 @@ impl Administrator {
         })
     }
 
-    /// The newest documents of some physical partitions, and how many they are.
-    async fn sample(&self, what: &str, container: &str, size: u32) -> Result<(Shape, u32)> {
+    /// The newest documents of some physical partitions, and how many they are. Once there are some, a partition that does not answer is left
+    /// out: that it is busy is no reason to know nothing of the container.
+    async fn sample(
+        &self,
+        what: &str,
+        container: &str,
+        keys: &KeyPaths,
+        size: u32,
+    ) -> Result<(Documents, u32)> {
         let config = &self.config;
         let found = self.look_up(what, container).await?;
         let feed = DriverFeed::over(self.account.clone(), config.clone(), found);
@@ -437,34 +476,44 @@ impl Administrator {
             within(config.request_timeout, feed.ranges(true))
         })
         .await?;
-        let (mut shape, mut count, mut bytes) = (Shape::default(), 0, 0);
+        let (mut known, mut count, mut bytes) = (Documents::default(), 0, 0);
         let chosen: Vec<_> = chosen(ranges.len()).map(|n| &ranges[n]).collect();
+        let begun = Instant::now();
         for (n, (min, max)) in chosen.iter().enumerate() {
             // What one partition does not have is left for the others.
             let left = (chosen.len() - n) as u32;
             let most = (size - count).div_ceil(left);
             let most_bytes = (SAMPLE_BYTES - bytes) / u64::from(left);
-            if most == 0 || most_bytes == 0 {
+            let is_late = count > 0 && begun.elapsed() > SAMPLING;
+            if most == 0 || most_bytes == 0 || is_late {
                 break;
             }
-            let read = || async {
-                let (mut shape, mut count) = (Shape::default(), 0u32);
-                let read = sample(&feed, (min, max), most, most_bytes, &mut |document| {
-                    // One that no JSON is says nothing.
-                    if let Ok(one) = Shape::of(document) {
-                        shape.merge(one);
-                        count += 1;
-                    }
-                })
-                .await?;
-                Ok((shape, count, read))
+            let retry = |some: bool| match some || count > 0 {
+                true => patience(config, SAMPLING.saturating_sub(begun.elapsed())),
+                false => patience(config, Duration::MAX),
             };
-            let (more, documents, read) = again(config, "reading a sample", any, read).await?;
-            shape.merge(more);
+            let (mut documents, mut read) = (0u32, 0u64);
+            let ended = sample(&feed, (min, max), most, most_bytes, &retry, &mut |document| {
+                read += document.len() as u64;
+                // One that no JSON is says nothing.
+                if known.add(document, keys).is_ok() {
+                    documents += 1;
+                }
+            })
+            .await;
             count += documents.min(most);
-            bytes += read.min(SAMPLE_BYTES - bytes);
+            bytes += read.min(most_bytes);
+            match ended {
+                Err(e) if count == 0 || !matches!(e.kind, Kind::Throttled | Kind::Transient) => {
+                    return Err(e)
+                }
+                Err(e) => {
+                    tracing::debug!(target: "cosmosflink::catalog", "a sample goes without the rest of a partition of {what}: {e}");
+                }
+                Ok(_) => {}
+            }
         }
-        Ok((shape, count))
+        Ok((known, count))
     }
 }
 
@@ -515,6 +564,11 @@ mod tests {
             "a\\b",
             "a#b",
             "a?b",
+            "a\tb",
+            "a\rb",
+            "a\nb",
+            "a\u{0}b",
+            "a\u{85}b",
             ".",
             "..",
             &"x".repeat(256),

@@ -6,6 +6,6 @@ mod infer;
 mod manage;
 mod wire;
 
-pub use self::infer::{Column, Conflict, Inferred, Numbers, Rules, Shape};
+pub use self::infer::{Column, Conflict, Documents, Inferred, Numbers, Rules, Shape};
 pub use self::manage::administer;
 pub use self::wire::{Answer, Container, Request, Throughput};

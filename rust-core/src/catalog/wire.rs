@@ -197,7 +197,7 @@ pub struct Container {
 /// What is said to a [`Request`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// Names; none where nothing but the doing was wanted.
+    /// Names; none where nothing but the doing was wanted. Of a container that was created its resource id.
     Names(Vec<String>),
     /// A container.
     Container(Container),

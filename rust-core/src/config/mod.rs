@@ -1,9 +1,11 @@
 //! The options: one table, parsed and validated once. Both shims, the jobs and the documentation read this table.
 
+mod former;
 mod job_options;
 mod options;
 mod row;
 mod table;
+mod units;
 mod validation;
 
 use std::collections::BTreeMap;
@@ -14,10 +16,9 @@ use std::time::Duration;
 use azure_data_cosmos_driver::options::{PriorityLevel, ReadConsistencyStrategy};
 use url::Url;
 
-use self::options::ALL_VERSIONS;
+use self::options::{ALL_VERSIONS, INITIAL};
 use self::validation::{
-    authority_host, id_rule, key_fields, missing, parse_begin, parse_start, parse_stop, query, read_many,
-    row_key_fields, INITIAL,
+    authority_host, begin, id_rule, key_fields, missing, parse_start, query, read_many, row_key_fields, stop,
 };
 use crate::error::{CoreError, Result};
 use crate::leases::format::Sdk;
@@ -420,64 +421,62 @@ fn auth(options: &BTreeMap<String, String>) -> Result<Auth> {
         (Some(v), None) => Ok(SecretSource::Value(Secret::new(v))),
         (None, Some(f)) => Ok(SecretSource::File(f)),
         (None, None) => Err(CoreError::config(format!(
-            "neither {value} ({}) nor {file} ({}) is set; set one, or choose another cosmos.auth.type",
+            "neither {value} ({}) nor {file} ({}) is set; set one, or choose another auth.type",
             spec(value).map_or("", |o| o.variable),
             spec(file).map_or("", |o| o.variable)
         ))),
     };
-    Ok(
-        match options.get("cosmos.auth.type").map_or("key", String::as_str) {
-            "client-secret" => Auth::ClientSecret {
-                tenant_id: need("cosmos.auth.tenant-id")?,
-                client_id: need("cosmos.auth.client-id")?,
-                secret: secret("cosmos.auth.client-secret", "cosmos.auth.client-secret-file")?,
-            },
-            "managed-identity" => Auth::ManagedIdentity {
-                client_id: text("cosmos.auth.client-id"),
-            },
-            "workload-identity" => Auth::WorkloadIdentity {
-                tenant_id: text("cosmos.auth.tenant-id"),
-                client_id: text("cosmos.auth.client-id"),
-                token_file: text("cosmos.auth.token-file"),
-            },
-            "developer-tools" => Auth::DeveloperTools,
-            _ => Auth::Key(secret("cosmos.auth.key", "cosmos.auth.key-file")?),
+    Ok(match options.get("auth.type").map_or("key", String::as_str) {
+        "client-secret" => Auth::ClientSecret {
+            tenant_id: need("auth.tenant-id")?,
+            client_id: need("auth.client-id")?,
+            secret: secret("auth.client-secret", "auth.client-secret-file")?,
         },
-    )
+        "managed-identity" => Auth::ManagedIdentity {
+            client_id: text("auth.client-id"),
+        },
+        "workload-identity" => Auth::WorkloadIdentity {
+            tenant_id: text("auth.tenant-id"),
+            client_id: text("auth.client-id"),
+            token_file: text("auth.token-file"),
+        },
+        "developer-tools" => Auth::DeveloperTools,
+        _ => Auth::Key(secret("auth.secret-key", "auth.key-file")?),
+    })
 }
 
 fn leases(options: &BTreeMap<String, String>) -> Result<Option<LeaseConfig>> {
-    let Some(container) = options.get("source.lease-container").cloned() else {
+    let Some(container) = options.get("scan.lease.container").cloned() else {
         return Ok(None);
     };
     let text = |name: &str| options.get(name).cloned().unwrap_or_default();
     let millis = |name: &str| Duration::from_millis(text(name).parse().unwrap_or(0));
     // The job's id, and behind it that of the operator: a job may have several sources.
-    let job = text("source.lease-job");
+    let job = text("scan.lease.job");
     let id = job.split('/').next().unwrap_or_default();
-    let null_start = options.get("source.lease-start").map(|text| parse_start(text));
+    let null_start = options.get("scan.lease.start").map(|text| parse_start(text));
     Ok(Some(LeaseConfig {
         database: options
-            .get("source.lease-database")
+            .get("scan.lease.database")
             .cloned()
-            .unwrap_or_else(|| text("cosmos.database")),
+            .unwrap_or_else(|| text("database")),
         container,
-        prefix: text("source.lease-prefix"),
+        prefix: text("scan.lease.prefix"),
         identity: Identity {
             host: options
-                .get("source.lease-host")
+                .get("scan.lease.host")
                 .cloned()
                 .unwrap_or_else(|| format!("cosmosflink-{id}")),
             job,
         },
-        publish: match text("source.lease-format").as_str() {
+        publish: match text("scan.lease.format").as_str() {
             "java" => Some(Sdk::Java),
             "dotnet" => Some(Sdk::DotNet),
             _ => None,
         },
         null_start: null_start.transpose().map_err(CoreError::config)?,
-        expiration: millis("source.lease-expiration-ms"),
-        renewal: millis("source.lease-renew-interval-ms"),
+        expiration: millis("scan.lease.expiration"),
+        renewal: millis("scan.lease.renew-interval"),
     }))
 }
 
@@ -502,58 +501,55 @@ impl Config {
             names.map(str::to_owned).collect()
         };
         let (query, read_many) = (query(&options)?, read_many(&options)?);
-        let begin = parse_begin(&text("source.start")).map_err(CoreError::config)?;
-        let endpoint = Url::parse(&text("cosmos.endpoint"))
-            .map_err(|e| CoreError::config(format!("cosmos.endpoint: {e}")))?;
+        let begin = begin(&options);
+        let endpoint =
+            Url::parse(&text("endpoint")).map_err(|e| CoreError::config(format!("endpoint: {e}")))?;
         Ok(Config {
             account: AccountConfig {
                 endpoint,
                 auth: auth(&options)?,
-                audience: text("cosmos.auth.audience").trim_end_matches('/').to_owned(),
+                audience: text("auth.audience").trim_end_matches('/').to_owned(),
                 authority_host: authority_host(&options)?,
-                preferred_regions: list("cosmos.preferred-regions"),
-                excluded_regions: list("cosmos.excluded-regions"),
-                request_timeout: millis("cosmos.request-timeout-ms"),
-                connect_timeout: millis("cosmos.connect-timeout-ms"),
-                proxy: match text("cosmos.proxy").as_str() {
+                preferred_regions: list("preferred-regions"),
+                excluded_regions: list("excluded-regions"),
+                request_timeout: millis("request-timeout"),
+                connect_timeout: millis("connect-timeout"),
+                proxy: match text("proxy").as_str() {
                     "none" => Proxy::None,
                     "environment" => Proxy::Environment,
-                    url => Proxy::Url(
-                        Url::parse(url).map_err(|e| CoreError::config(format!("cosmos.proxy: {e}")))?,
-                    ),
+                    url => Proxy::Url(Url::parse(url).map_err(|e| CoreError::config(format!("proxy: {e}")))?),
                 },
-                ca_file: options.get("cosmos.tls.ca-file").cloned(),
-                http2: text("cosmos.http2") == "true",
-                failover_retries: number("cosmos.failover.max-retries") as u32,
-                hedging_threshold: Some(millis("cosmos.hedging.threshold-ms")).filter(|t| !t.is_zero()),
-                hedging_concurrency: number("cosmos.hedging.max-concurrency") as usize,
+                ca_file: options.get("tls.ca-file").cloned(),
+                http2: text("http2") == "true",
+                failover_retries: number("failover.max-retries") as u32,
+                hedging_threshold: Some(millis("hedging.threshold")).filter(|t| !t.is_zero()),
+                hedging_concurrency: number("hedging.max-concurrency") as usize,
             },
-            priority: match text("cosmos.priority-level").as_str() {
+            priority: match text("priority-level").as_str() {
                 "high" => Some(PriorityLevel::High),
                 "low" => Some(PriorityLevel::Low),
                 _ => None,
             },
-            throughput_bucket: Some(number("cosmos.throughput-bucket") as u32).filter(|b| *b > 0),
-            database: text("cosmos.database"),
-            container: text("cosmos.container"),
-            consistency: match text("cosmos.consistency").as_str() {
+            throughput_bucket: Some(number("throughput-bucket") as u32).filter(|b| *b > 0),
+            database: text("database"),
+            container: text("container"),
+            consistency: match text("consistency").as_str() {
                 "eventual" => ReadConsistencyStrategy::Eventual,
                 "session" => ReadConsistencyStrategy::Session,
                 "latest-committed" => ReadConsistencyStrategy::LatestCommitted,
                 "global-strong" => ReadConsistencyStrategy::GlobalStrong,
                 _ => ReadConsistencyStrategy::Default,
             },
-            request_timeout: millis("cosmos.request-timeout-ms"),
-            max_concurrency: number("cosmos.max-concurrency") as usize,
+            request_timeout: millis("request-timeout"),
+            max_concurrency: number("max-concurrency") as usize,
             retry: RetryConfig {
-                max_attempts: number("cosmos.retry.max-attempts") as u32,
-                backoff: millis("cosmos.retry.backoff-ms"),
-                max_backoff: millis("cosmos.retry.max-backoff-ms"),
-                deadline: millis("cosmos.retry.deadline-ms"),
-                throttled_deadline: Some(millis("cosmos.retry.throttled-deadline-ms"))
-                    .filter(|d| !d.is_zero()),
+                max_attempts: number("retry.max-attempts") as u32,
+                backoff: millis("retry.backoff"),
+                max_backoff: millis("retry.max-backoff"),
+                deadline: millis("retry.deadline"),
+                throttled_deadline: Some(millis("retry.throttled-deadline")).filter(|d| !d.is_zero()),
             },
-            mode: match text("source.mode").as_str() {
+            mode: match text("scan.change-feed.mode").as_str() {
                 _ if query.is_some() => Mode::Query,
                 _ if read_many.is_some() => Mode::ReadMany,
                 ALL_VERSIONS => Mode::AllVersionsAndDeletes,
@@ -564,23 +560,23 @@ impl Config {
                 Begin::At(start) => start,
                 Begin::Tokens | Begin::Leases => Start::Beginning,
             },
-            initial: text("source.start") == INITIAL,
-            stop: parse_stop(&text("source.stop")).map_err(CoreError::config)?,
+            initial: text("scan.startup.mode") == INITIAL,
+            stop: stop(&options),
             query,
             read_many,
-            start_tokens_file: options.get("source.start-tokens-file").cloned(),
+            start_tokens_file: options.get("scan.startup.tokens-file").cloned(),
             leases: leases(&options)?,
-            page_size: number("source.page-size") as u32,
-            min_splits: number("source.min-splits") as usize,
-            prefetch_bytes: number("source.prefetch-bytes"),
-            request_units_per_second: Some(number("source.request-units-per-second"))
+            page_size: number("scan.page-size") as u32,
+            min_splits: number("scan.min-splits") as usize,
+            prefetch_bytes: number("scan.prefetch-size"),
+            request_units_per_second: Some(number("scan.request-units-per-second"))
                 .filter(|units| *units > 0),
-            backlog_threshold: Some(millis("source.backlog-threshold-ms")).filter(|lag| !lag.is_zero()),
-            poll_interval: millis("source.poll-interval-ms"),
-            min_poll_interval: millis("source.min-poll-interval-ms"),
-            discovery_interval: millis("source.discovery-interval-ms"),
-            on_decode_error: match text("source.on-decode-error").as_str() {
-                "skip" => OnDecodeError::Skip,
+            backlog_threshold: Some(millis("scan.backlog-threshold")).filter(|lag| !lag.is_zero()),
+            poll_interval: millis("scan.poll-interval"),
+            min_poll_interval: millis("scan.min-poll-interval"),
+            discovery_interval: millis("scan.discovery-interval"),
+            on_decode_error: match text("json.on-error").as_str() {
+                "skip-row" => OnDecodeError::Skip,
                 "raw" => OnDecodeError::Raw,
                 _ => OnDecodeError::Fail,
             },
@@ -592,17 +588,17 @@ impl Config {
             drop_nulls: text("sink.null-policy") == "drop",
             bulk: text("sink.bulk") == "true",
             max_operations: number("sink.max-operations-per-request") as usize,
-            max_request_bytes: number("sink.max-request-bytes") as usize,
+            max_request_bytes: number("sink.max-request-size") as usize,
             partition_concurrency: number("sink.partition-concurrency") as usize,
-            max_batch: number("sink.max-batch-size") as usize,
-            max_record_bytes: number("sink.max-record-bytes") as usize,
-            max_in_flight_records: (number("sink.max-batch-size") * number("sink.max-in-flight-requests"))
-                as usize,
-            max_in_flight_bytes: number("sink.max-in-flight-bytes"),
-            stall_timeout: Some(millis("sink.stall-timeout-ms")).filter(|t| !t.is_zero()),
+            max_batch: number("sink.buffer-flush.max-rows") as usize,
+            max_record_bytes: number("sink.max-record-size") as usize,
+            max_in_flight_records: (number("sink.buffer-flush.max-rows")
+                * number("sink.max-in-flight-requests")) as usize,
+            max_in_flight_bytes: number("sink.max-in-flight-size"),
+            stall_timeout: Some(millis("sink.stall-timeout")).filter(|t| !t.is_zero()),
             sink_request_units_per_second: Some(number("sink.request-units-per-second"))
                 .filter(|units| *units > 0),
-            bulk_probe_interval: Duration::from_millis(number("sink.bulk-probe-interval-ms")),
+            bulk_probe_interval: Duration::from_millis(number("sink.bulk-probe-interval")),
             failure_mode: match text("sink.failure-mode").as_str() {
                 "skip" => FailureMode::Skip,
                 "dead-letter" => FailureMode::DeadLetter,
@@ -632,11 +628,120 @@ mod tests {
         p.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
     }
 
+    #[test]
+    fn durations_and_sizes_have_units() {
+        let given = with(&[
+            ("scan.poll-interval", "2 s"),
+            ("scan.prefetch-size", "8 mb"),
+            ("retry.deadline", "5min"),
+            ("request-timeout", "2500"),
+        ]);
+        let config = Config::parse(Role::Source, &given).unwrap();
+        assert_eq!(config.poll_interval, Duration::from_secs(2));
+        assert_eq!(config.prefetch_bytes, 8 * MIB);
+        assert_eq!(config.retry.deadline, Duration::from_secs(300));
+        assert_eq!(config.request_timeout, Duration::from_millis(2500));
+        // The shims count in milliseconds and bytes.
+        let checked = validate(Role::Source, &given).unwrap();
+        for (name, value) in [
+            ("scan.poll-interval", "2000"),
+            ("scan.prefetch-size", "8388608"),
+            ("request-timeout", "2500"),
+            ("connect-timeout", "5000"),
+            ("sink.max-request-size", "220201"),
+        ] {
+            assert_eq!(checked[name], value, "{name}");
+        }
+        for (name, value, why) in [
+            ("scan.poll-interval", "2 parsecs", "'parsecs' is no unit"),
+            ("scan.poll-interval", "2 h", "duration, 50 ms to 1 h"),
+            ("scan.prefetch-size", "1 s", "'s' is no unit"),
+            ("scan.prefetch-size", "1 kb", "size, 1 mb to 1 tb"),
+        ] {
+            let error = Config::parse(Role::Source, &with(&[(name, value)])).unwrap_err();
+            assert!(
+                error.message.contains(why) && error.message.contains(&format!("'{value}'")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_earlier_name_says_what_it_is_called_now() {
+        let mut seen = std::collections::HashSet::new();
+        for (former, new) in super::former::NAMES {
+            assert!(spec(former).is_none(), "{former}");
+            assert!(spec(new).is_some(), "{new}");
+            assert!(seen.insert(former) && seen.insert(new), "{former} or {new} twice");
+            let expected = format!("'{former}' is now '{new}'");
+            let given = with(&[(former, "VerySecret")]);
+            let resolved = resolve(&pairs(&[(former, "VerySecret")]), &[]).unwrap_err();
+            for error in [Config::parse(Role::Source, &given).unwrap_err(), resolved] {
+                assert_eq!(error.kind, Kind::Config);
+                assert!(
+                    error.message.contains(&expected) && !error.message.contains("VerySecret"),
+                    "{error}"
+                );
+            }
+        }
+        let error = Config::parse(Role::Source, &with(&[("scan.startup.mode", "beginning")])).unwrap_err();
+        assert!(error.message.contains("it is 'earliest' now"), "{error}");
+    }
+
+    #[test]
+    fn variables_keep_their_words() {
+        let of = |name: &str, value: &str| {
+            let variable = pairs(&[(name, value)]);
+            // As a variable of the environment, and as an argument of its name.
+            let (env, argument) = (resolve(&[], &variable).unwrap(), resolve(&variable, &[]).unwrap());
+            assert_eq!(env, argument);
+            env.into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let start = "COSMOS_SOURCE_START";
+        assert_eq!(of(start, "beginning"), "scan.startup.mode=earliest");
+        assert_eq!(of(start, "now"), "scan.startup.mode=latest");
+        assert_eq!(of(start, "latest"), "scan.startup.mode=latest");
+        assert_eq!(of(start, "leases"), "scan.startup.mode=leases");
+        assert_eq!(
+            of(start, "2026-01-02T03:04:05Z"),
+            "scan.startup.mode=timestamp scan.startup.timestamp-millis=1767323045000"
+        );
+        let stop = "COSMOS_SOURCE_STOP";
+        assert_eq!(of(stop, "never"), "scan.bounded.mode=unbounded");
+        assert_eq!(of(stop, "start"), "scan.bounded.mode=latest");
+        assert_eq!(
+            of(stop, "2026-01-02T03:04:05.5+00:00"),
+            "scan.bounded.mode=timestamp scan.bounded.timestamp-millis=1767323045500"
+        );
+        assert_eq!(of("COSMOS_SOURCE_LEASE_START", "now"), "scan.lease.start=latest");
+        assert_eq!(
+            of("COSMOS_SOURCE_ON_DECODE_ERROR", "skip"),
+            "json.on-error=skip-row"
+        );
+        assert_eq!(
+            of("COSMOS_SOURCE_POLL_INTERVAL_MS", "500"),
+            "scan.poll-interval=500"
+        );
+        let error = resolve(&[], &pairs(&[(start, "yesterday")])).unwrap_err();
+        assert!(error.message.contains("'yesterday'"), "{error}");
+        // An argument with a mode leaves nothing of the variable's time.
+        let time = pairs(&[(start, "2026-01-02T03:04:05Z")]);
+        let out = resolve(&pairs(&[("scan.startup.mode", "latest")]), &time).unwrap();
+        assert_eq!(out.len(), 1, "{out:?}");
+        let later = pairs(&[("scan.startup.timestamp-millis", "7")]);
+        let out = resolve(&later, &time).unwrap();
+        assert_eq!(out["scan.startup.timestamp-millis"], "7");
+        assert_eq!(out["scan.startup.mode"], "timestamp");
+    }
+
     const BASE: &[(&str, &str)] = &[
-        ("cosmos.endpoint", "https://a.documents.azure.com:443/"),
-        ("cosmos.database", "orders"),
-        ("cosmos.container", "c"),
-        ("cosmos.auth.key", "c2VjcmV0"),
+        ("endpoint", "https://a.documents.azure.com:443/"),
+        ("database", "orders"),
+        ("container", "c"),
+        ("auth.secret-key", "c2VjcmV0"),
     ];
 
     fn with(extra: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -674,24 +779,21 @@ mod tests {
     #[test]
     fn mistakes_name_key_and_value() {
         for (extra, expected) in [
-            (("cosmos.endpoint", "ftp://x"), "ftp://x"),
-            (("cosmos.endpoint", "https://user:pw@x/"), "password"),
-            (("source.page-size", "0"), "'0'"),
-            (("source.start", "yesterday"), "'yesterday'"),
+            (("endpoint", "ftp://x"), "ftp://x"),
+            (("endpoint", "https://user:pw@x/"), "password"),
+            (("scan.page-size", "0"), "'0'"),
+            (("scan.startup.mode", "yesterday"), "'yesterday'"),
             (("sink.bulk", "yes"), "'yes'"),
-            (("source.stop", "tomorrow"), "'tomorrow'"),
-            (("source.query", "SELECT COUNT(1) FROM c"), "COUNT"),
-            (("source.query-parameters", "{}"), "source.query is not"),
-            (("cosmos.pagesize", "1"), "cosmos.pagesize"),
-            (("cosmos.auth.type", "password"), "'password'"),
-            (("cosmos.auth.authority-host", "http://login.example"), "https"),
-            (("cosmos.proxy", "sometimes"), "'sometimes'"),
-            (("cosmos.proxy", "http://user:pw@proxy:3128"), "password"),
-            (("cosmos.throughput-bucket", "6"), "'6'"),
-            (
-                ("cosmos.retry.backoff-ms", "60000"),
-                "cosmos.retry.max-backoff-ms",
-            ),
+            (("scan.bounded.mode", "tomorrow"), "'tomorrow'"),
+            (("scan.query", "SELECT COUNT(1) FROM c"), "COUNT"),
+            (("scan.query-parameters", "{}"), "scan.query is not"),
+            (("pagesize", "1"), "pagesize"),
+            (("auth.type", "password"), "'password'"),
+            (("auth.authority-host", "http://login.example"), "https"),
+            (("proxy", "sometimes"), "'sometimes'"),
+            (("proxy", "http://user:pw@proxy:3128"), "password"),
+            (("throughput-bucket", "6"), "'6'"),
+            (("retry.backoff", "60000"), "retry.max-backoff"),
         ] {
             let error = Config::parse(Role::Source, &with(&[extra])).unwrap_err();
             assert_eq!(error.kind, Kind::Config);
@@ -702,7 +804,7 @@ mod tests {
         }
         let error = Config::parse(Role::Source, &pairs(&BASE[1..])).unwrap_err();
         assert!(
-            error.message.contains("cosmos.endpoint") && error.message.contains("COSMOS_URI"),
+            error.message.contains("endpoint") && error.message.contains("COSMOS_URI"),
             "{error}"
         );
         for (fields, ids, expected) in [
@@ -726,10 +828,10 @@ mod tests {
 
     #[test]
     fn a_key_never_shows() {
-        let config = Config::parse(Role::Source, &with(&[("cosmos.auth.key", "VerySecret")])).unwrap();
+        let config = Config::parse(Role::Source, &with(&[("auth.secret-key", "VerySecret")])).unwrap();
         assert!(!format!("{config:?}").contains("VerySecret"));
-        let error = Config::parse(Role::Source, &with(&[("cosmos.auth.key", "")])).unwrap_err();
-        assert!(error.message.contains("cosmos.auth.key"));
+        let error = Config::parse(Role::Source, &with(&[("auth.secret-key", "")])).unwrap_err();
+        assert!(error.message.contains("auth.secret-key"));
     }
 
     #[test]
@@ -741,15 +843,15 @@ mod tests {
             ("COSMOS_DB", ""),
         ]);
         let out = resolve(
-            &pairs(&[("COSMOS_URI", "https://arg/"), ("cosmos.auth.key-file", "/f")]),
+            &pairs(&[("COSMOS_URI", "https://arg/"), ("auth.key-file", "/f")]),
             &env,
         )
         .unwrap();
-        assert_eq!(out["cosmos.endpoint"], "https://arg/");
-        assert_eq!(out["cosmos.auth.key-file"], "/f");
-        assert!(!out.contains_key("cosmos.auth.key") && !out.contains_key("cosmos.database"));
-        let error = resolve(&pairs(&[("cosmos.endpont", "x")]), &[]).unwrap_err();
-        assert!(error.message.contains("cosmos.endpoint"), "{error}");
+        assert_eq!(out["endpoint"], "https://arg/");
+        assert_eq!(out["auth.key-file"], "/f");
+        assert!(!out.contains_key("auth.secret-key") && !out.contains_key("database"));
+        let error = resolve(&pairs(&[("endpont", "x")]), &[]).unwrap_err();
+        assert!(error.message.contains("endpoint"), "{error}");
     }
 
     #[test]
@@ -757,9 +859,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("cosmosflink-key-{}", std::process::id()));
         std::fs::write(&path, " a2V5 \n").unwrap();
         let source = SecretSource::File(path.to_str().unwrap().to_owned());
-        assert_eq!(source.resolve("cosmos.auth.key-file").unwrap().expose(), "a2V5");
+        assert_eq!(source.resolve("auth.key-file").unwrap().expose(), "a2V5");
         std::fs::remove_file(&path).unwrap();
-        let error = source.resolve("cosmos.auth.key-file").unwrap_err();
+        let error = source.resolve("auth.key-file").unwrap_err();
         assert!(error.message.contains("cosmosflink-key-"), "{error}");
     }
 
@@ -774,7 +876,7 @@ mod tests {
                 config.poll_interval.as_millis(),
             )
         };
-        let (poll, min) = ("source.poll-interval-ms", "source.min-poll-interval-ms");
+        let (poll, min) = ("scan.poll-interval", "scan.min-poll-interval");
         assert_eq!(pauses(&[]), (25, 1000));
         assert_eq!(pauses(&[(poll, "5000")]), (5000, 5000));
         assert_eq!(pauses(&[(poll, "5000"), (min, "20")]), (20, 5000));
@@ -788,7 +890,7 @@ mod tests {
 
     #[test]
     fn all_versions_and_deletes_start_where_the_service_has_them() {
-        let (mode, start) = ("source.mode", "source.start");
+        let (mode, start) = ("scan.change-feed.mode", "scan.startup.mode");
         let all = (mode, "all-versions-and-deletes");
         let refused = |extra: &[(&str, &str)], with_reasons: &[&str]| {
             for role in [Role::Source, Role::Job] {
@@ -800,18 +902,22 @@ mod tests {
             }
         };
         // Also where it is nobody's choice.
-        refused(&[all], &["'beginning'", "retention", "now", "initial"]);
-        refused(&[all, (start, "beginning")], &["'beginning'", "retention"]);
+        refused(&[all], &["'earliest'", "retention", "latest", "initial"]);
+        refused(&[all, (start, "earliest")], &["'earliest'", "retention"]);
         refused(
-            &[all, (start, "2026-01-02T03:04:05Z")],
-            &["'2026-01-02T03:04:05Z'", "point in time"],
+            &[
+                all,
+                (start, "timestamp"),
+                ("scan.startup.timestamp-millis", "1767323045000"),
+            ],
+            &["'timestamp'", "point in time"],
         );
         refused(
             &[(start, "initial")],
             &["latest-version", "all-versions-and-deletes"],
         );
         refused(&[(mode, "deletes")], &["'deletes'", "all-versions-and-deletes"]);
-        let now = Config::parse(Role::Source, &with(&[all, (start, "now")])).unwrap();
+        let now = Config::parse(Role::Source, &with(&[all, (start, "latest")])).unwrap();
         assert_eq!(
             (now.mode, now.start, now.initial),
             (Mode::AllVersionsAndDeletes, Start::Now, false)
@@ -823,45 +929,63 @@ mod tests {
         );
         // A sink, which reads nothing, is not asked.
         Config::parse(Role::Sink, &with(&[all])).unwrap();
-        let counts = [all, (start, "now"), ("job.count-repeats", "true")];
+        let counts = [all, (start, "latest"), ("job.count-repeats", "true")];
         let error = Config::parse(Role::Job, &with(&counts)).unwrap_err();
         assert!(error.message.contains("job.count-repeats"), "{error}");
     }
 
     #[test]
     fn a_point_in_time_is_read() {
-        let config = Config::parse(Role::Source, &with(&[("source.start", "2026-01-02T03:04:05Z")])).unwrap();
+        let (mode, time) = (
+            ("scan.startup.mode", "timestamp"),
+            ("scan.startup.timestamp-millis", "1767323045000"),
+        );
+        let config = Config::parse(Role::Source, &with(&[mode, time])).unwrap();
         assert_eq!(config.start, Start::PointInTime(1_767_323_045_000));
+        for wrong in [mode, time] {
+            let error = Config::parse(Role::Source, &with(&[wrong])).unwrap_err();
+            assert!(
+                error.message.contains(mode.0) && error.message.contains(time.0),
+                "{error}"
+            );
+        }
     }
 
     #[test]
     fn a_stop_makes_a_source_bounded() {
         let of = |extra: &[(&str, &str)]| Config::parse(Role::Source, &with(extra));
-        let (start, stop, query) = ("source.start", "source.stop", "source.query");
-        let time = "2026-01-02T03:04:05Z";
+        let (start, stop, query) = ("scan.startup.mode", "scan.bounded.mode", "scan.query");
+        let from = [
+            (start, "timestamp"),
+            ("scan.startup.timestamp-millis", "1767323045000"),
+        ];
+        let to = [
+            (stop, "timestamp"),
+            ("scan.bounded.timestamp-millis", "1767323045000"),
+        ];
         assert!(!of(&[]).unwrap().is_bounded());
-        let config = of(&[(stop, "start")]).unwrap();
+        let config = of(&[(stop, "latest")]).unwrap();
         assert_eq!((config.stop, config.is_bounded()), (StopAt::Start, true));
-        let config = of(&[(stop, time)]).unwrap();
+        let config = of(&to).unwrap();
         assert_eq!(config.stop, StopAt::Time(1_767_323_045_000));
         let config = of(&[
             (query, "SELECT * FROM c WHERE c.n = @n"),
-            ("source.query-parameters", r#"{"@n":1}"#),
+            ("scan.query-parameters", r#"{"@n":1}"#),
         ])
         .unwrap();
         assert!(config.is_bounded());
         for (wrong, what) in [
-            (&[(start, "now"), (stop, "start")][..], "nothing to read"),
-            (&[(start, time), (stop, time)], "nothing to read"),
-            (&[(query, "SELECT * FROM c"), (stop, time)], "leave them out"),
-            (&[(query, "SELECT * FROM c"), (start, "now")], "leave them out"),
+            (&[(start, "latest"), (stop, "latest")][..], "nothing to read"),
+            (&[from[0], from[1], to[0], to[1]], "nothing to read"),
+            (&[(query, "SELECT * FROM c"), to[0], to[1]], "leave them out"),
+            (&[(query, "SELECT * FROM c"), (start, "latest")], "leave them out"),
             (&[(query, "SELECT * FROM c WHERE c.n = @n")], "@n has no value"),
-            (&[("source.read-many", "[7]")], "JSON array of objects"),
+            (&[("scan.read-many", "[7]")], "JSON array of objects"),
             (
-                &[("source.read-many", "[]"), ("source.read-many-file", "f")],
+                &[("scan.read-many", "[]"), ("scan.read-many-file", "f")],
                 "keep one",
             ),
-            (&[("source.read-many", "[]"), (stop, "start")], "leave them out"),
+            (&[("scan.read-many", "[]"), (stop, "latest")], "leave them out"),
         ] {
             let error = of(wrong).unwrap_err();
             assert!(
@@ -874,8 +998,8 @@ mod tests {
     #[test]
     fn leases_are_of_a_change_feed() {
         let of = |extra: &[(&str, &str)]| Config::parse(Role::Source, &with(extra));
-        let container = ("source.lease-container", "leases");
-        let leases = of(&[container, ("source.lease-job", "j/o")])
+        let container = ("scan.lease.container", "leases");
+        let leases = of(&[container, ("scan.lease.job", "j/o")])
             .unwrap()
             .leases
             .unwrap();
@@ -884,32 +1008,38 @@ mod tests {
             ("cosmosflink-j", "j/o")
         );
         assert_eq!(leases.database, of(&[]).unwrap().database);
-        let query = ("source.query", "SELECT * FROM c");
-        assert!(of(&[container, query, ("source.lease-format", "none")]).is_ok());
+        let query = ("scan.query", "SELECT * FROM c");
+        assert!(of(&[container, query, ("scan.lease.format", "none")]).is_ok());
         for (wrong, what) in [
-            (&[container, query][..], "source.lease-format to none"),
+            (&[container, query][..], "scan.lease.format to none"),
             (
-                &[container, ("source.read-many", "[]")],
-                "source.lease-format to none",
-            ),
-            (&[query, container, ("source.start", "leases")], "do not apply"),
-            (&[("source.start", "leases")], "source.lease-container is missing"),
-            (
-                &[("source.start", "tokens")],
-                "source.start-tokens-file is missing",
+                &[container, ("scan.read-many", "[]")],
+                "scan.lease.format to none",
             ),
             (
-                &[container, ("source.lease-renew-interval-ms", "30001")],
-                "half of source.lease-expiration-ms",
+                &[query, container, ("scan.startup.mode", "leases")],
+                "do not apply",
+            ),
+            (
+                &[("scan.startup.mode", "leases")],
+                "scan.lease.container is missing",
+            ),
+            (
+                &[("scan.startup.mode", "tokens")],
+                "scan.startup.tokens-file is missing",
+            ),
+            (
+                &[container, ("scan.lease.renew-interval", "30001")],
+                "half of scan.lease.expiration",
             ),
             (
                 &[
                     container,
-                    ("source.mode", "all-versions-and-deletes"),
-                    ("source.start", "leases"),
-                    ("source.lease-start", "beginning"),
+                    ("scan.change-feed.mode", "all-versions-and-deletes"),
+                    ("scan.startup.mode", "leases"),
+                    ("scan.lease.start", "earliest"),
                 ],
-                "source.lease-start",
+                "scan.lease.start",
             ),
         ] {
             let error = of(wrong).unwrap_err();

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::units;
+
 /// What a value must look like.
 #[derive(Clone, Copy, Debug)]
 pub enum Type {
@@ -13,13 +15,13 @@ pub enum Type {
     Bool,
     /// An integer of this inclusive range.
     Int(u64, u64),
+    /// A time with a unit; without one in milliseconds, as are the bounds of this inclusive range.
+    Duration(u64, u64),
+    /// A size with a unit; without one in bytes, as are the bounds of this inclusive range.
+    Size(u64, u64),
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// `beginning`, `now`, `initial`, an RFC 3339 time, `tokens` or `leases`.
-    Start,
-    /// `never`, `start` or an RFC 3339 time.
-    Stop,
-    /// `beginning`, `now` or an RFC 3339 time.
+    /// `earliest`, `latest` or an RFC 3339 time.
     Time,
     /// Path of a file that the process can read when it opens its first handle.
     File,
@@ -35,10 +37,17 @@ impl fmt::Display for Type {
             Type::Bool => f.write_str("true or false"),
             Type::Int(min, u64::MAX) => write!(f, "integer, at least {min}"),
             Type::Int(min, max) => write!(f, "integer, {min} to {max}"),
+            Type::Duration(min, max) => {
+                write!(
+                    f,
+                    "duration, {} to {}",
+                    units::duration(*min),
+                    units::duration(*max)
+                )
+            }
+            Type::Size(min, max) => write!(f, "size, {} to {}", units::size(*min), units::size(*max)),
             Type::Choice(words) => f.write_str(&words.join(", ")),
-            Type::Start => f.write_str("beginning, now, initial, an RFC 3339 time, tokens or leases"),
-            Type::Stop => f.write_str("never, start or an RFC 3339 time"),
-            Type::Time => f.write_str("beginning, now or an RFC 3339 time"),
+            Type::Time => f.write_str("earliest, latest or an RFC 3339 time"),
             Type::File => f.write_str("file path"),
             Type::Proxy => f.write_str("none, environment or URL"),
         }
@@ -75,7 +84,7 @@ impl Group {
 
 /// One row of the option table.
 pub struct OptionSpec {
-    /// Such as `source.page-size`.
+    /// Such as `scan.page-size`.
     pub name: &'static str,
     /// Environment variable; empty when there is none.
     pub variable: &'static str,

@@ -1,5 +1,6 @@
 //! The table of options, and what is written from its rows.
 
+use super::former::former;
 use super::job_options::JOBS;
 use super::options::CONNECTOR;
 use super::row::{Group, OptionSpec};
@@ -26,8 +27,8 @@ pub(super) fn nearest(name: &str) -> &'static str {
                 .zip(name.bytes())
                 .take_while(|(a, b)| a == b)
                 .count();
-            (usize::from(tail(o.name) != tail(name)) * 4 + o.name.len().abs_diff(name.len()))
-                .saturating_sub(2 * common)
+            let far = usize::from(tail(o.name) != tail(name)) * 4 + o.name.len().abs_diff(name.len());
+            far as i64 - 2 * common as i64
         })
         .map_or("", |o| o.name)
 }
@@ -50,6 +51,7 @@ pub(crate) fn encode(rows: &[&OptionSpec]) -> Vec<u8> {
         w.str(o.meaning);
         w.u8(u8::from(o.secret));
         w.u8(u8::from(o.required));
+        w.str(former(o.name));
     }
     w.0
 }
@@ -58,7 +60,8 @@ pub(crate) fn encode(rows: &[&OptionSpec]) -> Vec<u8> {
 pub fn markdown() -> String {
     let mut out = String::from(
         "# Configuration\n\nEvery option can be given as `--name value`, as `--VARIABLE value`, or as an environment variable; arguments go before the\n\
-         environment. An empty variable counts as not set. This page is written from the core's own option table\n\
+         environment. An empty variable counts as not set. A duration or a size has a unit, such as `500 ms`, `2 s`, `5 min` or `64 mb`; a number alone counts\n\
+         milliseconds or bytes. In a table of Flink SQL the options stand in its `WITH` clause ([sql.md](sql.md)). This page is written from the core's own option table\n\
          (`cargo run --release -p cosmosflink-core --example configuration > docs/configuration.md`) and a test compares both.\n",
     );
     for group in [

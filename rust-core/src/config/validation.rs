@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::options::ALL_VERSIONS;
+use super::former::{renamed, reworded};
+use super::options::{ALL_VERSIONS, EARLIEST, INITIAL, TIMESTAMP, UNBOUNDED};
 use super::row::{OptionSpec, Type};
 use super::table::{nearest, spec, table};
+use super::units::{self, parse_duration, parse_size};
 use super::{auth, Begin, ReadMany, Role, Start, StopAt};
 use crate::error::{CoreError, Result};
 use crate::keys;
 use crate::sink::{IdRule, KeyFields};
 use crate::sql::Query;
 
-/// The start with the container as it is, and then with every change of it.
-pub(super) const INITIAL: &str = "initial";
+const STARTUP: &str = "scan.startup.mode";
+const STARTUP_TIME: &str = "scan.startup.timestamp-millis";
+const BOUNDED: &str = "scan.bounded.mode";
+const BOUNDED_TIME: &str = "scan.bounded.timestamp-millis";
 
 /// Shows a value in a message unless it is secret.
 fn shown(spec: &OptionSpec, value: &str) -> String {
@@ -27,12 +31,24 @@ fn shown(spec: &OptionSpec, value: &str) -> String {
 
 /// The error for a value that is not what its option takes; `why` is empty, or a reason in brackets behind a space.
 fn wrong(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
+    let now = reworded(spec.name, value).map_or_else(String::new, |word| format!("; it is '{word}' now"));
     CoreError::config(format!(
-        "{}: {} is not valid{why}; expected: {}",
+        "{}: {} is not valid{why}{now}; expected: {}",
         spec.name,
         shown(spec, value),
         spec.kind
     ))
+}
+
+/// The error for a name that no option has.
+fn unknown(name: &str) -> CoreError {
+    CoreError::config(match renamed(name) {
+        Some(new) => format!("option '{name}' is now '{new}'; docs/configuration.md lists all"),
+        None => format!(
+            "option '{name}' is unknown; did you mean '{}'? docs/configuration.md lists all",
+            nearest(name)
+        ),
+    })
 }
 
 fn check_url(spec: &OptionSpec, value: &str) -> Result<()> {
@@ -74,22 +90,50 @@ pub(super) fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
             Ok(n) if (min..=max).contains(&n) => {}
             _ => return wrong(""),
         },
+        Type::Duration(min, max) | Type::Size(min, max) => match measured(spec, value) {
+            Ok(n) if (min..=max).contains(&n) => {}
+            Ok(_) => return wrong(""),
+            Err(why) => return wrong(&format!(" ({why})")),
+        },
         Type::Choice(words) => {
             if !words.contains(&value) {
                 return wrong("");
             }
         }
-        Type::Start => drop(parse_begin(value).map_err(|why| wrong_time(spec, value, &why))?),
-        // A lease's reader goes on with one mode.
-        Type::Time if value == INITIAL => return wrong(""),
-        Type::Time => drop(parse_start(value).map_err(|why| wrong_time(spec, value, &why))?),
-        Type::Stop => drop(parse_stop(value).map_err(|why| wrong_time(spec, value, &why))?),
+        Type::Time => {
+            if let Err(why) = parse_start(value) {
+                return wrong(&format!(" ({why})"));
+            }
+        }
     }
     Ok(())
 }
 
-fn wrong_time(spec: &OptionSpec, value: &str, why: &str) -> CoreError {
-    wrong(spec, value, &format!(" ({why})"))
+/// Milliseconds or bytes of an option that is one of the two.
+fn measured(spec: &OptionSpec, value: &str) -> std::result::Result<u64, String> {
+    match spec.kind {
+        Type::Duration(..) => parse_duration(value),
+        _ => parse_size(value),
+    }
+}
+
+/// A value that was checked as whoever asks for it finds it: durations in milliseconds, sizes in bytes.
+fn plain(spec: &OptionSpec, value: &str) -> String {
+    match spec.kind {
+        Type::Duration(..) | Type::Size(..) => {
+            measured(spec, value).map_or_else(|_| value.to_owned(), |number| number.to_string())
+        }
+        _ => value.to_owned(),
+    }
+}
+
+/// A number of [`plain`] as people write it.
+fn with_unit(name: &str, number: u64) -> String {
+    match spec(name).map(|o| o.kind) {
+        Some(Type::Duration(..)) => units::duration(number),
+        Some(Type::Size(..)) => units::size(number),
+        _ => number.to_string(),
+    }
 }
 
 /// Milliseconds since the epoch.
@@ -98,39 +142,86 @@ fn parse_time(text: &str) -> std::result::Result<i64, String> {
     Ok((time.unix_timestamp_nanos() / 1_000_000) as i64)
 }
 
-pub(super) fn parse_begin(value: &str) -> std::result::Result<Begin, String> {
-    match value {
-        "tokens" => Ok(Begin::Tokens),
-        "leases" => Ok(Begin::Leases),
-        text => parse_start(text).map(Begin::At),
-    }
-}
-
+/// Where a lease without a position begins.
 pub(super) fn parse_start(value: &str) -> std::result::Result<Start, String> {
     match value {
-        // A container as it is, is its feed of latest versions from the beginning.
-        "beginning" | INITIAL => Ok(Start::Beginning),
-        "now" => Ok(Start::Now),
+        EARLIEST => Ok(Start::Beginning),
+        "latest" => Ok(Start::Now),
         text => parse_time(text).map(Start::PointInTime),
     }
 }
 
-pub(super) fn parse_stop(value: &str) -> std::result::Result<StopAt, String> {
-    match value {
-        "never" => Ok(StopAt::Never),
-        "start" => Ok(StopAt::Start),
-        text => parse_time(text).map(StopAt::Time),
+fn millis(options: &BTreeMap<String, String>, name: &str) -> i64 {
+    options.get(name).and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// From where a job without a state gets its positions; of options that were checked.
+pub(super) fn begin(options: &BTreeMap<String, String>) -> Begin {
+    match options.get(STARTUP).map_or("", String::as_str) {
+        "tokens" => Begin::Tokens,
+        "leases" => Begin::Leases,
+        "latest" => Begin::At(Start::Now),
+        TIMESTAMP => Begin::At(Start::PointInTime(millis(options, STARTUP_TIME))),
+        // A container as it is, is its feed of latest versions from the beginning.
+        _ => Begin::At(Start::Beginning),
+    }
+}
+
+/// Up to where the change feed is read; of options that were checked.
+pub(super) fn stop(options: &BTreeMap<String, String>) -> StopAt {
+    match options.get(BOUNDED).map_or("", String::as_str) {
+        "latest" => StopAt::Start,
+        TIMESTAMP => StopAt::Time(millis(options, BOUNDED_TIME)),
+        _ => StopAt::Never,
+    }
+}
+
+/// A mode `timestamp` has its time, and no other one has.
+fn timestamps(options: &BTreeMap<String, String>) -> Result<()> {
+    for (mode, time) in [(STARTUP, STARTUP_TIME), (BOUNDED, BOUNDED_TIME)] {
+        let value = options.get(mode).map_or("", String::as_str);
+        match (value == TIMESTAMP, options.contains_key(time)) {
+            (true, false) => {
+                return Err(CoreError::config(format!(
+                    "{mode} is '{value}' but {time} is missing; set it"
+                )))
+            }
+            (false, true) => {
+                return Err(CoreError::config(format!(
+                    "{time} is set but {mode} is '{value}'; set that to {TIMESTAMP}, or leave the time out"
+                )))
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a variable says of its option. Some of them have kept words of their own, and times.
+fn of_variable(o: &OptionSpec, value: &str) -> Vec<(&'static str, String)> {
+    if let Some(word) = reworded(o.name, value) {
+        return vec![(o.name, word.to_owned())];
+    }
+    let time = match o.name {
+        STARTUP => STARTUP_TIME,
+        BOUNDED => BOUNDED_TIME,
+        _ => return vec![(o.name, value.to_owned())],
+    };
+    match parse_time(value) {
+        Ok(millis) => vec![(o.name, TIMESTAMP.to_owned()), (time, millis.to_string())],
+        // Whoever checks the option says that it is no word of it either.
+        Err(_) => vec![(o.name, value.to_owned())],
     }
 }
 
 /// The query of a source, where it has one.
 pub(super) fn query(options: &BTreeMap<String, String>) -> Result<Option<Query>> {
     let text = |name: &str| options.get(name).map_or("", String::as_str);
-    let parameters = text("source.query-parameters");
-    match (text("source.query"), parameters) {
+    let parameters = text("scan.query-parameters");
+    match (text("scan.query"), parameters) {
         ("", "") => Ok(None),
         ("", _) => Err(CoreError::config(
-            "source.query-parameters is set but source.query is not; set the query, or leave its parameters out",
+            "scan.query-parameters is set but scan.query is not; set the query, or leave its parameters out",
         )),
         (query, _) => Query::new(query, parameters).map(Some).map_err(CoreError::config),
     }
@@ -138,18 +229,15 @@ pub(super) fn query(options: &BTreeMap<String, String>) -> Result<Option<Query>>
 
 /// The documents that a source reads by key, where it does.
 pub(super) fn read_many(options: &BTreeMap<String, String>) -> Result<Option<ReadMany>> {
-    match (
-        options.get("source.read-many"),
-        options.get("source.read-many-file"),
-    ) {
+    match (options.get("scan.read-many"), options.get("scan.read-many-file")) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(CoreError::config(
-            "source.read-many and source.read-many-file are both set; keep one",
+            "scan.read-many and scan.read-many-file are both set; keep one",
         )),
         (None, Some(file)) => Ok(Some(ReadMany::File(file.clone()))),
         (Some(list), None) => match keys::of_list(list) {
             Ok(_) => Ok(Some(ReadMany::List(list.clone()))),
-            Err(why) => Err(CoreError::config(format!("source.read-many: {why}"))),
+            Err(why) => Err(CoreError::config(format!("scan.read-many: {why}"))),
         },
     }
 }
@@ -178,7 +266,7 @@ fn pointers(options: &BTreeMap<String, String>, name: &str) -> Result<Option<Key
 
 /// The fields by which rows are told apart, where they are.
 pub(super) fn row_key_fields(options: &BTreeMap<String, String>) -> Result<Option<KeyFields>> {
-    pointers(options, "source.key-fields")
+    pointers(options, "scan.key-fields")
 }
 
 /// The fields that a deletion gives, where they are known; what the id is made of is among them.
@@ -196,47 +284,43 @@ pub(super) fn key_fields(options: &BTreeMap<String, String>) -> Result<Option<Ke
 fn check_source(options: &BTreeMap<String, String>) -> Result<()> {
     row_key_fields(options)?;
     let text = |name: &str| options.get(name).map_or("", String::as_str);
-    let (mode, start, stop) = (text("source.mode"), text("source.start"), text("source.stop"));
+    let (mode, start, stop) = (text("scan.change-feed.mode"), text(STARTUP), text(BOUNDED));
     if mode == ALL_VERSIONS && (query(options)?.is_some() || read_many(options)?.is_some()) {
         return Err(CoreError::config(format!(
-            "source.mode is '{mode}', of the change feed, but source.query or source.read-many read documents as they are; leave one out"
+            "scan.change-feed.mode is '{mode}', of the change feed, but scan.query or scan.read-many read documents as they are; leave one out"
         )));
     }
-    if start == INITIAL && stop != "never" {
+    if start == INITIAL && stop != UNBOUNDED {
         return Err(CoreError::config(format!(
-            "source.start '{INITIAL}' reads the container and then its changes without end, but source.stop is '{stop}'; leave one out"
+            "scan.startup.mode '{INITIAL}' reads the container and then its changes without end, but scan.bounded.mode is '{stop}'; leave one out"
         )));
     }
-    if query(options)?.is_some() && (start != "beginning" || !matches!(stop, "never" | "start")) {
+    if query(options)?.is_some() && (start != EARLIEST || !matches!(stop, UNBOUNDED | "latest")) {
         return Err(CoreError::config(format!(
-            "source.query reads the documents as they are, not the change feed: source.start ('{start}') and source.stop ('{stop}') do not apply; leave them out, or set source.stop to start where a change feed is to go on behind the query"
+            "scan.query reads the documents as they are, not the change feed: scan.startup.mode ('{start}') and scan.bounded.mode ('{stop}') do not apply; leave them out, or set scan.bounded.mode to latest where a change feed is to go on behind the query"
         )));
     }
-    if read_many(options)?.is_some() && (query(options)?.is_some() || start != "beginning" || stop != "never")
+    if read_many(options)?.is_some() && (query(options)?.is_some() || start != EARLIEST || stop != UNBOUNDED)
     {
         return Err(CoreError::config(format!(
-            "source.read-many reads documents by key: source.query, source.start ('{start}') and source.stop ('{stop}') do not apply; leave them out"
+            "scan.read-many reads documents by key: scan.query, scan.startup.mode ('{start}') and scan.bounded.mode ('{stop}') do not apply; leave them out"
         )));
     }
     let reads_documents = query(options)?.is_some() || read_many(options)?.is_some();
-    if reads_documents
-        && options.contains_key("source.lease-container")
-        && text("source.lease-format") != "none"
+    if reads_documents && options.contains_key("scan.lease.container") && text("scan.lease.format") != "none"
     {
         return Err(CoreError::config(
-            "source.lease-container: leases hold positions of the change feed, which source.query and source.read-many do not read; leave it out, or set source.lease-format to none",
+            "scan.lease.container: leases hold positions of the change feed, which scan.query and scan.read-many do not read; leave it out, or set scan.lease.format to none",
         ));
     }
-    let nothing = match (parse_start(start), parse_stop(stop)) {
-        (Ok(Start::Now), Ok(StopAt::Start)) => true,
-        (Ok(Start::PointInTime(start)), Ok(StopAt::Time(stop))) => stop <= start,
-        _ => false,
-    };
-    match nothing {
-        true => Err(CoreError::config(format!(
-            "source.stop ('{stop}') is not behind source.start ('{start}'): there is nothing to read; set an earlier start or a later stop"
+    match (begin(options), self::stop(options)) {
+        (Begin::At(Start::Now), StopAt::Start) => Err(CoreError::config(format!(
+            "{BOUNDED} ('{stop}') is not behind {STARTUP} ('{start}'): there is nothing to read; set an earlier start or a later stop"
         ))),
-        false => Ok(()),
+        (Begin::At(Start::PointInTime(from)), StopAt::Time(to)) if to <= from => Err(CoreError::config(format!(
+            "{BOUNDED_TIME} ({to}) is not behind {STARTUP_TIME} ({from}): there is nothing to read; set an earlier start or a later stop"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -255,31 +339,45 @@ pub fn resolve(
     for (name, value) in environment {
         // An empty variable is how compose files say "not set".
         if let Some(o) = table().find(|o| !o.variable.is_empty() && o.variable == name && !value.is_empty()) {
-            out.insert(o.name.to_owned(), value.clone());
+            out.extend(
+                of_variable(o, value)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value)),
+            );
         }
     }
+    let given = |option: &str| {
+        arguments
+            .iter()
+            .any(|(n, _)| n == option || spec(option).is_some_and(|o| o.variable == n))
+    };
     // A key given as a file in the arguments replaces a key from the environment, and the other way round.
     for pair in [
-        ["cosmos.auth.key", "cosmos.auth.key-file"],
-        ["cosmos.auth.client-secret", "cosmos.auth.client-secret-file"],
+        ["auth.secret-key", "auth.key-file"],
+        ["auth.client-secret", "auth.client-secret-file"],
     ] {
-        if arguments.iter().any(|(n, _)| {
-            pair.iter()
-                .any(|p| n == p || spec(p).is_some_and(|o| o.variable == n))
-        }) {
+        if pair.iter().any(|option| given(option)) {
             pair.iter().for_each(|p| drop(out.remove(*p)));
         }
     }
+    // The time of a variable goes with its mode.
+    for (mode, time) in [(STARTUP, STARTUP_TIME), (BOUNDED, BOUNDED_TIME)] {
+        if given(mode) {
+            out.remove(time);
+        }
+    }
     for (name, value) in arguments {
-        let o = table()
-            .find(|o| o.name == name || (!o.variable.is_empty() && o.variable == name))
-            .ok_or_else(|| {
-                CoreError::config(format!(
-                    "option '{name}' is unknown; did you mean '{}'? docs/configuration.md lists all",
-                    nearest(name)
-                ))
-            })?;
-        out.insert(o.name.to_owned(), value.clone());
+        if let Some(o) = spec(name) {
+            out.insert(o.name.to_owned(), value.clone());
+        } else if let Some(o) = table().find(|o| !o.variable.is_empty() && o.variable == name) {
+            out.extend(
+                of_variable(o, value)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value)),
+            );
+        } else {
+            return Err(unknown(name));
+        }
     }
     for (name, value) in &out {
         check_value(spec(name).expect("only names of the table were inserted"), value)?;
@@ -287,100 +385,97 @@ pub fn resolve(
     Ok(out)
 }
 
-/// Checks options against the table and fills in defaults. The role says which must be there.
+/// Checks options against the table and fills in defaults. The role says which must be there. Durations come back in milliseconds, sizes in bytes.
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`], with the option and its value.
 pub fn validate(role: Role, given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     for (name, value) in given {
-        let spec = spec(name).ok_or_else(|| {
-            CoreError::config(format!(
-                "option '{name}' is unknown; did you mean '{}'? docs/configuration.md lists all",
-                nearest(name)
-            ))
-        })?;
+        let spec = spec(name).ok_or_else(|| unknown(name))?;
         check_value(spec, value)?;
-        out.insert(name.clone(), value.clone());
+        out.insert(name.clone(), plain(spec, value));
     }
-    if !out.contains_key("source.min-poll-interval-ms") {
+    if !out.contains_key("scan.min-poll-interval") {
         // An interval that was asked for is meant as it stands; only the default starts below it.
-        if let Some(interval) = out.get("source.poll-interval-ms").cloned() {
-            out.insert("source.min-poll-interval-ms".to_owned(), interval);
+        if let Some(interval) = out.get("scan.poll-interval").cloned() {
+            out.insert("scan.min-poll-interval".to_owned(), interval);
         }
     }
     for o in table() {
         if !o.default.is_empty() {
             out.entry(o.name.to_owned())
-                .or_insert_with(|| o.default.to_owned());
+                .or_insert_with(|| plain(o, o.default));
         } else if o.required && !out.contains_key(o.name) {
             return Err(missing(o.name));
         }
     }
-    if matches!(role, Role::Source | Role::Sink | Role::Lookup) && !out.contains_key("cosmos.container") {
-        return Err(missing("cosmos.container"));
+    if matches!(role, Role::Source | Role::Sink | Role::Lookup) && !out.contains_key("container") {
+        return Err(missing("container"));
     }
     let number = |name: &str| -> u64 { out.get(name).and_then(|v| v.parse().ok()).unwrap_or(0) };
     let at_most = |small: &str, large: &str| {
         if number(small) > number(large) {
             return Err(CoreError::config(format!(
                 "{small} ({}) must not exceed {large} ({})",
-                number(small),
-                number(large)
+                with_unit(small, number(small)),
+                with_unit(large, number(large))
             )));
         }
         Ok(())
     };
-    at_most("cosmos.retry.backoff-ms", "cosmos.retry.max-backoff-ms")?;
-    at_most("source.min-poll-interval-ms", "source.poll-interval-ms")?;
-    let renewal = "source.lease-renew-interval-ms";
-    if 2 * number(renewal) > number("source.lease-expiration-ms") {
+    at_most("retry.backoff", "retry.max-backoff")?;
+    at_most("scan.min-poll-interval", "scan.poll-interval")?;
+    let renewal = "scan.lease.renew-interval";
+    if 2 * number(renewal) > number("scan.lease.expiration") {
         return Err(CoreError::config(format!(
-            "{renewal} ({}) must not exceed half of source.lease-expiration-ms ({}): a lease would expire between two renewals",
-            number(renewal),
-            number("source.lease-expiration-ms")
+            "{renewal} ({}) must not exceed half of scan.lease.expiration ({}): a lease would expire between two renewals",
+            with_unit(renewal, number(renewal)),
+            with_unit("scan.lease.expiration", number("scan.lease.expiration"))
         )));
     }
     id_rule(&out)?;
     if matches!(role, Role::Source | Role::Job) {
-        mode_and_start(&out["source.mode"], &out["source.start"])?;
+        timestamps(&out)?;
+        mode_and_start(&out["scan.change-feed.mode"], &out[STARTUP])?;
         check_source(&out)?;
-        if let Some(start) = out.get("source.lease-start") {
-            mode_and_start(&out["source.mode"], start).map_err(|e| e.while_doing("source.lease-start"))?;
+        if let Some(start) = out.get("scan.lease.start") {
+            mode_and_start(&out["scan.change-feed.mode"], start)
+                .map_err(|e| e.while_doing("scan.lease.start"))?;
         }
         for (start, needed) in [
-            ("leases", "source.lease-container"),
-            ("tokens", "source.start-tokens-file"),
+            ("leases", "scan.lease.container"),
+            ("tokens", "scan.startup.tokens-file"),
         ] {
-            if out["source.start"] == start && !out.contains_key(needed) {
+            if out[STARTUP] == start && !out.contains_key(needed) {
                 return Err(CoreError::config(format!(
-                    "source.start is '{start}' but {needed} is missing; name it"
+                    "scan.startup.mode is '{start}' but {needed} is missing; name it"
                 )));
             }
         }
     }
-    if role == Role::Job && out["source.mode"] == ALL_VERSIONS && out["job.count-repeats"] == "true" {
+    if role == Role::Job && out["scan.change-feed.mode"] == ALL_VERSIONS && out["job.count-repeats"] == "true"
+    {
         return Err(CoreError::config(format!(
-            "job.count-repeats counts documents by their latest versions, and source.mode is '{ALL_VERSIONS}', in which a document may come as it is and then as it was before; leave one out"
+            "job.count-repeats counts documents by their latest versions, and scan.change-feed.mode is '{ALL_VERSIONS}', in which a document may come as it is and then as it was before; leave one out"
         )));
     }
     if role == Role::Sink {
         key_fields(&out)?;
-        at_most("sink.max-record-bytes", "sink.max-batch-bytes")?;
-        if number("sink.max-buffered-requests") <= number("sink.max-batch-size") {
+        at_most("sink.max-record-size", "sink.buffer-flush.max-size")?;
+        if number("sink.max-buffered-requests") <= number("sink.buffer-flush.max-rows") {
             return Err(CoreError::config(format!(
-                "sink.max-buffered-requests ({}) must exceed sink.max-batch-size ({})",
+                "sink.max-buffered-requests ({}) must exceed sink.buffer-flush.max-rows ({})",
                 number("sink.max-buffered-requests"),
-                number("sink.max-batch-size")
+                number("sink.buffer-flush.max-rows")
             )));
         }
-        let (stall, request) = (
-            number("sink.stall-timeout-ms"),
-            number("cosmos.request-timeout-ms"),
-        );
+        let (stall, request) = (number("sink.stall-timeout"), number("request-timeout"));
         if stall > 0 && stall <= request {
             return Err(CoreError::config(format!(
-                "sink.stall-timeout-ms ({stall}) must exceed cosmos.request-timeout-ms ({request}), or be 0: a request that is still waited for is no stall"
+                "sink.stall-timeout ({}) must exceed request-timeout ({}), or be 0: a request that is still waited for is no stall",
+                units::duration(stall),
+                units::duration(request)
             )));
         }
         if out["sink.failure-mode"] == "dead-letter" && !out.contains_key("sink.dead-letter-container") {
@@ -397,21 +492,21 @@ fn mode_and_start(mode: &str, start: &str) -> Result<()> {
     let why = match (mode == ALL_VERSIONS, start) {
         (false, INITIAL) => {
             return Err(CoreError::config(format!(
-                "source.start is '{INITIAL}', the container as it is and then its versions and deletes, but source.mode is '{mode}'; set source.mode to {ALL_VERSIONS}, or source.start to beginning for the latest versions"
+                "scan.startup.mode is '{INITIAL}', the container as it is and then its versions and deletes, but scan.change-feed.mode is '{mode}'; set scan.change-feed.mode to {ALL_VERSIONS}, or scan.startup.mode to earliest for the latest versions"
             )))
         }
-        (true, "beginning") => "the service keeps old versions and deletes for the retention of the account's continuous backup, and not from the beginning",
-        (true, start) if !matches!(start, INITIAL | "now" | "tokens" | "leases") => "the service finds no point in time in them",
+        (true, EARLIEST) => "the service keeps old versions and deletes for the retention of the account's continuous backup, and not from the beginning",
+        (true, start) if !matches!(start, INITIAL | "latest" | "tokens" | "leases") => "the service finds no point in time in them",
         _ => return Ok(()),
     };
     Err(CoreError::config(format!(
-        "source.mode is '{mode}', which cannot start at '{start}': {why}; set source.start to now, or to {INITIAL} for the container as it is first"
+        "scan.change-feed.mode is '{mode}', which cannot start at '{start}': {why}; set scan.startup.mode to latest, or to {INITIAL} for the container as it is first"
     )))
 }
 
 /// Secrets travel to this host, so that plain http is refused.
 pub(super) fn authority_host(options: &BTreeMap<String, String>) -> Result<Option<Url>> {
-    let name = "cosmos.auth.authority-host";
+    let name = "auth.authority-host";
     let Some(text) = options.get(name) else {
         return Ok(None);
     };

@@ -343,8 +343,8 @@ impl Coordinator {
                     entry.split.id(),
                     match self.settings.reads.stop == StopAt::Start {
                         // A stop is fixed when splits are found.
-                        true => ", since its state was written without source.stop start; start the job without that state",
-                        false => "; set its source.stop to start",
+                        true => ", since its state was written without scan.bounded.mode latest; start the job without that state",
+                        false => "; set its scan.bounded.mode to latest",
                     }
                 )));
             };

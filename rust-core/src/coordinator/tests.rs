@@ -115,11 +115,11 @@ fn flags(coordinator: &Coordinator) -> Vec<bool> {
 fn a_source_that_ends_says_nothing_of_a_backlog() {
     let threshold = |more: &[(&str, &str)]| {
         let given: Vec<_> = [
-            ("cosmos.endpoint", "https://localhost:443/"),
-            ("cosmos.database", "d"),
-            ("cosmos.container", "c"),
-            ("cosmos.auth.key", "a2V5"),
-            ("source.backlog-threshold-ms", "60000"),
+            ("endpoint", "https://localhost:443/"),
+            ("database", "d"),
+            ("container", "c"),
+            ("auth.secret-key", "a2V5"),
+            ("scan.backlog-threshold", "60000"),
         ]
         .iter()
         .chain(more)
@@ -128,7 +128,7 @@ fn a_source_that_ends_says_nothing_of_a_backlog() {
         Settings::of(&Config::parse(Role::Source, &given).unwrap()).backlog_threshold_ms
     };
     assert_eq!(threshold(&[]), 60_000);
-    for ends in [("source.stop", "start"), ("source.query", "SELECT * FROM c")] {
+    for ends in [("scan.bounded.mode", "latest"), ("scan.query", "SELECT * FROM c")] {
         assert_eq!(threshold(&[ends]), 0, "{ends:?}");
     }
 }
@@ -1620,7 +1620,7 @@ fn nothing_goes_on_behind_a_stop_that_is_no_position() {
     };
     let found = discovered(vec![found]);
     for (stop, advice) in [
-        (StopAt::Time(5), "set its source.stop to start"),
+        (StopAt::Time(5), "set its scan.bounded.mode to latest"),
         // A query, whose state may have been written with another one.
         (StopAt::Start, "start the job without that state"),
     ] {
@@ -1668,6 +1668,6 @@ fn a_state_that_ends_elsewhere_or_nowhere_is_refused() {
         let refused = Coordinator::new(with(option), &state(in_state), true);
         let error = refused.err().unwrap();
         assert_eq!(error.kind, Kind::State);
-        assert!(error.message.contains("source.stop"), "{error}");
+        assert!(error.message.contains("scan.bounded.mode"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use azure_data_cosmos_driver::models::{
     ContainerReference, ContinuationToken, CosmosOperation, CosmosResponse, MaxItemCountHint,
     PartitionKeyVersion, ResponseBody,
 };
-use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
+use azure_data_cosmos_driver::options::OperationOptions;
 use azure_data_cosmos_driver::{CosmosError, OperationPlan};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use super::looks::Looks;
 use super::session::{session_lsn, session_partition};
 use super::stop::{is_end, Goal, Reached, ReadTo};
 use super::{divided, query, read_many, recreated, trimmed, Feed, Pages, RawPage};
-use crate::account::{charge, read_options, within, Account};
+use crate::account::{charge, plan_options, read_options, within, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::leases::acquire::acquire;
@@ -191,7 +191,7 @@ pub(super) fn check_position(split: &Split, container: &ContainerReference) -> R
 
 /// How many documents a page is to have at most.
 pub(super) fn at_most(limit: u32) -> Result<MaxItemCountHint> {
-    let limit = NonZeroU32::new(limit).ok_or_else(|| CoreError::config("source.page-size must not be 0"))?;
+    let limit = NonZeroU32::new(limit).ok_or_else(|| CoreError::config("scan.page-size must not be 0"))?;
     Ok(MaxItemCountHint::Limit(limit))
 }
 
@@ -220,7 +220,7 @@ impl Feed for DriverFeed {
         if parts > 1 && definition.version() == PartitionKeyVersion::V1 {
             tracing::warn!(
                 target: "cosmosflink::source",
-                "container '{}' has partition keys of version 1, whose hashes cannot be cut: it is read with a split for each physical partition, whatever source.min-splits says",
+                "container '{}' has partition keys of version 1, whose hashes cannot be cut: it is read with a split for each physical partition, whatever scan.min-splits says",
                 self.container.name()
             );
             return vec![(min.to_owned(), max.to_owned())];
@@ -283,7 +283,7 @@ impl Feed for DriverFeed {
 
     async fn take_leases(&self, metrics: &Metrics, seed: u64) -> Result<Vec<Piece>> {
         let store = self.leases().await?;
-        let store = store.ok_or_else(|| CoreError::config("source.lease-container is missing; name it"))?;
+        let store = store.ok_or_else(|| CoreError::config("scan.lease.container is missing; name it"))?;
         let partitions = partition_ranges(&self.account, &self.container, true).await?;
         let partitions: Vec<Partition> = partitions
             .into_iter()
@@ -344,7 +344,7 @@ impl Plan {
         let mend = MendRanges::unless_ended(account, container);
         let planned = account
             .driver
-            .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
+            .plan_operation(operation, &options, token.as_ref(), &plan_options())
             .await
             .map_err(|e| failed(&e, asked));
         mend.ended(&planned);

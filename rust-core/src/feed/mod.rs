@@ -76,7 +76,7 @@ pub trait Feed: Send + Sync {
     /// State when they must not be taken; Config where there are none to take.
     async fn take_leases(&self, _metrics: &Metrics, _seed: u64) -> Result<Vec<Piece>> {
         Err(CoreError::config(
-            "there are no leases here; set source.start to something else",
+            "there are no leases here; set scan.startup.mode to something else",
         ))
     }
 

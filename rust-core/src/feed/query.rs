@@ -26,7 +26,7 @@ const END: &str = "q1.end";
 pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
     let query = feed.config.query.as_ref().ok_or_else(|| {
         CoreError::state(format!(
-            "split {} is read by a query, but source.query is not set; set the query that the state was written with",
+            "split {} is read by a query, but scan.query is not set; set the query that the state was written with",
             split.id()
         ))
     })?;

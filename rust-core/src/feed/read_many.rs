@@ -33,7 +33,7 @@ const PREFIX: &str = "rm1.";
 pub(super) async fn open(feed: &DriverFeed, split: &Split, limit: u32) -> Result<Box<dyn Pages>> {
     let from = feed.config.read_many.clone().ok_or_else(|| {
         CoreError::state(format!(
-            "split {} is read by keys, but neither source.read-many nor source.read-many-file is set; set what the state was written with",
+            "split {} is read by keys, but neither scan.read-many nor scan.read-many-file is set; set what the state was written with",
             split.id()
         ))
     })?;
@@ -83,7 +83,7 @@ impl Keys {
         wanted: impl Fn(&Place) -> bool,
     ) -> Result<()> {
         let canonical = canonical_key(key.partition_key.as_bytes(), definition.paths()).map_err(|e| {
-            CoreError::config(format!("source.read-many: document '{}': {}", key.id, e.message))
+            CoreError::config(format!("scan.read-many: document '{}': {}", key.id, e.message))
         })?;
         let key = DocumentKey {
             id: key.id,
@@ -109,19 +109,19 @@ async fn keys(
         let mut keys = Keys::default();
         match from {
             ReadMany::List(text) => of_list(&text)
-                .map_err(|why| CoreError::config(format!("source.read-many: {why}")))?
+                .map_err(|why| CoreError::config(format!("scan.read-many: {why}")))?
                 .into_iter()
                 .try_for_each(|key| keys.add(key, &definition, &wanted))?,
             ReadMany::File(path) => {
                 let unreadable = |e| {
                     CoreError::config(format!(
-                        "source.read-many-file: cannot read '{path}': {e}; give a file that every process of the job can read"
+                        "scan.read-many-file: cannot read '{path}': {e}; give a file that every process of the job can read"
                     ))
                 };
                 let file = std::fs::File::open(&path).map_err(unreadable)?;
                 for key in of_lines(std::io::BufReader::new(file)) {
-                    let key = key
-                        .map_err(|why| CoreError::config(format!("source.read-many-file '{path}': {why}")))?;
+                    let key =
+                        key.map_err(|why| CoreError::config(format!("scan.read-many-file '{path}': {why}")))?;
                     keys.add(key, &definition, &wanted)?;
                 }
             }

@@ -64,8 +64,7 @@ native!(
     Java_io_cosmosflink_core_Natives_decodeRows,
     |env, plan: JByteArray<'local>, documents: JByteArray<'local>| -> JByteArray<'local> {
         let mut decoder = Decoder::new(&Plan::decode(&read(env, &plan)?)?, []);
-        let documents = frame::decode_strings(&read(env, &documents)?)?;
-        let page = decode_documents(documents, &mut decoder)?;
+        let page = decode_documents(read(env, &documents)?, &mut decoder)?;
         write(env, &page.frame.to_vec())
     }
 );
@@ -143,7 +142,7 @@ native!(
         };
         let size = source.next_page(deadline.saturating_duration_since(Instant::now()))?;
         let announced = jint::try_from(size)
-            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower source.page-size")))?;
+            .map_err(|_| CoreError::internal(format!("a page of {size} bytes; lower scan.page-size")))?;
         if size == 0 {
             return Ok(0);
         }

@@ -309,7 +309,7 @@ impl Sdk {
         }
     }
 
-    /// Its value in `source.lease-format`.
+    /// Its value in `scan.lease.format`.
     pub fn option(self) -> &'static str {
         match self {
             Sdk::Java => "java",

@@ -2,7 +2,7 @@
 //!
 //! Rules that it keeps:
 //! - Every write of a lease that is there names the ETag that was seen last. What is there is read before it is written for the first time.
-//! - A lease that was not written by this connector last is somebody else's, and ends the job: only `source.start=leases` takes such.
+//! - A lease that was not written by this connector last is somebody else's, and ends the job: only `scan.startup.mode=leases` takes such.
 //! - A lease of another job of ours is taken once its owner is dead, or somebody has removed it; an owner that is alive ends this job.
 //! - A later checkpoint of the same job goes before an earlier one: a reader that was left behind gives way. Where nobody keeps such a lease
 //!   alive, the job was started anew under its old id, which counts its checkpoints from 1 again.
@@ -510,7 +510,7 @@ fn foreign(settings: &Settings, lease: &Lease) -> CoreError {
     };
     CoreError::state(format!(
         "lease '{}' of container '{}' is not this job's: {who}. A job and a processor must not read side by side under one prefix. To go on from the \
-         processor's positions stop it and start the job without state with source.start=leases; else choose another prefix (source.lease-prefix)",
+         processor's positions stop it and start the job without state with scan.startup.mode=leases; else choose another prefix (scan.lease.prefix)",
         lease.id, settings.container
     ))
 }
@@ -522,7 +522,7 @@ fn another_job(settings: &Settings, lease: &Lease) -> CoreError {
     );
     CoreError::state(format!(
         "lease '{}' of container '{}' belongs to another job that is running ('{owner}', job {job}): two jobs must not publish under one prefix. Stop one of \
-         them, or choose another prefix for it (source.lease-prefix)",
+         them, or choose another prefix for it (scan.lease.prefix)",
         lease.id, settings.container
     ))
 }
@@ -939,7 +939,7 @@ mod tests {
             ledger.publish(2, vec![at("", "FF", "2")], 1000);
             let error = container.run(&mut ledger, 1000).unwrap_err();
             assert!(
-                error.message.contains(words) && error.message.contains("source.start=leases"),
+                error.message.contains(words) && error.message.contains("scan.startup.mode=leases"),
                 "{error}"
             );
             assert!(error.outlives_restart());

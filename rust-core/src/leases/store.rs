@@ -6,7 +6,6 @@ use azure_core::http::Etag;
 use azure_data_cosmos_driver::models::{
     ContainerReference, CosmosOperation, FeedRange, ItemReference, PartitionKey, Precondition, ResponseBody,
 };
-use azure_data_cosmos_driver::options::PlanOptions;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use tokio::time::Instant;
@@ -14,7 +13,9 @@ use tokio::time::Instant;
 use super::format::{marker, Format, Lease, Sdk, PARTITION_KEY};
 use super::ledger::{Answer, Request};
 use super::takeover::Store;
-use crate::account::{charge, look_up_at_opening, read_options, within, write_options, Account};
+use crate::account::{
+    charge, look_up_at_opening, plan_options, read_options, within, write_options, Account,
+};
 use crate::config::{Config, LeaseConfig};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
@@ -53,7 +54,7 @@ impl LeaseStore {
             account
                 .container(&of_leases, &leases.container)
                 .await
-                .map_err(|e| e.while_doing("source.lease-container"))
+                .map_err(|e| e.while_doing("scan.lease.container"))
         };
         let container = look_up_at_opening(config, look_up).await?;
         let paths: Vec<String> = container
@@ -65,11 +66,11 @@ impl LeaseStore {
         let takes = |path: &str| paths.len() == 1 && paths[0] == path;
         if !(takes("/id") || (leases.publish != Some(Sdk::Java) && takes("/partitionKey"))) {
             return Err(CoreError::config(format!(
-                "source.lease-container: '{}' has the partition key path {}; leases need /id{}",
+                "scan.lease.container: '{}' has the partition key path {}; leases need /id{}",
                 leases.container,
                 paths.join(", "),
                 match leases.publish {
-                    Some(Sdk::Java) => " (with source.lease-format 'dotnet' also /partitionKey)",
+                    Some(Sdk::Java) => " (with scan.lease.format 'dotnet' also /partitionKey)",
                     _ => " or /partitionKey",
                 }
             )));
@@ -149,7 +150,7 @@ impl LeaseStore {
         let started = Instant::now();
         let all = async {
             let mut plan = driver
-                .plan_operation(operation, &options, None, &PlanOptions::default())
+                .plan_operation(operation, &options, None, &plan_options())
                 .await
                 .map_err(failed)?;
             let mut found = Vec::new();

@@ -115,7 +115,7 @@ impl Watch {
         if *etag != lease.etag {
             return Err(CoreError::state(format!(
                 "the leases of container '{}' with the prefix '{}' belong to '{owner}', which is alive: it has renewed '{}' just now; stop it, \
-                 or choose another prefix (source.lease-prefix)",
+                 or choose another prefix (scan.lease.prefix)",
                 wanted.container, wanted.prefix, lease.id
             )));
         }
@@ -142,7 +142,7 @@ pub fn judge(
         )))
     };
     if store.leases.is_empty() {
-        return refuse("there are none; check source.lease-container, source.lease-prefix and the endpoint, whose host name is part of their ids".into());
+        return refuse("there are none; check scan.lease.container, scan.lease.prefix and the endpoint, whose host name is part of their ids".into());
     }
     if let Some(lock) = &store.lock {
         return refuse(format!(
@@ -178,7 +178,7 @@ pub fn judge(
         .filter(|theirs| wanted.publish.is_some_and(|ours| ours != *theirs))
     {
         return refuse(format!(
-            "they are of the {} SDK, which could not read what the job would write in their place (source.lease-format); set source.lease-format to '{}' or to 'none'",
+            "they are of the {} SDK, which could not read what the job would write in their place (scan.lease.format); set scan.lease.format to '{}' or to 'none'",
             theirs.name(),
             theirs.option()
         ));
@@ -189,7 +189,7 @@ pub fn judge(
             .is_some_and(|full| full != wanted.full_fidelity)
         {
             return refuse(format!(
-                "'{}' is of the mode {}; set source.mode to it, or choose another prefix",
+                "'{}' is of the mode {}; set scan.change-feed.mode to it, or choose another prefix",
                 lease.id,
                 if wanted.full_fidelity {
                     "latest-version"
@@ -235,7 +235,7 @@ pub fn judge(
                 (None, None) => {
                     return refuse(format!(
                         "the lease of [{}, {}) has no position yet, and where it would begin only the processor's options know; say it with \
-                         source.lease-start (beginning, now or a time)",
+                         scan.lease.start (beginning, now or a time)",
                         piece.min, piece.max
                     ))
                 }
@@ -447,13 +447,16 @@ mod tests {
                 store(vec![lease("", "80", Some("\"1\""), None)]),
                 "[80, FF) has no lease",
             ),
-            (store(vec![lease("", "FF", None, None)]), "source.lease-start"),
+            (store(vec![lease("", "FF", None, None)]), "scan.lease.start"),
             (store(vec![whole(), by_id("0", "\"1\"")]), "beside each other"),
             (
                 store(vec![whole(), with(|l| l.format = Format::J1)]),
                 "another form",
             ),
-            (store(vec![with(|l| l.full_fidelity = Some(true))]), "source.mode"),
+            (
+                store(vec![with(|l| l.full_fidelity = Some(true))]),
+                "scan.change-feed.mode",
+            ),
             (
                 store(vec![with(|l| l.container = Some("other".into()))]),
                 "created anew",

@@ -1,4 +1,4 @@
-//! The file of positions that `source.start=tokens` begins from: JSON, one entry for each split, with the split bytes of a savepoint in base64.
+//! The file of positions that `scan.startup.mode=tokens` begins from: JSON, one entry for each split, with the split bytes of a savepoint in base64.
 //!
 //! ```json
 //! {"version": 1, "splits": [{"id": "00-FF", "description": "feed range [, FF) of .., continued", "split": "Q0ZT.."}]}
@@ -63,7 +63,7 @@ pub fn write(of_readers: Vec<Split>, enumerator_state: &[u8]) -> Result<String> 
 pub fn read(text: &str, container: &str, rid: &str) -> Result<Vec<Split>> {
     let wrong = |why: String| {
         CoreError::config(format!(
-            "source.start-tokens-file: {why}; write it with the command that docs/handing-over.md describes"
+            "scan.startup.tokens-file: {why}; write it with the command that docs/handing-over.md describes"
         ))
     };
     let file: File =
@@ -80,10 +80,10 @@ pub fn read(text: &str, container: &str, rid: &str) -> Result<Vec<Split>> {
             .map_err(|e| wrong(format!("the split of '{}' is no base64: {e}", entry.id)))?;
         splits.push(
             Split::decode(&bytes)
-                .map_err(|e| e.while_doing(format!("source.start-tokens-file: '{}'", entry.id)))?,
+                .map_err(|e| e.while_doing(format!("scan.startup.tokens-file: '{}'", entry.id)))?,
         );
     }
-    let splits = checked(splits, "source.start-tokens-file")?;
+    let splits = checked(splits, "scan.startup.tokens-file")?;
     match splits.iter().find(|split| split.container_rid != rid) {
         Some(foreign) => Err(recreated(container, &foreign.container_rid, rid)),
         None => Ok(splits),
@@ -207,7 +207,7 @@ mod tests {
             r#"{"version":1,"splits":[{"id":"a","description":"","split":"!"}]}"#,
         ] {
             let error = read(text, "orders", "r").unwrap_err();
-            assert!(error.message.contains("source.start-tokens-file"), "{error}");
+            assert!(error.message.contains("scan.startup.tokens-file"), "{error}");
         }
     }
 }

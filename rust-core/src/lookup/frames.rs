@@ -66,7 +66,7 @@ pub fn decode_keys(frame: &[u8], shape: &KeyShape) -> Result<Asked> {
         let number = r.u64()?;
         let values = shape.scalars().map(|scalar| match r.u8()? {
             0 => Ok(None),
-            _ => value(&mut r, scalar).map(Some),
+            _ => value(&mut r, scalar),
         });
         keys.push((number, values.collect::<Result<_>>()?));
     }
@@ -74,8 +74,9 @@ pub fn decode_keys(frame: &[u8], shape: &KeyShape) -> Result<Asked> {
     Ok(keys)
 }
 
-fn value(r: &mut FrameReader<'_>, scalar: Scalar) -> Result<Value> {
-    Ok(match scalar {
+/// The next value; `None` for one that no document has, as null.
+fn value(r: &mut FrameReader<'_>, scalar: Scalar) -> Result<Option<Value>> {
+    Ok(Some(match scalar {
         Scalar::Boolean => Value::Boolean(r.u8()? != 0),
         Scalar::TinyInt
         | Scalar::SmallInt
@@ -94,7 +95,12 @@ fn value(r: &mut FrameReader<'_>, scalar: Scalar) -> Result<Value> {
                 scale,
             }
         }
-        Scalar::String => Value::Text(r.str()?.to_owned()),
+        // Flink's texts may be any bytes, the service's are UTF-8.
+        Scalar::String => {
+            return Ok(std::str::from_utf8(r.blob()?)
+                .ok()
+                .map(|text| Value::Text(text.to_owned())))
+        }
         Scalar::Bytes => Value::Bytes(r.blob()?.to_vec()),
         Scalar::Timestamp { .. } => Value::Moment {
             millis: r.i64()?,
@@ -103,7 +109,7 @@ fn value(r: &mut FrameReader<'_>, scalar: Scalar) -> Result<Value> {
         Scalar::Variant | Scalar::RawJson => {
             return Err(CoreError::internal("a key of a type that has none"))
         }
-    })
+    }))
 }
 
 /// Writes a KEYS frame of keys with values of these types.
@@ -236,6 +242,8 @@ pub fn encode_answers(answers: &[Answer]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::page::KeyPaths;
+    use crate::rows::{Changelog, Column, Format, OnError, Origin, Plan, Unit};
     use proptest::prelude::*;
 
     #[test]
@@ -286,6 +294,34 @@ mod tests {
         assert_eq!((r.u16().unwrap(), r.u32().unwrap()), (0, 0));
         assert_eq!((r.str().unwrap(), r.str().unwrap()), ("", "no answer"));
         r.finish().unwrap();
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_what_no_document_has() {
+        let plan = Plan {
+            missing_is_error: false,
+            on_error: OnError::Fail,
+            format: Format::Iso,
+            unit: Unit::None,
+            changelog: Changelog::Append,
+            columns: vec![Column {
+                name: "t".into(),
+                origin: Origin::Path(vec!["t".into()]),
+                kind: Scalar::String.into(),
+            }],
+            filter: None,
+        };
+        let shape = KeyShape::new(&plan, &[0], &KeyPaths::new(&["/pk"])).unwrap();
+        let mut w = FrameWriter::new(FrameKind::Keys);
+        w.u32(2);
+        for (number, text) in [(7, &b"a\xff"[..]), (8, b"a")] {
+            w.u64(number);
+            w.u8(1);
+            w.blob(text);
+        }
+        let keys = decode_keys(&w.0, &shape).unwrap();
+        assert_eq!(keys[0], (7, vec![None]));
+        assert_eq!(keys[1], (8, vec![Some(Value::Text("a".into()))]));
     }
 
     proptest! {

@@ -4,15 +4,29 @@
 //! another way than Flink, it is asked for more than the key, and what comes is compared again: the document by the type of its value, and
 //! the row by the value that was read. So there is never a wrong row.
 
+use std::sync::Arc;
+
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
 
-use crate::error::{CoreError, Result};
-use crate::json::{nested, push_string};
+use crate::error::{CoreError, Kind, Result};
+use crate::json::{nested, push_string, segment};
 use crate::page::KeyPaths;
-use crate::rows::{unquoted, Format, Metadata, Origin, Plan, Scalar, TypeKind, Unit};
+use crate::rows::{
+    unquoted, Changelog, Column, Compiled, Format, Metadata, OnError, Origin, Plan, Scalar, TypeKind, Unit,
+};
 
 /// Whole numbers up to this size are doubles without loss.
 const EXACT: u64 = 1 << 53;
+
+/// Bytes of an id, of a part of a partition key and of a document, at most: longer texts there are none.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits#per-item-limits>.
+const MAX_ID: usize = 1023;
+const MAX_PART: usize = 2048;
+const MAX_DOCUMENT: usize = 2 * 1024 * 1024;
+
+/// Bytes of a query, at most.
+/// Source: <https://learn.microsoft.com/azure/cosmos-db/concepts-limits#sql-query-limits>.
+const MAX_QUERY: usize = 512 * 1024;
 
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
@@ -52,6 +66,16 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes of the text that it is in a document; 0 for what is none.
+    fn text_len(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            // In base64.
+            Value::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
+            _ => 0,
+        }
+    }
+
     /// Appends bytes that are the same for equal values and for no others; nothing for a value that equals none, as NaN.
     fn name(&self, out: &mut Vec<u8>) -> Option<()> {
         match self {
@@ -96,6 +120,8 @@ struct KeyColumn {
     unit: Unit,
     /// It is the document's own time, which is a number always.
     is_ts: bool,
+    /// Bytes of the longest text that a document can have here.
+    longest: usize,
 }
 
 /// What the keys of a handle look like, and what can be asked with them.
@@ -109,6 +135,8 @@ pub struct KeyShape {
     id: Option<usize>,
     /// Which of them are the partition key, in the order of its paths.
     partition: Option<Vec<usize>>,
+    /// The plan of rows that have these columns, in their order, and no others.
+    alone: Arc<Compiled>,
 }
 
 /// What the service is asked for one column.
@@ -151,7 +179,7 @@ impl KeyShape {
     /// Config when documents cannot be asked for by one of them.
     pub fn new(plan: &Plan, keys: &[usize], paths: &KeyPaths) -> Result<KeyShape> {
         let columns = keys.iter().map(|place| column(plan, *place));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut columns = columns.collect::<Result<Vec<_>>>()?;
         if columns.is_empty() {
             return Err(CoreError::config(
                 "a look-up without a key would read the whole container; join it by a column that equals something",
@@ -166,6 +194,14 @@ impl KeyShape {
                 column.name
             )));
         }
+        for column in &mut columns {
+            if paths.iter().any(|path| path == column.path) {
+                column.longest = MAX_PART;
+            }
+            if column.path == ["id"] {
+                column.longest = MAX_ID;
+            }
+        }
         let at = |path: &[String]| columns.iter().position(|column| column.path == path);
         let id = at(&["id".to_owned()]).filter(|id| columns[*id].scalar == Scalar::String);
         let partition: Option<Vec<usize>> = paths.iter().map(at).collect();
@@ -174,8 +210,14 @@ impl KeyShape {
             format: plan.format,
             id,
             partition: partition.filter(|columns| !columns.is_empty()),
+            alone: Arc::new(alone(plan, &columns)),
             columns,
         })
+    }
+
+    /// The plan of rows that have the columns of a key and no others: what may be said of a document that makes no row.
+    pub fn alone(&self) -> &Arc<Compiled> {
+        &self.alone
     }
 
     /// The types of the columns, in their order.
@@ -188,6 +230,9 @@ impl KeyShape {
         let values = values.into_iter().collect::<Option<Vec<_>>>()?;
         let (mut name, mut probes) = (Vec::new(), Vec::new());
         for (column, value) in self.columns.iter().zip(&values) {
+            if value.text_len() > column.longest {
+                return None;
+            }
             value.name(&mut name)?;
             probes.push(self.probe(column, value)?);
         }
@@ -212,6 +257,30 @@ impl KeyShape {
             probes,
             values,
         })
+    }
+
+    /// Whether the service can be asked for a key.
+    ///
+    /// # Errors
+    /// BadRequest where its values are longer than a query may be.
+    pub fn check(&self, key: &Key) -> Result<()> {
+        // That of a point read is none, and a shorter one is short enough whatever escapes are in it.
+        if key.id.is_some() || key.bytes() <= MAX_QUERY / 4 {
+            return Ok(());
+        }
+        let bytes = Query::of(self, std::iter::once(key)).len();
+        if bytes <= MAX_QUERY {
+            return Ok(());
+        }
+        let columns = self.columns.iter().map(|column| column.path.iter());
+        let columns = columns.map(|path| path.map(|name| segment(name)).collect::<String>());
+        Err(CoreError::new(
+            Kind::BadRequest,
+            format!(
+                "a key of {} cannot be looked up: its query has {bytes} bytes, and the service takes {MAX_QUERY}; join by columns of shorter values, or filter such rows out in front of the join",
+                columns.collect::<Vec<_>>().join(" and ")
+            ),
+        ))
     }
 
     /// What to ask for; `None` where no document can have it.
@@ -367,10 +436,20 @@ impl KeyShape {
 
     /// [`Key::name`] of a row; `None` where a column is null, or equals nothing.
     pub fn name(&self, row: &[u8]) -> Option<Vec<u8>> {
-        let bits = (self.arity + 63 + 8) / 64 * SLOT;
+        let places = self.columns.iter().map(|column| column.place);
+        self.name_at(row, self.arity, places)
+    }
+
+    /// [`KeyShape::name`] of a row by [`KeyShape::alone`].
+    pub fn name_alone(&self, row: &[u8]) -> Option<Vec<u8>> {
+        self.name_at(row, self.columns.len(), 0..self.columns.len())
+    }
+
+    /// The name of a row of so many columns, in which those of the key have these places.
+    fn name_at(&self, row: &[u8], arity: usize, places: impl Iterator<Item = usize>) -> Option<Vec<u8>> {
+        let bits = (arity + 63 + 8) / 64 * SLOT;
         let mut out = Vec::new();
-        for column in &self.columns {
-            let place = column.place;
+        for (column, place) in self.columns.iter().zip(places) {
             if row.get(1 + place / 8)? & (1 << (place % 8)) != 0 {
                 return None;
             }
@@ -380,6 +459,25 @@ impl KeyShape {
         }
         Some(out)
     }
+}
+
+/// The plan of rows of these columns of another one. A value that does not fit makes none, whatever becomes of it there: it is no key's.
+fn alone(plan: &Plan, columns: &[KeyColumn]) -> Compiled {
+    let own = |column: &KeyColumn| Column {
+        name: plan.columns[column.place].name.clone(),
+        origin: Origin::Path(column.path.clone()),
+        kind: plan.columns[column.place].kind.clone(),
+    };
+    let plan = Plan {
+        missing_is_error: false,
+        on_error: OnError::Fail,
+        format: plan.format,
+        unit: plan.unit,
+        changelog: Changelog::Append,
+        columns: columns.iter().map(own).collect(),
+        filter: None,
+    };
+    Compiled::new(&plan, std::iter::empty())
 }
 
 fn column(plan: &Plan, place: usize) -> Result<KeyColumn> {
@@ -411,6 +509,7 @@ fn column(plan: &Plan, place: usize) -> Result<KeyColumn> {
                 scalar,
                 unit,
                 is_ts,
+                longest: MAX_DOCUMENT,
             })
         }
         _ => {}
@@ -699,7 +798,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::rows::{Change, Changelog, Column, Decoder, OnError, RowKind, Type};
+    use crate::rows::{Change, Decoder, RowKind, Type};
 
     fn plan(unit: Unit, columns: &[(&str, Scalar)]) -> Plan {
         let column = |(name, scalar): &(&str, Scalar)| Column {
@@ -783,6 +882,31 @@ mod tests {
         assert_eq!(key.id.as_deref(), Some("a"));
         assert!(others.may_have(br#"{"n":5.0,"pk":"k","id":"a"}"#, &key));
         assert!(!others.may_have(br#"{"n":"5","pk":"k","id":"a"}"#, &key));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_service_takes_is_no_documents() {
+        let plan = plan(
+            Unit::None,
+            &[
+                ("id", Scalar::String),
+                ("pk", Scalar::String),
+                ("t", Scalar::String),
+            ],
+        );
+        let of = |column: usize, length: usize| {
+            let key = shape(&plan, &[column]).key(vec![text(&"x".repeat(length))], &definition());
+            key.map(|key| shape(&plan, &[column]).check(&key))
+        };
+        for (column, longest) in [(0, MAX_ID), (1, MAX_PART)] {
+            assert!(of(column, longest).unwrap().is_ok());
+            assert!(of(column, longest + 1).is_none());
+        }
+        assert!(of(2, MAX_QUERY - 200).unwrap().is_ok());
+        let error = of(2, MAX_QUERY).unwrap().unwrap_err();
+        assert_eq!(error.kind, Kind::BadRequest);
+        assert!(error.message.contains("a key of /t cannot"), "{error}");
+        assert!(of(2, MAX_DOCUMENT + 1).is_none());
     }
 
     #[test]
@@ -1007,8 +1131,9 @@ mod tests {
             prop_assert_eq!(shape.name(&row), Some(key.name.clone()));
             if column.may_be(json.as_bytes(), &value) {
                 prop_assert!(finds(column, &key.probes[0], &json), "{} of {}: {:?}", json, scalar, key.probes);
-                let (_, values) = query(&shape, &[&key]);
-                prop_assert!(!values.is_empty());
+                let (sql, values) = query(&shape, &[&key]);
+                // Any text is asked for without a value, as beyond the years of four digits.
+                prop_assert_eq!(values.is_empty(), key.probes == [Probe::Texts], "{}", sql);
             }
         }
 

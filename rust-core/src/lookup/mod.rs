@@ -15,7 +15,7 @@ mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,13 +30,13 @@ pub use self::frames::{decode_keys, encode_answers, encode_keys, Answer, Asked, 
 pub use self::key::{Key, KeyShape, Value};
 pub use self::machine::{Limits, Lookable, Machine, Request};
 use self::rows::{Read, Reading};
-use self::wire::{address, Answered, Wire};
-use crate::account::{open_blocking, Account};
+use self::wire::{address, Answered, Progress, Wire};
+use crate::account::{open_blocking, within, Account};
 use crate::config::{Config, OnDecodeError, RetryConfig};
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::page::KeyPaths;
-use crate::retry::{until_answered_telling, Attempts};
+use crate::retry::{until_answered_with, Attempts};
 use crate::rows::{Compiled, Decoder, Plan};
 
 /// How long [`Lookup::close`] waits for the tasks, which end at their next await point.
@@ -45,11 +45,11 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// Bytes of keys in one query. The service takes half a MiB of text, and parameters beside it.
 const QUERY_BYTES: usize = 128 * 1024;
 
+/// What is being done, for people.
+const ASKING: &str = "looking keys up";
+
 /// Bytes of answers with which a poll ends, though there are more.
 const POLL_BYTES: usize = 8 * 1024 * 1024;
-
-/// Most documents in a page of a query.
-const PAGE: u32 = 1000;
 
 impl Lookable for Key {
     fn name(&self) -> &[u8] {
@@ -175,12 +175,21 @@ impl Lookup {
             on_decode_error: config.on_decode_error,
             most: lookup.max_result,
         });
+        // Without them the first requests go everywhere.
+        let ranges = within(config.request_timeout, shared.wire.look_at_ranges());
+        if let Err(error) = ranges.await {
+            tracing::debug!(target: "cosmosflink::lookup", "the partitions are not known: {error}");
+        }
         let lookup = Lookup {
             shared: shared.clone(),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
         };
+        let kept = shared.clone();
+        let keep = async move { kept.wire.keep_ranges(&kept.retry, &kept.metrics).await };
+        let task = lookup.stopped.clone().run_until_cancelled_owned(keep);
+        lookup.tasks.spawn_on(task, &lookup.runtime);
         let (tasks, stopped) = (lookup.tasks.clone(), lookup.stopped.clone());
         let task = stopped
             .clone()
@@ -224,10 +233,13 @@ impl Lookup {
         let definition = shared.wire.key_definition();
         let keys = asked.into_iter();
         let keys: Vec<_> = keys
-            .map(|(number, values)| (number, shared.shape.key(values, definition)))
+            .map(|(number, values)| {
+                let key = shared.shape.key(values, definition);
+                (number, key.map(|key| shared.shape.check(&key).map(|()| key)))
+            })
             .collect();
         let now = Instant::now();
-        let mut nothing = Vec::new();
+        let (mut nothing, mut answers) = (Vec::new(), Vec::new());
         let mut state = shared.lock();
         if state.closed {
             return Err(CoreError::closed());
@@ -235,7 +247,11 @@ impl Lookup {
         let mut sent = 0;
         for (number, key) in keys {
             match key {
-                Some(key) => sent += u64::from(state.machine.ask(number, key, now)),
+                Some(Ok(key)) => sent += u64::from(state.machine.ask(number, key, now)),
+                Some(Err(error)) => answers.push(Answer {
+                    numbers: vec![number],
+                    outcome: Err(error.while_doing(ASKING)),
+                }),
                 // No row has it.
                 None => nothing.push(number),
             }
@@ -246,10 +262,13 @@ impl Lookup {
             shared.changed.notify_one();
         }
         if !nothing.is_empty() {
-            shared.answer([Answer {
+            answers.push(Answer {
                 numbers: nothing,
                 outcome: Ok(Vec::new()),
-            }]);
+            });
+        }
+        if !answers.is_empty() {
+            shared.answer(answers);
         }
         Ok(())
     }
@@ -331,10 +350,9 @@ impl Drop for Lookup {
     }
 }
 
-/// Begins requests as the machine says.
+/// Begins requests as the machine says. It waits for nothing else: where the partitions are as they were, or not known, requests go wherever
+/// they went before, or everywhere.
 async fn begin(shared: Arc<Shared>, tasks: TaskTracker, stopped: CancellationToken) {
-    // As last known.
-    let mut ranges = Vec::new();
     loop {
         let changed = shared.changed.notified();
         let due = shared.lock().machine.due(Instant::now());
@@ -347,14 +365,7 @@ async fn begin(shared: Arc<Shared>, tasks: TaskTracker, stopped: CancellationTok
                 }
             }
             Some(_) => {
-                match shared.wire.ranges().await {
-                    Ok(found) => ranges = found,
-                    // Requests then go wherever they went before, or everywhere.
-                    Err(error) => {
-                        shared.metrics.failure(&error);
-                        tracing::debug!(target: "cosmosflink::lookup", "the partitions are not known: {error}");
-                    }
-                }
+                let ranges = shared.wire.ranges();
                 let requests = shared.lock().machine.begin(Instant::now(), &ranges);
                 for request in requests {
                     let task = carry_out(shared.clone(), request);
@@ -419,49 +430,60 @@ fn too_large(most: usize) -> CoreError {
 
 /// Asks until there is an answer; `None` where it has more rows than may be held.
 async fn ask(shared: &Shared, request: &Request<Key>) -> Result<Option<Read>> {
-    let (decoder, seed) = {
+    let (decoder, rng) = {
         let mut state = shared.lock();
-        (state.decoders.pop(), state.rng.u64(..))
+        (state.decoders.pop(), state.rng.fork())
     };
     let mut decoder = decoder.unwrap_or_else(|| Decoder::of(shared.plan.clone()));
-    let what = "looking keys up";
-    let answer = {
-        let page = AtomicU32::new(PAGE);
-        let by_address = address(request).is_some();
-        // One attempt at a time; each begins anew.
-        let in_turn = tokio::sync::Mutex::new(&mut decoder);
+    let reading = Reading::new(
+        &mut decoder,
+        &shared.shape,
+        &shared.paths,
+        shared.on_decode_error,
+        &request.keys,
+        address(request).is_some(),
+    );
+    let answer = pages(shared, request, reading, rng).await;
+    shared.lock().decoders.push(decoder);
+    answer.map_err(|e| e.while_doing(ASKING))
+}
+
+/// All pages of an answer. Each is tried for by itself: what has been read is not asked for again, so that an answer comes to its end however
+/// often its pages are throttled.
+async fn pages(
+    shared: &Shared,
+    request: &Request<Key>,
+    reading: Reading<'_>,
+    mut rng: fastrand::Rng,
+) -> Result<Option<Read>> {
+    // One attempt at a time: each goes on where the last one stood.
+    let mut asking = tokio::sync::Mutex::new((reading, Progress::new()));
+    let mut attempts = Attempts::seeded(&shared.retry, rng.u64(..));
+    // Most pages that have been read. What begins anew comes no further by reading them again.
+    let mut most = 0;
+    loop {
         let attempt = || async {
-            let mut decoder = in_turn.lock().await;
-            let mut reading = Reading::new(
-                &mut decoder,
-                &shared.shape,
-                &shared.paths,
-                shared.on_decode_error,
-                &request.keys,
-                by_address,
-            );
-            let wire = &shared.wire;
-            let asked = wire.ask(
-                request,
-                &shared.shape,
-                &mut reading,
-                &page,
-                shared.most,
-                &shared.metrics,
-            );
-            Ok(match asked.await? {
-                Answered::Whole => Some(reading.end()),
-                Answered::TooMuch => None,
-            })
+            let mut asking = asking.lock().await;
+            let (reading, progress) = &mut *asking;
+            let (wire, metrics) = (&shared.wire, &shared.metrics);
+            wire.ask(request, &shared.shape, reading, progress, shared.most, metrics)
+                .await
         };
         let waits = |_: u32, _: &CoreError, _: Duration| {
             let mut state = shared.lock();
             state.held.entry(request.number).or_insert_with(Instant::now);
         };
-        let attempts = Attempts::seeded(&shared.retry, seed);
-        let answer = until_answered_telling(attempts, &shared.metrics, what, attempt, waits).await;
-        answer.map_err(|e| e.while_doing(what))
-    };
-    shared.lock().decoders.push(decoder);
-    answer
+        match until_answered_with(&mut attempts, &shared.metrics, ASKING, attempt, waits).await? {
+            Answered::More => {
+                let read = asking.get_mut().1.read();
+                if read > most {
+                    most = read;
+                    attempts = Attempts::seeded(&shared.retry, rng.u64(..));
+                    shared.lock().held.remove(&request.number);
+                }
+            }
+            Answered::Whole => return Ok(Some(asking.into_inner().0.end())),
+            Answered::TooMuch => return Ok(None),
+        }
+    }
 }

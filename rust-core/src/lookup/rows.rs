@@ -18,6 +18,8 @@ const UNDEFINED: &[u8] = b"{}";
 /// Rows of a request's keys.
 pub struct Reading<'a> {
     decoder: &'a mut Decoder,
+    /// What reads the key alone, once there was a document of which there is no row.
+    alone: Option<Decoder>,
     shape: &'a KeyShape,
     paths: &'a KeyPaths,
     on_decode_error: OnDecodeError,
@@ -60,6 +62,7 @@ impl<'a> Reading<'a> {
         let names = keys.iter().enumerate().map(|(n, key)| (key.name.as_slice(), n));
         Reading {
             decoder,
+            alone: None,
             shape,
             paths,
             on_decode_error,
@@ -76,6 +79,13 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Forgets what has come.
+    pub fn begin_anew(&mut self) {
+        self.decoder.begin(0);
+        self.rows.iter_mut().for_each(Vec::clear);
+        (self.bytes, self.undecodable, self.nulled) = (0, 0, 0);
+    }
+
     /// Bytes of the rows so far.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -84,8 +94,8 @@ impl<'a> Reading<'a> {
     /// A page of a query has come.
     ///
     /// # Errors
-    /// BadRequest for a document that cannot be decoded or does not fit the plan, when that is to fail; Transient when the page itself is
-    /// broken.
+    /// BadRequest for a document of a key that cannot be decoded or does not fit the plan, when that is to fail; Transient when the page
+    /// itself is broken.
     pub fn page(&mut self, items: &Items, arrived: i64) -> Result<()> {
         self.arrived = arrived;
         match items {
@@ -192,6 +202,8 @@ impl<'a> Reading<'a> {
             // The planner's condition on the table: it is as if the document were not there.
             Err(Refused::Filtered) => return Ok(()),
             Err(Refused::Broken(why)) => return self.undecodable(walked.document, walked.id, why),
+            // The service was asked for more than the keys: what is wrong with a document of none of them is no matter here.
+            Err(Refused::Misfit(_)) if !self.may_be_wanted(walked.document) => return Ok(()),
             Err(Refused::Misfit(_)) if self.decoder.plan().on_error == OnError::SkipRow => {
                 self.undecodable += 1;
                 return Ok(());
@@ -219,7 +231,41 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// Whether a document of which there is no row has one of the keys, or nobody can tell.
+    fn may_be_wanted(&mut self, document: &[u8]) -> bool {
+        let plan = self.shape.alone();
+        let alone = self.alone.get_or_insert_with(|| Decoder::of(plan.clone()));
+        alone.begin(0);
+        let made = alone.row(&Change {
+            document,
+            kind: RowKind::Insert,
+            partial: false,
+            id: "",
+            partition_key: "",
+            timestamp: None,
+            lsn: -1,
+            committed: -1,
+            operation: "",
+            expired: false,
+            arrived: self.arrived,
+            split_id: "",
+        });
+        let row = alone.take();
+        match made {
+            Ok(()) => self
+                .shape
+                .name_alone(&row)
+                .is_some_and(|name| self.keys.contains_key(name.as_slice())),
+            // A value that its column cannot have is that of no key.
+            Err(Refused::Misfit(_) | Refused::Filtered) => false,
+            Err(Refused::Broken(_)) => true,
+        }
+    }
+
     fn undecodable(&mut self, document: &[u8], id: &[u8], why: &str) -> Result<()> {
+        if !self.may_be_wanted(document) {
+            return Ok(());
+        }
         if self.on_decode_error == OnDecodeError::Skip {
             self.undecodable += 1;
             return Ok(());

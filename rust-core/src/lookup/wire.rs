@@ -1,8 +1,8 @@
 //! Requests of look-ups over the driver: a document by its address, or a query for several keys.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 
 use azure_core::Bytes;
 use azure_data_cosmos_driver::models::effective_partition_key::EffectivePartitionKey;
@@ -10,20 +10,23 @@ use azure_data_cosmos_driver::models::{
     ContainerReference, CosmosOperation, CosmosResponse, FeedRange, ItemReference, MaxItemCountHint,
     PartitionKeyDefinition, ResponseBody,
 };
-use azure_data_cosmos_driver::options::{OperationOptions, PlanOptions};
-use azure_data_cosmos_driver::CosmosError;
+use azure_data_cosmos_driver::options::OperationOptions;
+use azure_data_cosmos_driver::{CosmosError, OperationPlan};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::key::{Key, KeyShape, Query};
 use super::machine::Request;
 use super::rows::Reading;
-use crate::account::{charge, read_options, Account};
+use crate::account::{charge, plan_options, read_options, Account};
 use crate::clock::epoch_millis;
-use crate::config::Config;
+use crate::config::{Config, RetryConfig};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::{InFlight, Metrics};
 use crate::page::Items;
 use crate::partitions::{partition_ranges, MendRanges};
+use crate::retry::Attempts;
+use crate::same::{is_same, same_container, Seen};
 use crate::status::{Asked, Blame, Fate, Next};
 
 /// The driver's sub-status for a query of which no part of its range can have a row.
@@ -33,26 +36,71 @@ const NO_RANGES: u32 = 20_302;
 pub struct Wire {
     pub account: Arc<Account>,
     pub container: ContainerReference,
+    config: Arc<Config>,
     options: OperationOptions,
-    /// Partitions have moved since they were read.
-    moved: AtomicBool,
+    /// What the service said last of whether the container is there.
+    seen: Seen,
+    /// Bounds of the physical partitions, as last known.
+    ranges: Mutex<Arc<[(String, String)]>>,
+    /// Wakes who keeps the partitions known.
+    look: Notify,
 }
 
-/// What a request came to.
+/// Most documents in a page of a query.
+const PAGE: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+/// What asking once came to.
 pub enum Answered {
+    /// A page is read, and there may be more.
+    More,
     /// All is read.
     Whole,
     /// It has more rows than may be held.
     TooMuch,
 }
 
+/// How far the asking for the keys of a request has come.
+pub struct Progress {
+    /// The plan of the query, which knows what has been read of it; `None`: its first page comes next.
+    plan: Option<OperationPlan>,
+    /// How many documents a page may have; fewer are asked for where these were too many.
+    page: NonZeroU32,
+    /// Pages that are read, since it began or began anew.
+    read: u64,
+}
+
+impl Progress {
+    /// Nothing has been asked yet.
+    pub fn new() -> Self {
+        Progress {
+            plan: None,
+            page: PAGE,
+            read: 0,
+        }
+    }
+
+    /// Pages that are read, since it began or began anew.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// What is read is no good.
+    fn begin_anew(&mut self, reading: &mut Reading<'_>) {
+        (self.plan, self.read) = (None, 0);
+        reading.begin_anew();
+    }
+}
+
 impl Wire {
-    pub fn new(account: Arc<Account>, config: &Config, container: ContainerReference) -> Self {
+    pub fn new(account: Arc<Account>, config: &Arc<Config>, container: ContainerReference) -> Self {
         Wire {
             options: read_options(config),
             account,
             container,
-            moved: AtomicBool::new(false),
+            config: config.clone(),
+            seen: Seen::default(),
+            ranges: Mutex::new(Arc::from([])),
+            look: Notify::new(),
         }
     }
 
@@ -60,41 +108,77 @@ impl Wire {
         self.container.partition_key_definition()
     }
 
-    /// Bounds of the physical partitions: as the driver knows them, unless one has moved.
-    pub async fn ranges(&self) -> Result<Vec<(String, String)>> {
-        let refresh = self.moved.swap(false, Relaxed);
-        let ranges = partition_ranges(&self.account, &self.container, refresh).await;
-        if ranges.is_err() && refresh {
-            self.moved.store(true, Relaxed);
-        }
-        let bounds = |range: azure_data_cosmos_driver::models::partition_key_range::PartitionKeyRange| {
-            (range.min_inclusive.to_hex(), range.max_exclusive.to_hex())
-        };
-        Ok(ranges?.into_iter().map(bounds).collect())
+    /// Bounds of the physical partitions, as last known: empty where they never were.
+    pub fn ranges(&self) -> Arc<[(String, String)]> {
+        self.look.notify_one();
+        self.ranges.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Asks once. `page` is how many documents a page may have; fewer are asked for where these were too many. `most` bounds the bytes of rows.
+    /// Looks at the partitions as the driver knows them.
+    ///
+    /// # Errors
+    /// Those of a look-up; then it is known what was.
+    pub async fn look_at_ranges(&self) -> Result<()> {
+        let found = partition_ranges(&self.account, &self.container, false).await?;
+        let bounds = found
+            .iter()
+            .map(|range| (range.min_inclusive.to_hex(), range.max_exclusive.to_hex()));
+        *self.ranges.lock().unwrap_or_else(|e| e.into_inner()) = bounds.collect();
+        Ok(())
+    }
+
+    /// Keeps the partitions known, without end: looks at them once they were used. Nobody waits for it, and the fewer looks there are the more
+    /// of them fail. They are never asked for anew: requests of the whole account would wait for that, and the driver does so by itself for a
+    /// query that goes to a partition which has moved. Whatever goes by its key alone needs none.
+    pub async fn keep_ranges(&self, retry: &RetryConfig, metrics: &Metrics) {
+        let mut failing: Option<Attempts> = None;
+        loop {
+            self.look.notified().await;
+            let Err(error) = self.look_at_ranges().await else {
+                failing = None;
+                continue;
+            };
+            metrics.failure(&error);
+            tracing::debug!(target: "cosmosflink::lookup", "the partitions are those that were known: {error}");
+            let attempts = failing.get_or_insert_with(|| Attempts::new(retry));
+            let wait = attempts.next(&error, Instant::now());
+            tokio::time::sleep(wait.unwrap_or(retry.max_backoff)).await;
+        }
+    }
+
+    /// Asks once, for a page of a query. `most` bounds the bytes of rows.
+    ///
+    /// Behind a failure the same can be asked for again with what has been read: the driver leaves a plan as it was. What has to begin
+    /// anew has forgotten both.
     pub async fn ask(
         &self,
         request: &Request<Key>,
         shape: &KeyShape,
         reading: &mut Reading<'_>,
-        page: &AtomicU32,
+        progress: &mut Progress,
         most: usize,
         metrics: &Metrics,
     ) -> Result<Answered> {
         let answered = match address(request) {
             Some(item) => self.point(item, reading, metrics).await,
-            None => self.query(request, shape, reading, page, most, metrics).await,
+            None => self.query(request, shape, reading, progress, most, metrics).await,
         };
-        if let Err(error) = &answered {
-            match error.next {
-                Next::Halve => page.store((page.load(Relaxed) / 2).max(1), Relaxed),
-                Next::Reroute => self.moved.store(true, Relaxed),
-                _ => {}
+        let Err(error) = answered else {
+            return answered;
+        };
+        if error.next == Next::Halve {
+            // The size of its pages is part of a plan.
+            progress.begin_anew(reading);
+            if let Some(smaller) = NonZeroU32::new(progress.page.get() / 2) {
+                // Another request, not the same again: none that was tried in vain.
+                progress.page = smaller;
+                metrics.failure(&error);
+                metrics.retries.fetch_add(1, Relaxed);
+                tracing::debug!(target: "cosmosflink::lookup", "pages of {smaller} documents after: {error}");
+                return Ok(Answered::More);
             }
         }
-        answered
+        Err(error)
     }
 
     async fn point(&self, key: &Key, reading: &mut Reading<'_>, metrics: &Metrics) -> Result<Answered> {
@@ -123,8 +207,13 @@ impl Wire {
                     reading.document(&body, epoch_millis())?;
                 }
             }
-            // It is not there, and so no row.
-            Err(error) if error.kind == Kind::NotFound && error.blame == Blame::Record => {}
+            // It is not there, and so no row; but some servers say of a missing container what they say of a missing document.
+            Err(error) if error.kind == Kind::NotFound && error.blame == Blame::Record => {
+                let (account, config) = (&self.account, &self.config);
+                self.seen
+                    .check(account, config, &self.container, Asked::Read)
+                    .await?;
+            }
             Err(error) => return Err(error),
         }
         Ok(Answered::Whole)
@@ -135,53 +224,69 @@ impl Wire {
         request: &Request<Key>,
         shape: &KeyShape,
         reading: &mut Reading<'_>,
-        page: &AtomicU32,
+        progress: &mut Progress,
         most: usize,
         metrics: &Metrics,
     ) -> Result<Answered> {
+        if progress.plan.is_none() {
+            progress.plan = self.plan(request, shape, progress.page, metrics).await?;
+        }
+        let Some(plan) = &mut progress.plan else {
+            return Ok(Answered::Whole);
+        };
+        let driver = &self.account.driver;
+        let next = driver.execute_plan(plan, Some(self.container.clone()), self.options.clone());
+        let Some(response) = self.counted(Asked::Query, metrics, next).await? else {
+            return Ok(Answered::Whole);
+        };
+        let items = match response.into_body() {
+            ResponseBody::NoPayload => Items::None,
+            ResponseBody::Items(items) => Items::Apart(items),
+            ResponseBody::Bytes(body) => Items::Envelope(body),
+        };
+        let bytes = match &items {
+            Items::Apart(items) => items.iter().map(Bytes::len).sum(),
+            Items::Envelope(body) => body.len(),
+            _ => 0,
+        };
+        metrics.bytes_received.fetch_add(bytes as u64, Relaxed);
+        if let Err(error) = reading.page(&items, epoch_millis()) {
+            // The plan stands behind a page of which a part is not read.
+            progress.begin_anew(reading);
+            return Err(error);
+        }
+        progress.read += 1;
+        Ok(match reading.bytes() > most {
+            true => Answered::TooMuch,
+            false => Answered::More,
+        })
+    }
+
+    /// The plan of the query for the keys of a request; `None` where no document can have one.
+    async fn plan(
+        &self,
+        request: &Request<Key>,
+        shape: &KeyShape,
+        page: NonZeroU32,
+        metrics: &Metrics,
+    ) -> Result<Option<OperationPlan>> {
         let body = Query::of(shape, request.keys.iter().map(|key| &**key));
         metrics.bytes_sent.fetch_add(body.len() as u64, Relaxed);
-        let limit = NonZeroU32::new(page.load(Relaxed)).unwrap_or(NonZeroU32::MIN);
         let operation = CosmosOperation::query_items(self.container.clone(), self.target(request)?)
             .with_body(body)
-            .with_max_item_count(MaxItemCountHint::Limit(limit));
+            .with_max_item_count(MaxItemCountHint::Limit(page));
         let mend = MendRanges::unless_ended(&self.account, &self.container);
         let plan = self
             .account
             .driver
-            .plan_operation(operation, &self.options, None, &PlanOptions::default())
+            .plan_operation(operation, &self.options, None, &plan_options())
             .await
-            .map_err(|e| failed(&e, Asked::Feed));
+            .map_err(|e| failed(&e, Asked::Query));
         mend.ended(&plan);
-        let mut plan = match plan {
-            Ok(plan) => plan,
-            Err(error) if error.sub_status == NO_RANGES => return Ok(Answered::Whole),
-            Err(error) => return Err(error),
-        };
-        let mut cost = 0.0;
-        loop {
-            let driver = &self.account.driver;
-            let next = driver.execute_plan(&mut plan, Some(self.container.clone()), self.options.clone());
-            let next = self.counted(Asked::Feed, metrics, next).await;
-            let Some(response) = next.map_err(|e| e.behind(cost))? else {
-                return Ok(Answered::Whole);
-            };
-            cost += charge(&response);
-            let items = match response.into_body() {
-                ResponseBody::NoPayload => Items::None,
-                ResponseBody::Items(items) => Items::Apart(items),
-                ResponseBody::Bytes(body) => Items::Envelope(body),
-            };
-            let bytes = match &items {
-                Items::Apart(items) => items.iter().map(Bytes::len).sum(),
-                Items::Envelope(body) => body.len(),
-                _ => 0,
-            };
-            metrics.bytes_received.fetch_add(bytes as u64, Relaxed);
-            reading.page(&items, epoch_millis()).map_err(|e| e.behind(cost))?;
-            if reading.bytes() > most {
-                return Ok(Answered::TooMuch);
-            }
+        match plan {
+            Ok(plan) => Ok(Some(plan)),
+            Err(error) if error.sub_status == NO_RANGES => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -209,11 +314,13 @@ impl Wire {
             .map_err(|e| CoreError::internal(format!("{min} to {max} is no range: {e}")))
     }
 
-    /// A request, which is counted.
+    /// A request, which is counted. What another container answers that has the name now is a failure.
     async fn counted<F>(&self, asked: Asked, metrics: &Metrics, request: F) -> Result<Option<CosmosResponse>>
     where
         F: std::future::Future<Output = azure_data_cosmos_driver::Result<Option<CosmosResponse>>>,
     {
+        let same = || is_same(&self.account, &self.config, &self.container, asked);
+        same().await?;
         let started = Instant::now();
         let in_flight = InFlight::new(metrics);
         let mend = MendRanges::unless_ended(&self.account, &self.container);
@@ -223,6 +330,8 @@ impl Wire {
         match result {
             Ok(Some(response)) => {
                 metrics.request(started.elapsed(), charge(&response));
+                let response = same_container(response, asked)?;
+                same().await?;
                 Ok(Some(response))
             }
             Ok(None) => Ok(None),

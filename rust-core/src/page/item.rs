@@ -1,8 +1,6 @@
 //! An item of the change feed: its document, and what is known of it.
 
-use memchr::memchr;
-
-use crate::json::{integer, is_text, nested, Broken, Scan, Scanner};
+use crate::json::{has_backslash, integer, is_text, nested, Broken, Scan, Scanner};
 use crate::rows::Decoder;
 
 /// Text for a partition key component that the document does not have, as the service writes it in its own headers.
@@ -324,8 +322,7 @@ pub fn flaw(found: &Found<'_>, paths: &KeyPaths, utf8: bool, row: bool) -> Optio
     let mut keys = found.keys[..paths.len()].iter();
     let deleted_key = found.deleted_key;
     if keys.any(|key| key.first() == Some(&b'"') && !is_text(key))
-        || (memchr(b'\\', deleted_key).is_some()
-            && serde_json::from_slice::<serde_json::Value>(deleted_key).is_err())
+        || (has_backslash(deleted_key) && serde_json::from_slice::<serde_json::Value>(deleted_key).is_err())
     {
         return Some("its partition key is not text");
     }

@@ -10,7 +10,7 @@ use memchr::memchr;
 use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
 use crate::frame::{FrameKind, FrameWriter};
-use crate::json::{integer, lossy, Broken, Scan, Scanner};
+use crate::json::{integer, is_utf8, lossy, Broken, Scan, Scanner};
 use crate::rows::Decoder;
 use crate::split::{encode_list, Split, SplitEntry};
 
@@ -340,7 +340,7 @@ fn assemble(
 }
 
 fn too_large() -> CoreError {
-    CoreError::internal("the page is larger than 4 GiB; lower source.page-size")
+    CoreError::internal("the page is larger than 4 GiB; lower scan.page-size")
 }
 
 /// A frame in the making: the head, the answer, what is added to it, the table of records.
@@ -380,7 +380,7 @@ impl Builder<'_> {
             Items::Envelope(body) => self.envelope(body),
             Items::Apart(items) => {
                 for bytes in items {
-                    let utf8 = std::str::from_utf8(bytes).is_ok();
+                    let utf8 = is_utf8(bytes);
                     let mut scanner = Scanner { bytes, at: 0 };
                     self.item(&mut scanner, utf8)?;
                     if scanner.peek().is_ok() {
@@ -406,7 +406,7 @@ impl Builder<'_> {
     }
 
     fn envelope(&mut self, body: &[u8]) -> Result<()> {
-        let utf8 = std::str::from_utf8(body).is_ok();
+        let utf8 = is_utf8(body);
         let (mut seen, mut count) = (false, None);
         let mut scanner = Scanner { bytes: body, at: 0 };
         scanner.object(|key, s| -> Result<()> {
@@ -477,8 +477,12 @@ impl Builder<'_> {
             OnDecodeError::Fail | OnDecodeError::Raw => Err(CoreError::new(
                 Kind::BadRequest,
                 format!(
-                    "{}, cannot be decoded: {why}; correct or delete it, or set source.on-decode-error to skip or raw",
-                    self.named(found)
+                    "{}, cannot be decoded: {why}; correct or delete it, or set json.on-error to {}",
+                    self.named(found),
+                    match self.entry == RECORD_BYTES {
+                        true => "skip-row or raw",
+                        false => "skip-row",
+                    }
                 ),
             )),
         }

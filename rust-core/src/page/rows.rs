@@ -8,6 +8,7 @@ use super::item::{id_of, key_by_path, Found, MAX_KEY_PATHS, UNDEFINED};
 use super::{assemble, too_large, Builder, Items, KeyPaths, Page, PageHead, RECORD_EXPIRED};
 use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
+use crate::frame::{FrameKind, FrameReader};
 use crate::json::{lossy, Scan, Scanner};
 use crate::rows::{Change, Changelog, Decoder, OnError, Refused, RowKind};
 
@@ -35,18 +36,26 @@ pub fn build_rows(
     assemble(head, items, paths, on_decode_error, Some(decoder))
 }
 
-/// Makes rows of documents that are of no feed, in a ROWS frame without a split. The decoder knows of no partition key.
+/// Makes rows of documents that are of no feed and come in a STRINGS frame, in a ROWS frame without a split. The decoder knows of no partition key.
 ///
 /// # Errors
 /// As [`build_rows`].
-pub fn decode_documents(documents: Vec<String>, decoder: &mut Decoder) -> Result<Page> {
+pub fn decode_documents(frame: Vec<u8>, decoder: &mut Decoder) -> Result<Page> {
+    let frame = Bytes::from(frame);
+    let mut reader = FrameReader::open(&frame, FrameKind::Strings)?;
+    let count = reader.u32()?;
+    // Parts of the frame, of which nothing is copied.
+    let mut documents = Vec::new();
+    for _ in 0..count {
+        documents.push(frame.slice_ref(reader.str()?.as_bytes()));
+    }
+    reader.finish()?;
     let head = PageHead {
         split_id: "",
         split: &[],
         children: &[],
         arrived_epoch_millis: 0,
     };
-    let documents = documents.into_iter().map(Bytes::from).collect();
     let items = Items::Rows(vec![Items::Apart(documents)]);
     build_rows(
         &head,
@@ -193,7 +202,7 @@ fn components<'a>(found: &Found<'a>, paths: &KeyPaths) -> Scan<[&'a [u8]; MAX_KE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{FrameKind, FrameReader};
+    use crate::frame::encode_strings;
     use crate::rows::{
         Column, Comparison, Filter, Format, Literal, Metadata, Operand, Origin, Plan, Predicate, Scalar,
         Type, Unit,
@@ -475,7 +484,8 @@ mod tests {
     fn a_decoder_forgets_a_page_that_failed() {
         let plan = plan(Changelog::Append, OnError::Fail);
         let mut decoder = Decoder::new(&plan, []);
-        let documents = |n: &str| vec![r#"{"id":"a"}"#.to_owned(), format!(r#"{{"id":"b","n":{n}}}"#)];
+        let documents =
+            |n: &str| encode_strings(&[r#"{"id":"a"}"#.to_owned(), format!(r#"{{"id":"b","n":{n}}}"#)]);
         assert!(decode_documents(documents("\"x\""), &mut decoder).is_err());
         let page = decode_documents(documents("3"), &mut decoder).unwrap();
         let rows = read(&page.frame.to_vec());
@@ -488,7 +498,7 @@ mod tests {
         let mut decoder = Decoder::new(&plan(Changelog::Append, OnError::SkipRow), []);
         for text in [r#"{"id":"a" "n":1}"#, r#"{"id":"a"}}"#, "{"] {
             assert!(
-                decode_documents(vec![text.to_owned()], &mut decoder).is_err(),
+                decode_documents(encode_strings(&[text.to_owned()]), &mut decoder).is_err(),
                 "{text}"
             );
         }

@@ -58,6 +58,23 @@ pub struct Slot {
     at: usize,
 }
 
+/// Up to seven bytes as one number: two halves, or three single ones, that may overlap.
+#[inline]
+fn small(value: &[u8]) -> u64 {
+    let length = value.len();
+    if let (Some(first), Some(last)) = (value.first_chunk(), value.last_chunk()) {
+        let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        return half(first) | half(last) << ((length - 4) * 8);
+    }
+    match value {
+        [] => 0,
+        [first, ..] => {
+            let byte = |at: usize| u64::from(value[at]) << (at * 8);
+            u64::from(*first) | byte(length / 2) | byte(length - 1)
+        }
+    }
+}
+
 /// Rows in the making, one behind the other.
 #[derive(Debug, Default)]
 pub struct Buffer {
@@ -135,7 +152,9 @@ impl Buffer {
     #[inline]
     pub fn variable(&mut self, slot: Slot, start: usize) {
         let size = self.len() - start;
-        self.grow(size.next_multiple_of(SLOT) - size);
+        // More than is needed, at one go, and then less of it.
+        self.bytes.extend_from_slice(&[0; SLOT]);
+        self.bytes.truncate(start + size.next_multiple_of(SLOT));
         self.word(slot, start, size);
     }
 
@@ -147,10 +166,8 @@ impl Buffer {
             self.bytes.extend_from_slice(value);
             return self.variable(slot, start);
         }
-        let mut word = [0; SLOT];
-        word[..value.len()].copy_from_slice(value);
-        word[MAX_INLINE] = 0x80 | value.len() as u8;
-        self.fixed(slot, word);
+        let word = small(value) | (0x80 | value.len() as u64) << 56;
+        self.fixed(slot, word.to_le_bytes());
     }
 
     /// Ends a text or binary whose bytes were appended from `start` on.
@@ -326,6 +343,16 @@ pub(super) mod tests {
             row_of(|b, slot| b.binary(slot, b"abcdefghi")),
             hex("0000000000000000 09000000 10000000 6162636465666768 6900000000000000")
         );
+    }
+
+    #[test]
+    fn short_texts_are_as_they_are_byte_by_byte() {
+        for length in 0..=MAX_INLINE {
+            let text: Vec<u8> = (0..length).map(|i| 0x81 + 17 * i as u8).collect();
+            let mut expected = [0; SLOT];
+            expected[..length].copy_from_slice(&text);
+            assert_eq!(small(&text).to_le_bytes(), expected);
+        }
     }
 
     #[test]

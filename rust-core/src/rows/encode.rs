@@ -10,7 +10,10 @@ use super::plan::{Scalar, Type, TypeKind};
 use super::text::Format;
 use super::variant_json::{self, NoJson};
 use crate::error::{CoreError, Result as CoreResult};
-use crate::json::segment;
+use crate::json::{segment, Broken, Scan, Scanner};
+
+/// The field of a document that says how long it lives.
+const TIME_TO_LIVE: &str = "ttl";
 
 const MILLIS: i64 = 1000;
 const NANOS_OF_MILLI: u32 = 1_000_000;
@@ -53,7 +56,7 @@ pub struct Change<'a> {
 pub enum Misfit {
     /// There is no document.
     Refuse,
-    /// It is null, as if it were not known: to find out which document it would be.
+    /// It is null, as if it were not known, and what is said beside the document is left out: to find out which document it would be.
     Null,
 }
 
@@ -262,9 +265,18 @@ impl Encoder {
     /// Compiles a plan.
     ///
     /// # Errors
-    /// Config when two columns stand in each other's way.
+    /// Config when two columns stand in each other's way, also where one of them is the time to live.
     pub fn new(plan: &DocumentPlan) -> CoreResult<Encoder> {
         let find = |place: Place| plan.columns.iter().position(|column| column.place == place);
+        let time_to_live = find(Place::TimeToLive);
+        let is_ttl = |place: &Place| matches!(place, Place::Path { path, written: true, .. } if path.first().is_some_and(|name| name == TIME_TO_LIVE));
+        let own = plan.columns.iter().find(|column| is_ttl(&column.place));
+        if let (Some(metadata), Some(own)) = (time_to_live, own) {
+            return Err(CoreError::config(format!(
+                "column '{}' is the time to live, which is the field '{TIME_TO_LIVE}' of a document, and column '{}' is there too; leave one of them out",
+                plan.columns[metadata].name, own.name
+            )));
+        }
         Ok(Encoder {
             columns: plan.columns.len(),
             format: plan.format,
@@ -272,7 +284,7 @@ impl Encoder {
             written: Document::of(plan, false)?,
             deleted: Document::of(plan, true)?,
             etag: find(Place::Etag),
-            time_to_live: find(Place::TimeToLive),
+            time_to_live,
         })
     }
 
@@ -291,7 +303,7 @@ impl Encoder {
         // A row without a byte would have been refused.
         let deletion = match row[0] {
             0 | 2 => None,
-            UPDATE_BEFORE | DELETE if self.deletion == Deletion::None => {
+            UPDATE_BEFORE | DELETE if self.deletion == Deletion::None && misfit == Misfit::Refuse => {
                 return Err(NoDocument::Value(
                     "a table without a primary key takes no deletes".to_owned(),
                 ))
@@ -309,18 +321,21 @@ impl Encoder {
             out,
         };
         match deletion {
-            None => writer.document(&self.written, &values)?,
+            // Where nothing is deleted, such a row is refused, and is that of the document that it names.
+            None | Some(Deletion::None) => writer.document(&self.written, &values)?,
             Some(_) => writer.document(&self.deleted, &values)?,
         }
-        if let (None, Some(column)) = (deletion, self.time_to_live) {
+        let all = misfit == Misfit::Refuse;
+        if let (None, Some(column)) = (deletion, self.time_to_live.filter(|_| all)) {
             if !values.is_null(column) {
-                writer.time_to_live(start, i32::from_le_bytes(values.fixed(column)))?;
+                let is_whole = matches!(self.written, Document::Whole(_));
+                writer.time_to_live(start, i32::from_le_bytes(values.fixed(column)), is_whole)?;
             }
         }
         writer.room(0)?;
         Ok(Change {
             deletion,
-            etag: self.etag(&values)?,
+            etag: if all { self.etag(&values)? } else { "" },
         })
     }
 
@@ -532,7 +547,8 @@ impl Writer<'_> {
     }
 
     /// Puts the time to live behind the last field of the document that begins here.
-    fn time_to_live(&mut self, start: usize, seconds: i32) -> Made<()> {
+    /// Appends the time to live. A document that came as a whole may have one of its own, in whose place it is.
+    fn time_to_live(&mut self, start: usize, seconds: i32, is_whole: bool) -> Made<()> {
         if seconds < 1 && seconds != -1 {
             return Err(NoDocument::Value(format!(
                 "the time to live is {seconds} s; it must be at least 1, or -1 for never"
@@ -545,6 +561,18 @@ impl Writer<'_> {
         };
         let is_empty = inner.trim_ascii_end().ends_with(b"{");
         let end = start + inner.len();
+        if is_whole {
+            // What is no JSON the sink sees.
+            let own = values_of(&self.out[start..], TIME_TO_LIVE).unwrap_or_default();
+            let text = seconds.to_string();
+            for value in own.iter().rev() {
+                let place = start + value.start..start + value.end;
+                drop(self.out.splice(place, text.bytes()));
+            }
+            if !own.is_empty() {
+                return Ok(());
+            }
+        }
         self.out.truncate(end);
         if !is_empty {
             self.out.push(b',');
@@ -554,6 +582,21 @@ impl Writer<'_> {
         self.out.push(b'}');
         Ok(())
     }
+}
+
+/// Where the values of an object's fields of this name stand.
+fn values_of(object: &[u8], name: &str) -> Scan<Vec<std::ops::Range<usize>>> {
+    let mut values = Vec::new();
+    let mut scanner = Scanner { bytes: object, at: 0 };
+    scanner.object(|key, s| {
+        let start = s.at;
+        s.value()?;
+        if key.is(name) {
+            values.push(start..s.at);
+        }
+        Ok::<_, Broken>(())
+    })?;
+    Ok(values)
 }
 
 /// The text, which has to be one.
@@ -826,12 +869,44 @@ mod tests {
         };
         refused(&row(0, Some(0), b""), "the time to live is 0 s");
         refused(&row(0, None, b"\xff"), "ETag");
+        // Which document it would be is known all the same.
+        let known = |encoder: &Encoder, row: &[u8]| {
+            let mut out = Vec::new();
+            encoder.append(row, 100, Misfit::Null, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        for row in [row(0, Some(0), b""), row(0, None, b"\xff")] {
+            assert_eq!(known(&encoder, &row), r#"{"id":"a","n":7}"#);
+        }
         assert!(matches!(append(&row(4, None, b"")), Err(NoDocument::Damaged(_))));
         plan.deletion = Deletion::None;
         let encoder = Encoder::new(&plan).unwrap();
         let deleted = row(3, None, b"");
         let none = encoder.append(&deleted, 100, Misfit::Refuse, &mut Vec::new());
         assert!(matches!(none, Err(NoDocument::Value(why)) if why.contains("without a primary key")));
+        assert_eq!(known(&encoder, &deleted), r#"{"id":"a","n":7}"#);
+    }
+
+    #[test]
+    fn the_time_to_live_is_said_once() {
+        for path in [&["ttl"][..], &["ttl", "x"]] {
+            let own = Place::Path {
+                path: path.iter().map(|name| (*name).to_owned()).collect(),
+                written: true,
+                deleted: false,
+            };
+            let mut plan = plan(vec![
+                column("own", own, Scalar::Int),
+                column("lives", Place::TimeToLive, Scalar::Int),
+            ]);
+            let error = Encoder::new(&plan).unwrap_err();
+            assert!(
+                error.message.contains("'lives'") && error.message.contains("'own'"),
+                "{error}"
+            );
+            plan.columns.pop();
+            Encoder::new(&plan).unwrap();
+        }
     }
 
     #[test]
@@ -850,6 +925,12 @@ mod tests {
         for (text, expected) in [
             ("{\"id\":\"é\"}", "{\"id\":\"é\",\"ttl\":9}"),
             (" { } \n", " { \"ttl\":9}"),
+            // In place of its own, wherever that stands and however it is written.
+            (
+                "{\"ttl\": null,\"a\":{\"ttl\":1}}",
+                "{\"ttl\": 9,\"a\":{\"ttl\":1}}",
+            ),
+            ("{\"a\":1,\"t\\u0074l\":600 }", "{\"a\":1,\"t\\u0074l\":9 }"),
         ] {
             assert_eq!(encoded(&plan, &row(text.as_bytes())).unwrap(), expected);
         }

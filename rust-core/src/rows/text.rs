@@ -15,6 +15,19 @@ const NOT_A_TEXT: Reason = "it is not a text";
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
 
+/// Most digits of which an i64 has all numbers.
+const DIGITS: usize = 18;
+
+/// Ten to the power of the index.
+const TENS: [i64; DIGITS + 1] = {
+    let (mut tens, mut i) = ([1; DIGITS + 1], 1);
+    while i <= DIGITS {
+        tens[i] = tens[i - 1] * 10;
+        i += 1;
+    }
+    tens
+};
+
 /// The characters of a JSON string, given with its quotes. `scratch` holds them where there are escapes.
 ///
 /// # Errors
@@ -192,6 +205,45 @@ impl<'a> Number<'a> {
     }
 }
 
+/// Adds the digits at the beginning to a number; what is behind them.
+#[inline(always)]
+fn more<'a>(number: &mut u64, text: &'a [u8]) -> &'a [u8] {
+    for (i, byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return &text[i..];
+        }
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    &[]
+}
+
+/// A number of JSON as most are, without exponent and of at most 18 digits: the number that these are, and how many of them stand
+/// behind the point. `None` says nothing of any other.
+#[inline]
+fn short(json: &[u8]) -> Option<(i64, usize)> {
+    let (negative, text) = match json {
+        [b'-', text @ ..] => (true, text),
+        text => (false, text),
+    };
+    if text.len() > DIGITS {
+        return None;
+    }
+    let mut number = 0;
+    let rest = more(&mut number, text);
+    let whole = text.len() - rest.len();
+    let behind = match rest {
+        [] => 0,
+        [b'.', rest @ ..] if !rest.is_empty() && more(&mut number, rest).is_empty() => rest.len(),
+        _ => return None,
+    };
+    if whole == 0 || (whole > 1 && text[0] == b'0') {
+        return None;
+    }
+    let number = number as i64;
+    Some((if negative { -number } else { number }, behind))
+}
+
 fn exponent(text: &[u8]) -> Option<i64> {
     let (negative, rest) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -232,11 +284,8 @@ fn bare(json: &[u8]) -> Read<Number<'_>> {
 /// A whole number.
 #[inline]
 pub fn integer(json: &[u8], scratch: &mut Vec<u8>) -> Read<i64> {
-    // Most are plain, and have fewer digits than could be too many.
-    if let [b'1'..=b'9', rest @ ..] = json {
-        if rest.len() < 18 && rest.iter().all(u8::is_ascii_digit) {
-            return Ok(json.iter().fold(0, |n, digit| n * 10 + i64::from(digit - b'0')));
-        }
+    if let Some((number, 0)) = short(json) {
+        return Ok(number);
     }
     let value = number(json, scratch)?.scaled(0, false)?;
     i64::try_from(value).map_err(|_| TOO_LARGE)
@@ -248,7 +297,19 @@ pub fn small<T: TryFrom<i64>>(json: &[u8], scratch: &mut Vec<u8>) -> Read<T> {
 }
 
 /// A decimal by its digits, those behind the point included.
+#[inline]
 pub fn decimal(json: &[u8], precision: u8, scale: u8, scratch: &mut Vec<u8>) -> Read<i128> {
+    if let Some((number, behind)) = short(json) {
+        // Where nothing is rounded.
+        let missing = usize::from(scale).checked_sub(behind);
+        let scaled = missing.and_then(|missing| number.checked_mul(*TENS.get(missing)?));
+        if let (Some(scaled), Some(most)) = (scaled, TENS.get(usize::from(precision))) {
+            return match scaled.unsigned_abs() < most.unsigned_abs() {
+                true => Ok(i128::from(scaled)),
+                false => Err(TOO_LARGE),
+            };
+        }
+    }
     let value = number(json, scratch)?.scaled(scale, true)?;
     match value.unsigned_abs() < 10u128.pow(u32::from(precision)) {
         true => Ok(value),
@@ -272,9 +333,10 @@ pub fn float<T: std::str::FromStr>(
     };
     if !named {
         match json.first() {
-            Some(b'"') => Number::loose(text)?,
-            _ => bare(json)?,
-        };
+            Some(b'"') => drop(Number::loose(text)?),
+            _ if short(json).is_some() => {}
+            _ => drop(bare(json)?),
+        }
     }
     let value: T = std::str::from_utf8(text)
         .ok()
@@ -405,17 +467,9 @@ impl Cursor<'_> {
     fn date(&mut self) -> Option<i64> {
         let year = self.year()?;
         self.literal(b'-')?;
-        let month = self.two(12).filter(|m| *m > 0)?;
+        let month = self.two(12)?;
         self.literal(b'-')?;
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let days = match month {
-            2 if leap => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
-        let day = self.two(days).filter(|d| *d > 0)?;
-        Some(days_from_civil(year, i64::from(month), i64::from(day)))
+        day_of(year, month, self.two(31)?)
     }
 
     /// Nanoseconds of the day. Seconds may be missing where `short` says so.
@@ -464,6 +518,21 @@ impl Cursor<'_> {
     fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
+}
+
+/// Days since the epoch, of a date that there is.
+#[inline]
+fn day_of(year: i64, month: u32, day: u32) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    let exists = (1..=days).contains(&day);
+    exists.then(|| days_from_civil(year, i64::from(month), i64::from(day)))
 }
 
 /// Days since the epoch of a date of the Gregorian calendar, which goes on in both directions.
@@ -518,9 +587,96 @@ pub enum Unit {
     Nanos,
 }
 
+/// The moment of a text as most are written: a year of four digits, seconds, and `Z` as the zone. `None` says nothing of any other.
+#[inline]
+fn usual(json: &[u8], zoned: bool, format: Format) -> Option<(i64, u32)> {
+    let [b'"', text @ .., b'"'] = json else {
+        return None;
+    };
+    let (head, tail) = text.split_first_chunk::<19>()?;
+    let (date, _) = head.split_first_chunk()?;
+    let (middle, _) = head[8..].split_first_chunk()?;
+    let time = head.last_chunk()?;
+    let middle = match format {
+        Format::Sql => digits_in(middle, b"00 00:00"),
+        Format::Iso => digits_in(middle, b"00T00:00"),
+    }?;
+    let (date, time) = (digits_in(date, b"0000-00-")?, digits_in(time, b"00:00:00")?);
+    let two = |digits: &[u8; 8], at: usize| u32::from(digits[at]) * 10 + u32::from(digits[at + 1]);
+    let (year, month, day) = (
+        two(&date, 0) * 100 + two(&date, 2),
+        two(&date, 5),
+        two(&middle, 0),
+    );
+    let (hours, minutes, seconds) = (two(&time, 0), two(&time, 3), two(&time, 6));
+    if hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    let days = day_of(i64::from(year), month, day)?;
+    let (fraction, zone) = match tail {
+        [b'.', rest @ ..] => {
+            let mut fraction = 0;
+            let zone = more(&mut fraction, rest);
+            let digits = rest.len() - zone.len();
+            if !(1..=9).contains(&digits) {
+                return None;
+            }
+            (fraction as i64 * TENS[9 - digits], zone)
+        }
+        _ => (0, tail),
+    };
+    if zone != if zoned { b"Z".as_slice() } else { b"" } {
+        return None;
+    }
+    let seconds = i64::from((hours * 60 + minutes) * 60 + seconds);
+    let millis = days * DAY + seconds * 1000 + fraction / 1_000_000;
+    Some((millis, (fraction % 1_000_000) as u32))
+}
+
+/// The digits of a text that has them where the pattern has zeros, and elsewhere what the pattern has.
+#[inline]
+fn digits_in(text: &[u8; 8], pattern: &[u8; 8]) -> Option<[u8; 8]> {
+    // What may be added to a byte without a set high bit: to a digit more than to what must be zero.
+    let room = pattern.map(|b| if b == b'0' { 0x7f - 9 } else { 0x7f });
+    let word = u64::from_le_bytes(*text) ^ u64::from_le_bytes(*pattern);
+    // A carry comes from a byte that has its own high bit set, so that it makes nothing wrong right.
+    let wrong = (word.wrapping_add(u64::from_le_bytes(room)) | word) & 0x8080_8080_8080_8080;
+    (wrong == 0).then(|| word.to_le_bytes())
+}
+
+/// The moment that a whole number is, where it counts this.
+#[inline]
+fn counted(number: i64, unit: Unit) -> Option<(i64, u32)> {
+    Some(match unit {
+        Unit::None => return None,
+        Unit::Seconds => (number.checked_mul(1000)?, 0),
+        Unit::Millis => (number, 0),
+        Unit::Micros => (number.div_euclid(1000), number.rem_euclid(1000) as u32 * 1000),
+        Unit::Nanos => (number.div_euclid(1_000_000), number.rem_euclid(1_000_000) as u32),
+    })
+}
+
 /// Milliseconds since the epoch and nanoseconds behind them: of a text in the format, with a zone where `zoned` says so and else without
 /// one, or of a number.
 pub fn timestamp(
+    json: &[u8],
+    zoned: bool,
+    format: Format,
+    unit: Unit,
+    scratch: &mut Vec<u8>,
+) -> Read<(i64, u32)> {
+    let known = match short(json) {
+        Some((number, 0)) => counted(number, unit),
+        _ => usual(json, zoned, format),
+    };
+    if let Some(moment) = known {
+        return Ok(moment);
+    }
+    any_timestamp(json, zoned, format, unit, scratch)
+}
+
+/// [`timestamp`], however it is written.
+fn any_timestamp(
     json: &[u8],
     zoned: bool,
     format: Format,
@@ -775,6 +931,64 @@ mod tests {
         assert_eq!(read("1795517269123", Unit::Millis), Ok((1_795_517_269_123, 0)));
         assert_eq!(read("1.5", Unit::Nanos), Err(A_FRACTION));
         assert!(read("1795517269", Unit::None).is_err());
+    }
+
+    /// Numbers of JSON, and what is nearly one.
+    const NUMBERS: &str = "-?(0|[0-9]{1,20})(\\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?";
+
+    proptest! {
+        #[test]
+        fn the_short_ways_lead_to_the_same_numbers(json in NUMBERS, precision in 1u8..=38, scale in 0u8..=38) {
+            let json = json.as_bytes();
+            let scale = scale.min(precision);
+            let long = number(json, &mut scratch()).and_then(|n| n.scaled(0, false));
+            let long = long.and_then(|n| i64::try_from(n).map_err(|_| TOO_LARGE));
+            prop_assert_eq!(integer(json, &mut scratch()), long);
+            let long = number(json, &mut scratch()).and_then(|n| n.scaled(scale, true));
+            let long = long.and_then(|n| match n.unsigned_abs() < 10u128.pow(u32::from(precision)) {
+                true => Ok(n),
+                false => Err(TOO_LARGE),
+            });
+            prop_assert_eq!(decimal(json, precision, scale, &mut scratch()), long);
+            prop_assert!(short(json).is_none() || Number::json(json).is_ok());
+            for unit in [Unit::None, Unit::Seconds, Unit::Millis, Unit::Micros, Unit::Nanos] {
+                prop_assert_eq!(
+                    timestamp(json, true, Format::Iso, unit, &mut scratch()),
+                    any_timestamp(json, true, Format::Iso, unit, &mut scratch())
+                );
+            }
+        }
+
+        #[test]
+        fn the_short_way_leads_to_the_same_moment(
+            year in 0u32..=9999, month in 0u32..=13, day in 0u32..=32, hours in 0u32..=24, minutes in 0u32..=60, seconds in 0u32..=60,
+            fraction in "(\\.[0-9]{0,10})?", zone in "|Z|Z|z|\\+01:00", between in "[T T]", broken in 0usize..200, with in any::<u8>(),
+        ) {
+            let text = format!("\"{year:04}-{month:02}-{day:02}{between}{hours:02}:{minutes:02}:{seconds:02}{fraction}{zone}\"");
+            let mut json = text.into_bytes();
+            if let Some(byte) = json.get_mut(broken) {
+                *byte = with;
+            }
+            for (zoned, format) in [(true, Format::Iso), (false, Format::Iso), (true, Format::Sql), (false, Format::Sql)] {
+                let long = any_timestamp(&json, zoned, format, Unit::None, &mut scratch());
+                prop_assert_eq!(timestamp(&json, zoned, format, Unit::None, &mut scratch()), long);
+            }
+        }
+    }
+
+    #[test]
+    fn usual_moments_go_the_short_way() {
+        let usual = |json: &str, zoned, format| usual(json.as_bytes(), zoned, format);
+        assert_eq!(
+            usual("\"2026-11-24T10:15:30.123456789Z\"", true, Format::Iso),
+            Some((1_795_515_330_123, 456_789))
+        );
+        assert_eq!(
+            usual("\"1969-12-31 23:59:59\"", false, Format::Sql),
+            Some((-1000, 0))
+        );
+        assert_eq!(usual("\"2026-11-24T10:15:30+01:00\"", true, Format::Iso), None);
+        assert_eq!(usual("\"2026-02-29T10:15:30Z\"", true, Format::Iso), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::{until_answered_telling, Attempts};
+use crate::same::Seen;
 use crate::status::Blame;
 
 use super::operation::Operation;
@@ -59,7 +60,7 @@ impl DeadLetters {
             container: account.container(config, &config.dead_letter_container).await?,
             config: config.clone(),
             metrics: metrics.clone(),
-            seen: Mutex::default(),
+            seen: Seen::default(),
         };
         Self::over(Box::new(letters), config, metrics, seed)
     }

@@ -169,7 +169,7 @@ impl KeyFields {
         match keys.iter().find(missing) {
             None => Ok(()),
             Some(path) => Err(CoreError::config(format!(
-                "source.key-fields lacks '/{}', which is in the container's partition key: rows of different documents would be taken for one; name it too, which in a table means that its column is in the primary key, or set scan.changelog-mode of the table to append",
+                "scan.key-fields lacks '/{}', which is in the container's partition key: rows of different documents would be taken for one; name it too, which in a table means that its column is in the primary key, or set scan.changelog-mode of the table to append",
                 path.join("/")
             ))),
         }

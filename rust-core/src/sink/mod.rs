@@ -65,6 +65,7 @@ use crate::config::{Config, FailureMode, Role};
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::rows::{DocumentPlan, Encoder};
+use crate::same::Seen;
 use crate::share::{wait_for, Booked, Peers, Share};
 use crate::status::Next;
 
@@ -170,7 +171,7 @@ impl Sink {
             container,
             config: config.clone(),
             metrics: metrics.clone(),
-            seen: Mutex::default(),
+            seen: Seen::default(),
         };
         let partitions = look_up_at_opening(&config, || service.partitions(false)).await?;
         Self::start(

@@ -142,7 +142,7 @@ impl Making<'_> {
             }
             Ok(_) => {
                 let why = format!(
-                    "the document is too large: it has {size} bytes, and sink.max-record-bytes is {}",
+                    "the document is too large: it has {size} bytes, and sink.max-record-size is {}",
                     self.most
                 );
                 Ok(self.refused(start, size, &why, shared))
@@ -150,7 +150,7 @@ impl Making<'_> {
             Err(NoDocument::TooLong) => {
                 shared.bytes.truncate(start);
                 let why = format!(
-                    "the document is too large: it has more than {MAX_KEPT} bytes, and sink.max-record-bytes is {}",
+                    "the document is too large: it has more than {MAX_KEPT} bytes, and sink.max-record-size is {}",
                     self.most
                 );
                 Ok(self.refused(start, 0, &why, shared))
@@ -304,7 +304,7 @@ mod tests {
                     [
                         "long",
                         "[\"key\"]",
-                        "the document is too large: it has 38 bytes, and sink.max-record-bytes is 34",
+                        "the document is too large: it has 38 bytes, and sink.max-record-size is 34",
                         "{\"id\":\"long\",\"pk\":\"key\",\"n\":123456.75}"
                     ]
                 ),
@@ -316,6 +316,50 @@ mod tests {
         assert_eq!(state[..2], found[..2]);
         assert_eq!((state[2].0, state[2].1[0].as_str()), (OperationKind::Refused, ""));
         assert_eq!(state[4].0, OperationKind::Default);
+    }
+
+    #[test]
+    fn a_row_that_is_refused_for_what_stands_beside_it_is_known_by_id_and_key() {
+        let beside = |name: &str, place: Place, scalar: Scalar| DocumentColumn {
+            name: name.into(),
+            place,
+            kind: scalar.into(),
+        };
+        let mut plan = plan();
+        plan.columns.truncate(2);
+        plan.columns.push(beside("ttl", Place::TimeToLive, Scalar::Int));
+        plan.columns.push(beside("etag", Place::Etag, Scalar::String));
+        let row = |ttl: i32, etag: u8| {
+            let mut row = row(0, "a", "k", 0.0);
+            row.truncate(24);
+            row.extend(i64::from(ttl).to_le_bytes());
+            row.extend([etag, 0, 0, 0, 0, 0, 0, 0x81]);
+            row
+        };
+        let rules = Rules::plain(&["/pk"]);
+        let made = |plan: &DocumentPlan, row: Vec<u8>| {
+            let encoder = Encoder::new(plan).unwrap();
+            let all = decode(&frame(&[row]), &encoder, 100, &rules).unwrap();
+            parts(&all[1])
+        };
+        assert_eq!(made(&plan, row(5, b'e')).0, OperationKind::Default);
+        for (row, part) in [(row(0, b'e'), "time to live"), (row(5, 0xff), "ETag")] {
+            let (kind, [id, key, why, document]) = made(&plan, row);
+            assert_eq!(kind, OperationKind::Refused);
+            assert_eq!(
+                [id.as_str(), key.as_str(), document.as_str()],
+                ["a", "[\"k\"]", ""]
+            );
+            assert!(why.contains(part), "{why}");
+        }
+        plan.deletion = Deletion::None;
+        let mut deleted = row(5, b'e');
+        deleted[0] = 3;
+        let (kind, [id, key, ..]) = made(&plan, deleted);
+        assert_eq!(
+            (kind, id.as_str(), key.as_str()),
+            (OperationKind::Refused, "a", "[\"k\"]")
+        );
     }
 
     #[test]

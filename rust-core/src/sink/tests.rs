@@ -19,10 +19,10 @@ use crate::status::{Asked, Fate};
 
 pub fn config(extra: &[(&str, &str)]) -> Config {
     let options = [
-        ("cosmos.endpoint", "http://localhost"),
-        ("cosmos.database", "d"),
-        ("cosmos.container", "c"),
-        ("cosmos.auth.key", "aw=="),
+        ("endpoint", "http://localhost"),
+        ("database", "d"),
+        ("container", "c"),
+        ("auth.secret-key", "aw=="),
     ];
     let options: Vec<_> = options
         .iter()
@@ -248,7 +248,7 @@ fn fill(options: &[(&str, &str)]) -> (Engine, Instant, u8) {
 #[test]
 fn what_a_throttled_partition_holds_up_takes_no_room_from_the_others() {
     let options = [
-        ("sink.max-batch-size", "10"),
+        ("sink.buffer-flush.max-rows", "10"),
         ("sink.max-in-flight-requests", "4"),
     ];
     let (_, _, batches) = fill(&options);
@@ -258,7 +258,7 @@ fn what_a_throttled_partition_holds_up_takes_no_room_from_the_others() {
 #[test]
 fn where_all_partitions_are_throttled_records_are_bounded_all_the_same() {
     let options = [
-        ("sink.max-batch-size", "10"),
+        ("sink.buffer-flush.max-rows", "10"),
         ("sink.max-in-flight-requests", "3"),
     ];
     let ids = ["0", "1", "2", "3"];
@@ -310,9 +310,9 @@ fn fill_beside(
 fn what_is_under_way_by_itself_does_not_keep_the_frames_of_what_waits() {
     let most = 60 * upserts([1])[0].footprint();
     let options = [
-        ("sink.max-batch-size", "10"),
+        ("sink.buffer-flush.max-rows", "10"),
         ("sink.max-in-flight-requests", "100"),
-        ("sink.max-in-flight-bytes", &*most.to_string()),
+        ("sink.max-in-flight-size", &*most.to_string()),
         ("sink.partition-concurrency", "1"),
     ];
     let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
@@ -340,11 +340,11 @@ fn what_is_under_way_by_itself_does_not_keep_the_frames_of_what_waits() {
 fn what_a_slowed_partition_has_under_way_does_not_keep_the_frames_of_others() {
     let most = 60 * upserts([1])[0].footprint();
     let options = [
-        ("sink.max-batch-size", "10"),
+        ("sink.buffer-flush.max-rows", "10"),
         ("sink.max-in-flight-requests", "100"),
-        ("sink.max-in-flight-bytes", &*most.to_string()),
+        ("sink.max-in-flight-size", &*most.to_string()),
         ("sink.bulk", "false"),
-        ("cosmos.max-concurrency", "64"),
+        ("max-concurrency", "64"),
     ];
     let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
     let (hot, _) = one_of_each();
@@ -372,7 +372,7 @@ fn what_is_made_of_a_record_or_read_for_it_counts_as_held() {
     };
     let options = [
         ("sink.null-policy", "drop"),
-        ("sink.max-in-flight-bytes", "10000"),
+        ("sink.max-in-flight-size", "10000"),
         ("sink.max-operations-per-request", "2"),
     ];
     let rules = Rules {
@@ -430,7 +430,7 @@ fn no_more_is_read_while_what_was_read_fills_the_bytes_that_may_be_held() {
         decode_operations(encode_operations(&[new])).unwrap()
     };
     let options = [
-        ("sink.max-in-flight-bytes", "20000"),
+        ("sink.max-in-flight-size", "20000"),
         ("sink.max-operations-per-request", "1"),
         ("sink.partition-concurrency", "4"),
     ];
@@ -611,7 +611,7 @@ fn beside_a_hot_key_the_others_are_written_as_if_it_were_not_there() {
 #[test]
 fn without_throttling_the_writers_batches_are_what_is_in_flight() {
     let options = [
-        ("sink.max-batch-size", "10"),
+        ("sink.buffer-flush.max-rows", "10"),
         ("sink.max-in-flight-requests", "2"),
     ];
     let (mut engine, now) = (engine(&options, &["0", "1"], false, 1), Instant::now());
@@ -634,8 +634,8 @@ fn bytes_bound_what_is_held_and_what_is_left_of_a_batch_holds_little() {
     let ten = 10 * upserts([1])[0].footprint();
     let most = 4 * ten;
     let options = [
-        ("sink.max-batch-size", "10"),
-        ("sink.max-in-flight-bytes", &*most.to_string()),
+        ("sink.buffer-flush.max-rows", "10"),
+        ("sink.max-in-flight-size", &*most.to_string()),
     ];
     let (mut engine, now, batches) = fill(&options);
     // Whole batches would fill it with the fourth; their last records alone go on up to half of it.
@@ -715,7 +715,7 @@ fn what_holds_operations_up_is_named() {
 #[test]
 fn the_sinks_own_wait_for_its_budget_is_blamed_on_no_partition() {
     let second = Duration::from_secs(1);
-    let options = [("sink.stall-timeout-ms", "40000")];
+    let options = [("sink.stall-timeout", "40000")];
     let (mut engine, now) = (engine(&options, &["0"], false, 1), Instant::now());
     let request = accept(&mut engine, now, 0, [1]).sent.remove(0);
     engine.put_off(&request, now + 100 * second);
@@ -739,7 +739,7 @@ fn the_sinks_own_wait_for_its_budget_is_blamed_on_no_partition() {
 fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
     let second = Duration::from_secs(1);
     let (mut engine, now) = (
-        engine(&[("sink.stall-timeout-ms", "40000")], &["0"], false, 1),
+        engine(&[("sink.stall-timeout", "40000")], &["0"], false, 1),
         Instant::now(),
     );
     // What is idle does not wait.
@@ -762,7 +762,7 @@ fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
         "nothing for 40 s",
         "1 operations",
         "partition 0 ",
-        "sink.stall-timeout-ms",
+        "sink.stall-timeout",
     ] {
         let message = &failure.error.message;
         assert!(message.contains(part), "{message} without {part}");
@@ -771,7 +771,7 @@ fn a_sink_that_hears_nothing_at_all_fails_and_says_what_it_waits_for() {
 
 #[test]
 fn throttling_that_goes_on_is_no_stall() {
-    let options = [("sink.stall-timeout-ms", "40000")];
+    let options = [("sink.stall-timeout", "40000")];
     let (mut engine, mut now) = (engine(&options, &["0"], false, 1), Instant::now());
     let mut sent = accept(&mut engine, now, 0, [1]).sent;
     // Also where it asks for longer waits than that.
@@ -803,7 +803,7 @@ fn letters_that_a_throttled_container_does_not_take_yet_are_no_stall() {
     let options = [
         ("sink.failure-mode", "dead-letter"),
         ("sink.dead-letter-container", "dead"),
-        ("sink.stall-timeout-ms", "40000"),
+        ("sink.stall-timeout", "40000"),
     ];
     let (mut engine, mut now) = (engine(&options, &["0"], true, 1), Instant::now());
     let mut sent = accept(&mut engine, now, 0, [1]).sent;
@@ -839,7 +839,7 @@ fn a_letter_that_is_on_its_way_since_a_moment_is_no_stall() {
     let options = [
         ("sink.failure-mode", "dead-letter"),
         ("sink.dead-letter-container", "dead"),
-        ("sink.stall-timeout-ms", "40000"),
+        ("sink.stall-timeout", "40000"),
     ];
     let (mut engine, now) = (engine(&options, &["0"], true, 1), Instant::now());
     accept(&mut engine, now, 0, [1]);
@@ -859,8 +859,8 @@ fn a_letter_that_is_on_its_way_since_a_moment_is_no_stall() {
 #[test]
 fn the_wait_for_the_bulk_form_is_no_stall() {
     let options = [
-        ("sink.stall-timeout-ms", "40000"),
-        ("sink.bulk-probe-interval-ms", "300000"),
+        ("sink.stall-timeout", "40000"),
+        ("sink.bulk-probe-interval", "300000"),
     ];
     let (mut engine, begun) = (engine(&options, &["0"], false, 1), Instant::now());
     // What no address can hold goes in bulk only.
@@ -982,7 +982,7 @@ fn what_a_panic_leaves_behind_comes_back_as_failed() {
             .build()
             .unwrap();
         let service = Box::new(Hangs(PartitionKeyDefinition::from("/pk")));
-        let config = config(&[("sink.max-in-flight-bytes", "1024")]);
+        let config = config(&[("sink.max-in-flight-size", "1024")]);
         let sink = Sink::over(service, None, config, runtime.handle(), 1);
         let sink = runtime.block_on(sink).unwrap();
         assert_eq!(sink.submit(0, frame(100)).unwrap(), 1, "it is full");
@@ -1301,12 +1301,12 @@ proptest! {
     ) {
         let concurrency = concurrency.to_string();
         let options = [
-            ("cosmos.max-concurrency", &*concurrency),
+            ("max-concurrency", &*concurrency),
             ("sink.max-operations-per-request", "7"),
-            ("sink.bulk-probe-interval-ms", "100"),
+            ("sink.bulk-probe-interval", "100"),
             ("sink.failure-mode", ["fail", "skip", "dead-letter"][mode]),
             ("sink.dead-letter-container", "dead"),
-            ("cosmos.retry.max-attempts", if patient { "10000" } else { "3" }),
+            ("retry.max-attempts", if patient { "10000" } else { "3" }),
         ];
         let first = run(seed, failing, &submissions, &options);
         let second = run(seed, failing, &submissions, &options);

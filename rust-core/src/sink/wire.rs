@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::http::headers::{HeaderName, HeaderValue};
@@ -19,12 +19,13 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::account::{charge, read_options, within, write_options, Account};
+use crate::account::{charge, write_options, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
 use crate::json::{escaped_len, integer, lossy, push_string, Broken, Scan, Scanner};
 use crate::metrics::{InFlight, Metrics};
 use crate::partitions::{partition_ranges, MendRanges};
+use crate::same::{is_same, same_container, Seen};
 use crate::status::{Asked, Blame, Fate, Next};
 
 use super::batch::Batch;
@@ -78,13 +79,9 @@ pub struct ContainerService {
     pub container: ContainerReference,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
-    /// When the service last said that the container is there.
-    pub seen: Mutex<Option<Instant>>,
+    /// What the service said last of whether the container is there.
+    pub seen: Seen,
 }
-
-/// How long it counts that the container was there: a document that is not found in a container that was deleted in between is not there
-/// either way.
-const SEEN: Duration = Duration::from_secs(1);
 
 /// The answer to one operation.
 pub struct OperationResult {
@@ -370,47 +367,21 @@ fn check_id(id: &str) -> Result<()> {
         format!(
             "the id '{}' cannot be part of an address, which a replace or a delete that goes alone needs: control characters, '.' and '..' and \
              a space at the end do not survive there; choose another id, or let it travel in bulk (sink.bulk=true, and no more than \
-             sink.max-request-bytes)",
+             sink.max-request-size)",
             id.escape_debug()
         ),
     ))
 }
 
 impl ContainerService {
-    /// Refuses to go on where the driver knows another container by this name: any user of the account that notices makes it send every
-    /// request to the new one from then on, without a word. Its cache answers; a request is made only where it was emptied.
     async fn is_same(&self, asked: Asked) -> Result<()> {
-        let (name, driver) = (self.container.name(), &self.account.driver);
-        let database = self.container.database_name().unwrap_or(&self.config.database);
-        let known = driver
-            .resolve_container(database, name, read_options(&self.config))
-            .await
-            .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?;
-        match known.rid() == self.container.rid() {
-            true => Ok(()),
-            false => Err(recreated(asked, known.rid(), self.container.rid())),
-        }
+        is_same(&self.account, &self.config, &self.container, asked).await
     }
 
     /// Asks the service whether the container is there, unless it said so a moment ago.
     async fn check_now(&self) -> Result<()> {
-        let asked_at = Instant::now();
-        let known = || self.seen.lock().unwrap_or_else(|e| e.into_inner());
-        if known().is_some_and(|at| asked_at.duration_since(at) < SEEN) {
-            return Ok(());
-        }
-        let look_up = self.account.check_container(&self.config, &self.container);
-        match within(self.config.request_timeout, look_up).await {
-            Ok(()) => {
-                *known() = Some(asked_at);
-                Ok(())
-            }
-            Err(e) if e.kind == Kind::State => {
-                let error = recreated(Asked::Metadata, "another one", self.container.rid());
-                Err(error.while_doing(e.message))
-            }
-            Err(e) => Err(e),
-        }
+        let (account, config, container) = (&self.account, &self.config, &self.container);
+        self.seen.check(account, config, container, Asked::Metadata).await
     }
 
     async fn execute(
@@ -616,32 +587,6 @@ fn of_all(results: Vec<OperationResult>, name: impl Fn(usize) -> String) -> Oper
             ..error.while_doing(name(at))
         }),
     }
-}
-
-/// The failure of a write to a container that has been created anew, in the words of the table.
-fn recreated(asked: Asked, now: &str, opened: &str) -> CoreError {
-    CoreError::answered(
-        (410, 1000),
-        asked,
-        Fate::NotCarriedOut,
-        format!("resource id {now} in place of {opened}"),
-    )
-}
-
-/// Refuses the answer of a container that was created anew while the driver was asking: it looks the new one up by itself.
-fn same_container(response: CosmosResponse, asked: Asked) -> Result<CosmosResponse> {
-    let diagnostics = response.diagnostics_ref();
-    if diagnostics.request_count() < 2 || !Trail::of(diagnostics, asked).recreated {
-        return Ok(response);
-    }
-    let mut error = CoreError::answered(
-        (410, 1000),
-        asked,
-        Fate::Unknown,
-        "the driver found another container",
-    );
-    error.request_charge = charge(&response);
-    Err(error)
 }
 
 impl Service for ContainerService {

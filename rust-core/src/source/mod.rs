@@ -110,7 +110,7 @@ impl Source {
     }
 
     /// Connects and looks the container up. Runs on the shared runtime. `peers` are the readers with which it shares
-    /// `source.request-units-per-second`.
+    /// `scan.request-units-per-second`.
     pub async fn connect_among(config: Config, peers: Peers) -> Result<Source> {
         let share = config
             .request_units_per_second
@@ -146,7 +146,7 @@ impl Source {
     pub fn check_rows(config: &Config) -> Result<()> {
         match config.on_decode_error {
             OnDecodeError::Raw => Err(CoreError::config(
-                "source.on-decode-error=raw hands over documents that cannot be decoded, and no row can be made of them; set it to fail or skip",
+                "json.on-error=raw hands over documents that cannot be decoded, and no row can be made of them; set it to fail, null-field or skip-row",
             )),
             OnDecodeError::Fail | OnDecodeError::Skip => Ok(()),
         }

@@ -29,6 +29,9 @@ const MAX_LISTED: usize = 500;
 const MAX_PARAMETERS: usize = 2000;
 const MAX_TEXT: usize = 128 << 10;
 
+/// Most bytes of the condition itself: paths stand in it once for each value, and may be of any length.
+const MAX_CONDITION: usize = 200 << 10;
+
 /// Milliseconds of what a local time may be away from UTC, and a minute.
 const MOST_AHEAD: i64 = (18 * 60 + 1) * 60_000;
 
@@ -150,8 +153,13 @@ fn is_there(path: &str) -> String {
 impl Conditions<'_> {
     /// A condition that holds wherever the predicate is true, or false where that is `wanted`; `None`: it may be so of any document.
     fn of(&mut self, predicate: &Predicate<Place>, wanted: bool) -> Option<String> {
+        self.within(MAX_CONDITION, predicate, wanted)
+    }
+
+    /// The same, `None` also where it would be longer than that.
+    fn within(&mut self, most: usize, predicate: &Predicate<Place>, wanted: bool) -> Option<String> {
         let (before, size) = (self.parameters.len(), self.size);
-        let found = self.one(predicate, wanted);
+        let found = self.one(predicate, wanted).filter(|text| text.len() <= most);
         if found.is_none() {
             // Those of a part that came to nothing.
             while self.parameters.len() > before {
@@ -165,7 +173,14 @@ impl Conditions<'_> {
     fn one(&mut self, predicate: &Predicate<Place>, wanted: bool) -> Option<String> {
         match (predicate, wanted) {
             (Predicate::All(parts), true) | (Predicate::Any(parts), false) => {
-                let found = parts.iter().filter_map(|part| self.of(part, wanted)).collect();
+                // What has no room is left out: the others hold as well without it.
+                let (mut found, mut room) = (Vec::new(), MAX_CONDITION - "()".len());
+                for part in parts {
+                    if let Some(text) = self.within(room, part, wanted) {
+                        room = room.saturating_sub(text.len() + " AND ".len());
+                        found.push(text);
+                    }
+                }
                 all(found)
             }
             (Predicate::Any(parts), true) | (Predicate::All(parts), false) => {
@@ -192,14 +207,10 @@ impl Conditions<'_> {
                 };
                 self.compare(comparison, place, literal)
             }
-            (Predicate::In(place, literals), _) if literals.len() <= MAX_LISTED => {
-                if !wanted {
-                    let each = literals.iter();
-                    let found = each.filter_map(|literal| self.compare(Comparison::NotEqual, place, literal));
-                    return all(found.collect());
-                }
-                self.listed(place, literals)
-            }
+            (Predicate::In(place, literals), _) if literals.len() <= MAX_LISTED => match wanted {
+                true => self.listed(place, literals),
+                false => self.unlisted(place, literals),
+            },
             (Predicate::In(..), _) => None,
             (Predicate::Has(part, place, text), _) => self.has(*part, place, text, wanted),
         }
@@ -268,6 +279,30 @@ impl Conditions<'_> {
             _ => format!("{path} IN ({})", values.join(", ")),
         };
         any(std::iter::once(listed).chain(others).collect())
+    }
+
+    /// It is there, and none of the values.
+    fn unlisted(&mut self, place: &Place, literals: &[Literal]) -> Option<String> {
+        let path = place.path.as_deref()?;
+        let (mut found, mut texts): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for literal in literals {
+            match (literal, place.scalar) {
+                (Literal::Text(text), Scalar::String) if is_plain(text) && !place.system => {
+                    let value = self.parameter(Value::from(text.as_str()));
+                    texts.extend(value.map(|value| format!("{path} != {value}")));
+                }
+                _ => {
+                    let condition = self.compare(Comparison::NotEqual, place, literal);
+                    found.extend(condition.filter(|condition| !found.contains(condition)));
+                }
+            }
+        }
+        // What holds of all texts is said once.
+        if let Some(none) = all(texts) {
+            found.push(is_there(path));
+            found.push(format!("(NOT IS_STRING({path}) OR {none})"));
+        }
+        all(found)
     }
 
     fn compare(&mut self, comparison: Comparison, place: &Place, literal: &Literal) -> Option<String> {
@@ -572,5 +607,74 @@ impl Moment {
             minute: format!("{hour:02}:{minute:02}"),
             second: format!("{hour:02}:{minute:02}:{second:02}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{Changelog, Operand};
+
+    /// The query of a table with one column at this path, of which that is true.
+    fn query(path: &str, predicate: impl Fn(Operand) -> Predicate) -> Query {
+        documents(&Plan {
+            missing_is_error: false,
+            on_error: OnError::Fail,
+            format: Format::Iso,
+            unit: Unit::None,
+            changelog: Changelog::Append,
+            columns: vec![Column {
+                name: "t".into(),
+                origin: Origin::Path(vec![path.into()]),
+                kind: Scalar::String.into(),
+            }],
+            filter: Some(Filter {
+                columns: Vec::new(),
+                predicate: predicate(Operand {
+                    column: 0,
+                    fields: Vec::new(),
+                }),
+            }),
+        })
+    }
+
+    fn texts(count: usize) -> Vec<Literal> {
+        (0..count).map(|n| Literal::Text(format!("t{n}"))).collect()
+    }
+
+    #[test]
+    fn what_is_there_is_said_once_of_a_list() {
+        let query = query("t", |t| Predicate::Not(Box::new(Predicate::In(t, texts(2)))));
+        assert_eq!(
+            query.text,
+            r#"SELECT * FROM c WHERE ((IS_DEFINED(c["t"]) AND NOT IS_NULL(c["t"])) AND (NOT IS_STRING(c["t"]) OR (c["t"] != @p0000 AND c["t"] != @p0001)))"#
+        );
+    }
+
+    #[test]
+    fn a_condition_has_its_bounds() {
+        // A name that stands once for each value.
+        let name = "n".repeat(1000);
+        let any = |count: usize| {
+            move |t: Operand| {
+                let equal = |literal| Predicate::Compare(Comparison::Equal, t.clone(), literal);
+                Predicate::Any(texts(count).into_iter().map(equal).collect())
+            }
+        };
+        let few = query(&name, any(50));
+        assert!(few.text.len() > 50_000 && few.text.len() < MAX_CONDITION);
+        let many = query(&name, any(500));
+        assert_eq!(
+            (many.text.as_str(), many.parameters.len()),
+            ("SELECT * FROM c", 0)
+        );
+        // Of several that must hold, those that have room.
+        let both = query(&name, |t| Predicate::All(vec![any(500)(t.clone()), any(1)(t)]));
+        assert!(both.text.len() < 10_000 && both.text.contains("@p0000"));
+        assert_eq!(both.parameters.len(), 1);
+        let each = query(&name, |t| {
+            Predicate::All((0..10).map(|_| any(50)(t.clone())).collect())
+        });
+        assert!(each.text.len() > MAX_CONDITION / 2 && each.text.len() <= MAX_CONDITION + 30);
     }
 }

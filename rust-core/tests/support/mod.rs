@@ -69,10 +69,10 @@ impl Local {
 
     pub fn options(&self, container: &str, extra: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut map: BTreeMap<&str, &str> = BTreeMap::from([
-            ("cosmos.endpoint", self.endpoint.as_str()),
-            ("cosmos.database", "orders"),
-            ("cosmos.container", container),
-            ("cosmos.auth.key", self.key.as_str()),
+            ("endpoint", self.endpoint.as_str()),
+            ("database", "orders"),
+            ("container", container),
+            ("auth.secret-key", self.key.as_str()),
         ]);
         map.extend(extra.iter().copied());
         map.into_iter()

@@ -363,10 +363,10 @@ fn sink(c: &mut Criterion) {
         answers,
     });
     let options = [
-        ("cosmos.endpoint", "http://localhost"),
-        ("cosmos.database", "d"),
-        ("cosmos.container", "c"),
-        ("cosmos.auth.key", "aw=="),
+        ("endpoint", "http://localhost"),
+        ("database", "d"),
+        ("container", "c"),
+        ("auth.secret-key", "aw=="),
     ];
     let options: Vec<_> = options
         .iter()

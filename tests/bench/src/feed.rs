@@ -21,7 +21,7 @@ impl Passes {
     pub fn open(container: &str) -> Result<Passes, Error> {
         let mut options = core_options(container)?;
         // So that splits end.
-        options.push(("source.stop".to_owned(), "start".to_owned()));
+        options.push(("scan.bounded.mode".to_owned(), "latest".to_owned()));
         let config = || Config::parse(Role::Source, &options);
         let found = Enumerator::open(config()?)?.discover(&[])?;
         Ok(Passes {

@@ -122,10 +122,10 @@ fn into_the_core(args: &Args) -> Result<serde_json::Value, Error> {
 /// Options of the core for a container of the account.
 fn core_options(container: &str) -> Result<Vec<(String, String)>, Error> {
     let options = [
-        ("cosmos.endpoint", variable("COSMOS_URI")?),
-        ("cosmos.auth.key-file", variable("COSMOS_KEY_FILE")?),
-        ("cosmos.database", variable("COSMOS_DB")?),
-        ("cosmos.container", container.to_owned()),
+        ("endpoint", variable("COSMOS_URI")?),
+        ("auth.key-file", variable("COSMOS_KEY_FILE")?),
+        ("database", variable("COSMOS_DB")?),
+        ("container", container.to_owned()),
     ];
     Ok(options.map(|(name, value)| (name.to_owned(), value)).into())
 }

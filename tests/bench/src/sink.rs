@@ -7,7 +7,7 @@ use cosmosflink_core::sink::{encode_operations, NewOperation, OperationKind, Sin
 
 use crate::{core_options, document, Args, Error};
 
-/// Operations of a submission: the default of `sink.max-batch-size`.
+/// Operations of a submission: the default of `sink.buffer-flush.max-rows`.
 const BATCH: u64 = 500;
 
 /// Submissions under way: the default of `sink.max-in-flight-requests`.

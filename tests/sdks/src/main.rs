@@ -133,10 +133,10 @@ impl Options {
         more: &[(&str, &str)],
     ) -> Result<Config> {
         let options = [
-            ("cosmos.endpoint", self.endpoint.as_str()),
-            ("cosmos.database", database),
-            ("cosmos.container", container),
-            ("cosmos.auth.key", self.key.as_str()),
+            ("endpoint", self.endpoint.as_str()),
+            ("database", database),
+            ("container", container),
+            ("auth.secret-key", self.key.as_str()),
         ];
         let all = options.iter().chain(more);
         let all: Vec<_> = all

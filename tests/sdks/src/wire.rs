@@ -54,7 +54,7 @@ const fn row(
 #[rustfmt::skip]
 const EXPLAINED: &[Explained] = &[
     row("*", "*", "user-agent", ANY, ANY, "each names itself"),
-    row("*", "*", "http", "1.1", "2", "the core speaks HTTP/2 where the endpoint takes it (cosmos.http2)"),
+    row("*", "*", "http", "1.1", "2", "the core speaks HTTP/2 where the endpoint takes it (http2)"),
     row("*", "*", "host", ANY, ABSENT, "in HTTP/2 it is :authority"),
     row("*", "*", "accept-encoding", ABSENT, ANY, "answers to the core may come compressed"),
     row("*", "*", "x-ms-date", ANY, ANY, "the time of the request"),
@@ -78,7 +78,7 @@ const EXPLAINED: &[Explained] = &[
     row("bulk upsert with ETag", "*", "requests", "1", "2", "a refusal may be the answer to a repetition of what was carried out: the core reads the document and compares"),
     row("bulk replace with ETag", "*", "requests", "1", "2", "the same"),
     row("batch of one", "*", "body:[].minimalReturnPreference", ABSENT, "true", "the same as in bulk"),
-    row("*", "java", "x-ms-session-token", ANY, ABSENT, "nobody reads in the session of a write, and reads take none unless cosmos.consistency is session"),
+    row("*", "java", "x-ms-session-token", ANY, ABSENT, "nobody reads in the session of a write, and reads take none unless consistency is session"),
     row("read many", "java", "x-ms-thinclient-pkrange-min", ABSENT, "", "the driver names the range for a Gateway 2.0 too"),
     row("read many", "java", "x-ms-thinclient-pkrange-max", ABSENT, "FF", "the same"),
     row("read many", "java", "x-ms-max-item-count", "-1", ABSENT, "absent leaves the size of a page to the service too"),
@@ -267,7 +267,7 @@ fn read_many(options: &Options, database: &str, container: &str, documents: &[Va
         .map(|d| json!({"id": d["id"], "partitionKey": [d["partitionKey"]]}))
         .collect();
     let keys = Value::from(keys).to_string();
-    let config = || options.config_with(Role::Source, database, container, &[("source.read-many", &keys)]);
+    let config = || options.config_with(Role::Source, database, container, &[("scan.read-many", &keys)]);
     let splits = Enumerator::open(config()?)?.discover(&[])?;
     let source = Source::open(config()?)?;
     source.add_splits(splits.into_iter().map(|entry| entry.split).collect())?;

@@ -27,10 +27,10 @@ use crate::world::{lock, Shared};
 
 /// The options that every configuration must have.
 pub const ACCOUNT: [(&str, &str); 4] = [
-    ("cosmos.endpoint", "http://localhost"),
-    ("cosmos.database", "d"),
-    ("cosmos.container", "c"),
-    ("cosmos.auth.key", "aw=="),
+    ("endpoint", "http://localhost"),
+    ("database", "d"),
+    ("container", "c"),
+    ("auth.secret-key", "aw=="),
 ];
 
 /// A run that takes longer than this, in real time, hangs.

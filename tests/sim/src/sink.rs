@@ -184,10 +184,7 @@ pub fn generate(seed: u64) -> Plan {
     if mode == "dead-letter" {
         set("sink.dead-letter-container", "letters".to_owned());
     }
-    set(
-        "cosmos.max-concurrency",
-        pick(random, &["1", "2", "4", "16"]).to_owned(),
-    );
+    set("max-concurrency", pick(random, &["1", "2", "4", "16"]).to_owned());
     set(
         "sink.partition-concurrency",
         pick(random, &["1", "2", "2", "4"]).to_owned(),
@@ -197,35 +194,32 @@ pub fn generate(seed: u64) -> Plan {
         pick(random, &["1", "3", "10", "100"]).to_owned(),
     );
     set(
-        "sink.bulk-probe-interval-ms",
+        "sink.bulk-probe-interval",
         pick(random, &["100", "1000"]).to_owned(),
     );
     if random.u32(0..8) == 0 {
         set("sink.bulk", "false".to_owned());
     }
     if random.u32(0..8) == 0 {
-        set("sink.max-request-bytes", "1024".to_owned());
+        set("sink.max-request-size", "1024".to_owned());
     }
     // As a rule so long that nothing that passes ends an operation.
     if random.u32(0..6) == 0 {
-        set("cosmos.retry.deadline-ms", "4000".to_owned());
-        set(
-            "cosmos.retry.max-attempts",
-            pick(random, &["5", "100"]).to_owned(),
-        );
+        set("retry.deadline", "4000".to_owned());
+        set("retry.max-attempts", pick(random, &["5", "100"]).to_owned());
     } else {
-        set("cosmos.retry.deadline-ms", "86400000".to_owned());
-        set("cosmos.retry.max-attempts", "10000".to_owned());
+        set("retry.deadline", "86400000".to_owned());
+        set("retry.max-attempts", "10000".to_owned());
     }
     if random.u32(0..10) == 0 {
-        set("cosmos.retry.throttled-deadline-ms", "5000".to_owned());
+        set("retry.throttled-deadline", "5000".to_owned());
     }
     // What is held for the writer, in bytes: none but one batch, a few, or as many as there are.
     set(
-        "sink.max-in-flight-bytes",
+        "sink.max-in-flight-size",
         pick(random, &["1024", "20000", "33554432"]).to_owned(),
     );
-    set("sink.max-batch-size", "40".to_owned());
+    set("sink.buffer-flush.max-rows", "40".to_owned());
     let in_flight = pick(random, &[1, 2, 8]);
     set("sink.max-in-flight-requests", in_flight.to_string());
     if random.u32(0..6) == 0 {

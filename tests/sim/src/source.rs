@@ -28,7 +28,7 @@ use tokio::time::{sleep, sleep_until, Instant};
 
 use crate::feed::{Budget, ModelFeed};
 use crate::plan::{mix, pick, Fault, Options, Plan, Random, Request, Side, What};
-use crate::world::{from_hex, lock, Doc, Epk, Shared, World, TOP};
+use crate::world::{from_hex, lock, Doc, Epk, Shared, World, EPOCH, TOP};
 use crate::Outcome;
 
 /// How long everything may take once all faults are over.
@@ -146,36 +146,33 @@ pub fn generate(seed: u64) -> Plan {
     let parallelism = pick(random, &[1, 2, 2, 3, 5]);
     let mut options = Options::new();
     let mut set = |name: &str, value: String| options.insert(name.to_owned(), value);
+    set("max-concurrency", pick(random, &["1", "2", "4", "16"]).to_owned());
     set(
-        "cosmos.max-concurrency",
-        pick(random, &["1", "2", "4", "16"]).to_owned(),
-    );
-    set(
-        "source.page-size",
+        "scan.page-size",
         pick(random, &["1", "2", "7", "1000"]).to_owned(),
     );
     set(
-        "source.prefetch-bytes",
+        "scan.prefetch-size",
         pick(random, &["1048576", "4194304", "67108864"]).to_owned(),
     );
     set(
-        "source.discovery-interval-ms",
+        "scan.discovery-interval",
         pick(random, &["0", "500", "5000"]).to_owned(),
     );
     set(
-        "source.start",
-        pick(random, &["beginning", "beginning", "now"]).to_owned(),
+        "scan.startup.mode",
+        pick(random, &["earliest", "earliest", "latest"]).to_owned(),
     );
     if random.bool() {
-        set("source.poll-interval-ms", pick(random, &["50", "200"]).to_owned());
+        set("scan.poll-interval", pick(random, &["50", "200"]).to_owned());
     }
     // As a rule so long that nothing that passes ends a job.
     let (deadline, attempts) = match random.u32(0..6) {
         0 => ("4000", "20"),
         _ => ("86400000", "10000"),
     };
-    set("cosmos.retry.deadline-ms", deadline.to_owned());
-    set("cosmos.retry.max-attempts", attempts.to_owned());
+    set("retry.deadline", deadline.to_owned());
+    set("retry.max-attempts", attempts.to_owned());
     let mut steps = Vec::new();
     for _ in 0..random.u32(1..40) {
         let size = pick(random, &[1, 3, 10, 40]);
@@ -252,14 +249,14 @@ pub fn generate(seed: u64) -> Plan {
     };
     if random.u32(0..4) == 0 {
         let value = random.u32(2..9).to_string();
-        plan.options.insert("source.min-splits".to_owned(), value);
+        plan.options.insert("scan.min-splits".to_owned(), value);
     }
     if random.u32(0..6) == 0 {
         let value = pick(random, &["100", "1000"]).to_owned();
-        let name = "source.request-units-per-second";
+        let name = "scan.request-units-per-second";
         plan.options.insert(name.to_owned(), value);
     }
-    match pick(random, &[None, None, None, Some("now"), Some("initial")]) {
+    match pick(random, &[None, None, None, Some("latest"), Some("initial")]) {
         Some(start) => with_deletes(&mut plan, start, random),
         None if random.u32(0..3) == 0 => with_end(&mut plan, span, random),
         None => {}
@@ -270,8 +267,8 @@ pub fn generate(seed: u64) -> Plan {
 /// All versions and deletes. The service has them in no account that merges partitions.
 fn with_deletes(plan: &mut SourcePlan, start: &str, random: &mut Random) {
     let mode = [
-        ("source.mode", "all-versions-and-deletes"),
-        ("source.start", start),
+        ("scan.change-feed.mode", "all-versions-and-deletes"),
+        ("scan.startup.mode", start),
     ];
     plan.options.extend(named(mode));
     plan.steps.retain(|step| !matches!(step.act, Act::Merge { .. }));
@@ -288,18 +285,19 @@ fn with_deletes(plan: &mut SourcePlan, start: &str, random: &mut Random) {
 /// Reading that ends, at the start or at a time.
 fn with_end(plan: &mut SourcePlan, span: u64, random: &mut Random) {
     let stop = match random.bool() {
-        true => "start".to_owned(),
+        true => "latest",
         false => {
-            // The hour of the run's beginning has room for all of it.
-            let seconds = 13 * 60 + 20 + random.u64(0..=span / 1000 + 5);
-            format!("2023-11-14T22:{:02}:{:02}Z", seconds / 60, seconds % 60)
+            let time = EPOCH as u64 + 1000 * random.u64(0..=span / 1000 + 5);
+            let name = "scan.bounded.timestamp-millis".to_owned();
+            plan.options.insert(name, time.to_string());
+            "timestamp"
         }
     };
     let options = [
-        ("source.start", "beginning"),
-        ("source.stop", stop.as_str()),
+        ("scan.startup.mode", "earliest"),
+        ("scan.bounded.mode", stop),
         // Pages of few documents are outrun by others that write many at once, which the core may give up to.
-        ("source.page-size", pick(random, &["7", "1000"])),
+        ("scan.page-size", pick(random, &["7", "1000"])),
     ];
     plan.options.extend(named(options));
     plan.steps.retain(|step| !matches!(step.act, Act::Recreate));
@@ -327,14 +325,14 @@ fn with_end(plan: &mut SourcePlan, span: u64, random: &mut Random) {
 /// read again, also while one is under way behind them.
 fn squeezed(seed: u64, random: &mut Random) -> Plan {
     let options = [
-        ("source.page-size", pick(random, &["3", "4"])),
+        ("scan.page-size", pick(random, &["3", "4"])),
         (
-            "source.prefetch-bytes",
+            "scan.prefetch-size",
             pick(random, &["6291456", "16777216", "16777216"]),
         ),
-        ("source.poll-interval-ms", "50"),
-        ("cosmos.retry.deadline-ms", "86400000"),
-        ("cosmos.retry.max-attempts", "10000"),
+        ("scan.poll-interval", "50"),
+        ("retry.deadline", "86400000"),
+        ("retry.max-attempts", "10000"),
     ];
     let mut steps = vec![Step {
         at_ms: 0,
@@ -400,16 +398,19 @@ fn gathered(seed: u64, random: &mut Random) -> Plan {
     let parallelism = pick(random, &[1, 2, 3]);
     let min_splits = pick(random, &["1", "1", "2", "5"]);
     let options = [
-        ("source.page-size", pick(random, &["2", "7", "1000"])),
-        ("source.poll-interval-ms", "50"),
+        ("scan.page-size", pick(random, &["2", "7", "1000"])),
+        ("scan.poll-interval", "50"),
         (
-            "source.discovery-interval-ms",
+            "scan.discovery-interval",
             pick(random, &["500", "500", "5000", "0"]),
         ),
-        ("source.start", pick(random, &["beginning", "beginning", "now"])),
-        ("source.min-splits", min_splits),
-        ("cosmos.retry.deadline-ms", "86400000"),
-        ("cosmos.retry.max-attempts", "10000"),
+        (
+            "scan.startup.mode",
+            pick(random, &["earliest", "earliest", "latest"]),
+        ),
+        ("scan.min-splits", min_splits),
+        ("retry.deadline", "86400000"),
+        ("retry.max-attempts", "10000"),
     ];
     let mut steps = Vec::new();
     let mut at = |at_ms: u64, act: Act| steps.push(Step { at_ms, act });

@@ -190,7 +190,7 @@ impl Engine {
         Some(CoreError::new(
             Kind::Transient,
             format!(
-                "the service has answered nothing for {} s, while {} operations of container '{}' wait: {}; see sink.stall-timeout-ms",
+                "the service has answered nothing for {} s, while {} operations of container '{}' wait: {}; see sink.stall-timeout",
                 heard.as_secs(),
                 self.open,
                 self.config.container,

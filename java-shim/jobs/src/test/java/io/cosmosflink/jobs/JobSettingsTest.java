@@ -84,11 +84,11 @@ class JobSettingsTest {
 
     @Test
     void aStrayArgumentIsNamedByItsPlaceAndShowsNoSecret() {
-        String[] arguments = {"--job.name", "a", "--cosmos.auth.key", "c2VjcmV0", "stray"};
+        String[] arguments = {"--job.name", "a", "--auth.secret-key", "c2VjcmV0", "stray"};
         assertThatThrownBy(() -> JobSettings.of(arguments, Map.of()))
                 .hasMessage("argument 5 does not begin with --; give options as --name value")
                 .hasNoCause();
-        assertThatThrownBy(() -> JobSettings.of(new String[] {"--cosmos.auth.key=c2VjcmV0"}, Map.of()))
-                .hasMessage("argument --cosmos.auth.key has its value behind a =; give it as --cosmos.auth.key VALUE");
+        assertThatThrownBy(() -> JobSettings.of(new String[] {"--auth.secret-key=c2VjcmV0"}, Map.of()))
+                .hasMessage("argument --auth.secret-key has its value behind a =; give it as --auth.secret-key VALUE");
     }
 }

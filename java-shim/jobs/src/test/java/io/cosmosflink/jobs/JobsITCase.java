@@ -197,7 +197,7 @@ class JobsITCase {
                 cosmos.endpoint(),
                 "--COSMOS_DB",
                 LocalCosmos.DATABASE,
-                "--cosmos.auth.key-file",
+                "--auth.key-file",
                 cosmos.keyFile().toString(),
                 "--job.checkpoint-interval-ms",
                 "500",

@@ -50,7 +50,7 @@ public interface Core {
     SplitEntry describeSplit(byte[] split);
 
     /**
-     * The file of positions that {@code source.start=tokens} begins from, in UTF-8.
+     * The file of positions that {@code scan.startup.mode=tokens} begins from, in UTF-8.
      *
      * @param splits what the readers had in a checkpoint
      * @param enumeratorState durable bytes of its enumerator; empty for none
@@ -224,7 +224,7 @@ public interface Core {
     long OPEN_STEP_MILLIS = 50;
 
     /**
-     * The readers of one source, which share {@code source.request-units-per-second}, or the writers of one sink, which share {@code
+     * The readers of one source, which share {@code scan.request-units-per-second}, or the writers of one sink, which share {@code
      * sink.request-units-per-second}.
      *
      * @param count how many there are in all processes; at least 1

@@ -38,10 +38,9 @@ public final class CosmosException extends RuntimeException {
                 case AUTH -> "check the account key or the role of the identity";
                 case NOT_FOUND -> "create the container, or for a replace or a delete the document";
                 case THROTTLED ->
-                    "give the container more request units; cosmos.retry.throttled-deadline-ms says how long to wait, 0 for as long as"
+                    "give the container more request units; retry.throttled-deadline says how long to wait, 0 for as long as"
                             + " it takes";
-                case TRANSIENT ->
-                    "the service could not be reached in time; raise cosmos.retry.deadline-ms if that is expected";
+                case TRANSIENT -> "the service could not be reached in time; raise retry.deadline if that is expected";
                 case TOO_LARGE -> "the service takes documents of up to 2 MiB";
                 case CONFLICT -> "the document exists already; use upsert, or sink.failure-mode skip";
                 case PRECONDITION -> "the document was changed in between; read its new ETag";

@@ -18,10 +18,9 @@ public record DatasetName(String namespace, String name) {
      * @param options validated, or as they are where this process has no core: what is missing or wrong has an empty name
      */
     public static DatasetName of(Map<String, String> options) {
-        String database = options.getOrDefault("cosmos.database", "");
+        String database = options.getOrDefault("database", "");
         return new DatasetName(
-                endpoint(options.getOrDefault("cosmos.endpoint", "")),
-                database + "/" + options.getOrDefault("cosmos.container", ""));
+                endpoint(options.getOrDefault("endpoint", "")), database + "/" + options.getOrDefault("container", ""));
     }
 
     /** The endpoint without what may be a secret in it: nothing but scheme, host and port. */

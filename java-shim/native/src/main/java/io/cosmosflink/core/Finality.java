@@ -18,7 +18,7 @@ public record Finality(boolean firstStart, boolean keyInGraph) {
     /** @param options validated or not */
     public static Finality of(Map<String, String> options, boolean firstStart) {
         return new Finality(
-                firstStart, !options.getOrDefault("cosmos.auth.key", "").isEmpty());
+                firstStart, !options.getOrDefault("auth.secret-key", "").isEmpty());
     }
 
     /** Whether a restart does not help. */

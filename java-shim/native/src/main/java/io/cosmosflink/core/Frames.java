@@ -134,11 +134,11 @@ final class Frames {
 
     static List<CoreOption> options(byte[] frame) {
         FrameReader in = FrameReader.open(frame, FrameKind.OPTIONS);
-        int n = in.count(26);
+        int n = in.count(30);
         List<CoreOption> out = new ArrayList<>(n);
         for (int i = 0; i < n; i++) {
             out.add(new CoreOption(
-                    in.str(), in.str(), in.str(), in.str(), in.str(), in.str(), in.u8() != 0, in.u8() != 0));
+                    in.str(), in.str(), in.str(), in.str(), in.str(), in.str(), in.u8() != 0, in.u8() != 0, in.str()));
         }
         return out;
     }

@@ -6,13 +6,13 @@ import java.util.function.LongSupplier;
 
 /**
  * Tells the split enumerator how far a reader is behind, seldom: at its first look, and when the lag has passed the threshold of
- * {@code source.backlog-threshold-ms}, or half of it. The core's coordinator decides what that means. Nothing is told of a source that ends.
+ * {@code scan.backlog-threshold}, or half of it. The core's coordinator decides what that means. Nothing is told of a source that ends.
  *
  * <p>One thread looks.
  */
 @Internal
 public final class LagReports {
-    private static final String THRESHOLD = "source.backlog-threshold-ms";
+    private static final String THRESHOLD = "scan.backlog-threshold";
 
     private final long threshold;
     private final LongConsumer send;

@@ -27,7 +27,7 @@ public final class LeaseProgress {
 
     /** @param options validated */
     public LeaseProgress(Map<String, String> options) {
-        publishes = options.containsKey("source.lease-container") && !"none".equals(options.get("source.lease-format"));
+        publishes = options.containsKey("scan.lease.container") && !"none".equals(options.get("scan.lease.format"));
     }
 
     /**
@@ -42,7 +42,7 @@ public final class LeaseProgress {
             return options;
         }
         Map<String, String> out = new TreeMap<>(options);
-        out.put("source.lease-job", source);
+        out.put("scan.lease.job", source);
         return out;
     }
 

@@ -23,6 +23,13 @@ public final class Lookups<R> implements AutoCloseable {
         R read(Answers answers, int answer);
     }
 
+    /** What a shim's runtime is to hear of a key that cannot be answered. */
+    @FunctionalInterface
+    public interface Failing {
+        /** @param outlivesRestart whether the core knows that a restart of the job does not help */
+        Throwable of(CosmosException failure, boolean outlivesRestart);
+    }
+
     private static final Logger LOG = LoggerFactory.getLogger(Lookups.class);
     /** Long enough to cost nothing, short enough that the core's log is not late. */
     private static final long POLL_MILLIS = 1000;
@@ -32,6 +39,7 @@ public final class Lookups<R> implements AutoCloseable {
     private final Core core;
     private final Core.LookupHandle handle;
     private final Reader<R> reader;
+    private final Failing failing;
     private final String container;
     private final LiveMetrics metrics;
     private final Map<Long, CompletableFuture<R>> underWay = new ConcurrentHashMap<>();
@@ -41,10 +49,11 @@ public final class Lookups<R> implements AutoCloseable {
     /** Why nothing more is heard, if so. */
     private volatile Throwable ended;
 
-    private Lookups(Core core, Core.LookupHandle handle, String container, Reader<R> reader) {
+    private Lookups(Core core, Core.LookupHandle handle, String container, Reader<R> reader, Failing failing) {
         this.core = core;
         this.handle = handle;
         this.reader = reader;
+        this.failing = failing;
         this.container = container;
         this.metrics = new LiveMetrics(core, Core.Role.LOOKUP);
         this.completion = new Thread(this::complete, "cosmosdb-lookup-" + container);
@@ -60,16 +69,23 @@ public final class Lookups<R> implements AutoCloseable {
      * @param alone whether one key is asked for after the other
      * @param columns those of the plan that keys have values for
      * @param reader called on the completion thread
+     * @param failing called there too
      * @throws CosmosException what the opening failed of
      * @throws InterruptedException when the task ends meanwhile; then nothing is open
      */
     public static <R> Lookups<R> open(
-            Core core, Map<String, String> options, byte[] plan, boolean alone, int[] columns, Reader<R> reader)
+            Core core,
+            Map<String, String> options,
+            byte[] plan,
+            boolean alone,
+            int[] columns,
+            Reader<R> reader,
+            Failing failing)
             throws InterruptedException {
         try {
             Core.LookupHandle opening = core.openLookup(options, plan, alone, columns);
             opening.awaitOpen();
-            Lookups<R> lookups = new Lookups<>(core, opening, options.getOrDefault("cosmos.container", "?"), reader);
+            Lookups<R> lookups = new Lookups<>(core, opening, options.getOrDefault("container", "?"), reader, failing);
             try {
                 lookups.completion.start();
             } catch (Throwable e) {
@@ -152,7 +168,7 @@ public final class Lookups<R> implements AutoCloseable {
         CosmosException failure = answers.failure(answer);
         if (failure != null) {
             core.drainLog(true);
-            future.completeExceptionally(failure);
+            future.completeExceptionally(failing.of(failure, answers.outlivesRestart(answer)));
             return;
         }
         R rows;

@@ -2,7 +2,7 @@ package io.cosmosflink.core;
 
 /**
  * Says of a failure in a converter or a schema that it is not the record's: every other record would meet it too, such as when a registry
- * that is asked does not answer. It fails the job, whatever {@code sink.failure-mode} and {@code source.on-decode-error} say.
+ * that is asked does not answer. It fails the job, whatever {@code sink.failure-mode} and {@code json.on-error} say.
  */
 @PublicEvolving
 public class NotOfRecordException extends RuntimeException {

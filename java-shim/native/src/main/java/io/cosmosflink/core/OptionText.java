@@ -11,7 +11,7 @@ public final class OptionText {
     private static final String HIDDEN = "[redacted]";
 
     /** What a job looks for in the container, which is data like what it finds, and may be long. */
-    private static final Set<String> DATA = Set.of("source.query-parameters", "source.read-many");
+    private static final Set<String> DATA = Set.of("scan.query-parameters", "scan.read-many");
 
     /** Names of the options that the core knows and does not call secret; null where there is no core. */
     private static final class Harmless {
@@ -32,7 +32,7 @@ public final class OptionText {
     private OptionText() {}
 
     /**
-     * The options in the order of their names, such as {@code {cosmos.auth.key=[redacted], cosmos.database=orders}}. The core's option
+     * The options in the order of their names, such as {@code {auth.secret-key=[redacted], database=orders}}. The core's option
      * table says what is secret. A name that it does not have may be a secret's, misspelt, so its value is not shown either. Of the values of a
      * query's parameters and of a list of keys only the length is shown.
      */
@@ -51,9 +51,10 @@ public final class OptionText {
 
     private static boolean isSecret(String name) {
         Set<String> harmless = Harmless.NAMES;
-        // Without a core nobody knows: all of the authentication is kept back, and what is no option's name.
+        // Without a core nobody knows: all of the authentication is kept back, and what may be no option's name.
         return harmless == null
-                ? name.startsWith("cosmos.auth.") || !name.matches("(cosmos|source|sink|job)\\..*")
+                ? !name.matches(
+                        "endpoint|database|container|consistency|(scan|sink|json|job|retry|failover|hedging)\\..*")
                 : !harmless.contains(name);
     }
 }

@@ -13,9 +13,9 @@ public final class Reading {
      * @param options with or without their defaults
      */
     public static boolean isBounded(Map<String, String> options) {
-        return !options.getOrDefault("source.stop", "never").equals("never")
-                || options.containsKey("source.query")
-                || options.containsKey("source.read-many")
-                || options.containsKey("source.read-many-file");
+        return !options.getOrDefault("scan.bounded.mode", "unbounded").equals("unbounded")
+                || options.containsKey("scan.query")
+                || options.containsKey("scan.read-many")
+                || options.containsKey("scan.read-many-file");
     }
 }

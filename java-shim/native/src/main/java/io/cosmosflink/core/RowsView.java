@@ -36,8 +36,9 @@ public final class RowsView {
      * @throws CosmosException of kind STATE when it does not lie in the page
      */
     public int length(int row) {
-        int offset = offset(row);
-        int length = page.buffer().getInt(page.recordAt(row) + LENGTH);
+        int entry = page.recordAt(row);
+        int offset = page.buffer().getInt(entry);
+        int length = page.buffer().getInt(entry + LENGTH);
         boolean within = offset >= 0 && length > 0 && (long) offset + length <= page.length();
         if (!within || offset % ALIGNMENT != 0 || length % ALIGNMENT != 0) {
             throw FrameReader.state(

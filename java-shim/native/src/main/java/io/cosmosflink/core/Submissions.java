@@ -123,7 +123,7 @@ public final class Submissions implements AutoCloseable {
                     plan == null ? core.openSink(options, peers) : core.openRowSink(options, peers, plan);
             opening.awaitOpen();
             Submissions submissions =
-                    new Submissions(core, opening, options.getOrDefault("cosmos.container", "?"), subtask, room);
+                    new Submissions(core, opening, options.getOrDefault("container", "?"), subtask, room);
             submissions.start();
             return submissions;
         } catch (CosmosException e) {

@@ -44,7 +44,7 @@ public final class UndecodableRecords {
             case FAIL ->
                 throw new IOException(
                         text(record, split, why)
-                                + "; source.on-decode-error skip leaves such documents out, raw hands them on as they are",
+                                + "; json.on-error skip-row leaves such documents out, raw hands them on as they are",
                         RecordFailures.small(cause));
         }
         return false;

@@ -65,7 +65,7 @@ public final class UnwritableRecordException extends IllegalArgumentException {
                 ? "the batch, all of its operations together,"
                 : operation.type().isPatch() ? "the patch" : "the document";
         return new UnwritableRecordException(
-                what + " is too large: it has " + bytes + " bytes, and sink.max-record-bytes is " + limit,
+                what + " is too large: it has " + bytes + " bytes, and sink.max-record-size is " + limit,
                 null,
                 operation.id(),
                 operation.partitionKey(),

@@ -9,10 +9,10 @@ import org.junit.jupiter.api.Test;
 class DatasetNameTest {
     private static DatasetName of(String endpoint) {
         return DatasetName.of(Map.of(
-                "cosmos.endpoint", endpoint,
-                "cosmos.database", "orders",
-                "cosmos.container", "events",
-                "cosmos.auth.key", "c2VjcmV0"));
+                "endpoint", endpoint,
+                "database", "orders",
+                "container", "events",
+                "auth.secret-key", "c2VjcmV0"));
     }
 
     @Test

@@ -133,7 +133,8 @@ public final class GoldenFrames {
                 "group", o.group(),
                 "meaning", o.meaning(),
                 "secret", o.secret(),
-                "required", o.required());
+                "required", o.required(),
+                "former", o.former());
     }
 
     private static List<String> strings(byte[] frame) {

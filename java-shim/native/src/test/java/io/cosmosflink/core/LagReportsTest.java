@@ -8,7 +8,7 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 
 class LagReportsTest {
-    private static final String THRESHOLD = "source.backlog-threshold-ms";
+    private static final String THRESHOLD = "scan.backlog-threshold";
 
     private static List<Long> told(Map<String, String> options, long... lags) {
         List<Long> told = new ArrayList<>();
@@ -34,11 +34,11 @@ class LagReportsTest {
     /** A {@code HybridSource} tells Flink of a backlog for as long as a part is read that ends. */
     @Test
     void nothingIsToldOfASourceThatEnds() {
-        assertThat(told(Map.of(THRESHOLD, "1000", "source.stop", "start"), 0, 90_000))
+        assertThat(told(Map.of(THRESHOLD, "1000", "scan.bounded.mode", "latest"), 0, 90_000))
                 .isEmpty();
-        assertThat(told(Map.of(THRESHOLD, "1000", "source.query", "SELECT * FROM c"), 0, 90_000))
+        assertThat(told(Map.of(THRESHOLD, "1000", "scan.query", "SELECT * FROM c"), 0, 90_000))
                 .isEmpty();
-        assertThat(told(Map.of(THRESHOLD, "1000", "source.stop", "never"), 90_000))
+        assertThat(told(Map.of(THRESHOLD, "1000", "scan.bounded.mode", "unbounded"), 90_000))
                 .containsExactly(90_000L);
     }
 

@@ -10,7 +10,7 @@ import org.junit.jupiter.api.Test;
 
 class LeaseProgressTest {
     private static final Map<String, String> OPTIONS =
-            Map.of("source.lease-container", "leases", "source.lease-format", "java");
+            Map.of("scan.lease.container", "leases", "scan.lease.format", "java");
 
     private final List<String> published = new ArrayList<>();
 
@@ -77,8 +77,8 @@ class LeaseProgressTest {
 
     @Test
     void nothingIsKeptWithoutALeaseContainer() {
-        for (Map<String, String> options : List.of(
-                Map.<String, String>of(), Map.of("source.lease-container", "l", "source.lease-format", "none"))) {
+        for (Map<String, String> options :
+                List.of(Map.<String, String>of(), Map.of("scan.lease.container", "l", "scan.lease.format", "none"))) {
             LeaseProgress progress = new LeaseProgress(options);
             progress.follow(new Source());
             progress.taken(1, splits("a"));
@@ -90,7 +90,7 @@ class LeaseProgressTest {
     @Test
     void theSourcesIdentityIsAddedWhereFlinkSaysIt() {
         assertThat(LeaseProgress.identified(Map.of("a", "b"), Map.of("<job_id>", "j", "<operator_id>", "o")))
-                .isEqualTo(Map.of("a", "b", "source.lease-job", "j/o"));
+                .isEqualTo(Map.of("a", "b", "scan.lease.job", "j/o"));
         assertThat(LeaseProgress.identified(Map.of("a", "b"), Map.of())).isEqualTo(Map.of("a", "b"));
         assertThat(LeaseProgress.identified(Map.of("a", "b"), null)).isEqualTo(Map.of("a", "b"));
     }

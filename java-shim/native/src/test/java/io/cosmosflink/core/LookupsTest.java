@@ -90,8 +90,38 @@ class LookupsTest {
         return new Answers(out.toBytes());
     }
 
+    /** One of the key 0, that its container is gone, or that this document alone failed. */
+    private static Answers failed(boolean outlivesRestart) {
+        return new Answers(FrameWriter.frame(FrameKind.ANSWERED)
+                .u32(1)
+                .u32(24)
+                .u32(0)
+                .u32(24)
+                .u32(0)
+                .u64(0)
+                .u32(0)
+                .u32(0)
+                .u32(48)
+                .u32(0)
+                .u8(CosmosException.Kind.NOT_FOUND.number)
+                .u8(outlivesRestart ? 1 : 0)
+                .u16(404)
+                .u32(1003)
+                .str("activity")
+                .str("gone")
+                .toBytes());
+    }
+
     private Lookups<Integer> open(Lookups.Reader<Integer> reader) throws InterruptedException {
-        return Lookups.open(core, Map.of("cosmos.container", "c"), new byte[0], false, new int[] {0}, reader);
+        return Lookups.open(
+                core,
+                Map.of("container", "c"),
+                new byte[0],
+                false,
+                new int[] {0},
+                reader,
+                (failure, outlivesRestart) ->
+                        outlivesRestart ? new IllegalStateException("for good: " + failure.getMessage()) : failure);
     }
 
     private Lookups<Integer> open() throws InterruptedException {
@@ -123,6 +153,23 @@ class LookupsTest {
             assertThat(ask(lookups)).isCompletedExceptionally();
             handle.refusal = null;
             assertThat(ask(lookups)).isNotDone();
+        }
+    }
+
+    /** The shim decides what its runtime hears, and the core whether that is for good. */
+    @Test
+    void aFailureSaysWhetherARestartHelps() throws Exception {
+        try (Lookups<Integer> lookups = open()) {
+            CompletableFuture<Integer> first = ask(lookups);
+            handle.polled.add(failed(true));
+            assertThatThrownBy(first::get).cause().hasMessage("for good: gone");
+        }
+        try (Lookups<Integer> lookups = open()) {
+            CompletableFuture<Integer> first = ask(lookups);
+            handle.polled.add(failed(false));
+            assertThatThrownBy(first::get).cause().isInstanceOfSatisfying(CosmosException.class, e -> assertThat(
+                            e.kind())
+                    .isEqualTo(CosmosException.Kind.NOT_FOUND));
         }
     }
 

@@ -21,15 +21,15 @@ class NativeCoreTest {
 
     private static Map<String, String> options(String... more) {
         Map<String, String> options = new HashMap<>(Map.of(
-                "cosmos.endpoint",
+                "endpoint",
                 "http://localhost:1/",
-                "cosmos.database",
+                "database",
                 "d",
-                "cosmos.container",
+                "container",
                 "c",
-                "cosmos.auth.key",
+                "auth.secret-key",
                 "c2VjcmV0",
-                "cosmos.request-timeout-ms",
+                "request-timeout",
                 "1000"));
         for (int i = 0; i < more.length; i += 2) {
             options.put(more[i], more[i + 1]);
@@ -40,13 +40,13 @@ class NativeCoreTest {
     @Test
     void theTableHasEveryOptionOnce() {
         List<CoreOption> table = core.optionTable();
-        assertThat(table).extracting(CoreOption::name).doesNotHaveDuplicates().contains("cosmos.endpoint", "job.name");
+        assertThat(table).extracting(CoreOption::name).doesNotHaveDuplicates().contains("endpoint", "job.name");
         assertThat(table)
                 .filteredOn(CoreOption::secret)
                 .extracting(CoreOption::name)
-                .contains("cosmos.auth.key");
+                .contains("auth.secret-key");
         assertThat(table)
-                .filteredOn(o -> o.name().equals("cosmos.endpoint"))
+                .filteredOn(o -> o.name().equals("endpoint"))
                 .singleElement()
                 .satisfies(o -> {
                     assertThat(o.variable()).isEqualTo("COSMOS_URI");
@@ -57,24 +57,22 @@ class NativeCoreTest {
     @Test
     void argumentsGoBeforeTheEnvironment() {
         Map<String, String> given = core.resolveOptions(
-                Map.of("cosmos.database", "argument"),
+                Map.of("database", "argument"),
                 Map.of("COSMOS_DB", "variable", "COSMOS_URI", "https://a.example/", "PATH", "/bin"));
-        assertThat(given)
-                .containsOnly(
-                        Map.entry("cosmos.database", "argument"), Map.entry("cosmos.endpoint", "https://a.example/"));
+        assertThat(given).containsOnly(Map.entry("database", "argument"), Map.entry("endpoint", "https://a.example/"));
     }
 
     @Test
     void defaultsAreFilledIn() {
         assertThat(core.validateOptions(Role.SOURCE, options()))
-                .containsEntry("source.page-size", "1000")
-                .containsEntry("cosmos.container", "c");
+                .containsEntry("scan.page-size", "1000")
+                .containsEntry("container", "c");
     }
 
     @Test
     void wrongOptionsAreNamedAndSecretsAreNot() {
-        assertKind(Kind.CONFIG, () -> core.validateOptions(Role.SOURCE, options("source.page-size", "none")))
-                .hasMessageContainingAll("source.page-size", "none")
+        assertKind(Kind.CONFIG, () -> core.validateOptions(Role.SOURCE, options("scan.page-size", "none")))
+                .hasMessageContainingAll("scan.page-size", "none")
                 .hasMessageNotContaining("c2VjcmV0");
         assertKind(Kind.CONFIG, () -> core.validateOptions(Role.SINK, options("sink.nothing", "1")))
                 .hasMessageContaining("sink.nothing");
@@ -126,11 +124,8 @@ class NativeCoreTest {
     @Test
     void anInterruptOrACloseEndsTheWaitForALook() throws Exception {
         try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
-            Map<String, String> options = options(
-                    "cosmos.endpoint",
-                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
-                    "cosmos.request-timeout-ms",
-                    "60000");
+            Map<String, String> options =
+                    options("endpoint", "http://127.0.0.1:" + silent.getLocalPort() + "/", "request-timeout", "60000");
             Core.EnumeratorHandle enumerator = core.openEnumerator(options, new byte[0], true);
             assertThat(enumerator.discover(1)).isEmpty();
             Thread.currentThread().interrupt();
@@ -163,11 +158,8 @@ class NativeCoreTest {
     @Test
     void anInterruptEndsAnOpening() throws Exception {
         try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
-            Map<String, String> options = options(
-                    "cosmos.endpoint",
-                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
-                    "cosmos.request-timeout-ms",
-                    "60000");
+            Map<String, String> options =
+                    options("endpoint", "http://127.0.0.1:" + silent.getLocalPort() + "/", "request-timeout", "60000");
             CompletableFuture<Thread> opener = new CompletableFuture<>();
             CompletableFuture<Core.SourceHandle> closed = new CompletableFuture<>();
             Thread thread = new Thread(() -> {
@@ -193,11 +185,8 @@ class NativeCoreTest {
     @Test
     void aHandleThatIsNotOpenYetCanBeWokenUpAndClosed() throws Exception {
         try (ServerSocket silent = new ServerSocket(0, 16, InetAddress.getLoopbackAddress())) {
-            byte[] options = Frames.map(options(
-                    "cosmos.endpoint",
-                    "http://127.0.0.1:" + silent.getLocalPort() + "/",
-                    "cosmos.request-timeout-ms",
-                    "60000"));
+            byte[] options = Frames.map(
+                    options("endpoint", "http://127.0.0.1:" + silent.getLocalPort() + "/", "request-timeout", "60000"));
             long handle = Natives.openSource(options, 1, new byte[0]);
             assertThat(Natives.awaitOpen(handle, 1)).isZero();
             CoreMetric requests = CoreMetric.named(Frames.metricTable(Natives.metricTable()), "requests");

@@ -10,7 +10,7 @@ import org.junit.jupiter.api.Test;
 
 class PageReaderTest {
     private static final Map<String, String> OPTIONS =
-            Map.of("source.on-decode-error", "fail", "source.backlog-threshold-ms", "1000");
+            Map.of("json.on-error", "fail", "scan.backlog-threshold", "1000");
 
     /** Two splits, of which one is far behind. */
     private static final class Source extends IdleSource {

@@ -47,7 +47,7 @@ class UnwritableRecordExceptionTest {
         byte[] body = Operation.upsert("a", "[1]", new byte[50]).encode();
         assertThat(Operation.documentLength(body)).isEqualTo(50);
         assertThat(UnwritableRecordException.tooLarge(body, 50, 40))
-                .hasMessage("the document is too large: it has 50 bytes, and sink.max-record-bytes is 40");
+                .hasMessage("the document is too large: it has 50 bytes, and sink.max-record-size is 40");
         byte[] batch = new Operation(
                         OperationKind.BATCH,
                         "",
@@ -57,7 +57,7 @@ class UnwritableRecordExceptionTest {
                 .encode();
         assertThat(UnwritableRecordException.tooLarge(batch, 50, 40))
                 .hasMessage(
-                        "the batch, all of its operations together, is too large: it has 50 bytes, and sink.max-record-bytes is 40");
+                        "the batch, all of its operations together, is too large: it has 50 bytes, and sink.max-record-size is 40");
     }
 
     @Test

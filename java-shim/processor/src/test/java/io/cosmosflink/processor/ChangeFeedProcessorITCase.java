@@ -116,10 +116,10 @@ class ChangeFeedProcessorITCase {
         env.enableCheckpointing(200);
         CosmosDBSource<CosmosDBRecord> source = CosmosDBSource.<CosmosDBRecord>builder()
                 .options(cosmos.options("events-source"))
-                .start(start)
+                .startup(start)
                 .leases("leases", PREFIX)
-                .option("source.lease-renew-interval-ms", "500")
-                .option("source.min-splits", String.valueOf(splits))
+                .option("scan.lease.renew-interval", "500")
+                .option("scan.min-splits", String.valueOf(splits))
                 .deserializer(CosmosDBDeserializationSchema.raw())
                 .build();
         env.fromSource(source, WatermarkStrategy.noWatermarks(), "source")
@@ -193,7 +193,7 @@ class ChangeFeedProcessorITCase {
     void theyTakeOverFromEachOtherAndTheEstimatorKnowsTheLag() throws Exception {
         ChangeFeedProcessor processor = processor();
         write(0, 200);
-        JobClient first = run("beginning");
+        JobClient first = run("earliest");
         seen(Seen.IDS, 0, 200);
         String owner = "cosmosflink-" + first.getJobID();
         LocalCosmos.await(
@@ -237,7 +237,7 @@ class ChangeFeedProcessorITCase {
     void aProcessorGoesOnFromAJobWithMoreSplitsThanPartitions() throws Exception {
         ChangeFeedProcessor processor = processor();
         write(0, 200);
-        JobClient job = run("beginning", 6);
+        JobClient job = run("earliest", 6);
         seen(Seen.IDS, 0, 200);
         LocalCosmos.await(
                 "the estimator to know that the job is at the end of its six ranges",
@@ -253,13 +253,13 @@ class ChangeFeedProcessorITCase {
     /** It steals leases from the job, as from another instance of itself; the job sees it and says what to do. */
     @Test
     void aProcessorThatIsStartedBesideAJobEndsTheJob() throws Exception {
-        JobClient job = run("beginning");
+        JobClient job = run("earliest");
         LocalCosmos.await("the leases to be complete", LIMIT, () -> cosmos.count("leases") == 4);
         ChangeFeedProcessor processor = processor();
         processor.start().block(LIMIT);
         assertThatThrownBy(() -> job.getJobExecutionResult().get(60, TimeUnit.SECONDS))
                 .hasStackTraceContaining("'processor', a change feed processor, has taken it")
-                .hasStackTraceContaining("source.start=leases");
+                .hasStackTraceContaining("scan.startup.mode=leases");
         processor.stop().block(LIMIT);
     }
 

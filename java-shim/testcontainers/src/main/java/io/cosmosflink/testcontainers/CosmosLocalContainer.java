@@ -242,9 +242,9 @@ public class CosmosLocalContainer extends GenericContainer<CosmosLocalContainer>
      * @throws IllegalStateException before the start
      */
     public Map<String, String> options() {
-        Map<String, String> options = new HashMap<>(Map.of("cosmos.endpoint", endpoint(), "cosmos.auth.key", key));
+        Map<String, String> options = new HashMap<>(Map.of("endpoint", endpoint(), "auth.secret-key", key));
         if (tls) {
-            options.put("cosmos.tls.ca-file", caFile().toString());
+            options.put("tls.ca-file", caFile().toString());
         }
         return options;
     }

@@ -115,8 +115,8 @@ class CosmosLocalContainerITCase {
             assertThat(sum(cosmos.admin().documents(DATABASE, ORDERS))).isEqualTo(200);
             // It is trusted for that alone.
             Map<String, String> withoutIt = options(cosmos);
-            withoutIt.remove("cosmos.tls.ca-file");
-            withoutIt.put("cosmos.retry.deadline-ms", "1000");
+            withoutIt.remove("tls.ca-file");
+            withoutIt.put("retry.deadline", "1000");
             assertThatThrownBy(() -> write(withoutIt, 200, 210)).hasStackTraceContaining(cosmos.endpoint());
             assertThat(sum(cosmos.admin().documents(DATABASE, ORDERS))).isEqualTo(200);
             caFile = cosmos.caFile();
@@ -133,7 +133,7 @@ class CosmosLocalContainerITCase {
             start(cosmos);
             write(options(cosmos), 0, 10);
             Map<String, String> wrong = options(cosmos);
-            wrong.put("cosmos.auth.key", other);
+            wrong.put("auth.secret-key", other);
             assertThatThrownBy(() -> write(wrong, 10, 20))
                     .hasStackTraceContaining("401")
                     .satisfies(e -> assertThat(e).hasStackTraceContaining("cosmos"));
@@ -256,15 +256,8 @@ class CosmosLocalContainerITCase {
 
     private static Map<String, String> options(CosmosLocalContainer cosmos) {
         Map<String, String> options = cosmos.options();
-        options.putAll(Map.of(
-                "cosmos.database",
-                DATABASE,
-                "cosmos.container",
-                ORDERS,
-                "source.page-size",
-                "50",
-                "source.poll-interval-ms",
-                "100"));
+        options.putAll(
+                Map.of("database", DATABASE, "container", ORDERS, "scan.page-size", "50", "scan.poll-interval", "100"));
         return options;
     }
 
@@ -299,7 +292,7 @@ class CosmosLocalContainerITCase {
                 .fromSource(
                         CosmosDBSource.<JsonNode>builder()
                                 .options(CosmosDBOptions.of(options))
-                                .start("beginning")
+                                .startup("earliest")
                                 .deserializer(CosmosDBDeserializationSchema.jsonNode())
                                 .build(),
                         WatermarkStrategy.noWatermarks(),

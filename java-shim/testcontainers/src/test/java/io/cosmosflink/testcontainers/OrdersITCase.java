@@ -54,7 +54,7 @@ class OrdersITCase {
                     .options(options)
                     .database("shop")
                     .container("orders")
-                    .start("beginning")
+                    .startup("earliest")
                     .deserializer(CosmosDBDeserializationSchema.string())
                     .build();
             // The source never ends: take what is expected.

@@ -32,25 +32,25 @@ final case class CosmosDBOptions(values: Map[String, String]):
     *   by name, such as `"@least" -> Json.num(100)`
     */
   def withQuery(sql: String, parameters: (String, Json)*): CosmosDBOptions =
-    val query = this + ("source.query" -> sql)
-    if parameters.isEmpty then query else query + ("source.query-parameters" -> Json.obj(parameters*).toString)
+    val query = this + ("scan.query" -> sql)
+    if parameters.isEmpty then query else query + ("scan.query-parameters" -> Json.obj(parameters*).toString)
 
   /** Of a source: documents by id and partition key in place of the change feed. One that is not there is passed over. A long list is better
-    * given as a file (`source.read-many-file`), since this one travels in the job graph.
+    * given as a file (`scan.read-many-file`), since this one travels in the job graph.
     */
   def withReadMany(keys: (String, PartitionKey)*): CosmosDBOptions =
     val each = keys.map((id, key) => s"""{"id":${Json.Str(id)},"partitionKey":${key.json}}""")
-    this + ("source.read-many" -> each.mkString("[", ",", "]"))
+    this + ("scan.read-many" -> each.mkString("[", ",", "]"))
 
   /** Of a source: request units per second that all its readers may use together for pages, in the long run; 0 does not limit them. */
   def withRequestUnitsPerSecond(units: Long): CosmosDBOptions =
-    this + ("source.request-units-per-second" -> units.toString)
+    this + ("scan.request-units-per-second" -> units.toString)
 
   /** Of a source: lag of a reader from which on Flink is told that the source processes a backlog; zero never tells, nor does a source that
     * ends.
     */
   def withBacklogThreshold(lag: Duration): CosmosDBOptions =
-    this + ("source.backlog-threshold-ms" -> lag.toMillis.toString)
+    this + ("scan.backlog-threshold" -> lag.toMillis.toString)
 
   /** A value that must be there. */
   def require(name: String): Either[CosmosError, String] =
@@ -84,7 +84,7 @@ final case class CosmosDBOptions(values: Map[String, String]):
     CosmosDBOptions.coreOf(core).fold(Right(this))(validated(_, role))
 
   /** For messages. */
-  private[scaladsl] def container: String = values.getOrElse("cosmos.container", "?")
+  private[scaladsl] def container: String = values.getOrElse("container", "?")
 
   /** A number that validation has made sure of. */
   private[scaladsl] def checked(name: String): Long = number(name).fold(e => throw e.toException, identity)
@@ -98,7 +98,7 @@ object CosmosDBOptions:
 
   def apply(options: (String, String)*): CosmosDBOptions = CosmosDBOptions(options.toMap)
 
-  /** Options from a job's arguments and environment. An argument is named by option (`cosmos.database`) or by variable (`COSMOS_DB`) and
+  /** Options from a job's arguments and environment. An argument is named by option (`database`) or by variable (`COSMOS_DB`) and
     * goes before the environment. `Left` of kind CONFIG for an unknown argument or a bad value.
     */
   def resolve(arguments: Map[String, String], environment: Map[String, String]): Either[CosmosError, CosmosDBOptions] =

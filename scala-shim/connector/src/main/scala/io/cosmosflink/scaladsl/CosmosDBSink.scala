@@ -29,12 +29,12 @@ final class CosmosDBSink[T] private (
     core: Core.Provider
 ) extends AsyncSinkBase[T, CosmosDBRequestEntry](
       converter,
-      CosmosDBSink.knob(options, "sink.max-batch-size").toInt,
+      CosmosDBSink.knob(options, "sink.buffer-flush.max-rows").toInt,
       CosmosDBSink.knob(options, "sink.max-in-flight-requests").toInt,
       CosmosDBSink.knob(options, "sink.max-buffered-requests").toInt,
-      CosmosDBSink.knob(options, "sink.max-batch-bytes"),
-      CosmosDBSink.knob(options, "sink.max-time-in-buffer-ms"),
-      CosmosDBSink.knob(options, "sink.max-record-bytes")
+      CosmosDBSink.knob(options, "sink.buffer-flush.max-size"),
+      CosmosDBSink.knob(options, "sink.buffer-flush.interval"),
+      CosmosDBSink.knob(options, "sink.max-record-size")
     ),
       LineageVertexProvider:
   override def createWriter(
@@ -61,7 +61,7 @@ final class CosmosDBSink[T] private (
   override def toString: String = s"CosmosDBSink{$options}"
 
 /** Sinks. All throw a `CosmosException` of kind CONFIG when an option is unknown, missing or wrong; `options.validated` says so as a value.
-  * `container` goes before `cosmos.container` of the options.
+  * `container` goes before the option `container`.
   */
 object CosmosDBSink:
   /** Writes models as the option `sink.write-strategy` says: upserts them, unless it is set. */
@@ -107,7 +107,7 @@ object CosmosDBSink:
       converter: ElementConverter[T, CosmosDBRequestEntry],
       core: Core.Provider
   ): CosmosDBSink[T] =
-    (options + ("cosmos.container" -> container)).validatedIfPossible(core, Role.SINK) match
+    (options + ("container" -> container)).validatedIfPossible(core, Role.SINK) match
       case Right(checked) => new CosmosDBSink(checked, converter, core)
       case Left(error) => throw error.toException
 

@@ -132,7 +132,7 @@ private[scaladsl] object CosmosDBSinkWriter:
       options: CosmosDBOptions,
       states: Collection[BufferedRequestState[CosmosDBRequestEntry]]
   ): CosmosDBSinkWriter[T] =
-    val limit = options.checked("sink.max-record-bytes")
+    val limit = options.checked("sink.max-record-size")
     val refusing = RefusingConverter(converter, limit)
     // The task waits for a mail, and looks again at each.
     val room = new Submissions.Room(() =>
@@ -141,7 +141,7 @@ private[scaladsl] object CosmosDBSinkWriter:
     new CosmosDBSinkWriter(refusing, context, core, options, room, within(limit, options, states))
 
   private def configuration(options: CosmosDBOptions, room: Submissions.Room): AsyncSinkWriterConfiguration =
-    val batch = options.checked("sink.max-batch-size").toInt
+    val batch = options.checked("sink.buffer-flush.max-rows").toInt
     val inFlight = options.checked("sink.max-in-flight-requests").toInt
     val batchBytes = maxBatchBytes(options)
     AsyncSinkWriterConfiguration.builder
@@ -149,7 +149,7 @@ private[scaladsl] object CosmosDBSinkWriter:
       .setMaxBatchSizeInBytes(batchBytes)
       .setMaxInFlightRequests(inFlight)
       .setMaxBufferedRequests(options.checked("sink.max-buffered-requests").toInt)
-      .setMaxTimeInBufferMS(options.checked("sink.max-time-in-buffer-ms"))
+      .setMaxTimeInBufferMS(options.checked("sink.buffer-flush.interval"))
       // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
       .setMaxRecordSizeInBytes(batchBytes)
       .setRateLimitingStrategy(CoreDecides(batch, room))
@@ -159,7 +159,7 @@ private[scaladsl] object CosmosDBSinkWriter:
 
   /** A batch is one array, and an array has a few elements less than the largest number. */
   private def maxBatchBytes(options: CosmosDBOptions): Long =
-    math.min(options.checked("sink.max-batch-bytes"), Int.MaxValue - 64L)
+    math.min(options.checked("sink.buffer-flush.max-size"), Int.MaxValue - 64L)
 
   /** State of a writer that had other limits, so that it can be restored in this one. */
   private def within(

@@ -30,12 +30,14 @@ import scala.jdk.CollectionConverters.*
 
 /** Where a job begins that has no savepoint. */
 @PublicEvolving
-enum StartFrom:
-  /** As the option `source.start` says; without it at the beginning. */
+enum Startup:
+  /** As the option `scan.startup.mode` says; without it at the earliest change. */
   case Configured
-  case Beginning
-  case Now
-  case At(time: Instant)
+  case Earliest
+  case Latest
+
+  /** With what was changed from a moment on. The feed counts whole seconds. */
+  case Timestamp(time: Instant)
 
   /** With the container as it is, then with every change of it. Of [[FeedMode.AllVersionsAndDeletes]] alone. */
   case Initial
@@ -43,10 +45,10 @@ enum StartFrom:
   /** The positions of a file, which the JobManager reads. */
   case Tokens(file: String)
 
-  /** Where the change feed processor has stopped whose leases the options `source.lease-container` and `source.lease-prefix` name. */
+  /** Where the change feed processor has stopped whose leases the options `scan.lease.container` and `scan.lease.prefix` name. */
   case Leases
 
-  /** Where another source of the same container stops, which [[StopAt.Start]] has given positions: for the change feed behind a query, or
+  /** Where another source of the same container stops, which [[Bounded.Latest]] has given positions: for the change feed behind a query, or
     * behind the feed up to a moment, in a `HybridSource`, whose context has the enumerator. It is null after a restore, when the state says
     * where to go on. What was changed while the first source read may come twice, and nothing is missing.
     */
@@ -54,19 +56,21 @@ enum StartFrom:
 
 /** Up to where the change feed is read. All that was written before is delivered, and the job ends although writers go on. */
 @PublicEvolving
-enum StopAt:
-  /** As the option `source.stop` says; without it nowhere. */
+enum Bounded:
+  /** As the option `scan.bounded.mode` says; without it nowhere. */
   case Configured
-  case Never
+  case Unbounded
 
   /** What was written when the job looked for its feed ranges first. */
-  case Start
-  case At(time: Instant)
+  case Latest
+
+  /** What was written at a moment. The feed counts whole seconds. */
+  case Timestamp(time: Instant)
 
 /** What is read of a container. */
 @PublicEvolving
 enum FeedMode:
-  /** As the option `source.mode` says; without it the latest versions. */
+  /** As the option `scan.change-feed.mode` says; without it the latest versions. */
   case Configured
 
   /** The latest version of each document that changed. */
@@ -94,7 +98,7 @@ trait RecordReader[T] extends Serializable:
   def open(@unused context: DeserializationSchema.InitializationContext): Unit = ()
 
   /** Emits none, one or several elements. `Left` says that the record cannot be used, as an exception does; what becomes of it is the option
-    * `source.on-decode-error`. What was emitted before stays emitted. A `NotOfRecordException` says that every record would fail alike; it
+    * `json.on-error`. What was emitted before stays emitted. A `NotOfRecordException` says that every record would fail alike; it
     * fails the job, as an `Error` does.
     *
     * @param record
@@ -103,14 +107,14 @@ trait RecordReader[T] extends Serializable:
   def read(record: RecordView, emit: T => Unit): Either[DecodeError, Unit]
 
   /** Emits what is to stand for a record that could not be decoded: the core could not read its id or key, or [[read]] gave `Left` or threw.
-    * Called with `source.on-decode-error` `raw` only. `Left` fails the job. Unless a reader overrides it, that is what it gives, because nothing
+    * Called with `json.on-error` `raw` only. `Left` fails the job. Unless a reader overrides it, that is what it gives, because nothing
     * of the type `T` could stand for such a record; [[CosmosDBSource.raw]] hands it on.
     *
     * @param record
     *   as for [[read]]; its `document` is what the service sent, byte for byte
     */
   def readRaw(@unused record: RecordView, error: DecodeError, @unused emit: T => Unit): Either[DecodeError, Unit] =
-    Left(DecodeError(s"its reader has no readRaw, which source.on-decode-error raw needs; it said: ${error.message}"))
+    Left(DecodeError(s"its reader has no readRaw, which json.on-error raw needs; it said: ${error.message}"))
 
   /** Whether it makes something of a delete. One that does not is refused with all versions and deletes, where deletes would go unseen:
     * [[RecordReader.changes]] hands them on, [[withoutDeletes]] leaves them out knowingly.
@@ -215,14 +219,14 @@ final private class ChangeReader[T](documents: RecordReader[T]) extends RecordRe
       found.headOption
 
 /** The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
-  * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless [[StopAt]] gives it one, or a query
+  * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless [[Bounded]] gives it one, or a query
   * is read in its place; then the source is bounded, and may also be run in batch mode. With [[CosmosDBSource.changes]] it
   * is every version of each document, and deletes.
   *
   * {{{
   * final case class Order(id: String, region: String) derives JsonDecoder, FlinkType
   *
-  * env.cosmos(CosmosDBSource[Order](options, container = "events-source", start = StartFrom.Beginning), "orders")
+  * env.cosmos(CosmosDBSource[Order](options, container = "events-source", startup = Startup.Earliest), "orders")
   * }}}
   */
 @PublicEvolving
@@ -318,57 +322,57 @@ private object ReassigningCosmosDBSource:
   */
 object CosmosDBSource:
   /** The documents as models. Deletes are left out, so that all versions and deletes are refused: [[changes]] reads those. What becomes of a
-    * document that the decoder refuses is the option `source.on-decode-error`, which fails the job unless set; [[raw]] reads what others
+    * document that the decoder refuses is the option `json.on-error`, which fails the job unless set; [[raw]] reads what others
     * refuse.
     *
     * @param container
-    *   goes before `cosmos.container` of the options
+    *   goes before the option `container`
     */
   def apply[T: JsonDecoder: FlinkType](
       options: CosmosDBOptions,
       container: String,
-      start: StartFrom = StartFrom.Configured,
+      startup: Startup = Startup.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T],
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
-  ): CosmosDBSource[T] = of(options, container, RecordReader.documents, start, eventTime, stop, mode)
+  ): CosmosDBSource[T] = of(options, container, RecordReader.documents, startup, eventTime, bounded, mode)
 
   /** Each change with its kind, the document as a model, and deletes without one: the form for [[FeedMode.AllVersionsAndDeletes]]. The latest
     * versions alone, which are read unless a mode is given, have no deletes.
     *
-    * @param start
-    *   with all versions and deletes [[StartFrom.Now]] or [[StartFrom.Initial]]
+    * @param startup
+    *   with all versions and deletes [[Startup.Latest]] or [[Startup.Initial]]
     */
   def changes[T: JsonDecoder: FlinkType](
       options: CosmosDBOptions,
       container: String,
-      start: StartFrom = StartFrom.Configured,
+      startup: Startup = Startup.Configured,
       eventTime: EventTime[Change[T]] = EventTime.ofService[Change[T]],
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[Change[T]] =
-    of(options, container, RecordReader.changes(RecordReader.documents), start, eventTime, stop, mode)
+    of(options, container, RecordReader.changes(RecordReader.documents), startup, eventTime, bounded, mode)
 
   /** Everything that the feed says about a change, deletes included. */
   def raw(
       options: CosmosDBOptions,
       container: String,
-      start: StartFrom = StartFrom.Configured,
+      startup: Startup = Startup.Configured,
       eventTime: EventTime[ChangeRecord] = EventTime.ofService[ChangeRecord],
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
-  ): CosmosDBSource[ChangeRecord] = of(options, container, RecordReader.raw, start, eventTime, stop, mode)
+  ): CosmosDBSource[ChangeRecord] = of(options, container, RecordReader.raw, startup, eventTime, bounded, mode)
 
   /** What a reader makes of the records: one of one's own, or one of [[RecordReader]]. */
   def of[T: FlinkType](
       options: CosmosDBOptions,
       container: String,
       reader: RecordReader[T],
-      start: StartFrom = StartFrom.Configured,
+      startup: Startup = Startup.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T],
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
-  ): CosmosDBSource[T] = create(options, container, reader, start, eventTime, () => NativeCore.get(), stop, mode)
+  ): CosmosDBSource[T] = create(options, container, reader, startup, eventTime, () => NativeCore.get(), bounded, mode)
 
   /** What another schema makes of the documents, which are JSON in UTF-8: Flink's own schemas for JSON, or for Avro in its JSON encoding, those
     * of a format library, or one of the job. Deletes are left out. The end that its `isEndOfStream` may see is not asked for: where a
@@ -378,65 +382,70 @@ object CosmosDBSource:
       options: CosmosDBOptions,
       container: String,
       schema: DeserializationSchema[T],
-      start: StartFrom = StartFrom.Configured,
+      startup: Startup = Startup.Configured,
       eventTime: EventTime[T] = EventTime.ofService[T],
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[T] =
     val reader = RecordReader.deserialized(schema)
-    typed(options, container, reader, schema.getProducedType, start, eventTime, () => NativeCore.get(), stop, mode)
+    typed(options, container, reader, schema.getProducedType, startup, eventTime, () => NativeCore.get(), bounded, mode)
 
   private[scaladsl] def create[T: FlinkType](
       options: CosmosDBOptions,
       container: String,
       reader: RecordReader[T],
-      start: StartFrom,
+      startup: Startup,
       eventTime: EventTime[T],
       core: Core.Provider,
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
-  ): CosmosDBSource[T] = typed(options, container, reader, FlinkType[T].info, start, eventTime, core, stop, mode)
+  ): CosmosDBSource[T] = typed(options, container, reader, FlinkType[T].info, startup, eventTime, core, bounded, mode)
 
   private[scaladsl] def typed[T](
       options: CosmosDBOptions,
       container: String,
       reader: RecordReader[T],
       info: TypeInformation[T],
-      start: StartFrom,
+      startup: Startup,
       eventTime: EventTime[T],
       core: Core.Provider,
-      stop: StopAt = StopAt.Configured,
+      bounded: Bounded = Bounded.Configured,
       mode: FeedMode = FeedMode.Configured
   ): CosmosDBSource[T] =
-    val begin = start match
-      case StartFrom.Configured | StartFrom.Behind(_) => Nil
-      case StartFrom.Beginning => List("source.start" -> "beginning")
-      case StartFrom.Now => List("source.start" -> "now")
-      case StartFrom.At(time) => List("source.start" -> time.toString)
-      case StartFrom.Tokens(file) => List("source.start" -> "tokens", "source.start-tokens-file" -> file)
-      case StartFrom.Leases => List("source.start" -> "leases")
-      case StartFrom.Initial => List("source.start" -> "initial")
-    val behind = start match
-      case StartFrom.Behind(before: CosmosDBSplitEnumerator) => Some(before.following)
+    val begin = startup match
+      case Startup.Configured | Startup.Behind(_) => Nil
+      case Startup.Earliest => List("scan.startup.mode" -> "earliest")
+      case Startup.Latest => List("scan.startup.mode" -> "latest")
+      case Startup.Timestamp(time) => at("scan.startup", time)
+      case Startup.Tokens(file) => List("scan.startup.mode" -> "tokens", "scan.startup.tokens-file" -> file)
+      case Startup.Leases => List("scan.startup.mode" -> "leases")
+      case Startup.Initial => List("scan.startup.mode" -> "initial")
+    val behind = startup match
+      case Startup.Behind(before: CosmosDBSplitEnumerator) => Some(before.following)
       // After a restore, when the state says where to go on.
-      case StartFrom.Behind(null) => None
-      case StartFrom.Behind(other) =>
+      case Startup.Behind(null) => None
+      case Startup.Behind(other) =>
         val name = other.getClass.getName
         throw IllegalArgumentException(
           s"a source of Cosmos DB cannot go on behind $name; give the enumerator of a CosmosDBSource"
         )
       case _ => None
-    val end = stop match
-      case StopAt.Configured => Nil
-      case StopAt.Never => List("source.stop" -> "never")
-      case StopAt.Start => List("source.stop" -> "start")
-      case StopAt.At(time) => List("source.stop" -> time.toString)
+    val end = bounded match
+      case Bounded.Configured => Nil
+      case Bounded.Unbounded => List("scan.bounded.mode" -> "unbounded")
+      case Bounded.Latest => List("scan.bounded.mode" -> "latest")
+      case Bounded.Timestamp(time) => at("scan.bounded", time)
     val read = mode match
       case FeedMode.Configured => Nil
-      case FeedMode.LatestVersion => List("source.mode" -> "latest-version")
-      case FeedMode.AllVersionsAndDeletes => List("source.mode" -> allVersions)
-    val all = options + ("cosmos.container" -> container) ++ CosmosDBOptions((begin ++ end ++ read)*)
-    if !reader.readsDeletes && all.get("source.mode").contains(allVersions) then throw unseenDeletes.toException
+      case FeedMode.LatestVersion => List("scan.change-feed.mode" -> "latest-version")
+      case FeedMode.AllVersionsAndDeletes => List("scan.change-feed.mode" -> allVersions)
+    // A mode of its own goes with the time of the options.
+    val times = List("scan.startup" -> begin, "scan.bounded" -> end).collect:
+      case (what, set) if set.nonEmpty => s"$what.timestamp-millis"
+    val all = CosmosDBOptions(options.values -- times) + ("container" -> container) ++
+      CosmosDBOptions((begin ++ end ++ read)*)
+    if !reader.readsDeletes && all.get("scan.change-feed.mode").contains(allVersions) then
+      throw unseenDeletes.toException
     all.validatedIfPossible(core, Role.SOURCE) match
       case Right(checked) =>
         if reassigns then ReassigningCosmosDBSource.of(checked, reader, eventTime, info, core, behind)
@@ -450,12 +459,15 @@ object CosmosDBSource:
       true
     catch case _: ClassNotFoundException => false
 
+  private def at(what: String, time: Instant): List[(String, String)] =
+    List(s"$what.mode" -> "timestamp", s"$what.timestamp-millis" -> time.toEpochMilli.toString)
+
   private val reassignment = "org.apache.flink.api.connector.source.SupportsSplitReassignmentOnRecovery"
 
   private val allVersions = "all-versions-and-deletes"
 
   private val unseenDeletes = CosmosError(
     Kind.CONFIG,
-    "source.mode is all-versions-and-deletes, and this reader makes nothing of a delete, which has no document; read with" +
+    "scan.change-feed.mode is all-versions-and-deletes, and this reader makes nothing of a delete, which has no document; read with" +
       " CosmosDBSource.changes or CosmosDBSource.raw, or leave deletes out with RecordReader's withoutDeletes"
   )

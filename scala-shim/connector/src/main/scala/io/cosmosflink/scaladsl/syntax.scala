@@ -22,28 +22,28 @@ extension (env: StreamExecutionEnvironment)
   ): SingleOutputStreamOperator[T] = env.fromSource(source, watermarks, name, source.getProducedType)
 
 extension [T](first: CosmosDBSource[T])
-  /** A source that ends, and behind it the change feed from where it stops, without a gap: it needs [[StopAt.Start]]. What was changed while it
+  /** A source that ends, and behind it the change feed from where it stops, without a gap: it needs [[Bounded.Latest]]. What was changed while it
     * read may come twice.
     *
     * {{{
-    * val table = CosmosDBSource[Order](account.withQuery("SELECT * FROM c"), "orders", stop = StopAt.Start)
-    * val source = table.followedBy(start => CosmosDBSource[Order](account, "orders", start = start))
+    * val table = CosmosDBSource[Order](account.withQuery("SELECT * FROM c"), "orders", bounded = Bounded.Latest)
+    * val source = table.followedBy(start => CosmosDBSource[Order](account, "orders", startup = start))
     * }}}
     *
     * @param changes
     *   makes the second source of where it is to begin, once the first has ended; travels in the job graph
     */
-  def followedBy(changes: StartFrom => CosmosDBSource[T]): HybridSource[T] = HybridSource
+  def followedBy(changes: Startup => CosmosDBSource[T]): HybridSource[T] = HybridSource
     .builder[T, Enumerator](first)
     .addSource[Enumerator, CosmosDBSource[T]](Changes(changes), Boundedness.CONTINUOUS_UNBOUNDED)
     .build()
 
 private type Enumerator = SplitEnumerator[CosmosDBSplit, CosmosDBSourceState]
 
-final private class Changes[T](make: StartFrom => CosmosDBSource[T])
+final private class Changes[T](make: Startup => CosmosDBSource[T])
     extends HybridSource.SourceFactory[T, CosmosDBSource[T], Enumerator]:
   override def create(context: HybridSource.SourceSwitchContext[Enumerator]): CosmosDBSource[T] =
-    make(StartFrom.Behind(context.getPreviousEnumerator))
+    make(Startup.Behind(context.getPreviousEnumerator))
 
 /** Flink's operators with types from [[FlinkType]], so that nothing falls back to Kryo. */
 extension [T](stream: DataStream[T])

@@ -74,8 +74,8 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
 
   override protected def afterEach(): Unit = cosmos.close()
 
-  private def source(options: CosmosDBOptions, start: StartFrom): CosmosDBSource[Change[Placed]] =
-    CosmosDBSource.changes[Placed](options, "events-source", start, mode = FeedMode.AllVersionsAndDeletes)
+  private def source(options: CosmosDBOptions, startup: Startup): CosmosDBSource[Change[Placed]] =
+    CosmosDBSource.changes[Placed](options, "events-source", startup, mode = FeedMode.AllVersionsAndDeletes)
 
   private def replicate(): JobClient =
     val configuration = Configuration()
@@ -86,9 +86,9 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
     val env = StreamExecutionEnvironment.getExecutionEnvironment(configuration)
     env.setParallelism(2)
     env.enableCheckpointing(100)
-    val options = cosmos.options("events-source") + ("source.page-size" -> "50")
+    val options = cosmos.options("events-source") + ("scan.page-size" -> "50")
     env
-      .cosmos(source(options, StartFrom.Initial), "source")
+      .cosmos(source(options, Startup.Initial), "source")
       .uid("source")
       .map(Failing(), FlinkType[Change[Placed]].info)
       .uid("failing")
@@ -139,15 +139,15 @@ final class AllVersionsITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, 
   test("what cannot be read is refused when the job is defined"):
     val options = cosmos.options("events-source")
     def refused(source: => CosmosDBSource[?]) = (the[CosmosException] thrownBy source).getMessage
-    val all = options + ("source.mode" -> "all-versions-and-deletes", "source.start" -> "now")
+    val all = options + ("scan.change-feed.mode" -> "all-versions-and-deletes", "scan.startup.mode" -> "latest")
     refused(CosmosDBSource[Placed](all, "events-source")) should (include("delete") and include("changes"))
-    Seq(StartFrom.Beginning, StartFrom.At(Instant.EPOCH)).foreach: start =>
+    Seq(Startup.Earliest, Startup.Timestamp(Instant.EPOCH)).foreach: start =>
       refused(source(options, start)) should
-        (include("now") and include("initial"))
-    refused(CosmosDBSource[Placed](options, "events-source", StartFrom.Initial)) should include("latest-version")
+        (include("latest") and include("initial"))
+    refused(CosmosDBSource[Placed](options, "events-source", Startup.Initial)) should include("latest-version")
     CosmosDBSource.raw(all, "events-source").toString should include("all-versions-and-deletes")
     CosmosDBSource.of(all, "events-source", RecordReader.documents[Placed].withoutDeletes).toString should
       include("all-versions-and-deletes")
     // Without a mode it is the latest versions, as everywhere.
     CosmosDBSource.changes[Placed](options, "events-source").toString should
-      (include("source.mode=latest-version") and include("source.start=beginning"))
+      (include("scan.change-feed.mode=latest-version") and include("scan.startup.mode=earliest"))

@@ -78,9 +78,9 @@ final class AutoscalerITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll:
     val env = StreamExecutionEnvironment.getExecutionEnvironment(settings)
     env.setParallelism(1)
     val options = cosmos.options("events-source") ++ CosmosDBOptions(
-      "source.page-size" -> "20",
-      "source.prefetch-bytes" -> "1048576",
-      "source.backlog-threshold-ms" -> "2000"
+      "scan.page-size" -> "20",
+      "scan.prefetch-size" -> "1048576",
+      "scan.backlog-threshold" -> "2000"
     )
     env
       .fromSource(CosmosDBSource[Numbered](options, "events-source"), WatermarkStrategy.noWatermarks(), "source")

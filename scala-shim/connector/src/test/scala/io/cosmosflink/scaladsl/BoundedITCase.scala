@@ -209,7 +209,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     CosmosDBSource.of(cosmos.options("c").+(options*), "c", ids)
 
   test("in batch mode each document comes once, also with more readers than slots and splits"):
-    val bounded = CosmosDBSource.of(cosmos.options("c"), "c", ids, stop = StopAt.Start)
+    val bounded = CosmosDBSource.of(cosmos.options("c"), "c", ids, bounded = Bounded.Latest)
     bounded.getBoundedness shouldBe Boundedness.BOUNDED
     val read = run(environment(RuntimeExecutionMode.BATCH, 6), bounded)
     read.size shouldBe documents
@@ -217,14 +217,14 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
 
   test("a query is read in batch mode"):
     val query = source(
-      "source.query" -> "SELECT c.id FROM c WHERE c.amount < @most",
-      "source.query-parameters" -> """{"@most": 500}"""
+      "scan.query" -> "SELECT c.id FROM c WHERE c.amount < @most",
+      "scan.query-parameters" -> """{"@most": 500}"""
     )
     run(environment(RuntimeExecutionMode.BATCH, 2), query).sorted shouldBe (0 until 500).map(i => s"o$i").sorted
 
   test("documents are read by key"):
     val keys = Seq(3, 700, 1999).map(i => s"""{"id":"o$i","partitionKey":["c${i % 97}"]}""").mkString("[", ",", "]")
-    val read = run(environment(RuntimeExecutionMode.BATCH, 2), source("source.read-many" -> keys))
+    val read = run(environment(RuntimeExecutionMode.BATCH, 2), source("scan.read-many" -> keys))
     read.sorted shouldBe Seq("o1999", "o3", "o700")
 
   // The checkpoint that it goes on from knows that three of the four splits have ended.
@@ -235,7 +235,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     env.enableCheckpointing(50)
     FailingOnce.fails.set(true)
-    val read = run(env, source("source.stop" -> "start", "source.page-size" -> "20"))
+    val read = run(env, source("scan.bounded.mode" -> "latest", "scan.page-size" -> "20"))
     FailingOnce.failed.get shouldBe true
     withClue("not begun anew, and no split read that had ended: ")(FailingOnce.orders.get shouldBe documents)
     read.size shouldBe documents + tail
@@ -249,12 +249,12 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
     val most = 1000
     FailingOnce.failsAtTheEnd.set(true)
     FailingOnce.behindOrders.set(most)
-    val read = run(env, source("source.query" -> "SELECT DISTINCT TOP 1000 c.id FROM c"))
+    val read = run(env, source("scan.query" -> "SELECT DISTINCT TOP 1000 c.id FROM c"))
     FailingOnce.failed.get shouldBe true
     (read.size, read.distinct.size) shouldBe (most, most)
 
   test("what the driver refuses is refused when the source is made"):
-    val refused = the[CosmosException] thrownBy source("source.query" -> "SELECT COUNT(1) FROM c")
+    val refused = the[CosmosException] thrownBy source("scan.query" -> "SELECT COUNT(1) FROM c")
     refused.getMessage should (include("COUNT") and include("aggregate in Flink"))
 
   /** A bounded source, and the change feed from where it stops. */
@@ -266,7 +266,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
   test("the change feed goes on behind a query without a gap"):
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     env.enableCheckpointing(100)
-    val stream = feedBehind(env, source("source.query" -> "SELECT * FROM c", "source.stop" -> "start"))
+    val stream = feedBehind(env, source("scan.query" -> "SELECT * FROM c", "scan.bounded.mode" -> "latest"))
     Using.resource(stream.collectAsync()): read =>
       val job = env.executeAsync("hybrid")
       def sum(gauge: String) = Gauges.sum(reporter, job, s".*\\.cosmosdb\\.$gauge")
@@ -284,7 +284,7 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
   private def changesBehindATable(failing: MapFunction[String, String]): JobClient =
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     env.enableCheckpointing(50)
-    val query = source("source.query" -> "SELECT * FROM c", "source.stop" -> "start", "source.page-size" -> "20")
+    val query = source("scan.query" -> "SELECT * FROM c", "scan.bounded.mode" -> "latest", "scan.page-size" -> "20")
     feedBehind(env, query)
       .map(failing, FlinkType[String].info)
       .map(Kept(), FlinkType[String].info)
@@ -326,12 +326,12 @@ final class BoundedITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Befo
   test("nothing goes on behind a source without positions"):
     val env = environment(RuntimeExecutionMode.STREAMING, 2)
     val failure =
-      intercept[Exception](feedBehind(env, source("source.query" -> "SELECT * FROM c")).executeAndCollect(9999))
+      intercept[Exception](feedBehind(env, source("scan.query" -> "SELECT * FROM c")).executeAndCollect(9999))
     Iterator.iterate[Throwable](failure)(_.getCause).takeWhile(_ != null).map(_.toString).mkString("\n") should
       (include("CosmosDBUnrecoverableException: nothing can go on behind this source") and include(
-        "set its source.stop to start"
+        "set its scan.bounded.mode to latest"
       ))
     val foreign =
       the[IllegalArgumentException] thrownBy
-        CosmosDBSource.of(cosmos.options("c"), "c", ids, StartFrom.Behind(ForeignEnumerator()))
+        CosmosDBSource.of(cosmos.options("c"), "c", ids, Startup.Behind(ForeignEnumerator()))
     foreign.getMessage should include("CosmosDBSource")

@@ -184,7 +184,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
         (OperationKind.UPSERT, "good", """["k"]""")
       )
       all(0).ifMatch shouldBe "java.lang.IllegalStateException: no amount"
-      all(2).ifMatch should (include("10001 bytes") and include("sink.max-record-bytes is 10000"))
+      all(2).ifMatch should (include("10001 bytes") and include("sink.max-record-size is 10000"))
       all(2).document.length shouldBe 10_001
       String(all(4).document, UTF_8) shouldBe "{}"
 
@@ -295,7 +295,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
   test("a key in the job graph that is refused ends the job, and one in a file does not"):
     ends(failing(Kind.AUTH, isFinal = false, 401, FakeCore.options)) shouldBe false
     ends(
-      failing(Kind.AUTH, isFinal = false, 401, FakeCore.options + ("cosmos.auth.key" -> "c2VjcmV0"))
+      failing(Kind.AUTH, isFinal = false, 401, FakeCore.options + ("auth.secret-key" -> "c2VjcmV0"))
     ) shouldBe true
 
   test("the failure of a large record is small"):
@@ -384,7 +384,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
       the[RuntimeException] thrownBy CosmosDBSinkWriter.open(converter, context, FakeCore(sink), options, JavaList.of())
     ends(opening(FakeCore.options, attempt = 0)) shouldBe true
     ends(opening(FakeCore.options, attempt = 1)) shouldBe false
-    ends(opening(FakeCore.options + ("cosmos.auth.key" -> "c2VjcmV0"), attempt = 1)) shouldBe true
+    ends(opening(FakeCore.options + ("auth.secret-key" -> "c2VjcmV0"), attempt = 1)) shouldBe true
 
   // What is left of a batch may be one record of a partition that is throttled: how many batches there are says nothing.
   test("batches go out for as long as the core has room"):
@@ -466,7 +466,7 @@ final class CosmosDBSinkWriterSpec extends AnyFunSuite, Matchers, TimeLimits, Sc
     forAll(writes, Gen.chooseNum(1, 7), Gen.chooseNum(1, 4), Gen.long): (writes, size, batches, seed) =>
       val sink = Shuffled(Random(seed), batches)
       val options = FakeCore.options ++ CosmosDBOptions(
-        "sink.max-batch-size" -> s"$size",
+        "sink.buffer-flush.max-rows" -> s"$size",
         "sink.max-in-flight-requests" -> s"$batches",
         "sink.max-buffered-requests" -> s"${size * 3}"
       )

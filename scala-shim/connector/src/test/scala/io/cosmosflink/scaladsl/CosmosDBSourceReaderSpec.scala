@@ -79,8 +79,8 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         outputs += s"+$id"
         this
       override def releaseOutputForSplit(id: String): Unit = outputs += s"-$id"
-    val options = FakeCore.options + ("source.on-decode-error" -> onDecodeError) +
-      ("source.backlog-threshold-ms" -> backlogMillis.toString) ++ more
+    val options = FakeCore.options + ("json.on-error" -> onDecodeError) +
+      ("scan.backlog-threshold" -> backlogMillis.toString) ++ more
     val reader = CosmosDBSourceReader(context, core, options, read, EventTime.ofService)
 
     def add(splits: CosmosDBSplit*): Unit = reader.addSplits(splits.asJava)
@@ -118,14 +118,14 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       Configuration(),
       InternalSourceReaderMetricGroup.wrap(UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup())
     )
-    val options = FakeCore.options + ("source.on-decode-error" -> "skip")
+    val options = FakeCore.options + ("json.on-error" -> "skip-row")
     val schema = Parts()
     val source = CosmosDBSource.typed(
       options,
       "orders",
       RecordReader.deserialized(schema),
       schema.getProducedType,
-      StartFrom.Configured,
+      Startup.Configured,
       EventTime.ofService,
       () => core
     )
@@ -161,7 +161,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.times.toList shouldBe List(TimestampAssigner.NO_TIMESTAMP, 101_000L)
 
   test("a checkpoint that has completed is published as it was taken"):
-    val f = Fixture(typed, more = CosmosDBOptions("source.lease-container" -> "leases"))
+    val f = Fixture(typed, more = CosmosDBOptions("scan.lease.container" -> "leases"))
     try
       f.core.source.page(page(0, 3, Item.of("a", 100)))
       f.add(split(0, 0))
@@ -323,7 +323,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.poll(1)
       f.emitted.map(_.of.id) shouldBe List("b")
     val twice: RecordReader[String] = (record, emit) => Right(Seq(record.id, record.id).foreach(emit))
-    reading(RecordReader.changes(twice), "skip"): f =>
+    reading(RecordReader.changes(twice), "skip-row"): f =>
       f.core.source.page(page(0, 1, items*))
       f.add(split(0, 0))
       (the[java.io.IOException] thrownBy f.poll(1)).getMessage should include("several elements")
@@ -345,7 +345,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
         f.add(split(0, 0))
         (the[java.io.IOException] thrownBy f.poll(1)).getMessage should
           (include("'bad'") and include("[\"k\"]") and include("split 0 (range 0) (id s0), record 1 of 1") and
-            include("log sequence number -1") and include(why) and include("source.on-decode-error"))
+            include("log sequence number -1") and include(why) and include("json.on-error"))
         f.positions shouldBe Set(split(0, 0))
         f.context.metricGroup.getNumRecordsInErrorsCounter.getCount shouldBe 1
 
@@ -369,7 +369,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       f.errors shouldBe 1
 
   test("documents that cannot be read are left out and counted"):
-    readMixed(typed, "skip"): f =>
+    readMixed(typed, "skip-row"): f =>
       f.poll(2)
       f.emitted shouldBe List(Named("a"), Named("b"))
       f.positions shouldBe Set(split(0, 1))
@@ -475,7 +475,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
 
   for
     wraps <- Seq(true, false)
-    onDecodeError <- Seq("skip", "raw", "fail")
+    onDecodeError <- Seq("skip-row", "raw", "fail")
     thrown <- Seq(IllegalStateException("behind"), AssertionError("behind"))
   do
     test(s"a reader that catches does not hide a failure behind the source: $wraps, $onDecodeError, $thrown"):
@@ -500,14 +500,14 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       java.io.IOException(InterruptedException("canceled")) -> "canceled"
     ).foreach: (thrown, message) =>
       val failing: RecordReader[Named] = (_, _) => throw thrown
-      readMixed(failing, "skip"): f =>
+      readMixed(failing, "skip-row"): f =>
         intercept[Throwable](f.poll(1)).getMessage should include(message)
         f.errors shouldBe 0
 
   test("a document that is too deep is the record's"):
     val deep: RecordReader[Named] =
       (record, emit) => if record.text.contains("7") then throw StackOverflowError() else typed.read(record, emit)
-    readMixed(deep, "skip"): f =>
+    readMixed(deep, "skip-row"): f =>
       f.poll(2)
       f.errors shouldBe 2
 
@@ -516,7 +516,7 @@ final class CosmosDBSourceReaderSpec extends AnyFunSuite, Matchers:
       FakeCore.options,
       "orders",
       typed,
-      StartFrom.Configured,
+      Startup.Configured,
       EventTime.ofService[Named],
       () => throw UnsatisfiedLinkError("this jar holds no native library for linux-s390x")
     )

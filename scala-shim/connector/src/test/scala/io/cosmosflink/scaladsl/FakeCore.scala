@@ -95,15 +95,15 @@ object FakeCore:
   def failure(kind: CosmosException.Kind, message: String): CosmosException = CosmosException(message, kind, 0, 0, "")
 
   val options: CosmosDBOptions = CosmosDBOptions(
-    "cosmos.container" -> "orders",
-    "source.discovery-interval-ms" -> "1000",
-    "source.on-decode-error" -> "fail",
-    "sink.max-batch-size" -> "2",
+    "container" -> "orders",
+    "scan.discovery-interval" -> "1000",
+    "json.on-error" -> "fail",
+    "sink.buffer-flush.max-rows" -> "2",
     "sink.max-in-flight-requests" -> "2",
     "sink.max-buffered-requests" -> "10",
-    "sink.max-batch-bytes" -> "100000",
-    "sink.max-time-in-buffer-ms" -> "50",
-    "sink.max-record-bytes" -> "10000"
+    "sink.buffer-flush.max-size" -> "100000",
+    "sink.buffer-flush.interval" -> "50",
+    "sink.max-record-size" -> "10000"
   )
 
   /** A page of a split that ends at `after`. */

@@ -66,11 +66,11 @@ final class SourceContext(containers: ManyContainers) extends DataStreamSourceEx
   private val writers = AtomicInteger()
 
   override def createSource(settings: TestingSourceSettings): Source[String, ?, ?] =
-    val stop = if settings.getBoundedness == Boundedness.BOUNDED then StopAt.Start else StopAt.Never
+    val bounded = if settings.getBoundedness == Boundedness.BOUNDED then Bounded.Latest else Bounded.Unbounded
     val values: RecordReader[String] = (record, emit) =>
       JsonDecoder[Item].decode(record.document).map(item => emit(item.value))
-    val options = containers.cosmos.options(container) + ("source.discovery-interval-ms" -> "200")
-    CosmosDBSource.of(options, container, values, stop = stop)
+    val options = containers.cosmos.options(container) + ("scan.discovery-interval" -> "200")
+    CosmosDBSource.of(options, container, values, bounded = bounded)
 
   override def createSourceSplitDataWriter(settings: TestingSourceSettings): ExternalSystemSplitDataWriter[String] =
     new ExternalSystemSplitDataWriter[String]:

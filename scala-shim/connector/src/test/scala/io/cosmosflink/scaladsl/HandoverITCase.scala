@@ -66,9 +66,9 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     cosmos.close()
 
   private val publishing =
-    CosmosDBOptions("source.lease-container" -> "leases", "source.lease-prefix" -> "shop")
+    CosmosDBOptions("scan.lease.container" -> "leases", "scan.lease.prefix" -> "shop")
 
-  private def run(start: StartFrom, more: CosmosDBOptions): JobClient =
+  private def run(startup: Startup, more: CosmosDBOptions): JobClient =
     val settings = Configuration()
     settings.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay")
     settings.set(RestartStrategyOptions.RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS, Int.box(1000))
@@ -77,8 +77,8 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     env.setParallelism(2)
     env.enableCheckpointing(200)
     val options = cosmos.options("events-source") +
-      ("source.lease-expiration-ms" -> "1000", "source.lease-renew-interval-ms" -> "200") ++ more
-    val source = CosmosDBSource[Order](options, container = "events-source", start = start)
+      ("scan.lease.expiration" -> "1000", "scan.lease.renew-interval" -> "200") ++ more
+    val source = CosmosDBSource[Order](options, container = "events-source", startup = startup)
     env
       .fromSource(source, WatermarkStrategy.noWatermarks[Order], "source")
       .uid("source")
@@ -124,7 +124,7 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
 
   test("a job goes on from the leases that another one left"):
     write(0 until 200)
-    val first = run(StartFrom.Beginning, publishing)
+    val first = run(Startup.Earliest, publishing)
     seen(0 until 200)
     LocalCosmos.await("the leases", limit)(owners.size == 3)
     owners.distinct shouldBe List(s"cosmosflink-${first.getJobID}")
@@ -132,17 +132,17 @@ final class HandoverITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     // It might only be starting again: they are free once they have expired.
     owners shouldBe List.fill(3)(s"cosmosflink-${first.getJobID}")
     write(200 until 260)
-    val second = run(StartFrom.Leases, publishing)
+    val second = run(Startup.Leases, publishing)
     seen(200 until 260)
     LocalCosmos.await("the leases to be the second job's", limit):
       owners == List.fill(3)(s"cosmosflink-${second.getJobID}")
 
   test("the second of two jobs with one prefix ends for good"):
     // A job that the machine holds up does not lose its leases.
-    val patient = publishing + ("source.lease-expiration-ms" -> "60000")
-    val first = run(StartFrom.Now, patient)
+    val patient = publishing + ("scan.lease.expiration" -> "60000")
+    val first = run(Startup.Latest, patient)
     LocalCosmos.await("the leases", limit)(owners.size == 3)
-    val second = run(StartFrom.Now, patient)
+    val second = run(Startup.Latest, patient)
     Try(second.getJobExecutionResult.get(60, TimeUnit.SECONDS)) match
       case Failure(e) =>
         Iterator.iterate(e)(_.getCause).takeWhile(_ != null).map(_.toString).mkString should

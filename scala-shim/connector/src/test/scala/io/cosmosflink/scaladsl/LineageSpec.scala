@@ -9,9 +9,9 @@ import scala.jdk.CollectionConverters.*
 
 final class LineageSpec extends AnyFunSuite, Matchers:
   private val options = CosmosDBOptions(
-    "cosmos.endpoint" -> "https://Account.documents.azure.com:443/",
-    "cosmos.database" -> "orders",
-    "cosmos.auth.key" -> "c2VjcmV0"
+    "endpoint" -> "https://Account.documents.azure.com:443/",
+    "database" -> "orders",
+    "auth.secret-key" -> "c2VjcmV0"
   )
 
   private def isTheContainer(vertex: LineageVertex) = vertex.datasets.asScala.toList match

@@ -32,11 +32,11 @@ final class LocalCosmos private (process: Process, val keyFile: Path, val endpoi
 
   /** Connection options for one container. */
   def options(container: String): CosmosDBOptions = CosmosDBOptions(
-    "cosmos.endpoint" -> endpoint,
-    "cosmos.database" -> LocalCosmos.database,
-    "cosmos.container" -> container,
-    "cosmos.auth.key-file" -> keyFile.toString,
-    "source.poll-interval-ms" -> "100"
+    "endpoint" -> endpoint,
+    "database" -> LocalCosmos.database,
+    "container" -> container,
+    "auth.key-file" -> keyFile.toString,
+    "scan.poll-interval" -> "100"
   )
 
   /** Writes and waits, one request after the other and so in order; every write must be fine. */

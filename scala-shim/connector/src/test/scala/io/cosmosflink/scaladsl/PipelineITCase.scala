@@ -159,9 +159,9 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     env
 
   private def pipeline(env: StreamExecutionEnvironment, failAt: Long = Long.MaxValue): JobClient =
-    val options = cosmos.options("events-source") + ("source.page-size" -> "100")
+    val options = cosmos.options("events-source") + ("scan.page-size" -> "100")
     env
-      .cosmos(CosmosDBSource[Placed](options, container = "events-source", start = StartFrom.Beginning), "source")
+      .cosmos(CosmosDBSource[Placed](options, container = "events-source", startup = Startup.Earliest), "source")
       .uid("source")
       .map(Counting(failAt), FlinkType[Placed].info)
       .uid("count")
@@ -311,11 +311,11 @@ final class PipelineITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, Bef
     val env = environment()
     env.setParallelism(1)
     env.getConfig.setAutoWatermarkInterval(1)
-    val options = cosmos.options("events-single") + ("source.page-size" -> "100")
+    val options = cosmos.options("events-single") + ("scan.page-size" -> "100")
     val source = CosmosDBSource[Placed](
       options,
       container = "events-single",
-      start = StartFrom.Beginning,
+      startup = Startup.Earliest,
       eventTime = (order, _) => order.amount / 100
     )
     env

@@ -78,9 +78,9 @@ object ResilienceITCase:
     thread.start()
 
     val options: CosmosDBOptions = CosmosDBOptions(
-      "cosmos.endpoint" -> s"http://127.0.0.1:${socket.getLocalPort}/",
-      "cosmos.database" -> "orders",
-      "cosmos.auth.key" -> "c2VjcmV0"
+      "endpoint" -> s"http://127.0.0.1:${socket.getLocalPort}/",
+      "database" -> "orders",
+      "auth.secret-key" -> "c2VjcmV0"
     )
 
     override def close(): Unit =
@@ -142,8 +142,8 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
   private def source(options: (String, String)*): CosmosDBSource[Timed] = source(EventTime.ofService[Timed], options*)
 
   private def source(time: EventTime[Timed], options: (String, String)*): CosmosDBSource[Timed] =
-    val all = cosmos.options("events-source") + ("source.page-size" -> "50") ++ CosmosDBOptions(options*)
-    CosmosDBSource[Timed](all, container = "events-source", start = StartFrom.Beginning, eventTime = time)
+    val all = cosmos.options("events-source") + ("scan.page-size" -> "50") ++ CosmosDBOptions(options*)
+    CosmosDBSource[Timed](all, container = "events-source", startup = Startup.Earliest, eventTime = time)
 
   private def copy(
       settings: Seq[(String, String)] = Nil,
@@ -200,7 +200,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     cosmos.admin("POST", "faults", """{"container":"events-processed","operations":"bulk","delayMillis":2000}""")
     val job = copy(
       Seq("execution.checkpointing.interval" -> "1 h"),
-      sink = Seq("sink.max-batch-size" -> "2000", "sink.max-time-in-buffer-ms" -> "600000")
+      sink = Seq("sink.buffer-flush.max-rows" -> "2000", "sink.buffer-flush.interval" -> "600000")
     )
     LocalCosmos.await("all records", limit)(Seen.buffered.size == 1000)
     withClue("before the drain: ")(cosmos.count("events-processed") should be < 1000L)
@@ -225,7 +225,11 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       "execution.checkpointing.aligned-checkpoint-timeout" -> "0 ms"
     )
     val slow =
-      Seq("sink.max-batch-size" -> "5", "sink.max-buffered-requests" -> "6", "sink.max-in-flight-requests" -> "1")
+      Seq(
+        "sink.buffer-flush.max-rows" -> "5",
+        "sink.max-buffered-requests" -> "6",
+        "sink.max-in-flight-requests" -> "1"
+      )
     val job = copy(unaligned, failOnce = true, sink = slow)
     LocalCosmos.await("an unaligned checkpoint with records on their way", limit):
       Option(checkpoints(job)).exists(stats => inFlight(stats.getHistory.getLatestCompletedCheckpoint))
@@ -254,7 +258,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
       .withIdleness(Duration.ofMinutes(5))
       .withWatermarkAlignment("orders", Duration.ofMinutes(100), Duration.ofMillis(50))
     env
-      .cosmos(source((order, _) => order.minutes * 60_000, "source.page-size" -> "10"), "source", watermarks)
+      .cosmos(source((order, _) => order.minutes * 60_000, "scan.page-size" -> "10"), "source", watermarks)
       .map(Seen(false), FlinkType[Timed].info)
       .sinkTo(DiscardingSink[Timed]())
     val job = submit(env)
@@ -307,7 +311,7 @@ final class ResilienceITCase extends AnyFunSuite, Matchers, BeforeAndAfterAll, B
     val before = savepoint(first, drain = false)
     val many = 1_000_000
     cosmos.admin("POST", "faults", s"""{"hang":true,"container":"events-source","count":$many}""")
-    val undiscovered = source("source.discovery-interval-ms" -> "0")
+    val undiscovered = source("scan.discovery-interval" -> "0")
     val job = copy(Seq("execution.state-recovery.path" -> before), source = undiscovered)
     LocalCosmos.await("a request that hangs", limit):
       """"count":(\d+)""".r.findFirstMatchIn(cosmos.admin("GET", "faults", "").toString).exists(_.group(1).toInt < many)

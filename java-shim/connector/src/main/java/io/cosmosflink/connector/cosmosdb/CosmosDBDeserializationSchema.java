@@ -23,14 +23,14 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
      *
      * @param record valid during this call only; its {@code change()} says whether it is a delete, which has no document
      * @throws IOException when the record cannot be used, as any other exception says too; what becomes of the record is the option
-     *     {@code source.on-decode-error}. What was emitted before stays emitted.
+     *     {@code json.on-error}. What was emitted before stays emitted.
      * @throws io.cosmosflink.core.NotOfRecordException when every record would fail alike; this fails the job, as an {@link Error} does
      */
     void deserialize(RecordView record, Collector<T> out) throws IOException;
 
     /**
      * Emits what is to stand for a record that could not be decoded: the core could not read its id or key, or {@link #deserialize} threw.
-     * Called with {@code source.on-decode-error} {@code raw} only. Unless a schema overrides it, it fails the job, because nothing of the
+     * Called with {@code json.on-error} {@code raw} only. Unless a schema overrides it, it fails the job, because nothing of the
      * type {@code T} could stand for such a record; {@link #string} and {@link #raw} hand it on.
      *
      * @param record as for {@link #deserialize}; {@code document()} is what the service sent, byte for byte
@@ -40,13 +40,13 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
     default void deserializeRaw(RecordView record, Throwable error, Collector<T> out) throws IOException {
         throw new IOException(
                 getClass().getName()
-                        + " has no deserializeRaw, which source.on-decode-error raw needs; its failure was: "
+                        + " has no deserializeRaw, which json.on-error raw needs; its failure was: "
                         + error.getMessage(),
                 error);
     }
 
     /**
-     * Whether it makes something of a {@link RecordView.Change#DELETE}. One that does not is refused with {@code source.mode}
+     * Whether it makes something of a {@link RecordView.Change#DELETE}. One that does not is refused with {@code scan.change-feed.mode}
      * {@code all-versions-and-deletes}, where deletes would go unseen: {@link #changes} hands them on, {@link #withoutDeletes} leaves them
      * out knowingly.
      */
@@ -83,7 +83,7 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
 
     /**
      * Each change with its kind, the document as this schema reads it, and deletes without one: the form for
-     * {@code source.mode} {@code all-versions-and-deletes}.
+     * {@code scan.change-feed.mode} {@code all-versions-and-deletes}.
      *
      * @param documents emits one element for a document, or none to have its change left out
      */
@@ -91,7 +91,7 @@ public interface CosmosDBDeserializationSchema<T> extends Serializable, ResultTy
         return new Schemas.Changes<>(Objects.requireNonNull(documents, "documents"));
     }
 
-    /** Only the documents, with {@code source.mode} {@code all-versions-and-deletes} each version of them: deletes are left out. */
+    /** Only the documents, with {@code scan.change-feed.mode} {@code all-versions-and-deletes} each version of them: deletes are left out. */
     static <T> CosmosDBDeserializationSchema<T> withoutDeletes(CosmosDBDeserializationSchema<T> documents) {
         return new Schemas.WithoutDeletes<>(Objects.requireNonNull(documents, "documents"));
     }

@@ -38,7 +38,7 @@ public final class CosmosDBOptions implements Serializable {
     }
 
     /**
-     * Options from a job's arguments and environment. An argument is named by option ({@code cosmos.database}) or by variable
+     * Options from a job's arguments and environment. An argument is named by option ({@code database}) or by variable
      * ({@code COSMOS_DB}) and goes before the environment.
      *
      * @param arguments name to value, without hyphens: what {@link io.cosmosflink.core.Arguments#parse} returns, or {@code
@@ -65,6 +65,13 @@ public final class CosmosDBOptions implements Serializable {
         return copy;
     }
 
+    /** The same without an option. */
+    CosmosDBOptions without(String name) {
+        CosmosDBOptions copy = new CosmosDBOptions(values);
+        copy.values.remove(name);
+        return copy;
+    }
+
     public Optional<String> get(String name) {
         return Optional.ofNullable(values.get(name));
     }
@@ -78,7 +85,7 @@ public final class CosmosDBOptions implements Serializable {
         return get(name).orElseThrow(() -> new IllegalStateException("option '" + name + "' has no value; set it"));
     }
 
-    /** A number that must be there. */
+    /** A number that must be there. After {@link #validated} a duration is one of milliseconds, and a size one of bytes. */
     public long number(String name) {
         String value = require(name);
         try {
@@ -94,7 +101,7 @@ public final class CosmosDBOptions implements Serializable {
     }
 
     /**
-     * Checked by the core, with its defaults filled in.
+     * Checked by the core, with its defaults filled in, durations in milliseconds and sizes in bytes.
      *
      * @throws CosmosException of kind CONFIG when an option is unknown, missing or wrong
      */

@@ -68,7 +68,7 @@ public final class CosmosDBRequestEntry implements Serializable {
                     ? this
                     : refused(new UnwritableRecordException(
                             "the document is too large: its row has " + body.length
-                                    + " bytes, and sink.max-record-bytes is " + limit,
+                                    + " bytes, and sink.max-record-size is " + limit,
                             null,
                             "",
                             "",

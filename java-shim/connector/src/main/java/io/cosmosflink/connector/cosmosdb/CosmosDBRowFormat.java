@@ -3,6 +3,7 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.RowsView;
 import java.io.Serializable;
+import java.util.Map;
 import org.apache.flink.annotation.Internal;
 import org.apache.flink.api.java.typeutils.ResultTypeQueryable;
 
@@ -14,6 +15,16 @@ public interface CosmosDBRowFormat<T> extends Serializable, ResultTypeQueryable<
 
     /** Why this Flink cannot use the rows of the core, or null. Called once for each reader. */
     String refusal(Core core);
+
+    /**
+     * Options that the core makes of the plan, on top of those of the source. They are asked for where the job runs: state may be bound to them, and it
+     * must not matter where a job was planned, and whether there was a core.
+     *
+     * @throws io.cosmosflink.core.CosmosException when the core can make none of it
+     */
+    default Map<String, String> options(Core core) {
+        return Map.of();
+    }
 
     /**
      * The rows of one page. Called once for each page.

@@ -2,12 +2,14 @@ package io.cosmosflink.connector.cosmosdb;
 
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
+import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
 import org.apache.flink.annotation.PublicEvolving;
 import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
+import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.connector.base.sink.AsyncSinkBase;
 import org.apache.flink.connector.base.sink.writer.BufferedRequestState;
 import org.apache.flink.connector.base.sink.writer.ElementConverter;
@@ -30,12 +32,12 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
             CosmosDBOptions options, Core.Provider core, ElementConverter<IN, CosmosDBRequestEntry> converter) {
         super(
                 converter,
-                knob(options, "sink.max-batch-size"),
+                knob(options, "sink.buffer-flush.max-rows"),
                 knob(options, "sink.max-in-flight-requests"),
                 knob(options, "sink.max-buffered-requests"),
-                knob(options, "sink.max-batch-bytes"),
-                knob(options, "sink.max-time-in-buffer-ms"),
-                knob(options, "sink.max-record-bytes"));
+                knob(options, "sink.buffer-flush.max-size"),
+                knob(options, "sink.buffer-flush.interval"),
+                knob(options, "sink.max-record-size"));
         this.options = options;
         this.core = core;
     }
@@ -118,13 +120,23 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
         }
 
         /** Most records that are handed to the core at once. */
-        public Builder<IN> maxBatchSize(int records) {
-            return option("sink.max-batch-size", records);
+        public Builder<IN> bufferFlushMaxRows(int records) {
+            return option("sink.buffer-flush.max-rows", records);
+        }
+
+        /** Most bytes that are handed to the core at once. */
+        public Builder<IN> bufferFlushMaxSize(MemorySize size) {
+            return option("sink.buffer-flush.max-size", size.getBytes());
+        }
+
+        /** Longest time that a record waits for others to be handed over with. */
+        public Builder<IN> bufferFlushInterval(Duration interval) {
+            return option("sink.buffer-flush.interval", interval.toMillis());
         }
 
         /**
-         * Batches in flight, counted as so many times {@link #maxBatchSize} records that have not ended; those that a throttled partition holds up do not
-         * count, as {@code docs/configuration.md} says.
+         * Batches in flight, counted as so many times {@link #bufferFlushMaxRows} records that have not ended; those that a throttled partition holds up do
+         * not count, as {@code docs/configuration.md} says.
          */
         public Builder<IN> maxInFlightRequests(int batches) {
             return option("sink.max-in-flight-requests", batches);
@@ -135,17 +147,9 @@ public final class CosmosDBSink<IN> extends AsyncSinkBase<IN, CosmosDBRequestEnt
             return option("sink.max-buffered-requests", records);
         }
 
-        public Builder<IN> maxBatchSizeInBytes(long bytes) {
-            return option("sink.max-batch-bytes", bytes);
-        }
-
-        public Builder<IN> maxTimeInBufferMS(long millis) {
-            return option("sink.max-time-in-buffer-ms", millis);
-        }
-
         /** Most bytes of a record: of its document, or of all operations of a transactional batch together. */
-        public Builder<IN> maxRecordSizeInBytes(long bytes) {
-            return option("sink.max-record-bytes", bytes);
+        public Builder<IN> maxRecordSize(MemorySize size) {
+            return option("sink.max-record-size", size.getBytes());
         }
 
         /** {@code fail} (the default), {@code skip} or {@code dead-letter}. */

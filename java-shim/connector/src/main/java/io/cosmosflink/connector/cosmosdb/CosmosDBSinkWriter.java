@@ -49,7 +49,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             Core core,
             CosmosDBOptions options,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
-        long limit = options.number("sink.max-record-bytes");
+        long limit = options.number("sink.max-record-size");
         byte[] plan = null;
         if (converter instanceof CosmosDBRowConverter<IN> rows) {
             String refusal = rows.refusal(core);
@@ -86,7 +86,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
             byte[] plan,
             Collection<BufferedRequestState<CosmosDBRequestEntry>> states) {
         super(converter, context, configuration(options, room), states);
-        this.container = options.get("cosmos.container").orElse("?");
+        this.container = options.get("container").orElse("?");
         this.maxBatchBytes = maxBatchBytes(options);
         this.remedy = plan == null ? "its converter" : "the rows that are written";
         this.finality = Finality.of(options.toMap(), false);
@@ -118,7 +118,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
     }
 
     private static AsyncSinkWriterConfiguration configuration(CosmosDBOptions options, Submissions.Room room) {
-        int batch = Math.toIntExact(options.number("sink.max-batch-size"));
+        int batch = Math.toIntExact(options.number("sink.buffer-flush.max-rows"));
         int inFlight = Math.toIntExact(options.number("sink.max-in-flight-requests"));
         long batchBytes = maxBatchBytes(options);
         return AsyncSinkWriterConfiguration.builder()
@@ -126,7 +126,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
                 .setMaxBatchSizeInBytes(batchBytes)
                 .setMaxInFlightRequests(inFlight)
                 .setMaxBufferedRequests(Math.toIntExact(options.number("sink.max-buffered-requests")))
-                .setMaxTimeInBufferMS(options.number("sink.max-time-in-buffer-ms"))
+                .setMaxTimeInBufferMS(options.number("sink.buffer-flush.interval"))
                 // Its limit throws at every replay of the record, and in a restore; ours is the converter's.
                 .setMaxRecordSizeInBytes(batchBytes)
                 .setRateLimitingStrategy(new CoreDecides(batch, room))
@@ -137,7 +137,7 @@ final class CosmosDBSinkWriter<IN> extends AsyncSinkWriter<IN, CosmosDBRequestEn
 
     /** A batch is one array, and an array has a few elements less than the largest number. */
     private static long maxBatchBytes(CosmosDBOptions options) {
-        return Math.min(options.number("sink.max-batch-bytes"), Integer.MAX_VALUE - 64);
+        return Math.min(options.number("sink.buffer-flush.max-size"), Integer.MAX_VALUE - 64);
     }
 
     /** State of a writer that had other limits, so that it can be restored in this one. */

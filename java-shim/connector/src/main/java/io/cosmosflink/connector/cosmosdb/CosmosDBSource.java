@@ -3,10 +3,12 @@ package io.cosmosflink.connector.cosmosdb;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.Core.Role;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.LeaseProgress;
 import io.cosmosflink.core.Reading;
 import java.io.IOException;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.List;
 import org.apache.flink.annotation.Internal;
 import org.apache.flink.annotation.PublicEvolving;
@@ -28,8 +30,8 @@ import org.apache.flink.util.UserCodeClassLoader;
 
 /**
  * The change feed of a container. Each document's latest version arrives at least once per checkpointed position and exactly once in
- * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless {@link Builder#stop} gives it one,
- * or a query is read in its place; then the source is bounded, and may also be run in batch mode. With {@link Builder#mode} it is
+ * Flink's state; documents of one feed range arrive in the order of their changes. It has no end unless {@link Builder#bounded} gives it one,
+ * or a query is read in its place; then the source is bounded, and may also be run in batch mode. With {@link Builder#changeFeedMode} it is
  * every version of each document, and deletes.
  *
  * <pre>{@code
@@ -152,8 +154,19 @@ public class CosmosDBSource<T>
 
     /** The options, checked, with the identity of the job that runs. */
     private CosmosDBOptions onCluster(Core core, MetricGroup group) {
-        CosmosDBOptions validated = options.validatedOnCluster(core, Role.SOURCE);
+        CosmosDBOptions validated = withRows(core).validatedOnCluster(core, Role.SOURCE);
         return CosmosDBOptions.of(LeaseProgress.identified(validated.toMap(), group.getAllVariables()));
+    }
+
+    private CosmosDBOptions withRows(Core core) {
+        if (rows == null) {
+            return options;
+        }
+        try {
+            return options.with(rows.options(core));
+        } catch (CosmosException e) {
+            throw Failures.open("no query can be made for the rows", e, Finality.of(options.toMap(), false));
+        }
     }
 
     @Override
@@ -207,12 +220,12 @@ public class CosmosDBSource<T>
          * Request units per second that all readers of the source may use together for pages, in the long run; 0 does not limit them.
          */
         public Builder<T> requestUnitsPerSecond(long units) {
-            return option("source.request-units-per-second", Long.toString(units));
+            return option("scan.request-units-per-second", Long.toString(units));
         }
 
         /** Lag of a reader from which on Flink is told that the source processes a backlog; zero never tells, nor does a source that ends. */
         public Builder<T> backlogThreshold(Duration lag) {
-            return option("source.backlog-threshold-ms", Long.toString(lag.toMillis()));
+            return option("scan.backlog-threshold", Long.toString(lag.toMillis()));
         }
 
         /** Event time of a record; the service's {@code _ts} unless set. */
@@ -223,56 +236,80 @@ public class CosmosDBSource<T>
 
         /**
          * What is read: {@code latest-version} (the default), or {@code all-versions-and-deletes}, which needs an account with continuous
-         * backup and a {@link #start} at {@code now} or {@code initial}.
+         * backup and a {@link #startup} at {@code latest} or {@code initial}.
          */
-        public Builder<T> mode(String mode) {
-            return option("source.mode", mode);
+        public Builder<T> changeFeedMode(String mode) {
+            return option("scan.change-feed.mode", mode);
         }
 
         /**
-         * Where to begin without a savepoint: {@code beginning} (the default), {@code now}, an RFC 3339 time, {@code tokens}, {@code leases},
-         * or, with all versions and deletes, {@code initial}: with the container as it is, then with every change of it.
+         * Where to begin without a savepoint: {@code earliest} (the default), {@code latest}, {@code tokens}, {@code leases}, or, with all
+         * versions and deletes, {@code initial}: with the container as it is, then with every change of it. At a time: {@link #startupAt}.
          */
-        public Builder<T> start(String start) {
-            return option("source.start", start);
+        public Builder<T> startup(String mode) {
+            return mode("scan.startup", mode);
+        }
+
+        /** Begins without a savepoint with what was changed from a moment on. The feed counts whole seconds. */
+        public Builder<T> startupAt(Instant time) {
+            return at("scan.startup", time);
         }
 
         /** Begins at the positions of a file, which the JobManager reads; {@link StartTokens} writes it. */
-        public Builder<T> startFromTokens(String file) {
-            return start("tokens").option("source.start-tokens-file", file);
+        public Builder<T> startupFromTokens(String file) {
+            return startup("tokens").option("scan.startup.tokens-file", file);
         }
 
         /** Begins where the change feed processor has stopped whose leases {@link #leases} names. */
-        public Builder<T> startFromLeases() {
-            return start("leases");
+        public Builder<T> startupFromLeases() {
+            return startup("leases");
         }
 
         /**
-         * Publishes progress as leases of change feed processors, after each completed checkpoint; {@code source.lease-format} says in which
+         * Publishes progress as leases of change feed processors, after each completed checkpoint; {@code scan.lease.format} says in which
          * form.
          *
-         * @param container in the same database, unless {@code source.lease-database} says another one
+         * @param container in the same database, unless {@code scan.lease.database} says another one
          * @param prefix of these leases; jobs and processors that read independently of each other need one each
          */
         public Builder<T> leases(String container, String prefix) {
-            return option("source.lease-container", container).option("source.lease-prefix", prefix);
+            return option("scan.lease.container", container).option("scan.lease.prefix", prefix);
         }
 
         /**
-         * Up to where to read: {@code never} (the default: without end), {@code start}, which is what was written when the job looked for
-         * its feed ranges first, or an RFC 3339 time. All that was written before is delivered, and the job ends although writers go on.
+         * Up to where to read: {@code unbounded} (the default: without end) or {@code latest}, which is what was written when the job looked for
+         * its feed ranges first. All that was written before is delivered, and the job ends although writers go on. Up to a time: {@link
+         * #boundedAt}.
          */
-        public Builder<T> stop(String stop) {
-            return option("source.stop", stop);
+        public Builder<T> bounded(String mode) {
+            return mode("scan.bounded", mode);
+        }
+
+        /** Reads up to what was written at a moment, and ends. The feed counts whole seconds. */
+        public Builder<T> boundedAt(Instant time) {
+            return at("scan.bounded", time);
+        }
+
+        private Builder<T> at(String what, Instant time) {
+            return option(what + ".mode", "timestamp")
+                    .option(what + ".timestamp-millis", Long.toString(time.toEpochMilli()));
+        }
+
+        private Builder<T> mode(String what, String mode) {
+            if (!mode.equals("timestamp")) {
+                // What an earlier call has set.
+                options = options.without(what + ".timestamp-millis");
+            }
+            return option(what + ".mode", mode);
         }
 
         /**
-         * Begins where another source of the same container stops, which {@link #stop} {@code start} has given positions: for the change
+         * Begins where another source of the same container stops, which {@link #bounded} {@code latest} has given positions: for the change
          * feed behind a query, or behind the feed up to a moment, in a {@code HybridSource}. What was changed while the first source read
          * may come twice, and nothing is missing.
          *
          * <pre>{@code
-         * HybridSource.builder(CosmosDBSource.<Order>builder()....query("SELECT * FROM c").stop("start").build())
+         * HybridSource.builder(CosmosDBSource.<Order>builder()....query("SELECT * FROM c").bounded("latest").build())
          *     .addSource(
          *         context -> CosmosDBSource.<Order>builder()....startBehind(context.getPreviousEnumerator()).build(),
          *         Boundedness.CONTINUOUS_UNBOUNDED)
@@ -298,22 +335,22 @@ public class CosmosDBSource<T>
          * DISTINCT}, {@code TOP} or {@code OFFSET LIMIT} one reader reads it all. Aggregates and {@code GROUP BY} are refused: they are Flink's.
          */
         public Builder<T> query(String sql) {
-            return option("source.query", sql);
+            return option("scan.query", sql);
         }
 
         /**
          * Reads documents by id and partition key in place of the change feed. One that is not there is passed over. A long list is better
-         * given as a file ({@code source.read-many-file}), since this one travels in the job graph.
+         * given as a file ({@code scan.read-many-file}), since this one travels in the job graph.
          *
          * @param keys a JSON array of objects such as <code>{"id":"order-7","partitionKey":["eu"]}</code>
          */
         public Builder<T> readMany(String keys) {
-            return option("source.read-many", keys);
+            return option("scan.read-many", keys);
         }
 
         /** Values of the query's parameters: a JSON object such as <code>{"@status":"open"}</code>. */
         public Builder<T> queryParameters(String json) {
-            return option("source.query-parameters", json);
+            return option("scan.query-parameters", json);
         }
 
         /**
@@ -326,12 +363,12 @@ public class CosmosDBSource<T>
                 throw new IllegalStateException(
                         "a source needs a deserializer; CosmosDBDeserializationSchema has ready ones");
             }
-            boolean deletes = options.get("source.mode")
+            boolean deletes = options.get("scan.change-feed.mode")
                     .filter("all-versions-and-deletes"::equals)
                     .isPresent();
             if (deletes && schema != null && !schema.readsDeletes()) {
                 throw new CosmosException(
-                        "source.mode is all-versions-and-deletes, and the deserializer makes nothing of a delete, which has no document;"
+                        "scan.change-feed.mode is all-versions-and-deletes, and the deserializer makes nothing of a delete, which has no document;"
                                 + " wrap it: CosmosDBDeserializationSchema.changes(..) has deletes too, withoutDeletes(..) leaves them out",
                         CosmosException.Kind.CONFIG,
                         0,

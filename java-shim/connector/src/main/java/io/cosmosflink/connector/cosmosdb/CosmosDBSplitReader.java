@@ -33,7 +33,7 @@ final class CosmosDBSplitReader implements SplitReader<Page, CosmosDBSplit> {
             byte[] plan) {
         pages = new PageReader(core, options.toMap(), metrics, peers, lag, leases, plan);
         failure = "cannot read the change feed of container "
-                + options.get("cosmos.container").orElse("?");
+                + options.get("container").orElse("?");
         finality = Finality.of(options.toMap(), false);
     }
 

@@ -5,14 +5,16 @@ import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.StateVersions;
 import java.io.IOException;
+import org.apache.flink.annotation.Internal;
 import org.apache.flink.util.FlinkRuntimeException;
 
 /** Failures of the core in the words of Flink. */
-final class Failures {
+@Internal
+public final class Failures {
     private Failures() {}
 
     /** A failure to open something. */
-    static RuntimeException open(String what, Throwable failure, Finality finality) {
+    public static RuntimeException open(String what, Throwable failure, Finality finality) {
         String message = what + ": " + failure.getMessage();
         return failure instanceof CosmosException e && finality.isFinal(e)
                 ? new CosmosDBUnrecoverableException(message, failure)
@@ -27,8 +29,24 @@ final class Failures {
         return new IOException(what + ": " + failure.getMessage(), failure);
     }
 
+    /**
+     * A failure of one of many requests. A refused key is one of the job's options, which the core does not know.
+     *
+     * @param outlivesRestart whether the core knows that a restart does not help
+     * @param finality that of a job that has run
+     */
+    public static RuntimeException request(CosmosException failure, boolean outlivesRestart, Finality finality) {
+        boolean refused = failure.kind() == CosmosException.Kind.AUTH && finality.isFinal(failure);
+        return outlivesRestart || refused ? new CosmosDBUnrecoverableException(failure.getMessage(), failure) : failure;
+    }
+
+    /** What is the same after every restart, such as a Flink that the connector does not support. */
+    public static RuntimeException unsupported(String message) {
+        return new CosmosDBUnrecoverableException(message, null);
+    }
+
     /** The core, where a task or the enumerator runs: one that does not fit this machine will not after a restart. */
-    static Core core(Core.Provider core) {
+    public static Core core(Core.Provider core) {
         try {
             return core.get();
         } catch (UnsatisfiedLinkError e) {

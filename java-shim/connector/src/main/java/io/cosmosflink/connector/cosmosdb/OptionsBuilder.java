@@ -10,25 +10,25 @@ abstract class OptionsBuilder<B extends OptionsBuilder<B>> {
 
     /** Account endpoint, such as {@code https://ACCOUNT.documents.azure.com:443/}. */
     public B endpoint(String endpoint) {
-        return option("cosmos.endpoint", endpoint);
+        return option("endpoint", endpoint);
     }
 
     public B database(String database) {
-        return option("cosmos.database", database);
+        return option("database", database);
     }
 
     public B container(String container) {
-        return option("cosmos.container", container);
+        return option("container", container);
     }
 
     /** Account key. It travels in the job graph; prefer {@link #keyFile}. */
     public B key(String key) {
-        return option("cosmos.auth.key", key);
+        return option("auth.secret-key", key);
     }
 
     /** File with the account key, on every machine of the cluster. */
     public B keyFile(String path) {
-        return option("cosmos.auth.key-file", path);
+        return option("auth.key-file", path);
     }
 
     /** Any option of {@code docs/configuration.md}. */

@@ -42,7 +42,7 @@ import org.apache.flink.runtime.state.DefaultOperatorStateBackendBuilder;
 import org.apache.flink.runtime.state.OperatorStateHandle;
 
 /**
- * Writes the positions of a source into a file, from which another job begins with {@code source.start=tokens}: out of a savepoint or a
+ * Writes the positions of a source into a file, from which another job begins with {@code scan.startup.mode=tokens}: out of a savepoint or a
  * retained checkpoint, or out of the last checkpoint of a job that runs. It reads the state of the Java and of the Scala connector alike.
  *
  * <pre>{@code

@@ -9,6 +9,7 @@ import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -91,8 +92,8 @@ class AllVersionsITCase {
         cosmos = LocalCosmos.start("--all-versions", "events-source:/customerId:2");
         var builder = CosmosDBSource.<String>builder()
                 .options(cosmos.options("events-source"))
-                .mode("all-versions-and-deletes")
-                .start("now");
+                .changeFeedMode("all-versions-and-deletes")
+                .startup("latest");
         assertThatThrownBy(() -> builder.deserializer(CosmosDBDeserializationSchema.string())
                         .build())
                 .isInstanceOfSatisfying(CosmosException.class, refused -> assertThat(refused.kind())
@@ -100,19 +101,22 @@ class AllVersionsITCase {
                 .hasMessageContainingAll("delete", "changes(", "withoutDeletes(");
         builder.deserializer(CosmosDBDeserializationSchema.withoutDeletes(CosmosDBDeserializationSchema.string()))
                 .build();
-        for (String start : List.of("beginning", "2026-01-02T03:04:05Z")) {
-            assertThatThrownBy(() -> builder.start(start).build())
-                    .isInstanceOf(CosmosException.class)
-                    .hasMessageContainingAll("'" + start + "'", "initial", "now");
-        }
+        assertThatThrownBy(() -> builder.startup("earliest").build())
+                .isInstanceOf(CosmosException.class)
+                .hasMessageContainingAll("'earliest'", "initial", "latest");
+        assertThatThrownBy(() -> builder.startupAt(Instant.EPOCH).build())
+                .isInstanceOf(CosmosException.class)
+                .hasMessageContainingAll("'timestamp'", "initial", "latest");
+        // Nothing is left of the time.
+        builder.startup("initial").build();
     }
 
     private CosmosDBSource<CosmosDBChange<JsonNode>> source() {
         return CosmosDBSource.<CosmosDBChange<JsonNode>>builder()
                 .options(cosmos.options("events-source"))
-                .option("source.page-size", "50")
-                .mode("all-versions-and-deletes")
-                .start("initial")
+                .option("scan.page-size", "50")
+                .changeFeedMode("all-versions-and-deletes")
+                .startup("initial")
                 .deserializer(CosmosDBDeserializationSchema.changes(CosmosDBDeserializationSchema.jsonNode()))
                 .build();
     }

@@ -106,8 +106,8 @@ class AutoscalerITCase {
         env.setParallelism(1);
         CosmosDBSource<String> source = CosmosDBSource.<String>builder()
                 .options(cosmos.options("events-source"))
-                .option("source.page-size", "20")
-                .option("source.prefetch-bytes", "1048576")
+                .option("scan.page-size", "20")
+                .option("scan.prefetch-size", "1048576")
                 .backlogThreshold(Duration.ofSeconds(2))
                 .deserializer(CosmosDBDeserializationSchema.string())
                 .build();

@@ -86,7 +86,7 @@ class BoundedITCase {
         cosmos.write("c", orders(0, DOCUMENTS));
         List<String> ids = run(
                 environment(RuntimeExecutionMode.BATCH, 6),
-                builder().stop("start").build());
+                builder().bounded("latest").build());
         assertThat(ids).hasSize(DOCUMENTS).doesNotHaveDuplicates();
     }
 
@@ -94,7 +94,8 @@ class BoundedITCase {
     void readersWithoutSplitsEnd() throws Exception {
         cosmos.create("one", "/customerId");
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
-        assertThat(run(env, builder().container("one").stop("start").build())).isEmpty();
+        assertThat(run(env, builder().container("one").bounded("latest").build()))
+                .isEmpty();
     }
 
     /** The checkpoint that it goes on from knows that three of the four splits have ended. */
@@ -108,7 +109,7 @@ class BoundedITCase {
         env.enableCheckpointing(50);
         FailingOnce.FAILS.set(true);
         List<String> ids = run(
-                env, builder().stop("start").option("source.page-size", "20").build());
+                env, builder().bounded("latest").option("scan.page-size", "20").build());
         assertThat(FailingOnce.FAILED).isTrue();
         assertThat(FailingOnce.ORDERS)
                 .as("not begun anew, and no split read that had ended")
@@ -171,8 +172,8 @@ class BoundedITCase {
         StreamExecutionEnvironment env = environment(RuntimeExecutionMode.STREAMING, 2);
         env.enableCheckpointing(100);
         Set<String> seen = new HashSet<>();
-        DataStream<String> stream =
-                feedBehind(env, builder().query("SELECT * FROM c").stop("start").build());
+        DataStream<String> stream = feedBehind(
+                env, builder().query("SELECT * FROM c").bounded("latest").build());
         try (CloseableIterator<String> ids = stream.collectAsync()) {
             JobClient job = env.executeAsync("hybrid");
             while (seen.size() < DOCUMENTS) {
@@ -238,8 +239,8 @@ class BoundedITCase {
         env.enableCheckpointing(50);
         CosmosDBSource<String> query = builder()
                 .query("SELECT * FROM c")
-                .stop("start")
-                .option("source.page-size", "20")
+                .bounded("latest")
+                .option("scan.page-size", "20")
                 .build();
         feedBehind(env, query)
                 .map(failing)
@@ -263,7 +264,7 @@ class BoundedITCase {
                         () -> feedBehind(env, builder().query("SELECT * FROM c").build())
                                 .executeAndCollect(100))
                 .hasStackTraceContaining("CosmosDBUnrecoverableException: nothing can go on behind this source")
-                .hasStackTraceContaining("set its source.stop to start");
+                .hasStackTraceContaining("set its scan.bounded.mode to latest");
         assertThatThrownBy(() -> builder().startBehind(new ForeignEnumerator()))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("CosmosDBSource");

@@ -335,7 +335,7 @@ class CosmosDBSinkWriterTest {
                         tuple(OperationKind.REFUSED, "half?", "[\"k\"]"),
                         tuple(OperationKind.DEFAULT, "good", "[\"k\"]"));
         assertThat(core.sink.operations.get(0).ifMatch()).isEqualTo("java.lang.IllegalStateException: no amount");
-        assertThat(core.sink.operations.get(3).ifMatch()).contains("10001 bytes", "sink.max-record-bytes is 10000");
+        assertThat(core.sink.operations.get(3).ifMatch()).contains("10001 bytes", "sink.max-record-size is 10000");
         assertThat(core.sink.operations.get(3).document()).hasSize(10_001);
         assertThat(core.sink.operations.get(5).document()).asString().isEqualTo("{}");
     }
@@ -535,7 +535,7 @@ class CosmosDBSinkWriterTest {
         assertThat(ends(failure(refused))).isFalse();
         writer.close();
         writer = CosmosDBSinkWriter.open(
-                CONVERTER, context, core, FakeCore.options().with("cosmos.auth.key", "c2VjcmV0"), List.of());
+                CONVERTER, context, core, FakeCore.options().with("auth.secret-key", "c2VjcmV0"), List.of());
         assertThat(ends(failure(refused))).isTrue();
     }
 
@@ -555,7 +555,7 @@ class CosmosDBSinkWriterTest {
     void aRefusedKeyEndsAJobAtItsFirstStartOnly() {
         assertThat(ends(opening(FakeCore.options(), 0))).isTrue();
         assertThat(ends(opening(FakeCore.options(), 1))).isFalse();
-        assertThat(ends(opening(FakeCore.options().with("cosmos.auth.key", "c2VjcmV0"), 1)))
+        assertThat(ends(opening(FakeCore.options().with("auth.secret-key", "c2VjcmV0"), 1)))
                 .as("the job graph brings the same key each time")
                 .isTrue();
     }
@@ -633,8 +633,8 @@ class CosmosDBSinkWriterTest {
     void numbersThatAreTooLargeAreNotTheClientsMatter() {
         CosmosDBSink.Builder<String> builder = CosmosDBSink.<String>builder()
                 .options(FakeCore.options())
-                .option("sink.max-batch-bytes", "99999999999")
-                .option("sink.max-batch-size", "many")
+                .option("sink.buffer-flush.max-size", "99999999999")
+                .option("sink.buffer-flush.max-rows", "many")
                 .converter(CONVERTER);
         builder.core(() -> {
             throw new UnsatisfiedLinkError("no core here");

@@ -83,7 +83,7 @@ class CosmosDBSourceReaderTest {
         return new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.on-decode-error", onDecodeError),
+                FakeCore.options().with("json.on-error", onDecodeError),
                 schema,
                 CosmosDBTimestampExtractor.serviceTime());
     }
@@ -155,7 +155,7 @@ class CosmosDBSourceReaderTest {
     @Test
     void anotherSchemaMakesWhatItLikesOfADocument() throws Exception {
         CosmosDBSource<String> source = CosmosDBSource.<String>builder()
-                .options(FakeCore.options().with("source.on-decode-error", "skip"))
+                .options(FakeCore.options().with("json.on-error", "skip-row"))
                 .core(() -> core)
                 .deserializer(new Parts())
                 .build();
@@ -178,7 +178,7 @@ class CosmosDBSourceReaderTest {
         reader = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.backlog-threshold-ms", "1000"),
+                FakeCore.options().with("scan.backlog-threshold", "1000"),
                 CosmosDBDeserializationSchema.string(),
                 CosmosDBTimestampExtractor.serviceTime());
         core.source.page(page(1, 3, Item.of("b", 100)));
@@ -261,7 +261,7 @@ class CosmosDBSourceReaderTest {
         CosmosDBSourceReader<CosmosDBChange<String>> changes = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.on-decode-error", "raw"),
+                FakeCore.options().with("json.on-error", "raw"),
                 CosmosDBDeserializationSchema.changes(new Marking()),
                 CosmosDBTimestampExtractor.serviceTime());
         core.source.page(page(
@@ -331,7 +331,7 @@ class CosmosDBSourceReaderTest {
         reader = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.lease-container", "leases"),
+                FakeCore.options().with("scan.lease.container", "leases"),
                 CosmosDBDeserializationSchema.string(),
                 CosmosDBTimestampExtractor.serviceTime());
         core.source.page(page(0, 3, Item.of("a", 100)));
@@ -504,7 +504,7 @@ class CosmosDBSourceReaderTest {
                         "record 2 of 4",
                         "log sequence number -1",
                         "no good",
-                        "source.on-decode-error");
+                        "json.on-error");
         assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 0)));
         assertThat(errors()).isOne();
     }
@@ -518,7 +518,7 @@ class CosmosDBSourceReaderTest {
 
     @Test
     void documentsThatCannotBeReadAreLeftOutAndCounted() throws Exception {
-        restart(new Picky(), "skip");
+        restart(new Picky(), "skip-row");
         poll(2);
         assertThat(output.getEmittedRecords()).containsExactly("{\"id\":\"a\"}", "{\"id\":\"b\"}");
         assertThat(reader.snapshotState(1)).containsExactly(new CosmosDBSplit(split(0, 1)));
@@ -566,6 +566,11 @@ class CosmosDBSourceReaderTest {
         }
 
         @Override
+        public Map<String, String> options(Core core) {
+            return Map.of("scan.query", "SELECT * FROM c WHERE c.ofTheCluster");
+        }
+
+        @Override
         public Rows<String> rows(RowsView view) {
             return row -> row + ":" + view.bytes()[view.offset(row)] + ":" + view.length(row);
         }
@@ -589,6 +594,22 @@ class CosmosDBSourceReaderTest {
         assertThat(times).containsExactly(7000L, 8000L);
         assertThat(core.source.plan).containsExactly(1, 2, 3);
         assertThat(reader.snapshotState(1).get(0).entry().split()).isEqualTo(bytes(0, 2));
+    }
+
+    /** A job is planned on machines with a core and without, and state is bound to the query. */
+    @Test
+    void whatTheCoreMakesOfRowsIsMadeOnTheCluster() throws Exception {
+        reader.close();
+        CosmosDBSource<String> source = CosmosDBSource.<String>builder()
+                .options(FakeCore.options().with("scan.query", "SELECT * FROM c"))
+                .rows(new TextRows())
+                .core(() -> core)
+                .build();
+        assertThat(source.toString()).doesNotContain("ofTheCluster");
+        reader = (CosmosDBSourceReader<String>) source.createReader(context);
+        reader.addSplits(List.of(new CosmosDBSplit(split(0, 0))));
+        LocalCosmos.await("the source", LIMIT, () -> core.rowOptions != null);
+        assertThat(core.rowOptions).containsEntry("scan.query", "SELECT * FROM c WHERE c.ofTheCluster");
     }
 
     @Test
@@ -724,7 +745,7 @@ class CosmosDBSourceReaderTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"true,skip", "false,skip", "true,raw", "false,raw", "true,fail", "false,fail"})
+    @CsvSource({"true,skip-row", "false,skip-row", "true,raw", "false,raw", "true,fail", "false,fail"})
     void aSchemaThatCatchesDoesNotHideAFailureBehindTheSource(boolean wraps, String onDecodeError) throws Exception {
         for (Throwable thrown : List.of(new IllegalStateException("behind"), new AssertionError("behind"))) {
             output = new TestingReaderOutput<>() {
@@ -749,7 +770,7 @@ class CosmosDBSourceReaderTest {
         reader = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.on-decode-error", "skip"),
+                FakeCore.options().with("json.on-error", "skip-row"),
                 new Catching(false),
                 (text, record) -> {
                     if (text.contains("late")) {
@@ -780,7 +801,7 @@ class CosmosDBSourceReaderTest {
                             ExceptionUtils.rethrow(one.thrown);
                         }
                     },
-                    "skip");
+                    "skip-row");
             assertThatThrownBy(() -> poll(1)).as(one.message).hasMessageContaining(one.message);
         }
         assertThat(errors()).isZero();
@@ -798,7 +819,7 @@ class CosmosDBSourceReaderTest {
                         super.deserialize(record, out);
                     }
                 },
-                "skip");
+                "skip-row");
         poll(2);
         assertThat(errors()).isEqualTo(2);
     }
@@ -871,7 +892,7 @@ class CosmosDBSourceReaderTest {
         CosmosDBSourceReader<Named> named = new CosmosDBSourceReader<>(
                 context,
                 core,
-                FakeCore.options().with("source.on-decode-error", "skip"),
+                FakeCore.options().with("json.on-error", "skip-row"),
                 schema,
                 CosmosDBTimestampExtractor.serviceTime());
         core.source.page(page(0, 1, new Item("", "[]", 0, 0, "null"), Item.of("a", 1)));

@@ -56,8 +56,8 @@ class CosmosDBSourceSuiteITCase extends SourceTestSuiteBase<String> {
             boolean bounded = settings.getBoundedness() == Boundedness.BOUNDED;
             return CosmosDBSource.<String>builder()
                     .options(cosmos.options(container))
-                    .option("source.discovery-interval-ms", "200")
-                    .stop(bounded ? "start" : "never")
+                    .option("scan.discovery-interval", "200")
+                    .bounded(bounded ? "latest" : "unbounded")
                     .deserializer(new Value())
                     .build();
         }

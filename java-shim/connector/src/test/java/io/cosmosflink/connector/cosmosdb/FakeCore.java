@@ -39,6 +39,8 @@ final class FakeCore implements Core {
     final Enumerator enumerator = new Enumerator();
     final Source source = new Source();
     final Sink sink = new Sink();
+    /** Those of the source of rows that was opened last. */
+    volatile Map<String, String> rowOptions;
     /** Thrown by every opening, if set. */
     volatile RuntimeException openFailure;
     /** Whether openings do not end. */
@@ -58,15 +60,15 @@ final class FakeCore implements Core {
 
     static CosmosDBOptions options() {
         return CosmosDBOptions.of(Map.of(
-                "cosmos.container", "orders",
-                "source.discovery-interval-ms", "1000",
-                "source.on-decode-error", "fail",
-                "sink.max-batch-size", "2",
+                "container", "orders",
+                "scan.discovery-interval", "1000",
+                "json.on-error", "fail",
+                "sink.buffer-flush.max-rows", "2",
                 "sink.max-in-flight-requests", "2",
                 "sink.max-buffered-requests", "10",
-                "sink.max-batch-bytes", "100000",
-                "sink.max-time-in-buffer-ms", "50",
-                "sink.max-record-bytes", "10000"));
+                "sink.buffer-flush.max-size", "100000",
+                "sink.buffer-flush.interval", "50",
+                "sink.max-record-size", "10000"));
     }
 
     @Override
@@ -122,6 +124,7 @@ final class FakeCore implements Core {
     @Override
     public SourceHandle openRowSource(Map<String, String> options, Peers peers, byte[] plan) {
         source.plan = plan;
+        rowOptions = options;
         return source.opening();
     }
 

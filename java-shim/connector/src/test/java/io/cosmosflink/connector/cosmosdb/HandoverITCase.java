@@ -119,8 +119,8 @@ class HandoverITCase {
         env.getCheckpointConfig().setCheckpointTimeout(checkpointTimeout.toMillis());
         CosmosDBSource<CosmosDBRecord> source = how.apply(CosmosDBSource.<CosmosDBRecord>builder()
                         .options(cosmos.options("events-source"))
-                        .option("source.lease-expiration-ms", "1000")
-                        .option("source.lease-renew-interval-ms", "200")
+                        .option("scan.lease.expiration", "1000")
+                        .option("scan.lease.renew-interval", "200")
                         .deserializer(CosmosDBDeserializationSchema.raw()))
                 .build();
         env.fromSource(source, WatermarkStrategy.noWatermarks(), "source")
@@ -192,7 +192,7 @@ class HandoverITCase {
         // It might only be starting again: they are free once they have expired.
         assertThat(owners()).hasSize(3).containsOnly("cosmosflink-" + first.getJobID());
         write(200, 260);
-        JobClient second = run(source -> publishing().apply(source).startFromLeases());
+        JobClient second = run(source -> publishing().apply(source).startupFromLeases());
         seen(200, 260);
         LocalCosmos.await("the leases to be the second job's", LIMIT, () -> owners().equals(List.of(
                 "cosmosflink-" + second.getJobID(),
@@ -214,7 +214,7 @@ class HandoverITCase {
         first.cancel().get(60, TimeUnit.SECONDS);
         write(80, 110);
         Seen.IDS.clear();
-        run(source -> source.startFromTokens(file.toString()));
+        run(source -> source.startupFromTokens(file.toString()));
         seen(80, 110);
     }
 
@@ -260,7 +260,7 @@ class HandoverITCase {
     void theSecondOfTwoJobsWithOnePrefixEndsForGood() throws Exception {
         // A job that the machine holds up does not lose its leases.
         UnaryOperator<CosmosDBSource.Builder<CosmosDBRecord>> patient =
-                source -> publishing().apply(source).option("source.lease-expiration-ms", "60000");
+                source -> publishing().apply(source).option("scan.lease.expiration", "60000");
         JobClient first = run(patient);
         LocalCosmos.await("the leases", LIMIT, () -> owners().size() == 3);
         JobClient second = run(patient);
@@ -279,7 +279,7 @@ class HandoverITCase {
         Path file = folder.resolve("tokens.json");
         StartTokens.main(new String[] {"--savepoint", savepoint, "--output", file.toString()});
         assertThat(Files.readString(file)).contains("feed range [");
-        JobClient second = run(source -> source.startFromTokens(file.toString()));
+        JobClient second = run(source -> source.startupFromTokens(file.toString()));
         seen(150, 190);
         stop(second);
         assertThatThrownBy(() -> StartTokens.main(new String[] {"--savepoint", savepoint, "--operator", "7"}))

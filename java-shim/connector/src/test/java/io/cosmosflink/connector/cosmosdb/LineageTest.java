@@ -10,10 +10,10 @@ import org.junit.jupiter.api.Test;
 
 class LineageTest {
     private static final CosmosDBOptions OPTIONS = CosmosDBOptions.empty()
-            .with("cosmos.endpoint", "https://Account.documents.azure.com:443/")
-            .with("cosmos.database", "orders")
-            .with("cosmos.container", "events")
-            .with("cosmos.auth.key", "c2VjcmV0");
+            .with("endpoint", "https://Account.documents.azure.com:443/")
+            .with("database", "orders")
+            .with("container", "events")
+            .with("auth.secret-key", "c2VjcmV0");
 
     private static void assertIsTheContainer(LineageVertex vertex) {
         assertThat(vertex.datasets()).singleElement().satisfies(dataset -> {

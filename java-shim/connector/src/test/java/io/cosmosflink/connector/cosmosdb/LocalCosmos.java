@@ -127,11 +127,11 @@ public final class LocalCosmos implements AutoCloseable {
     /** Connection options for one container. */
     public CosmosDBOptions options(String container) {
         return CosmosDBOptions.of(Map.of(
-                "cosmos.endpoint", endpoint,
-                "cosmos.database", DATABASE,
-                "cosmos.container", container,
-                "cosmos.auth.key-file", keyFile.toString(),
-                "source.poll-interval-ms", "100"));
+                "endpoint", endpoint,
+                "database", DATABASE,
+                "container", container,
+                "auth.key-file", keyFile.toString(),
+                "scan.poll-interval", "100"));
     }
 
     /** Writes and waits, one request after the other and so in order; every write must be fine. */

@@ -236,7 +236,7 @@ class PipelineITCase {
         env.getConfig().setAutoWatermarkInterval(1);
         CosmosDBSource<CosmosDBRecord> source = CosmosDBSource.<CosmosDBRecord>builder()
                 .options(cosmos.options("events-single"))
-                .option("source.page-size", "100")
+                .option("scan.page-size", "100")
                 .deserializer(CosmosDBDeserializationSchema.raw())
                 .timestamps((order, record) -> Long.parseLong(order.id.substring(1)) / 100)
                 .build();
@@ -368,7 +368,7 @@ class PipelineITCase {
     private static CosmosDBSource<CosmosDBRecord> source(CosmosDBOptions options) {
         return CosmosDBSource.<CosmosDBRecord>builder()
                 .options(options)
-                .option("source.page-size", "100")
+                .option("scan.page-size", "100")
                 .deserializer(CosmosDBDeserializationSchema.raw())
                 .build();
     }

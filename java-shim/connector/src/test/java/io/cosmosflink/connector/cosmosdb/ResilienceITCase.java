@@ -115,7 +115,7 @@ class ResilienceITCase {
     private CosmosDBSource<CosmosDBRecord> source() {
         return CosmosDBSource.<CosmosDBRecord>builder()
                 .options(cosmos.options("events-source"))
-                .option("source.page-size", "50")
+                .option("scan.page-size", "50")
                 .deserializer(CosmosDBDeserializationSchema.raw())
                 .build();
     }
@@ -198,8 +198,8 @@ class ResilienceITCase {
                 env,
                 false,
                 cosmos.options("events-processed")
-                        .with("sink.max-batch-size", "2000")
-                        .with("sink.max-time-in-buffer-ms", "600000"));
+                        .with("sink.buffer-flush.max-rows", "2000")
+                        .with("sink.buffer-flush.interval", "600000"));
         LocalCosmos.await("all records", LIMIT, () -> Seen.BUFFERED.size() == 1000);
         assertThat(cosmos.count("events-processed")).as("before the drain").isLessThan(1000);
         job.stopWithSavepoint(true, folder.toUri().toString(), SavepointFormatType.CANONICAL)
@@ -221,7 +221,7 @@ class ResilienceITCase {
                 environment(settings),
                 true,
                 cosmos.options("events-processed")
-                        .with("sink.max-batch-size", "5")
+                        .with("sink.buffer-flush.max-rows", "5")
                         .with("sink.max-buffered-requests", "6")
                         .with("sink.max-in-flight-requests", "1"));
         LocalCosmos.await("an unaligned checkpoint with records on their way", LIMIT, () -> {
@@ -275,7 +275,7 @@ class ResilienceITCase {
         env.setParallelism(1);
         CosmosDBSource<CosmosDBRecord> minutes = CosmosDBSource.<CosmosDBRecord>builder()
                 .options(cosmos.options("events-source"))
-                .option("source.page-size", "10")
+                .option("scan.page-size", "10")
                 .deserializer(CosmosDBDeserializationSchema.raw())
                 .timestamps((record, view) -> {
                     String text = view.text();
@@ -351,10 +351,10 @@ class ResilienceITCase {
 
         CosmosDBOptions options() {
             return CosmosDBOptions.of(Map.of(
-                    "cosmos.endpoint", "http://127.0.0.1:" + socket.getLocalPort() + "/",
-                    "cosmos.database", "orders",
-                    "cosmos.container", "events",
-                    "cosmos.auth.key", "c2VjcmV0"));
+                    "endpoint", "http://127.0.0.1:" + socket.getLocalPort() + "/",
+                    "database", "orders",
+                    "container", "events",
+                    "auth.secret-key", "c2VjcmV0"));
         }
 
         @Override
@@ -408,7 +408,7 @@ class ResilienceITCase {
         env.fromSource(
                         CosmosDBSource.<CosmosDBRecord>builder()
                                 .options(cosmos.options("events-source"))
-                                .option("source.discovery-interval-ms", "0")
+                                .option("scan.discovery-interval", "0")
                                 .deserializer(CosmosDBDeserializationSchema.raw())
                                 .build(),
                         WatermarkStrategy.noWatermarks(),

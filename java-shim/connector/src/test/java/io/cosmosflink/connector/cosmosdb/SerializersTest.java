@@ -7,11 +7,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.fasterxml.jackson.databind.JsonNode;
 import io.cosmosflink.core.RecordView;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.apache.flink.api.common.serialization.SerializerConfigImpl;
 import org.apache.flink.api.common.typeutils.TypeSerializer;
+import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.core.memory.DataInputDeserializer;
 import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.util.InstantiationUtil;
@@ -76,11 +78,11 @@ class SerializersTest {
     @Test
     void whatAJobLooksForIsNotShown() {
         assertThat(CosmosDBOptions.empty()
-                        .with("source.query", "SELECT * FROM c WHERE c.customer = @who")
-                        .with("source.query-parameters", "{\"@who\":\"ann\"}")
-                        .with("source.read-many", "[{\"id\":\"ann\"}]"))
-                .hasToString("CosmosDBOptions{source.query=SELECT * FROM c WHERE c.customer = @who,"
-                        + " source.query-parameters=[14 characters], source.read-many=[14 characters]}");
+                        .with("scan.query", "SELECT * FROM c WHERE c.customer = @who")
+                        .with("scan.query-parameters", "{\"@who\":\"ann\"}")
+                        .with("scan.read-many", "[{\"id\":\"ann\"}]"))
+                .hasToString("CosmosDBOptions{scan.query=SELECT * FROM c WHERE c.customer = @who,"
+                        + " scan.query-parameters=[14 characters], scan.read-many=[14 characters]}");
     }
 
     @Test
@@ -99,7 +101,9 @@ class SerializersTest {
         assertThat(copy).hasToString(source.toString());
         CosmosDBSink<String> sink = CosmosDBSink.<String>builder()
                 .key("c2VjcmV0")
-                .maxBatchSize(7)
+                .bufferFlushMaxRows(7)
+                .bufferFlushMaxSize(MemorySize.ofMebiBytes(3))
+                .bufferFlushInterval(Duration.ofSeconds(2))
                 .converter(CosmosDBElementConverter.<String>builder()
                         .id(s -> s)
                         .partitionKey(s -> s)
@@ -108,7 +112,10 @@ class SerializersTest {
                 .core(FakeCore::new)
                 .build();
         assertThat(InstantiationUtil.clone(sink).toString())
-                .contains("sink.max-batch-size=7")
+                .contains(
+                        "sink.buffer-flush.max-rows=7",
+                        "sink.buffer-flush.max-size=3145728",
+                        "sink.buffer-flush.interval=2000")
                 .doesNotContain("c2VjcmV0");
     }
 

@@ -30,12 +30,12 @@ class JobSettingsSpec extends AnyFunSuite with Matchers with EitherValues:
 
   test("what is wrong with the arguments is said without their values"):
     def message(arguments: String*) = JobSettings.of(arguments, environment).left.value.message
-    message("--cosmos.auth.key", "c2VjcmV0", "--job.name", "a", "orders") shouldBe
+    message("--auth.secret-key", "c2VjcmV0", "--job.name", "a", "orders") shouldBe
       "argument 5 does not begin with --; give options as --name value"
     message("c2VjcmV0", "--job.name", "a") shouldBe "argument 1 does not begin with --; give options as --name value"
-    Seq(Seq("--cosmos.auth.key=c2VjcmV0"), Seq("--cosmos.auth.key=c2VjcmV0", "x")).foreach: arguments =>
+    Seq(Seq("--auth.secret-key=c2VjcmV0"), Seq("--auth.secret-key=c2VjcmV0", "x")).foreach: arguments =>
       message(arguments*) shouldBe
-        "argument --cosmos.auth.key has its value behind a =; give it as --cosmos.auth.key VALUE"
+        "argument --auth.secret-key has its value behind a =; give it as --auth.secret-key VALUE"
 
   test("an address is a URL, or a host and a port"):
     JobSettings

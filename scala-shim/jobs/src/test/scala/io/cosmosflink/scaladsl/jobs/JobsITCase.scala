@@ -119,13 +119,13 @@ class JobsITCase extends AnyFunSuite with Matchers with EitherValues with LoneEl
 
     def submit(more: String*): Unit =
       val arguments = List(
-        "--cosmos.endpoint",
+        "--endpoint",
         cosmos.endpoint,
-        "--cosmos.database",
+        "--database",
         LocalCosmos.database,
-        "--cosmos.auth.key-file",
+        "--auth.key-file",
         cosmos.keyFile.toString,
-        "--source.poll-interval-ms",
+        "--scan.poll-interval",
         "100",
         "--job.checkpoint-interval-ms",
         "500",

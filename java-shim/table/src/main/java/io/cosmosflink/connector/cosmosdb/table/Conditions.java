@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Function;
+import java.util.function.Predicate;
 import org.apache.flink.table.data.DecimalData;
 import org.apache.flink.table.expressions.CallExpression;
 import org.apache.flink.table.expressions.FieldReferenceExpression;
@@ -58,12 +59,13 @@ final class Conditions {
     /** Flink has powers of ten as longs. */
     private static final int MAX_COMPACT_PRECISION = 18;
 
-    /** What a filter has at most, and how deep it may be; more than that is no condition but data. */
+    /** What all conditions of a scan have at most, and how deep one may be; more than that is no condition but data. */
     private static final int MAX_PARTS = 10_000;
 
     private static final int MAX_DEPTH = 32;
 
     private final Function<int[], Optional<Reference>> columns;
+    /** Of all conditions so far: together they are one filter for the core. */
     private int parts;
 
     /** @param columns what a field of the scan is, by its number and those of the fields inside of it */
@@ -93,10 +95,20 @@ final class Conditions {
     /** A value behind casts that leave it as it is, and the type that they make of it. */
     private record Value(Reference reference, LogicalType type) {}
 
-    /** The predicate; empty when it stays with Flink. */
-    Optional<Condition> of(ResolvedExpression expression) {
-        parts = 0;
-        return Optional.ofNullable(condition(expression, 0));
+    /**
+     * The predicate; empty when it stays with Flink.
+     *
+     * @param taken whether a predicate may be taken at all
+     */
+    Optional<Condition> of(ResolvedExpression expression, Predicate<Condition> taken) {
+        int before = parts;
+        Optional<Condition> found =
+                Optional.ofNullable(condition(expression, 0)).filter(taken);
+        if (found.isEmpty()) {
+            // It is no part of the filter.
+            parts = before;
+        }
+        return found;
     }
 
     private Condition condition(ResolvedExpression expression, int depth) {

@@ -49,8 +49,10 @@ import org.apache.flink.table.factories.FactoryUtil;
 public final class CosmosDBCatalog extends AbstractCatalog {
     private final Settings settings;
     private final Core.Provider core;
-    /** What is known for a while. */
+    /** What is known for a while, with or without columns. */
     private final Map<ObjectPath, Known> known = new ConcurrentHashMap<>();
+    /** Those with columns, for which documents were read: nothing without them takes their place. */
+    private final Map<ObjectPath, Known> inferred = new ConcurrentHashMap<>();
     /** What was created here, by its columns. */
     private final Map<ObjectPath, Declared> declared = new ConcurrentHashMap<>();
 
@@ -97,7 +99,13 @@ public final class CosmosDBCatalog extends AbstractCatalog {
         }
     }
 
-    private record Declared(String rid, CatalogTable table) {}
+    /** @param rid of its container; empty for one that was created and has not been seen since */
+    private record Declared(String rid, CatalogTable table) {
+        /** Whether it is of this container. */
+        boolean isOf(ContainerInfo container) {
+            return rid.isEmpty() || rid.equals(container.rid());
+        }
+    }
 
     CosmosDBCatalog(String name, String defaultDatabase, Settings settings, Core.Provider core) {
         super(name, defaultDatabase);
@@ -125,10 +133,10 @@ public final class CosmosDBCatalog extends AbstractCatalog {
 
     /** The container of a table, with columns where {@code columns} asks for them; empty where there is none. */
     private Optional<ContainerInfo> find(ObjectPath path, boolean columns) {
-        Known found = known.get(path);
+        Known found = (columns ? inferred : known).get(path);
         boolean fresh = found != null
                 && System.nanoTime() - found.since() < settings.cacheTtl().toNanos();
-        if (fresh && (!columns || !found.container().columns().isEmpty())) {
+        if (fresh) {
             return Optional.of(found.container());
         }
         Inference inference = columns ? settings.inference() : Inference.NONE;
@@ -137,10 +145,19 @@ public final class CosmosDBCatalog extends AbstractCatalog {
                     .describe(
                             settings.core(),
                             CatalogRequest.describe(path.getDatabaseName(), path.getObjectName(), inference));
-            known.put(path, new Known(container, System.nanoTime()));
+            Known now = new Known(container, System.nanoTime());
+            known.put(path, now);
+            if (columns) {
+                inferred.put(path, now);
+            } else {
+                // Those of a container that was there before are gone with it.
+                inferred.computeIfPresent(
+                        path, (p, before) -> before.container().rid().equals(container.rid()) ? before : null);
+            }
             return Optional.of(container);
         } catch (CosmosException e) {
             known.remove(path);
+            inferred.remove(path);
             if (is(e, Kind.NOT_FOUND)) {
                 return Optional.empty();
             }
@@ -155,6 +172,7 @@ public final class CosmosDBCatalog extends AbstractCatalog {
 
     private void forget(ObjectPath path) {
         known.remove(path);
+        inferred.remove(path);
         declared.remove(path);
     }
 
@@ -172,6 +190,7 @@ public final class CosmosDBCatalog extends AbstractCatalog {
     @Override
     public void close() {
         known.clear();
+        inferred.clear();
         declared.clear();
     }
 
@@ -242,6 +261,7 @@ public final class CosmosDBCatalog extends AbstractCatalog {
             }
             administer(CatalogRequest.dropDatabase(name));
             known.keySet().removeIf(path -> path.getDatabaseName().equals(name));
+            inferred.keySet().removeIf(path -> path.getDatabaseName().equals(name));
             declared.keySet().removeIf(path -> path.getDatabaseName().equals(name));
         } catch (CosmosException e) {
             if (!is(e, Kind.NOT_FOUND)) {
@@ -282,7 +302,9 @@ public final class CosmosDBCatalog extends AbstractCatalog {
     public CatalogBaseTable getTable(ObjectPath path) throws TableNotExistException {
         Declared own = declared.get(path);
         if (own != null) {
-            if (require(path).rid().equals(own.rid())) {
+            ContainerInfo seen = require(path);
+            if (own.isOf(seen)) {
+                declared.replace(path, own, new Declared(seen.rid(), own.table()));
                 return own.table();
             }
             // It is another container now.
@@ -313,22 +335,19 @@ public final class CosmosDBCatalog extends AbstractCatalog {
         }
         // Whether it is there is asked anew.
         known.remove(path);
-        if (tableExists(path)) {
-            if (ignoreIfExists) {
-                return;
+        Optional<ContainerInfo> there = find(path, false);
+        if (there.isPresent()) {
+            if (!ignoreIfExists) {
+                throw new TableAlreadyExistException(getName(), path);
             }
-            throw new TableAlreadyExistException(getName(), path);
+            adopt(path, resolved, there.get());
+            return;
         }
-        NewContainer container;
-        try {
-            container = NewContainer.of(path, resolved, settings.account());
-        } catch (ValidationException e) {
-            throw new CatalogException(
-                    "catalog '" + getName() + "' cannot create table " + path.getFullName() + ": " + e.getMessage(), e);
-        }
+        NewContainer container = wanted(path, resolved);
         forget(path);
+        List<String> rid;
         try {
-            administer(CatalogRequest.createContainer(
+            rid = administer(CatalogRequest.createContainer(
                     path.getDatabaseName(),
                     path.getObjectName(),
                     container.keys(),
@@ -341,12 +360,48 @@ public final class CosmosDBCatalog extends AbstractCatalog {
             if (!is(e, Kind.CONFLICT)) {
                 throw failed("cannot create the container of table " + path.getFullName(), e);
             }
-            if (ignoreIfExists) {
-                return;
+            if (!ignoreIfExists) {
+                throw new TableAlreadyExistException(getName(), path, e);
             }
-            throw new TableAlreadyExistException(getName(), path, e);
+            // Somebody else was faster.
+            adopt(
+                    path,
+                    resolved,
+                    find(path, false)
+                            .orElseThrow(() -> failed("cannot see the container of table " + path.getFullName(), e)));
+            return;
         }
-        find(path, false).ifPresent(created -> declared.put(path, new Declared(created.rid(), container.table())));
+        // It is created, and maybe nowhere to be seen yet: what was declared must not depend on that.
+        declared.put(path, new Declared(rid.isEmpty() ? "" : rid.get(0), container.table()));
+    }
+
+    private NewContainer wanted(ObjectPath path, ResolvedCatalogTable table) {
+        try {
+            return NewContainer.of(path, table, settings.account());
+        } catch (ValidationException e) {
+            throw new CatalogException(
+                    "catalog '" + getName() + "' cannot create table " + path.getFullName() + ": " + e.getMessage(), e);
+        }
+    }
+
+    /**
+     * Remembers what {@code CREATE TABLE IF NOT EXISTS} declares of a container that is there: nobody else knows it, and rows would be read and written in
+     * another way than the statement says. What this session has declared before stays, as in any catalog.
+     */
+    private void adopt(ObjectPath path, ResolvedCatalogTable table, ContainerInfo there) {
+        Declared own = declared.get(path);
+        if (own != null && own.isOf(there)) {
+            return;
+        }
+        NewContainer container = wanted(path, table);
+        List<String> differences = container.differences(there);
+        if (!differences.isEmpty()) {
+            throw new CatalogException("catalog '" + getName() + "' cannot take table " + path.getFullName()
+                    + " as it is declared, since its container is there and another one: "
+                    + String.join("; ", differences)
+                    + ". Declare what the container has, leave the statement out, or drop the table first");
+        }
+        declared.put(path, new Declared(there.rid(), container.table()));
     }
 
     @Override

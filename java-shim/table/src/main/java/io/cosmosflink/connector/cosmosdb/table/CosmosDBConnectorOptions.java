@@ -223,22 +223,19 @@ public final class CosmosDBConnectorOptions {
     /** Where a job without a savepoint begins. */
     @PublicEvolving
     public enum StartupMode implements DescribedEnum {
-        EARLIEST("earliest", "at the beginning of the container", "beginning"),
-        LATEST("latest", "with what is written from now on", "now"),
-        INITIAL("initial", "with the container as it is, then every change of it, deletes too", "initial"),
-        TIMESTAMP("timestamp", "at scan.startup.timestamp-millis", ""),
-        TOKENS("tokens", "at the positions of scan.startup.tokens-file", "tokens"),
-        LEASES("leases", "where the change feed processor of scan.lease.container has stopped", "leases");
+        EARLIEST("earliest", "with the oldest change that the container still has"),
+        LATEST("latest", "with what is written from now on"),
+        INITIAL("initial", "with the container as it is, then every change of it, deletes too"),
+        TIMESTAMP("timestamp", "at scan.startup.timestamp-millis"),
+        TOKENS("tokens", "at the positions of scan.startup.tokens-file"),
+        LEASES("leases", "where the change feed processor of scan.lease.container has stopped");
 
         private final String value;
         private final String description;
-        /** What the core calls it. */
-        final String core;
 
-        StartupMode(String value, String description, String core) {
+        StartupMode(String value, String description) {
             this.value = value;
             this.description = description;
-            this.core = core;
         }
 
         @Override
@@ -255,19 +252,16 @@ public final class CosmosDBConnectorOptions {
     /** Up to where the change feed is read. */
     @PublicEvolving
     public enum BoundedMode implements DescribedEnum {
-        UNBOUNDED("unbounded", "without end", "never"),
-        LATEST("latest", "up to what was written when the job began", "start"),
-        TIMESTAMP("timestamp", "up to scan.bounded.timestamp-millis", "");
+        UNBOUNDED("unbounded", "without end"),
+        LATEST("latest", "up to what was written when the job began"),
+        TIMESTAMP("timestamp", "up to scan.bounded.timestamp-millis");
 
         private final String value;
         private final String description;
-        /** What the core calls it. */
-        final String core;
 
-        BoundedMode(String value, String description, String core) {
+        BoundedMode(String value, String description) {
             this.value = value;
             this.description = description;
-            this.core = core;
         }
 
         @Override

@@ -120,6 +120,7 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         boolean soft = keyed && settings.deleteMode() == DeleteMode.SOFT;
         Map<String, String> mark = soft ? mark() : Map.of();
         ColumnPaths.checkDisjoint(paths(written), Set.of());
+        checkTimeToLive(paths(written));
         ColumnPaths.checkDisjoint(paths(settings.primaryKey()), mark.keySet());
         // A soft delete leaves what the document has besides, and finds its key in what is written, which no patch
         // does.
@@ -138,6 +139,20 @@ final class CosmosDBDynamicSink implements DynamicTableSink, SupportsWritingMeta
         metadataKeys.forEach(key -> WritableMetadata.of(key).add(plan));
         mark.forEach(plan::constant);
         return plan.frame();
+    }
+
+    /** The metadata is a field of the document, and a document with two fields of one name is none that anybody reads alike. */
+    private void checkTimeToLive(Map<String, List<String>> written) {
+        if (!metadataKeys.contains(WritableMetadata.TTL.key)) {
+            return;
+        }
+        written.forEach((column, path) -> {
+            if (!path.isEmpty() && path.get(0).equals(WritableMetadata.TTL.key)) {
+                throw new ValidationException(
+                        "column '" + column + "' is at " + ColumnPaths.pointer(path)
+                                + ", and the metadata 'ttl' of the table is written there, too; leave one of them out, or declare the metadata as VIRTUAL");
+            }
+        });
     }
 
     /** The rows as they come: metadata stands behind the other columns. */

@@ -4,9 +4,7 @@ import io.cosmosflink.connector.cosmosdb.CosmosDBOptions;
 import io.cosmosflink.connector.cosmosdb.CosmosDBSource;
 import io.cosmosflink.connector.cosmosdb.table.Conditions.Condition;
 import io.cosmosflink.connector.cosmosdb.table.Conditions.Reference;
-import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CosmosException;
-import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.RowPlan;
 import io.cosmosflink.core.RowPredicate;
 import io.cosmosflink.core.RowPredicate.Operand;
@@ -84,6 +82,7 @@ class CosmosDBDynamicSource
      *
      * @param name of the table, for the operator
      * @param options of the core
+     * @param streaming whether a savepoint may be gone on from, to whose state the query is bound
      * @param physicalType of the columns that are no metadata
      * @param paths of those
      * @param idleTimeout of a split, zero for none, where the watermark is the source's own
@@ -96,6 +95,7 @@ class CosmosDBDynamicSource
     record Settings(
             String name,
             Map<String, String> options,
+            boolean streaming,
             Scan scan,
             PlanSettings plan,
             DataType physicalType,
@@ -147,7 +147,7 @@ class CosmosDBDynamicSource
         try {
             source = CosmosDBSource.<RowData>builder()
                     .options(CosmosDBOptions.of(options()))
-                    .rows(new RowDataFormat(plan(), columns(), type, layout))
+                    .rows(new RowDataFormat(plan(), columns(), type, layout, asked()))
                     .build();
         } catch (CosmosException e) {
             throw TableOptions.refused(e);
@@ -155,8 +155,20 @@ class CosmosDBDynamicSource
         return new ScanProvider(source, strategy(), settings.name(), settings.parallelism());
     }
 
+    /**
+     * What cannot be looked up is refused where a function is made of it, and not here: Flink also asks when it plans a join of another sort, to see
+     * whether it could look up, and takes an exception for the end of the statement.
+     */
     @Override
     public LookupRuntimeProvider getLookupRuntimeProvider(LookupContext context) {
+        try {
+            return provider(context);
+        } catch (ValidationException e) {
+            return LookupSettings.refusing(e);
+        }
+    }
+
+    private LookupRuntimeProvider provider(LookupContext context) {
         int[] keys = keys(context.getKeys());
         List<LogicalType> types = DataType.getFieldDataTypes(producedType).stream()
                 .map(DataType::getLogicalType)
@@ -240,28 +252,40 @@ class CosmosDBDynamicSource
         return settings.idleTimeout().isZero() ? own : own.withIdleness(settings.idleTimeout());
     }
 
-    /** The core's options, with the key that it compares with the container's, and filter or limit where the query is our own. */
+    /** The core's options, with the key that it compares with the container's, and the limit where the query is our own. */
     Map<String, String> options() {
         Map<String, String> options = new TreeMap<>(settings.options());
         if (!settings.key().fields().isEmpty()) {
-            options.put(
-                    "source.key-fields", TableOptions.pointers(settings.key().fields()));
+            options.put("scan.key-fields", TableOptions.pointers(settings.key().fields()));
         }
-        boolean ours = TableOptions.ALL_DOCUMENTS.equals(options.get("source.query"));
-        // A row that is left out would be one too few.
-        boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW;
-        if (ours && !conditions.isEmpty()) {
-            // The service leaves out what is sure not to pass. Of what it sends, some may be left out here: no number
-            // of documents is enough.
-            Core.Query query = NativeCore.get().documentQuery(plan());
-            options.put("source.query", query.text());
-            if (!query.parameters().isEmpty()) {
-                options.put("source.query-parameters", query.parameters());
-            }
-        } else if (ours && whole && limit > 0 && limit <= MOST_LIMITED) {
-            options.put("source.query", "SELECT TOP " + limit + " * FROM c");
+        // A row that is left out would be one too few: here, or once json.on-error is another.
+        boolean whole = settings.plan().onError() != RowPlan.OnError.SKIP_ROW && conditions.isEmpty();
+        if (isOurs() && whole && !settings.streaming() && limit > 0 && limit <= MOST_LIMITED) {
+            options.put("scan.query", "SELECT TOP " + limit + " * FROM c");
         }
         return options;
+    }
+
+    /** Whether the query is one of all documents, and not what the table says. */
+    private boolean isOurs() {
+        return TableOptions.ALL_DOCUMENTS.equals(settings.options().get("scan.query"));
+    }
+
+    /**
+     * The plan whose filter the service is asked with, or null. Of what the service sends some may be left out here, so that no number of documents is
+     * enough for a limit.
+     *
+     * <p>Where state is bound to the query, it is the one of {@code null-field}, which no document escapes whose row may pass by another policy: a job
+     * that goes on may have another one.
+     */
+    byte[] asked() {
+        if (!isOurs() || conditions.isEmpty()) {
+            return null;
+        }
+        return plan(
+                settings.streaming()
+                        ? RowPlan.OnError.NULL_FIELD
+                        : settings.plan().onError());
     }
 
     private int columns() {
@@ -270,8 +294,12 @@ class CosmosDBDynamicSource
 
     /** The PLAN frame. */
     byte[] plan() {
+        return plan(settings.plan().onError());
+    }
+
+    private byte[] plan(RowPlan.OnError onError) {
         PlanSettings how = settings.plan();
-        RowPlan plan = new RowPlan(how.failOnMissing(), how.onError(), how.format(), how.unit(), settings.scan().rows);
+        RowPlan plan = new RowPlan(how.failOnMissing(), onError, how.format(), how.unit(), settings.scan().rows);
         List<DataType> types = DataType.getFieldDataTypes(producedType);
         for (int i = 0; i < projection.length; i++) {
             List<String> path = path(projection[i]);
@@ -408,7 +436,7 @@ class CosmosDBDynamicSource
         List<Condition> taken = new ArrayList<>(conditions);
         List<ResolvedExpression> accepted = new ArrayList<>();
         for (ResolvedExpression filter : filters) {
-            Optional<Condition> condition = found.of(filter).filter(this::mayLeaveOut);
+            Optional<Condition> condition = found.of(filter, this::mayLeaveOut);
             condition.ifPresent(one -> {
                 taken.add(one);
                 accepted.add(filter);

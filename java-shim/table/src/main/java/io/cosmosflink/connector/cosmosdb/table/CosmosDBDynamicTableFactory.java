@@ -11,11 +11,13 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.stream.Collectors;
 import org.apache.flink.annotation.Internal;
 import org.apache.flink.api.common.RuntimeExecutionMode;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ConfigOptions;
+import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.ExecutionOptions;
 import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.table.api.ValidationException;
@@ -57,11 +59,6 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         Set<ConfigOption<?>> options = new HashSet<>(Set.of(
                 CosmosDBConnectorOptions.SCAN_MODE,
                 CosmosDBConnectorOptions.CHANGELOG_MODE,
-                CosmosDBConnectorOptions.STARTUP_MODE,
-                CosmosDBConnectorOptions.STARTUP_TIMESTAMP,
-                CosmosDBConnectorOptions.BOUNDED_MODE,
-                CosmosDBConnectorOptions.BOUNDED_TIMESTAMP,
-                CosmosDBConnectorOptions.JSON_ON_ERROR,
                 CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD,
                 CosmosDBConnectorOptions.JSON_TIMESTAMP_FORMAT,
                 CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT,
@@ -107,9 +104,6 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         Map<String, String> options = TableOptions.scan(table, scan == Scan.QUERY);
         JsonErrorPolicy onError =
                 table.getOptional(CosmosDBConnectorOptions.JSON_ON_ERROR).orElse(JsonErrorPolicy.FAIL);
-        if (onError == JsonErrorPolicy.SKIP_ROW) {
-            options.put("source.on-decode-error", "skip");
-        }
         List<List<String>> paths = ColumnPaths.of(
                 DataType.getFieldNames(physicalType), context.getCatalogTable().getOptions());
         List<List<String>> key = scan.rows == RowPlan.Changelog.UPSERT
@@ -126,11 +120,12 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 table.get(CosmosDBConnectorOptions.JSON_TIMESTAMP_UNIT).plan);
         Map<String, String> lookup = TableOptions.lookup(table);
         if (onError == JsonErrorPolicy.SKIP_ROW) {
-            lookup.put("source.on-decode-error", "skip");
+            lookup.put("json.on-error", "skip-row");
         }
         CosmosDBDynamicSource source = Shuffles.source(new CosmosDBDynamicSource.Settings(
                 context.getObjectIdentifier().asSummaryString(),
                 options,
+                !batch,
                 scan,
                 plan,
                 physicalType,
@@ -185,9 +180,19 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
     }
 
     private ReadableConfig validated(Context context) {
+        TableOptions.refuseFormerNames(context.getCatalogTable().getOptions().keySet());
         FactoryUtil.TableFactoryHelper helper = FactoryUtil.createTableFactoryHelper(this, context);
         helper.validateExcept(ColumnPaths.PREFIX);
-        return helper.getOptions();
+        Map<String, String> planned = context.getCatalogTable().getOptions();
+        Map<String, String> now = context.getEnrichmentOptions();
+        if (planned.keySet().stream().noneMatch(name -> ForwardedOptions.isReplaced(name, now))) {
+            return helper.getOptions();
+        }
+        // Flink only adds options to those of a plan.
+        Map<String, String> options = new TreeMap<>(planned);
+        options.keySet().removeIf(name -> ForwardedOptions.isReplaced(name, now));
+        ForwardedOptions.NAMES.stream().filter(now::containsKey).forEach(name -> options.put(name, now.get(name)));
+        return Configuration.fromMap(options);
     }
 
     private static void checkStrategy(String strategy) {

@@ -1,5 +1,6 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
 import org.apache.flink.configuration.ConfigOption;
@@ -80,7 +81,22 @@ final class ForwardedOptions {
             "sink.stall-timeout",
             "sink.parallelism");
 
+    /** Who asks the account: one of these options counts with the others alone. */
+    private static final String IDENTITY = "auth.";
+
     private ForwardedOptions() {}
+
+    /**
+     * Whether the plan's option does not count, since the table says now who asks the account: a secret that went into a file would be there twice, and one of
+     * another identity beside it.
+     *
+     * @param now options of the table as it is; none where it is not defined any more
+     */
+    static boolean isReplaced(String planned, Map<String, String> now) {
+        return planned.startsWith(IDENTITY)
+                && !now.containsKey(planned)
+                && now.keySet().stream().anyMatch(name -> name.startsWith(IDENTITY));
+    }
 
     static Set<ConfigOption<?>> of(Set<ConfigOption<?>> all) {
         return all.stream().filter(option -> NAMES.contains(option.key())).collect(Collectors.toSet());

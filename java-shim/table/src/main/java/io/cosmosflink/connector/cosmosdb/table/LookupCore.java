@@ -1,8 +1,11 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
+import io.cosmosflink.connector.cosmosdb.Failures;
 import io.cosmosflink.core.Answers;
 import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreMetric;
+import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.Finality;
 import io.cosmosflink.core.LiveMetrics;
 import io.cosmosflink.core.LookupKeys;
 import io.cosmosflink.core.Lookups;
@@ -95,13 +98,30 @@ final class LookupCore implements Serializable {
     }
 
     void open(FunctionContext context) throws InterruptedException {
-        Core core = NativeCore.get();
+        open(NativeCore::get, context.getMetricGroup());
+    }
+
+    void open(Core.Provider provider, MetricGroup metrics) throws InterruptedException {
+        Core core = Failures.core(provider);
         String refusal = layout.refusal(core);
         if (refusal != null) {
-            throw new IllegalStateException(refusal);
+            throw Failures.unsupported(refusal);
         }
-        lookups = Lookups.open(core, options, plan, alone, keys, this::rows);
-        register(context.getMetricGroup(), lookups.metrics());
+        // Not in every Flink does a function hear whether the job has run before.
+        Finality finality = Finality.of(options, false);
+        try {
+            lookups = Lookups.open(
+                    core,
+                    options,
+                    plan,
+                    alone,
+                    keys,
+                    this::rows,
+                    (failure, outlivesRestart) -> Failures.request(failure, outlivesRestart, finality));
+        } catch (CosmosException e) {
+            throw Failures.open("cannot look up in container " + options.getOrDefault("container", "?"), e, finality);
+        }
+        register(metrics, lookups.metrics());
     }
 
     private static void register(MetricGroup operator, LiveMetrics metrics) {

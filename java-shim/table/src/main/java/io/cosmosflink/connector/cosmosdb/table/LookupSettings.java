@@ -16,6 +16,7 @@ import org.apache.flink.table.connector.source.lookup.PartialCachingAsyncLookupP
 import org.apache.flink.table.connector.source.lookup.PartialCachingLookupProvider;
 import org.apache.flink.table.connector.source.lookup.cache.DefaultLookupCache;
 import org.apache.flink.table.connector.source.lookup.cache.LookupCache;
+import org.apache.flink.table.functions.LookupFunction;
 
 /**
  * How documents are looked up.
@@ -58,16 +59,26 @@ record LookupSettings(Map<String, String> options, boolean async, LookupCache ca
         };
     }
 
+    /** One without a function. It is not asynchronous, so that no delta join is planned with it. */
+    static LookupTableSource.LookupRuntimeProvider refusing(ValidationException why) {
+        return new LookupFunctionProvider() {
+            @Override
+            public LookupFunction createLookupFunction() {
+                throw why;
+            }
+        };
+    }
+
     /** @throws ValidationException when the core does not take the options, or nothing can be looked up in the table */
     LookupTableSource.LookupRuntimeProvider provider(LookupCore core) {
+        return provider(core, NativeCore::get);
+    }
+
+    LookupTableSource.LookupRuntimeProvider provider(LookupCore core, Core.Provider here) {
         if (refusal != null) {
             throw new ValidationException(refusal);
         }
-        try {
-            NativeCore.get().validateOptions(Core.Role.LOOKUP, options);
-        } catch (CosmosException e) {
-            throw TableOptions.refused(e);
-        }
+        check(here);
         if (async) {
             CosmosDBAsyncLookupFunction function = new CosmosDBAsyncLookupFunction(core);
             return cache == null
@@ -76,5 +87,20 @@ record LookupSettings(Map<String, String> options, boolean async, LookupCache ca
         }
         CosmosDBLookupFunction function = new CosmosDBLookupFunction(core);
         return cache == null ? LookupFunctionProvider.of(function) : PartialCachingLookupProvider.of(function, cache);
+    }
+
+    /** Where this process has no core, a client on another platform than the cluster, the cluster checks the options. */
+    private void check(Core.Provider here) {
+        Core core;
+        try {
+            core = here.get();
+        } catch (UnsatisfiedLinkError e) {
+            return;
+        }
+        try {
+            core.validateOptions(Core.Role.LOOKUP, options);
+        } catch (CosmosException e) {
+            throw TableOptions.refused(e);
+        }
     }
 }

@@ -1,6 +1,7 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
 import io.cosmosflink.core.CatalogRequest.Throughput;
+import io.cosmosflink.core.ContainerInfo;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -31,9 +32,10 @@ import org.apache.flink.util.TimeUtils;
  *
  * @param keys paths of its partition key, as the service has them
  * @param defaultTtl seconds; -1: documents live on that do not say otherwise; 0: all do
+ * @param ttlGiven whether the statement says so
  * @param table with the columns that were declared, and the options that are the table's own
  */
-record NewContainer(List<String> keys, long defaultTtl, Throughput throughput, CatalogTable table) {
+record NewContainer(List<String> keys, long defaultTtl, boolean ttlGiven, Throughput throughput, CatalogTable table) {
     /** Parts that a partition key has at most. */
     private static final int MOST_KEYS = 3;
 
@@ -67,7 +69,33 @@ record NewContainer(List<String> keys, long defaultTtl, Throughput throughput, C
                 .options(own)
                 .build();
         return new NewContainer(
-                keys(table.getResolvedSchema(), own, options), ttl(options), throughput(options), declared);
+                keys(table.getResolvedSchema(), own, options),
+                ttl(options),
+                options.contains(CosmosDBCatalogOptions.DEFAULT_TTL),
+                throughput(options),
+                declared);
+    }
+
+    /** What was declared and is not so in a container that is there. Of its throughput nobody knows. */
+    List<String> differences(ContainerInfo there) {
+        List<String> differences = new ArrayList<>();
+        Set<List<String>> declared = new HashSet<>();
+        keys.forEach(path -> declared.add(names(path)));
+        if (!declared.equals(new HashSet<>(there.keys()))) {
+            List<String> theirs =
+                    there.keys().stream().map(ColumnPaths::pointer).toList();
+            differences.add("its partition key is " + String.join(", ", theirs) + ", and the one that is declared "
+                    + String.join(", ", keys));
+        }
+        if (ttlGiven && defaultTtl != there.defaultTtl()) {
+            differences.add("its '" + CosmosDBCatalogOptions.DEFAULT_TTL.key() + "' is " + ttl(there.defaultTtl())
+                    + ", and the one that is declared " + ttl(defaultTtl));
+        }
+        return differences;
+    }
+
+    private static String ttl(long seconds) {
+        return seconds == 0 ? "off" : seconds < 0 ? "on" : seconds + " s";
     }
 
     private static void check(Map<String, String> given, Map<String, String> account) {

@@ -102,7 +102,7 @@ enum ReadableMetadata {
         } else if (metadata != null) {
             plan.metadata(key, metadata, PlanTypes.of(key, type.getLogicalType()));
         } else {
-            plan.constant(key, options.getOrDefault(this == DATABASE ? "cosmos.database" : "cosmos.container", ""));
+            plan.constant(key, options.getOrDefault(this == DATABASE ? "database" : "container", ""));
         }
     }
 }

@@ -1,18 +1,16 @@
 package io.cosmosflink.connector.cosmosdb.table;
 
-import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.BoundedMode;
 import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.ScanMode;
-import io.cosmosflink.connector.cosmosdb.table.CosmosDBConnectorOptions.StartupMode;
+import io.cosmosflink.core.CoreOption;
 import io.cosmosflink.core.CosmosException;
+import io.cosmosflink.core.NativeCore;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.time.Instant;
-import java.util.Comparator;
+import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
-import java.util.function.Function;
 import java.util.stream.Stream;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ConfigOptions;
@@ -21,105 +19,105 @@ import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.source.lookup.LookupOptions;
 
-/** The options of a table that are the core's own, by both names. The core knows their defaults and bounds. */
+/** The options of a table that are the core's own. The core knows their defaults and bounds. */
 final class TableOptions {
-    private static final List<Row<?>> CONNECTION = List.of(
-            new Row<>(CosmosDBConnectorOptions.ENDPOINT, "cosmos.endpoint", text -> text),
-            new Row<>(CosmosDBConnectorOptions.DATABASE, "cosmos.database", text -> text),
-            new Row<>(CosmosDBConnectorOptions.CONTAINER, "cosmos.container", text -> text),
-            text("auth.type", "cosmos.auth.type"),
+    private static final List<ConfigOption<?>> CONNECTION = List.of(
+            CosmosDBConnectorOptions.ENDPOINT,
+            CosmosDBConnectorOptions.DATABASE,
+            CosmosDBConnectorOptions.CONTAINER,
+            text("auth.type"),
             // Flink shows stars for a key that contains "secret".
-            text("auth.secret-key", "cosmos.auth.key"),
-            text("auth.key-file", "cosmos.auth.key-file"),
-            text("auth.tenant-id", "cosmos.auth.tenant-id"),
-            text("auth.client-id", "cosmos.auth.client-id"),
-            text("auth.client-secret", "cosmos.auth.client-secret"),
-            text("auth.client-secret-file", "cosmos.auth.client-secret-file"),
-            text("auth.token-file", "cosmos.auth.token-file"),
-            text("auth.audience", "cosmos.auth.audience"),
-            text("auth.authority-host", "cosmos.auth.authority-host"),
-            text("preferred-regions", "cosmos.preferred-regions"),
-            text("excluded-regions", "cosmos.excluded-regions"),
-            text("consistency", "cosmos.consistency"),
-            duration("request-timeout", "cosmos.request-timeout-ms"),
-            duration("connect-timeout", "cosmos.connect-timeout-ms"),
-            text("proxy", "cosmos.proxy"),
-            text("tls.ca-file", "cosmos.tls.ca-file"),
-            flag("http2", "cosmos.http2"),
-            number("failover.max-retries", "cosmos.failover.max-retries"),
-            duration("hedging.threshold", "cosmos.hedging.threshold-ms"),
-            number("hedging.max-concurrency", "cosmos.hedging.max-concurrency"),
-            text("priority-level", "cosmos.priority-level"),
-            number("throughput-bucket", "cosmos.throughput-bucket"),
-            number("max-concurrency", "cosmos.max-concurrency"),
-            number("retry.max-attempts", "cosmos.retry.max-attempts"),
-            duration("retry.backoff", "cosmos.retry.backoff-ms"),
-            duration("retry.max-backoff", "cosmos.retry.max-backoff-ms"),
-            duration("retry.deadline", "cosmos.retry.deadline-ms"),
-            duration("retry.throttled-deadline", "cosmos.retry.throttled-deadline-ms"));
+            text("auth.secret-key"),
+            text("auth.key-file"),
+            text("auth.tenant-id"),
+            text("auth.client-id"),
+            text("auth.client-secret"),
+            text("auth.client-secret-file"),
+            text("auth.token-file"),
+            text("auth.audience"),
+            text("auth.authority-host"),
+            text("preferred-regions"),
+            text("excluded-regions"),
+            text("consistency"),
+            duration("request-timeout"),
+            duration("connect-timeout"),
+            text("proxy"),
+            text("tls.ca-file"),
+            flag("http2"),
+            number("failover.max-retries"),
+            duration("hedging.threshold"),
+            number("hedging.max-concurrency"),
+            text("priority-level"),
+            number("throughput-bucket"),
+            number("max-concurrency"),
+            number("retry.max-attempts"),
+            duration("retry.backoff"),
+            duration("retry.max-backoff"),
+            duration("retry.deadline"),
+            duration("retry.throttled-deadline"));
 
-    private static final List<Row<?>> SOURCE = List.of(
-            new Row<>(CosmosDBConnectorOptions.CHANGE_FEED_MODE, "source.mode", Object::toString),
-            new Row<>(CosmosDBConnectorOptions.QUERY, "source.query", text -> text),
-            text("scan.query-parameters", "source.query-parameters"),
-            text("scan.read-many", "source.read-many"),
-            text("scan.read-many-file", "source.read-many-file"),
-            text("scan.startup.tokens-file", "source.start-tokens-file"),
-            text("scan.lease.container", "source.lease-container"),
-            text("scan.lease.database", "source.lease-database"),
-            text("scan.lease.prefix", "source.lease-prefix"),
-            text("scan.lease.host", "source.lease-host"),
-            text("scan.lease.format", "source.lease-format"),
-            text("scan.lease.start", "source.lease-start"),
-            duration("scan.lease.expiration", "source.lease-expiration-ms"),
-            duration("scan.lease.renew-interval", "source.lease-renew-interval-ms"),
-            number("scan.page-size", "source.page-size"),
-            size("scan.prefetch-size", "source.prefetch-bytes"),
-            duration("scan.poll-interval", "source.poll-interval-ms"),
-            duration("scan.min-poll-interval", "source.min-poll-interval-ms"),
-            number("scan.min-splits", "source.min-splits"),
-            duration("scan.discovery-interval", "source.discovery-interval-ms"),
-            number("scan.request-units-per-second", "source.request-units-per-second"),
-            duration("scan.backlog-threshold", "source.backlog-threshold-ms"));
+    private static final List<ConfigOption<?>> SOURCE = List.of(
+            CosmosDBConnectorOptions.CHANGE_FEED_MODE,
+            CosmosDBConnectorOptions.STARTUP_MODE,
+            CosmosDBConnectorOptions.STARTUP_TIMESTAMP,
+            text("scan.startup.tokens-file"),
+            CosmosDBConnectorOptions.BOUNDED_MODE,
+            CosmosDBConnectorOptions.BOUNDED_TIMESTAMP,
+            CosmosDBConnectorOptions.QUERY,
+            text("scan.query-parameters"),
+            text("scan.read-many"),
+            text("scan.read-many-file"),
+            text("scan.lease.container"),
+            text("scan.lease.database"),
+            text("scan.lease.prefix"),
+            text("scan.lease.host"),
+            text("scan.lease.format"),
+            text("scan.lease.start"),
+            duration("scan.lease.expiration"),
+            duration("scan.lease.renew-interval"),
+            number("scan.page-size"),
+            size("scan.prefetch-size"),
+            duration("scan.poll-interval"),
+            duration("scan.min-poll-interval"),
+            number("scan.min-splits"),
+            duration("scan.discovery-interval"),
+            number("scan.request-units-per-second"),
+            duration("scan.backlog-threshold"),
+            CosmosDBConnectorOptions.JSON_ON_ERROR);
 
-    private static final List<Row<?>> SINK = List.of(
-            new Row<>(CosmosDBConnectorOptions.WRITE_STRATEGY, "sink.write-strategy", text -> text),
-            new Row<>(CosmosDBConnectorOptions.SINK_ID, "sink.id", text -> text),
-            text("sink.null-policy", "sink.null-policy"),
-            flag("sink.bulk", "sink.bulk"),
-            number("sink.max-operations-per-request", "sink.max-operations-per-request"),
-            size("sink.max-request-size", "sink.max-request-bytes"),
-            number("sink.partition-concurrency", "sink.partition-concurrency"),
-            duration("sink.bulk-probe-interval", "sink.bulk-probe-interval-ms"),
-            text("sink.failure-mode", "sink.failure-mode"),
-            text("sink.dead-letter-container", "sink.dead-letter-container"),
-            number("sink.buffer-flush.max-rows", "sink.max-batch-size"),
-            size("sink.buffer-flush.max-size", "sink.max-batch-bytes"),
-            duration("sink.buffer-flush.interval", "sink.max-time-in-buffer-ms"),
-            number("sink.max-in-flight-requests", "sink.max-in-flight-requests"),
-            size("sink.max-in-flight-size", "sink.max-in-flight-bytes"),
-            number("sink.max-buffered-requests", "sink.max-buffered-requests"),
-            size("sink.max-record-size", "sink.max-record-bytes"),
-            number("sink.request-units-per-second", "sink.request-units-per-second"),
-            duration("sink.stall-timeout", "sink.stall-timeout-ms"));
+    private static final List<ConfigOption<?>> SINK = List.of(
+            CosmosDBConnectorOptions.WRITE_STRATEGY,
+            CosmosDBConnectorOptions.SINK_ID,
+            text("sink.null-policy"),
+            flag("sink.bulk"),
+            number("sink.max-operations-per-request"),
+            size("sink.max-request-size"),
+            number("sink.partition-concurrency"),
+            duration("sink.bulk-probe-interval"),
+            text("sink.failure-mode"),
+            text("sink.dead-letter-container"),
+            number("sink.buffer-flush.max-rows"),
+            size("sink.buffer-flush.max-size"),
+            duration("sink.buffer-flush.interval"),
+            number("sink.max-in-flight-requests"),
+            size("sink.max-in-flight-size"),
+            number("sink.max-buffered-requests"),
+            size("sink.max-record-size"),
+            number("sink.request-units-per-second"),
+            duration("sink.stall-timeout"));
 
-    private static final List<Row<?>> LOOKUP = List.of(
-            number("lookup.batch.max-size", "lookup.batch.max-size"),
-            duration("lookup.batch.max-wait", "lookup.batch.max-wait"),
-            new Row<>(LookupOptions.MAX_RETRIES, "lookup.max-retries", String::valueOf),
-            size("lookup.max-result-size", "lookup.max-result-size"));
+    private static final List<ConfigOption<?>> LOOKUP = List.of(
+            number("lookup.batch.max-size"),
+            duration("lookup.batch.max-wait"),
+            LookupOptions.MAX_RETRIES,
+            size("lookup.max-result-size"));
 
-    /**
-     * What the core has and the options of a table say otherwise: {@link #scan} makes the first three of several of them, and the others are set by
-     * the connector.
-     */
-    static final Set<String> OTHERWISE = Set.of(
-            "source.start",
-            "source.stop",
-            "source.on-decode-error",
-            "source.lease-job",
-            "sink.key-fields",
-            "source.key-fields");
+    /** What the core has and no table: the connector sets it. */
+    static final Set<String> SET_HERE = Set.of("scan.lease.job", "sink.key-fields", "scan.key-fields");
+
+    /** Of a table that streaming jobs read by its change feed: of no use to a query. */
+    private static final List<String> OF_THE_FEED =
+            List.of("scan.change-feed.", "scan.startup.", "scan.bounded.", "scan.lease.");
 
     /** Options that are secret themselves, each with the one that names a file with the secret. */
     static final Map<String, String> SECRETS =
@@ -136,30 +134,37 @@ final class TableOptions {
 
     /** All of them, as Flink knows them. */
     static Stream<ConfigOption<?>> all() {
-        return rows().<ConfigOption<?>>map(Row::option);
+        return Stream.of(CONNECTION, SOURCE, SINK, LOOKUP).flatMap(List::stream);
     }
 
     /** Those of an account, which a catalog has for its tables. */
     static Stream<ConfigOption<?>> account() {
-        return CONNECTION.stream().<ConfigOption<?>>map(Row::option).filter(option -> !OF_A_TABLE.contains(option));
+        return CONNECTION.stream().filter(option -> !OF_A_TABLE.contains(option));
     }
 
     /** The core's options of an account. */
     static Map<String, String> account(ReadableConfig catalog) {
         Map<String, String> options = of(catalog, CONNECTION);
-        OF_A_TABLE.forEach(option -> options.remove(names().get(option.key())));
+        OF_A_TABLE.forEach(option -> options.remove(option.key()));
         return options;
     }
 
-    /** The name in the core by the name in a table. */
-    static Map<String, String> names() {
-        Map<String, String> names = new TreeMap<>();
-        rows().forEach(row -> names.put(row.option.key(), row.core));
-        return names;
-    }
-
-    private static Stream<Row<?>> rows() {
-        return Stream.of(CONNECTION, SOURCE, SINK, LOOKUP).flatMap(List::stream);
+    /**
+     * Refuses options by names that they had before; Flink's own message would list all that there are. Where this process has no core nobody knows
+     * them.
+     */
+    static void refuseFormerNames(Collection<String> names) {
+        List<CoreOption> options;
+        try {
+            options = NativeCore.get().optionTable();
+        } catch (UnsatisfiedLinkError e) {
+            return;
+        }
+        for (CoreOption option : options) {
+            if (!option.former().isEmpty() && names.contains(option.former())) {
+                throw new ValidationException("'" + option.former() + "' is now '" + option.name() + "'; rename it");
+            }
+        }
     }
 
     /**
@@ -178,34 +183,11 @@ final class TableOptions {
                 refuse(table, CosmosDBConnectorOptions.BOUNDED_MODE);
                 refuse(table, CosmosDBConnectorOptions.CHANGE_FEED_MODE);
             }
-            // Of a table that streaming jobs read by its change feed.
-            options.keySet().removeIf(name -> name.equals("source.mode") || name.startsWith("source.lease-"));
-            options.remove("source.start-tokens-file");
-            boolean byKeys = options.containsKey("source.read-many") || options.containsKey("source.read-many-file");
+            options.keySet().removeIf(name -> OF_THE_FEED.stream().anyMatch(name::startsWith));
+            boolean byKeys = options.containsKey("scan.read-many") || options.containsKey("scan.read-many-file");
             if (!byKeys) {
-                options.putIfAbsent("source.query", ALL_DOCUMENTS);
+                options.putIfAbsent("scan.query", ALL_DOCUMENTS);
             }
-            return options;
-        }
-        table.getOptional(CosmosDBConnectorOptions.STARTUP_MODE)
-                .ifPresent(mode -> options.put(
-                        "source.start",
-                        mode == StartupMode.TIMESTAMP
-                                ? time(
-                                        table,
-                                        CosmosDBConnectorOptions.STARTUP_TIMESTAMP,
-                                        CosmosDBConnectorOptions.STARTUP_MODE)
-                                : mode.core));
-        BoundedMode bounded = table.get(CosmosDBConnectorOptions.BOUNDED_MODE);
-        if (bounded != BoundedMode.UNBOUNDED) {
-            options.put(
-                    "source.stop",
-                    bounded == BoundedMode.TIMESTAMP
-                            ? time(
-                                    table,
-                                    CosmosDBConnectorOptions.BOUNDED_TIMESTAMP,
-                                    CosmosDBConnectorOptions.BOUNDED_MODE)
-                            : bounded.core);
         }
         return options;
     }
@@ -239,12 +221,22 @@ final class TableOptions {
     }
 
     @SafeVarargs
-    private static Map<String, String> of(ReadableConfig table, List<Row<?>>... groups) {
+    private static Map<String, String> of(ReadableConfig table, List<ConfigOption<?>>... groups) {
         Map<String, String> options = new TreeMap<>();
-        for (List<Row<?>> group : groups) {
-            group.forEach(row -> row.copy(table, options));
+        for (List<ConfigOption<?>> group : groups) {
+            // What is not set stays so: the core knows its default.
+            group.forEach(
+                    option -> table.getOptional(option).ifPresent(value -> options.put(option.key(), text(value))));
         }
         return options;
+    }
+
+    /** A value as the core takes it. */
+    private static String text(Object value) {
+        if (value instanceof Duration duration) {
+            return Long.toString(duration.toMillis());
+        }
+        return value instanceof MemorySize size ? Long.toString(size.getBytes()) : value.toString();
     }
 
     private static void refuse(ReadableConfig table, ConfigOption<?> option) {
@@ -255,62 +247,32 @@ final class TableOptions {
         }
     }
 
-    /** What the core says of the options, with the names that they have in a table. */
+    /** What the core says of the options. */
     static ValidationException refused(CosmosException refusal) {
-        Map<String, String> names = new TreeMap<>(Comparator.reverseOrder());
-        names().forEach((table, core) -> names.put(core, table));
-        names.put("source.start", CosmosDBConnectorOptions.STARTUP_MODE.key());
-        names.put("source.stop", CosmosDBConnectorOptions.BOUNDED_MODE.key());
-        names.put("source.on-decode-error", CosmosDBConnectorOptions.JSON_ON_ERROR.key());
-        names.put("sink.key-fields", "the primary key");
-        names.put("source.key-fields", "the primary key");
-        String message = refusal.getMessage();
-        // A name that begins with another one comes first.
-        for (Map.Entry<String, String> name : names.entrySet()) {
-            message = message.replace(name.getKey(), name.getValue());
-        }
+        // Options that a statement does not have.
+        String message = refusal.getMessage()
+                .replace("sink.key-fields", "the primary key")
+                .replace("scan.key-fields", "the primary key");
         return new ValidationException(message, refusal);
     }
 
-    private static String time(ReadableConfig table, ConfigOption<Long> millis, ConfigOption<?> mode) {
-        long moment = table.getOptional(millis)
-                .orElseThrow(() -> new ValidationException(
-                        "'" + mode.key() + "' is 'timestamp', and there is no '" + millis.key() + "'; set it"));
-        return Instant.ofEpochMilli(moment).toString();
+    private static ConfigOption<String> text(String name) {
+        return ConfigOptions.key(name).stringType().noDefaultValue();
     }
 
-    private static Row<String> text(String name, String core) {
-        return new Row<>(ConfigOptions.key(name).stringType().noDefaultValue(), core, text -> text);
+    private static ConfigOption<Boolean> flag(String name) {
+        return ConfigOptions.key(name).booleanType().noDefaultValue();
     }
 
-    private static Row<Boolean> flag(String name, String core) {
-        return new Row<>(ConfigOptions.key(name).booleanType().noDefaultValue(), core, String::valueOf);
+    private static ConfigOption<Long> number(String name) {
+        return ConfigOptions.key(name).longType().noDefaultValue();
     }
 
-    private static Row<Long> number(String name, String core) {
-        return new Row<>(ConfigOptions.key(name).longType().noDefaultValue(), core, String::valueOf);
+    private static ConfigOption<Duration> duration(String name) {
+        return ConfigOptions.key(name).durationType().noDefaultValue();
     }
 
-    private static Row<Duration> duration(String name, String core) {
-        return new Row<>(
-                ConfigOptions.key(name).durationType().noDefaultValue(),
-                core,
-                duration -> Long.toString(duration.toMillis()));
-    }
-
-    private static Row<MemorySize> size(String name, String core) {
-        return new Row<>(
-                ConfigOptions.key(name).memoryType().noDefaultValue(), core, size -> Long.toString(size.getBytes()));
-    }
-
-    /**
-     * @param core its name in the core
-     * @param text the value as the core takes it
-     */
-    private record Row<T>(ConfigOption<T> option, String core, Function<T, String> text) {
-        /** What is not set stays so: the core knows its default. */
-        void copy(ReadableConfig table, Map<String, String> options) {
-            table.getOptional(option).ifPresent(value -> options.put(core, text.apply(value)));
-        }
+    private static ConfigOption<MemorySize> size(String name) {
+        return ConfigOptions.key(name).memoryType().noDefaultValue();
     }
 }

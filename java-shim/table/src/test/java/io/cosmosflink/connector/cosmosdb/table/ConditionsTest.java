@@ -10,6 +10,7 @@ import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.GREATE
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.IN;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.IS_NOT_NULL;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.IS_NOT_TRUE;
+import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.IS_NULL;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.LESS_THAN;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.LIKE;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.NOT;
@@ -17,6 +18,7 @@ import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.OR;
 import static org.apache.flink.table.functions.BuiltInFunctionDefinitions.UPPER;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.cosmosflink.core.NativeCore;
 import io.cosmosflink.core.RowPlan;
 import io.cosmosflink.core.RowPlan.Type;
 import io.cosmosflink.core.RowPredicate;
@@ -29,7 +31,11 @@ import java.time.LocalDateTime;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.function.UnaryOperator;
+import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.ExecutionOptions;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.connector.source.abilities.SupportsFilterPushDown;
@@ -289,5 +295,79 @@ class ConditionsTest {
     private static ResolvedExpression order(int number) {
         Column column = ORDERS.get(number);
         return new FieldReferenceExpression(column.getName(), column.getDataType(), 0, number);
+    }
+
+    /** It is made where the job runs: state is bound to it, and a client may have no core. */
+    @Test
+    void theServiceIsAskedByTheCoreOfTheCluster() {
+        CosmosDBDynamicSource source = source();
+        ResolvedExpression condition = call(EQUALS, field(1), number(5));
+        source.applyFilters(List.of(condition));
+        assertThat(source.options()).containsEntry("scan.query", "SELECT * FROM c");
+        RowLayout layout = new RowLayout(Tables.information(RowLayout.TYPE));
+        RowDataFormat format = new RowDataFormat(source.plan(), 6, null, layout, source.asked());
+        assertThat(format.options(NativeCore.get()))
+                .containsEntry("scan.query", "SELECT * FROM c WHERE (c[\"i\"] = @p0000 OR IS_STRING(c[\"i\"]))")
+                .containsEntry("scan.query-parameters", "{\"@p0000\":5}");
+        assertThat(source().asked()).isNull();
+        assertThat(new RowDataFormat(source.plan(), 6, null, layout, null).options(NativeCore.get()))
+                .isEmpty();
+    }
+
+    private static CosmosDBDynamicSource reading(String onError, RuntimeExecutionMode mode) {
+        return Tables.source(
+                COLUMNS,
+                List.of(),
+                Map.of("scan.mode", "query", "json.on-error", onError),
+                new Configuration().set(ExecutionOptions.RUNTIME_MODE, mode));
+    }
+
+    private static String query(String onError, RuntimeExecutionMode mode) {
+        CosmosDBDynamicSource source = reading(onError, mode);
+        source.applyFilters(List.of(call(IS_NULL, field(1)), call(EQUALS, field(0), text("x"))));
+        return NativeCore.get().documentQuery(source.asked()).text();
+    }
+
+    private static Map<String, String> limited(String onError, RuntimeExecutionMode mode) {
+        CosmosDBDynamicSource source = reading(onError, mode);
+        source.applyLimit(3);
+        Map<String, String> options = new TreeMap<>(source.options());
+        options.remove("json.on-error");
+        return options;
+    }
+
+    /** A job may go on with another policy for what fits no column, and state is bound to the query. */
+    @Test
+    void theQueryOfAStreamingJobIsOfNoPolicy() {
+        String expected = query("fail", RuntimeExecutionMode.STREAMING);
+        assertThat(expected).contains("c[\"s\"]");
+        for (String policy : List.of("fail", "null-field", "skip-row")) {
+            assertThat(query(policy, RuntimeExecutionMode.STREAMING)).isEqualTo(expected);
+            assertThat(limited(policy, RuntimeExecutionMode.STREAMING))
+                    .isEqualTo(limited("fail", RuntimeExecutionMode.STREAMING));
+        }
+        // A batch job never goes on, and asks for as little as its policy allows.
+        assertThat(query("fail", RuntimeExecutionMode.BATCH)).contains("IS_NULL(c[\"i\"])");
+        assertThat(query("null-field", RuntimeExecutionMode.BATCH)).isEqualTo(expected);
+        assertThat(limited("fail", RuntimeExecutionMode.BATCH)).containsEntry("scan.query", "SELECT TOP 3 * FROM c");
+    }
+
+    private static ResolvedExpression listed(int numbers) {
+        List<ResolvedExpression> arguments = new ArrayList<>(List.of(field(1)));
+        for (int n = 0; n < numbers; n++) {
+            arguments.add(number(n));
+        }
+        return call(IN, arguments.toArray(ResolvedExpression[]::new));
+    }
+
+    /** They are one filter for the core, which has a bound. */
+    @Test
+    void conditionsAreFewTogether() {
+        CosmosDBDynamicSource source = source();
+        ResolvedExpression small = call(EQUALS, field(0), text("x"));
+        List<ResolvedExpression> filters = List.of(listed(6_000), listed(20_000), listed(6_001), small);
+        SupportsFilterPushDown.Result result = source.applyFilters(filters);
+        assertThat(result.getAcceptedFilters()).containsExactly(filters.get(0), small);
+        assertThat(result.getRemainingFilters()).isEqualTo(filters);
     }
 }

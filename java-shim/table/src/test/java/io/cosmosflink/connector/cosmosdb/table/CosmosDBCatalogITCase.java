@@ -231,6 +231,30 @@ class CosmosDBCatalogITCase {
         assertThatThrownBy(() -> tables.executeSql("USE other")).isInstanceOf(Exception.class);
     }
 
+    /** The same script runs in each session, and means the same. */
+    @Test
+    void anotherSessionDeclaresTheSameTable() throws Exception {
+        String script =
+                """
+                CREATE TABLE IF NOT EXISTS made (id STRING NOT NULL, tenant STRING NOT NULL, amount DECIMAL(20, 2),
+                PRIMARY KEY (tenant, id) NOT ENFORCED) WITH ('default-ttl' = '1 h', 'sink.write-strategy' = 'bulk-update')""";
+        tables.executeSql(script);
+        tables = tables("");
+        tables.executeSql(script);
+        assertThat(names("DESCRIBE made")).containsExactly("id", "tenant", "amount");
+        assertThat(names("SHOW CREATE TABLE made").toString()).contains("'sink.write-strategy' = 'bulk-update'");
+        // What another session may not say of it.
+        tables = tables("");
+        for (String[] refused : new String[][] {
+            {script.replace("(tenant, id)", "(id)"), "its partition key is /tenant, and the one that is declared /id"},
+            {script.replace("'1 h'", "'2 h'"), "its 'default-ttl' is 3600 s, and the one that is declared 7200 s"},
+        }) {
+            assertThatThrownBy(() -> tables.executeSql(refused[0]))
+                    .satisfies(e -> assertThat(said(e)).contains(refused[1]).doesNotContain(secret));
+        }
+        assertThat(names("DESCRIBE made")).containsExactly("id", "tenant", "_ts");
+    }
+
     /** A container that another client has created anew is described anew. */
     @Test
     void whatWasDeclaredGoesWithItsContainer() throws Exception {
@@ -318,8 +342,7 @@ class CosmosDBCatalogITCase {
         assertThatThrownBy(() -> created.executeSql(
                         "CREATE CATALOG shop WITH ('type' = 'cosmosdb', 'endpoint' = '%s', 'default-database' = '%s', 'auth.key-file' = '%s')"
                                 .formatted(cosmos.endpoint(), LocalCosmos.DATABASE, wrong)))
-                .satisfies(
-                        e -> assertThat(said(e)).contains("check cosmos.auth").doesNotContain("d3Jvbmc="));
+                .satisfies(e -> assertThat(said(e)).contains("auth.").doesNotContain("d3Jvbmc="));
     }
 
     @Test

@@ -3,9 +3,17 @@ package io.cosmosflink.connector.cosmosdb.table;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.cosmosflink.core.CatalogRequest;
+import io.cosmosflink.core.CatalogRequest.Inference;
+import io.cosmosflink.core.CatalogRequests;
 import io.cosmosflink.core.ContainerInfo;
+import io.cosmosflink.core.Core;
 import io.cosmosflink.core.CoreOption;
+import io.cosmosflink.core.CosmosException;
 import io.cosmosflink.core.NativeCore;
+import java.lang.reflect.Proxy;
+import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -20,6 +28,9 @@ import org.apache.flink.table.catalog.ObjectPath;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.catalog.UniqueConstraint;
+import org.apache.flink.table.catalog.exceptions.CatalogException;
+import org.apache.flink.table.catalog.exceptions.TableAlreadyExistException;
+import org.apache.flink.table.catalog.exceptions.TableNotExistException;
 import org.apache.flink.table.factories.FactoryUtil;
 import org.junit.jupiter.api.Test;
 
@@ -96,8 +107,7 @@ class CosmosDBCatalogTest {
                 .filter(CoreOption::secret)
                 .map(CoreOption::name)
                 .toList();
-        assertThat(TableOptions.SECRETS.keySet().stream().map(TableOptions.names()::get))
-                .containsExactlyInAnyOrderElementsOf(secrets);
+        assertThat(TableOptions.SECRETS.keySet()).containsExactlyInAnyOrderElementsOf(secrets);
     }
 
     @Test
@@ -197,5 +207,134 @@ class CosmosDBCatalogTest {
         assertThatThrownBy(() ->
                         NewContainer.of(PATH, new ResolvedCatalogTable(by, partitioned.getResolvedSchema()), ACCOUNT))
                 .hasMessageContaining("leave PARTITIONED BY");
+    }
+
+    /** An account of one container, which is there or is created. */
+    private static final class Account {
+        final List<CatalogRequest> requests = new ArrayList<>();
+        final CosmosDBCatalog catalog;
+        ContainerInfo container;
+        /** What the creation of a container answers. */
+        String createdRid = "";
+
+        Account() {
+            this(Duration.ofHours(1));
+        }
+
+        Account(Duration cacheTtl) {
+            Inference inference =
+                    new Inference(1000, CatalogRequest.Numbers.AUTO, CatalogRequest.Conflict.STRING, false);
+            catalog = new CosmosDBCatalog(
+                    "shop",
+                    "orders",
+                    new CosmosDBCatalog.Settings(ACCOUNT, ACCOUNT, inference, cacheTtl),
+                    () -> (Core) Proxy.newProxyInstance(
+                            CosmosDBCatalogTest.class.getClassLoader(),
+                            new Class<?>[] {Core.class},
+                            (proxy, method, arguments) -> answer(method.getName(), (CatalogRequest) arguments[1])));
+        }
+
+        /** A container with this partition key, the id and the columns that documents are found to have. */
+        static ContainerInfo container(String rid, String key) {
+            ContainerInfo.Type text = new ContainerInfo.Type(ContainerInfo.Kind.STRING, false, 0, 0, null, List.of());
+            List<ContainerInfo.Column> columns = List.of(
+                    new ContainerInfo.Column("id", List.of("id"), text),
+                    new ContainerInfo.Column(key, List.of(key), text));
+            return new ContainerInfo(rid, 0, -1, -1, 1, List.of(List.of(key)), columns, List.of("id", key));
+        }
+
+        private Object answer(String method, CatalogRequest request) {
+            requests.add(request);
+            if (!method.equals("describe")) {
+                return createdRid.isEmpty() ? List.of() : List.of(createdRid);
+            }
+            if (container == null) {
+                throw new CosmosException("no such container", CosmosException.Kind.NOT_FOUND, 404, 0, "");
+            }
+            return CatalogRequests.sample(request) > 0
+                    ? container
+                    : new ContainerInfo(
+                            container.rid(), container.defaultTtl(), -1, -1, 0, container.keys(), List.of(), List.of());
+        }
+
+        List<String> columns() throws Exception {
+            return catalog.getTable(PATH).getUnresolvedSchema().getColumns().stream()
+                    .map(Schema.UnresolvedColumn::getName)
+                    .toList();
+        }
+    }
+
+    private static final List<String> DECLARED =
+            Tables.ORDERS.stream().map(Column::getName).toList();
+
+    /** Without this the options of the statement would not count, and documents be replaced that were to be updated. */
+    @Test
+    void whatIsDeclaredOfAContainerThatIsThereCounts() throws Exception {
+        Account account = new Account();
+        account.container = Account.container("a", "customerId");
+        ResolvedCatalogTable update = table(Tables.ORDERS, Tables.KEY, Map.of("sink.write-strategy", "bulk-update"));
+        account.catalog.createTable(PATH, update, true);
+        assertThat(account.columns()).isEqualTo(DECLARED);
+        assertThat(account.catalog.getTable(PATH).getOptions()).containsEntry("sink.write-strategy", "bulk-update");
+        // What the session has declared stays, as in any catalog.
+        account.catalog.createTable(PATH, table(Tables.ORDERS, Tables.KEY, Map.of()), true);
+        assertThat(account.catalog.getTable(PATH).getOptions()).containsEntry("sink.write-strategy", "bulk-update");
+        assertThatThrownBy(() -> account.catalog.createTable(PATH, update, false))
+                .isInstanceOf(TableAlreadyExistException.class);
+        assertThat(account.requests).noneMatch(request -> CatalogRequests.action(request) == 7);
+    }
+
+    @Test
+    void whatAContainerThatIsThereIsNotIsNamed() {
+        Account account = new Account();
+        account.container = Account.container("a", "tenant");
+        ResolvedCatalogTable other = table(Tables.ORDERS, Tables.KEY, Map.of("default-ttl", "1 h"));
+        assertThatThrownBy(() -> account.catalog.createTable(PATH, other, true))
+                .isInstanceOf(CatalogException.class)
+                .hasMessageContaining("its partition key is /tenant, and the one that is declared /customerId")
+                .hasMessageContaining("its 'default-ttl' is off, and the one that is declared 3600 s");
+    }
+
+    /** The service may know nothing of a container for a while after it has created it. */
+    @Test
+    void aContainerThatIsNotSeenYetKeepsItsDeclaration() throws Exception {
+        for (String rid : List.of("", "a")) {
+            Account account = new Account();
+            account.createdRid = rid;
+            account.catalog.createTable(PATH, table(Tables.ORDERS, Tables.KEY, Map.of("scan.page-size", "7")), false);
+            assertThatThrownBy(account::columns).isInstanceOf(TableNotExistException.class);
+            account.container = Account.container("a", "customerId");
+            assertThat(account.columns()).isEqualTo(DECLARED);
+            assertThat(account.catalog.getTable(PATH).getOptions()).containsEntry("scan.page-size", "7");
+        }
+    }
+
+    /** Once it was seen, another one in its place is another table. */
+    @Test
+    void whatWasDeclaredIsOfOneContainer() throws Exception {
+        Account account = new Account(Duration.ZERO);
+        account.catalog.createTable(PATH, table(Tables.ORDERS, Tables.KEY, Map.of()), false);
+        account.container = Account.container("a", "customerId");
+        assertThat(account.columns()).isEqualTo(DECLARED);
+        account.container = Account.container("b", "customerId");
+        assertThat(account.columns()).containsExactly("id", "customerId");
+    }
+
+    /** For its columns documents are read, and not anew because something else was asked of the container. */
+    @Test
+    void columnsStayKnownWhateverElseIsAsked() throws Exception {
+        Account account = new Account();
+        account.container = Account.container("a", "tenant");
+        assertThat(account.columns()).containsExactly("id", "tenant");
+        assertThatThrownBy(() -> account.catalog.createTable(PATH, table(Tables.ORDERS, Tables.KEY, Map.of()), false))
+                .isInstanceOf(TableAlreadyExistException.class);
+        account.catalog.getTableStatistics(PATH);
+        assertThat(account.columns()).containsExactly("id", "tenant");
+        assertThat(account.requests.stream().map(CatalogRequests::sample)).containsExactly(1000, 0);
+        // Unless it is another one by now.
+        account.container = Account.container("b", "user");
+        assertThatThrownBy(() -> account.catalog.createTable(PATH, table(Tables.ORDERS, Tables.KEY, Map.of()), false))
+                .isInstanceOf(TableAlreadyExistException.class);
+        assertThat(account.columns()).containsExactly("id", "user");
     }
 }

@@ -2,6 +2,7 @@ package io.cosmosflink.connector.cosmosdb.table;
 
 import static io.cosmosflink.connector.cosmosdb.table.Tables.KEY;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.cosmosflink.core.Operation;
 import io.cosmosflink.core.OperationKind;
@@ -11,6 +12,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.StringData;
@@ -90,6 +92,24 @@ class CosmosDBDynamicSinkTest {
                 .operation();
         assertThat(refused.type()).isEqualTo(OperationKind.REFUSED);
         assertThat(refused.ifMatch()).startsWith("the time to live is 0 s; it must be at least 1");
+    }
+
+    /** Two fields of one name, of which each reader takes another one. */
+    @Test
+    void aTimeToLiveIsWrittenOnce() {
+        for (String path : List.of("/ttl", "/ttl/seconds")) {
+            CosmosDBDynamicSink sink = Tables.sink(COLUMNS, KEY, Map.of("fields.amount.path", path));
+            assertThat(sink.plan(null)).isNotEmpty();
+            sink.applyWritableMetadata(List.of("ttl"), DataTypes.STRING());
+            assertThatThrownBy(() -> sink.plan(null))
+                    .isInstanceOf(ValidationException.class)
+                    .hasMessageContaining("column 'amount' is at " + path);
+        }
+        // Where the statement does not name it, it is not written.
+        CosmosDBDynamicSink patches =
+                Tables.sink(COLUMNS, KEY, Map.of("fields.amount.path", "/ttl", "sink.write-strategy", "bulk-update"));
+        patches.applyWritableMetadata(List.of("ttl"), DataTypes.STRING());
+        assertThat(patches.plan(new int[][] {{0}, {1}})).isNotEmpty();
     }
 
     /** Metadata that is read only is no column of what is written, wherever it stands. */

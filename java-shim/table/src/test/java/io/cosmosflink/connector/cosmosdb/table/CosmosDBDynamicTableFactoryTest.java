@@ -19,7 +19,11 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.connector.ChangelogMode;
+import org.apache.flink.table.connector.source.LookupTableSource;
+import org.apache.flink.table.connector.source.lookup.AsyncLookupFunctionProvider;
+import org.apache.flink.table.connector.source.lookup.LookupFunctionProvider;
 import org.apache.flink.table.factories.Factory;
+import org.apache.flink.table.runtime.connector.source.LookupRuntimeProviderContext;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.types.RowKind;
 import org.junit.jupiter.api.Test;
@@ -64,10 +68,10 @@ class CosmosDBDynamicTableFactoryTest {
         CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, DELETES, batch);
         assertThat(source.getChangelogMode()).isEqualTo(ChangelogMode.insertOnly());
         assertThat(source.options())
-                .containsEntry("source.query", "SELECT * FROM c")
-                .doesNotContainKey("source.mode");
+                .containsEntry("scan.query", "SELECT * FROM c")
+                .doesNotContainKey("scan.change-feed.mode");
         source.applyLimit(7);
-        assertThat(source.options()).containsEntry("source.query", "SELECT TOP 7 * FROM c");
+        assertThat(source.options()).containsEntry("scan.query", "SELECT TOP 7 * FROM c");
         assertThat(((CosmosDBDynamicSource) source.copy()).options()).isEqualTo(source.options());
     }
 
@@ -75,14 +79,25 @@ class CosmosDBDynamicTableFactoryTest {
     void aLimitLeavesAQueryOfTheTablesOwnAlone() {
         CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, Map.of("scan.query", "SELECT * FROM c WHERE c.open"));
         source.applyLimit(7);
-        assertThat(source.options()).containsEntry("source.query", "SELECT * FROM c WHERE c.open");
+        assertThat(source.options()).containsEntry("scan.query", "SELECT * FROM c WHERE c.open");
 
         CosmosDBDynamicSource skipping =
                 Tables.source(ORDERS, KEY, Map.of("scan.mode", "query", "json.on-error", "skip-row"));
         skipping.applyLimit(7);
         assertThat(skipping.options())
-                .containsEntry("source.query", "SELECT * FROM c")
-                .containsEntry("source.on-decode-error", "skip");
+                .containsEntry("scan.query", "SELECT * FROM c")
+                .containsEntry("json.on-error", "skip-row");
+    }
+
+    @Test
+    void anEarlierNameOfAnOptionIsRefusedWithTheOneOfToday() {
+        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of("source.poll-interval-ms", "100")))
+                .rootCause()
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContaining("'source.poll-interval-ms' is now 'scan.poll-interval'");
+        assertThatThrownBy(() -> Tables.sink(ORDERS, KEY, Map.of("sink.max-batch-size", "100")))
+                .rootCause()
+                .hasMessageContaining("'sink.max-batch-size' is now 'sink.buffer-flush.max-rows'");
     }
 
     @Test
@@ -188,9 +203,9 @@ class CosmosDBDynamicTableFactoryTest {
 
     @Test
     void unknownOptionsAreRefusedAndFlinksOwnTaken() {
-        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of("source.page-size", "5")))
+        assertThatThrownBy(() -> Tables.source(ORDERS, KEY, Map.of("scan.pagesize", "5")))
                 .rootCause()
-                .hasMessageContainingAll("source.page-size", "scan.page-size");
+                .hasMessageContainingAll("scan.pagesize", "scan.page-size");
         Tables.source(
                 ORDERS,
                 KEY,
@@ -210,14 +225,37 @@ class CosmosDBDynamicTableFactoryTest {
                 Column.physical("customerId", DataTypes.STRING().notNull()));
         Map<String, String> paths = Map.of("fields.orderId.path", "/id", "fields.customerId.path", "/c/id");
         CosmosDBDynamicSource source = Tables.source(columns, List.of("orderId", "customerId"), paths);
-        assertThat(source.options()).containsEntry("source.key-fields", "[\"/id\",\"/c/id\"]");
+        assertThat(source.options()).containsEntry("scan.key-fields", "[\"/id\",\"/c/id\"]");
         assertThatThrownBy(() ->
                         Tables.source(columns, List.of("customerId"), paths).getScanRuntimeProvider(null))
                 .isInstanceOf(ValidationException.class)
                 .hasMessageContainingAll("primary key lacks the id", "'scan.changelog-mode'");
         CosmosDBDynamicSource appending =
                 Tables.source(ORDERS, List.of("customerId"), Map.of("scan.changelog-mode", "append"));
-        assertThat(appending.options()).doesNotContainKey("source.key-fields");
+        assertThat(appending.options()).doesNotContainKey("scan.key-fields");
+    }
+
+    /** Flink also asks when it plans a join that is none: only one that looks up must fail. */
+    @Test
+    void whatCannotBeLookedUpIsRefusedWhereItIs() {
+        CosmosDBDynamicSource documents = Tables.source(ORDERS, KEY, NOTHING);
+        assertThat(documents.getLookupRuntimeProvider(byColumn(1))).isInstanceOf(AsyncLookupFunctionProvider.class);
+        CosmosDBDynamicSource others = Tables.source(ORDERS, KEY, Map.of("scan.query", "SELECT * FROM c WHERE c.open"));
+        isRefused(others.getLookupRuntimeProvider(byColumn(1)), "'scan.query' are not the documents");
+        isRefused(documents.getLookupRuntimeProvider(byColumn(3)), "its column 'address' of type");
+        CosmosDBDynamicSource wrong = Tables.source(ORDERS, KEY, Map.of("lookup.batch.max-size", "0"));
+        isRefused(wrong.getLookupRuntimeProvider(byColumn(1)), "lookup.batch.max-size");
+    }
+
+    private static LookupTableSource.LookupContext byColumn(int column) {
+        return new LookupRuntimeProviderContext(new int[][] {{column}}, false);
+    }
+
+    private static void isRefused(LookupTableSource.LookupRuntimeProvider provider, String why) {
+        assertThat(provider).isInstanceOfSatisfying(LookupFunctionProvider.class, refusing -> assertThatThrownBy(
+                        refusing::createLookupFunction)
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContaining(why));
     }
 
     @Test

@@ -5,13 +5,19 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
+import org.apache.flink.configuration.ConfigOption;
+import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.PlanReference;
+import org.apache.flink.table.api.Schema;
+import org.apache.flink.table.api.TableDescriptor;
 import org.apache.flink.table.api.TableEnvironment;
+import org.apache.flink.table.api.config.ExecutionConfigOptions;
 import org.junit.jupiter.api.Test;
 
 /** What Flink's planner makes of tables. Nothing is read. */
@@ -71,6 +77,14 @@ class PlansITCase {
             }
         }
         assertThat(tables.explainSql("SELECT * FROM order_versions")).contains("watermark=[SOURCE_WATERMARK()]");
+    }
+
+    /** Flink ends what the core would wait out. */
+    @Test
+    void thePageNamesTheLimitOfALookUp() throws IOException {
+        ConfigOption<Duration> limit = ExecutionConfigOptions.TABLE_EXEC_ASYNC_LOOKUP_TIMEOUT;
+        assertThat(Files.readString(Path.of("../../docs/sql.md")))
+                .contains("`" + limit.key() + "` (" + limit.defaultValue().toMinutes() + " minutes)");
     }
 
     @Test
@@ -204,6 +218,55 @@ class PlansITCase {
                 .contains(planned);
         assertThat(tables.explainSql(join + "o.address.city = p.city AND o.id = p.id"))
                 .contains(planned);
+    }
+
+    /** A table of a catalog, which has indexes. */
+    private void indexed(String name, String... option) {
+        TableDescriptor.Builder table = TableDescriptor.forConnector("cosmosdb")
+                .schema(Schema.newBuilder()
+                        .column("id", DataTypes.STRING().notNull())
+                        .column("customerId", DataTypes.STRING().notNull())
+                        .column("address", DataTypes.ROW(DataTypes.FIELD("city", DataTypes.STRING())))
+                        .primaryKey("id", "customerId")
+                        .index("customerId")
+                        .build())
+                .option("endpoint", "https://account.documents.azure.com:443/")
+                .option("database", "shop")
+                .option("container", name)
+                .option("auth.key-file", "/run/secrets/cosmos-key")
+                .option("scan.mode", "query");
+        if (option.length > 0) {
+            table.option(option[0], option[1]);
+        }
+        tables.createTemporaryTable(name, table.build());
+    }
+
+    private String joined(String left, String right, String more) {
+        String plan = tables.explainSql(
+                "INSERT INTO pairs SELECT l.id, l.customerId, r.id, r.customerId FROM %s AS l JOIN %s AS r ON l.customerId = r.customerId%s"
+                        .formatted(left, right, more));
+        return plan.substring(plan.indexOf("== Optimized Execution"));
+    }
+
+    /** Flink asks each table whether it can be looked up, and joins as ever where one cannot. */
+    @Test
+    void aJoinThatCannotLookUpIsAJoin() {
+        create(
+                "pairs",
+                """
+                id STRING NOT NULL, customerId STRING NOT NULL, other STRING NOT NULL, otherCustomer STRING NOT NULL,
+                PRIMARY KEY (id, customerId, other, otherCustomer) NOT ENFORCED""",
+                "");
+        tables.getConfig().set("table.exec.sink.require-on-conflict", "false");
+        tables.getConfig().set("table.exec.sink.upsert-materialize", "NONE");
+        indexed("orders");
+        indexed("refunds");
+        indexed("recent", "scan.query", "SELECT * FROM c WHERE c.recent");
+        assertThat(joined("orders", "refunds", "")).contains("DeltaJoin(");
+        assertThat(joined("orders", "recent", "")).contains("Join(").doesNotContain("DeltaJoin(");
+        assertThat(joined("orders", "refunds", " AND l.address = r.address"))
+                .contains("Join(")
+                .doesNotContain("DeltaJoin(");
     }
 
     @Test

@@ -533,8 +533,9 @@ pub type Progress = fn(&Pipeline, &str) -> f64;
 
 /// What a job's sources have read, as Flink counts it.
 pub fn read_so_far(pipeline: &Pipeline, job: &str) -> f64 {
+    // A source of SQL has its catalog and database in front of its name.
     pipeline.cluster.sum(job, |m| {
-        m.starts_with("Source__documents") && m.ends_with(".numRecordsIn")
+        m.starts_with("Source__") && m.contains("documents") && m.ends_with(".numRecordsIn")
     })
 }
 

@@ -28,6 +28,7 @@ use crate::credentials::{self, Tokens};
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::{until_answered, Attempts};
+use crate::same::Seen;
 use crate::status::{hides_its_cause, is_credential_refused, Asked, Fate, Next};
 use crate::transport::{self, tls_advice, Clients};
 
@@ -107,6 +108,8 @@ pub struct Account {
     tokens: Option<Arc<Tokens>>,
     /// Containers (database and name) that were looked up before: the driver answers for them from its cache.
     looked_up: Mutex<HashSet<(String, String)>>,
+    /// What the service said last of whether containers are there, by their resource ids.
+    seen: Mutex<HashMap<String, Arc<Seen>>>,
 }
 
 /// The driver takes no longer time for one request for metadata.
@@ -214,6 +217,7 @@ impl Account {
                     secret: key.secret.clone(),
                     tokens,
                     looked_up: Mutex::default(),
+                    seen: Mutex::default(),
                 })
             })
             .map_err(|e| e.while_doing(format!("cannot connect to {endpoint}")));
@@ -305,6 +309,12 @@ impl Account {
             return Err(crate::feed::recreated(name, container.rid(), &now.rid));
         }
         Ok(())
+    }
+
+    /// What the service says of whether a container is there, for all who ask with this account: it is asked for them together.
+    pub fn seen(&self, container: &ContainerReference) -> Arc<Seen> {
+        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        seen.entry(container.rid().to_owned()).or_default().clone()
     }
 
     /// Looks a container up, past the driver's cache: a handle that is opened after the container was created anew must

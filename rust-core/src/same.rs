@@ -8,6 +8,7 @@ use tokio::time::{Duration, Instant};
 use crate::account::{charge, read_options, within, Account};
 use crate::config::Config;
 use crate::error::{CoreError, Kind, Result, Trail};
+use crate::partitions::MendRanges;
 use crate::status::{Asked, Fate};
 
 /// How long it counts that the container was there: a document that is not found in a container that was deleted in between is not there
@@ -26,11 +27,15 @@ pub async fn is_same(
     asked: Asked,
 ) -> Result<()> {
     let (name, driver) = (container.name(), &account.driver);
+    // It may look the partitions up too.
+    let mend = MendRanges::unless_ended(account, container);
     let database = container.database_name().unwrap_or(&config.database);
     let known = driver
         .resolve_container(database, name, read_options(config))
         .await
-        .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut))?;
+        .map_err(|e| CoreError::from_driver(&e, Asked::Metadata, Fate::NotCarriedOut));
+    mend.ended(&known);
+    let known = known?;
     match known.rid() == container.rid() {
         true => Ok(()),
         false => Err(recreated(asked, known.rid(), container.rid())),

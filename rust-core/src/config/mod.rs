@@ -835,6 +835,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_address_and_may_hold_a_secret_never_shows() {
+        let string = "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=VerySecret==;";
+        for (name, value) in [
+            ("endpoint", string),
+            ("endpoint", "user:VerySecret@host"),
+            ("endpoint", "VerySecret=="),
+            ("proxy", "socks5://user:VerySecret@proxy:1080"),
+            ("proxy", "http://user:p/VerySecret@proxy"),
+            ("proxy", "http://user:VerySecret@proxy"),
+            ("auth.authority-host", "http://user:VerySecret@host"),
+            ("auth.audience", "x?sig=VerySecret"),
+        ] {
+            let error = Config::parse(Role::Source, &with(&[(name, value)])).unwrap_err();
+            assert!(error.message.starts_with(name), "{error}");
+            assert!(!error.message.contains("VerySecret"), "{error}");
+        }
+        let error = Config::parse(Role::Source, &with(&[("endpoint", string)])).unwrap_err();
+        assert!(error.message.contains("connection string"), "{error}");
+        let error = Config::parse(Role::Source, &with(&[("endpoint", "localhost:8081")])).unwrap_err();
+        assert!(error.message.contains("'localhost:8081'"), "{error}");
+    }
+
+    #[test]
     fn arguments_go_before_the_environment_and_unknown_ones_are_refused() {
         let env = pairs(&[
             ("COSMOS_URI", "https://env/"),

@@ -20,9 +20,11 @@ const STARTUP_TIME: &str = "scan.startup.timestamp-millis";
 const BOUNDED: &str = "scan.bounded.mode";
 const BOUNDED_TIME: &str = "scan.bounded.timestamp-millis";
 
-/// Shows a value in a message unless it is secret.
+/// Shows a value in a message unless it is secret, or is no address where one should be: then it may hold a password, or be the whole
+/// connection string of an account.
 fn shown(spec: &OptionSpec, value: &str) -> String {
-    if spec.secret {
+    let address = matches!(spec.kind, Type::Url | Type::Proxy);
+    if spec.secret || address && value.contains(['@', ';', '=', '?', '#', '&', '%', ' ']) {
         "the value given".to_owned()
     } else {
         format!("'{value}'")
@@ -52,6 +54,12 @@ fn unknown(name: &str) -> CoreError {
 }
 
 fn check_url(spec: &OptionSpec, value: &str) -> Result<()> {
+    if value.to_ascii_lowercase().contains("accountkey=") {
+        return Err(CoreError::config(format!(
+            "{}: this is a connection string, and a URL is expected; give its AccountEndpoint here, and its AccountKey as auth.secret-key or in the file of auth.key-file",
+            spec.name
+        )));
+    }
     match Url::parse(value) {
         Err(e) => Err(wrong(spec, value, &format!(" ({e})"))),
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
@@ -512,8 +520,10 @@ pub(super) fn authority_host(options: &BTreeMap<String, String>) -> Result<Optio
     };
     match Url::parse(text) {
         Ok(url) if url.scheme() == "https" => Ok(Some(url)),
+        // As above, which has looked at everything else.
         _ => Err(CoreError::config(format!(
-            "{name}: '{text}' is not valid; expected: a URL with https"
+            "{name}: {} is not valid; expected: a URL with https",
+            spec(name).map_or_else(String::new, |spec| shown(spec, text))
         ))),
     }
 }

@@ -235,7 +235,7 @@ pub fn judge(
                 (None, None) => {
                     return refuse(format!(
                         "the lease of [{}, {}) has no position yet, and where it would begin only the processor's options know; say it with \
-                         scan.lease.start (beginning, now or a time)",
+                         scan.lease.start (earliest, latest or a time)",
                         piece.min, piece.max
                     ))
                 }

@@ -442,6 +442,7 @@ async fn ask(shared: &Shared, request: &Request<Key>) -> Result<Option<Read>> {
         shared.on_decode_error,
         &request.keys,
         address(request).is_some(),
+        shared.most,
     );
     let answer = pages(shared, request, reading, rng).await;
     shared.lock().decoders.push(decoder);

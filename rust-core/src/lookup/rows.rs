@@ -31,8 +31,9 @@ pub struct Reading<'a> {
     arrived: i64,
     /// Of each key: rows in the order in which they came.
     rows: Vec<Vec<Vec<u8>>>,
-    /// Bytes of all rows.
+    /// Bytes of all rows, and how many there may be: behind that documents are passed over, since rows may be much larger than they are.
     bytes: usize,
+    most: usize,
     /// Documents that were left out.
     undecodable: u64,
     nulled: u64,
@@ -49,7 +50,7 @@ pub struct Read {
 }
 
 impl<'a> Reading<'a> {
-    /// The reading of a request's answer, before its first page.
+    /// The reading of a request's answer, before its first page. Of more than `most` bytes of rows it need not have all.
     pub fn new(
         decoder: &'a mut Decoder,
         shape: &'a KeyShape,
@@ -57,6 +58,7 @@ impl<'a> Reading<'a> {
         on_decode_error: OnDecodeError,
         keys: &'a [Arc<Key>],
         by_address: bool,
+        most: usize,
     ) -> Self {
         decoder.begin(0);
         let names = keys.iter().enumerate().map(|(n, key)| (key.name.as_slice(), n));
@@ -74,6 +76,7 @@ impl<'a> Reading<'a> {
             arrived: 0,
             rows: keys.iter().map(|_| Vec::new()).collect(),
             bytes: 0,
+            most,
             undecodable: 0,
             nulled: 0,
         }
@@ -145,6 +148,9 @@ impl<'a> Reading<'a> {
     /// The document before which the scanner stands; it is left behind it.
     fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
         scanner.peek()?;
+        if self.bytes > self.most {
+            return Ok(scanner.value().map(drop)?);
+        }
         let start = scanner.at;
         let mut keys: [&[u8]; MAX_KEY_PATHS] = Default::default();
         let walked = match self.decoder.walk(scanner, &mut keys) {

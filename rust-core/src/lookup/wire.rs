@@ -39,7 +39,7 @@ pub struct Wire {
     config: Arc<Config>,
     options: OperationOptions,
     /// What the service said last of whether the container is there.
-    seen: Seen,
+    seen: Arc<Seen>,
     /// Bounds of the physical partitions, as last known.
     ranges: Mutex<Arc<[(String, String)]>>,
     /// Wakes who keeps the partitions known.
@@ -95,10 +95,10 @@ impl Wire {
     pub fn new(account: Arc<Account>, config: &Arc<Config>, container: ContainerReference) -> Self {
         Wire {
             options: read_options(config),
+            seen: account.seen(&container),
             account,
             container,
             config: config.clone(),
-            seen: Seen::default(),
             ranges: Mutex::new(Arc::from([])),
             look: Notify::new(),
         }
@@ -148,8 +148,8 @@ impl Wire {
 
     /// Asks once, for a page of a query. `most` bounds the bytes of rows.
     ///
-    /// Behind a failure the same can be asked for again with what has been read: the driver leaves a plan as it was. What has to begin
-    /// anew has forgotten both.
+    /// Behind a failure the same can be asked for again with what has been read: the driver leaves a plan as it was. What has no plan any
+    /// more begins anew.
     pub async fn ask(
         &self,
         request: &Request<Key>,
@@ -228,16 +228,36 @@ impl Wire {
         most: usize,
         metrics: &Metrics,
     ) -> Result<Answered> {
-        if progress.plan.is_none() {
-            progress.plan = self.plan(request, shape, progress.page, metrics).await?;
-        }
-        let Some(plan) = &mut progress.plan else {
-            return Ok(Answered::Whole);
+        // It is kept again only where it stands in front of the page that is asked for next. Whoever gives the request up, or refuses an
+        // answer that has come, would else go on behind a page that nobody has read.
+        let mut plan = match progress.plan.take() {
+            Some(plan) => plan,
+            None => {
+                progress.begin_anew(reading);
+                match self.plan(request, shape, progress.page, metrics).await? {
+                    Some(plan) => plan,
+                    None => return Ok(Answered::Whole),
+                }
+            }
         };
         let driver = &self.account.driver;
-        let next = driver.execute_plan(plan, Some(self.container.clone()), self.options.clone());
-        let Some(response) = self.counted(Asked::Query, metrics, next).await? else {
-            return Ok(Answered::Whole);
+        let mut unanswered = true;
+        let next = async {
+            let options = self.options.clone();
+            let next = driver.execute_plan(&mut plan, Some(self.container.clone()), options);
+            let result = next.await;
+            unanswered = result.is_err();
+            result
+        };
+        let response = match self.counted(Asked::Query, metrics, next).await {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(Answered::Whole),
+            Err(error) => {
+                if unanswered {
+                    progress.plan = Some(plan);
+                }
+                return Err(error);
+            }
         };
         let items = match response.into_body() {
             ResponseBody::NoPayload => Items::None,
@@ -250,11 +270,8 @@ impl Wire {
             _ => 0,
         };
         metrics.bytes_received.fetch_add(bytes as u64, Relaxed);
-        if let Err(error) = reading.page(&items, epoch_millis()) {
-            // The plan stands behind a page of which a part is not read.
-            progress.begin_anew(reading);
-            return Err(error);
-        }
+        reading.page(&items, epoch_millis())?;
+        progress.plan = Some(plan);
         progress.read += 1;
         Ok(match reading.bytes() > most {
             true => Answered::TooMuch,

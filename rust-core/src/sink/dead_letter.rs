@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::error::{CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::retry::{until_answered_telling, Attempts};
-use crate::same::Seen;
 use crate::status::Blame;
 
 use super::operation::Operation;
@@ -55,12 +54,13 @@ impl DeadLetters {
         metrics: &Arc<Metrics>,
         seed: u64,
     ) -> Result<DeadLetters> {
+        let container = account.container(config, &config.dead_letter_container).await?;
         let letters = ContainerService {
             account: account.clone(),
-            container: account.container(config, &config.dead_letter_container).await?,
+            seen: account.seen(&container),
+            container,
             config: config.clone(),
             metrics: metrics.clone(),
-            seen: Seen::default(),
         };
         Self::over(Box::new(letters), config, metrics, seed)
     }

@@ -65,7 +65,6 @@ use crate::config::{Config, FailureMode, Role};
 use crate::error::{panic_text, CoreError, Kind, Result};
 use crate::metrics::Metrics;
 use crate::rows::{DocumentPlan, Encoder};
-use crate::same::Seen;
 use crate::share::{wait_for, Booked, Peers, Share};
 use crate::status::Next;
 
@@ -167,11 +166,11 @@ impl Sink {
             _ => None,
         };
         let service = ContainerService {
+            seen: account.seen(&container),
             account,
             container,
             config: config.clone(),
             metrics: metrics.clone(),
-            seen: Seen::default(),
         };
         let partitions = look_up_at_opening(&config, || service.partitions(false)).await?;
         Self::start(

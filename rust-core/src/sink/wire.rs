@@ -80,7 +80,7 @@ pub struct ContainerService {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     /// What the service said last of whether the container is there.
-    pub seen: Seen,
+    pub seen: Arc<Seen>,
 }
 
 /// The answer to one operation.

@@ -231,7 +231,7 @@ impl Conditions<'_> {
 
     fn number(&mut self, value: f64) -> Option<String> {
         let whole = value as i64;
-        let exact = whole as f64 == value && whole.abs() <= MAX_EXACT;
+        let exact = whole as f64 == value && whole.unsigned_abs() <= MAX_EXACT as u64;
         let number = if exact {
             Value::from(whole)
         } else {
@@ -617,6 +617,10 @@ mod tests {
 
     /// The query of a table with one column at this path, of which that is true.
     fn query(path: &str, predicate: impl Fn(Operand) -> Predicate) -> Query {
+        query_of(Scalar::String, path, predicate)
+    }
+
+    fn query_of(scalar: Scalar, path: &str, predicate: impl Fn(Operand) -> Predicate) -> Query {
         documents(&Plan {
             missing_is_error: false,
             on_error: OnError::Fail,
@@ -626,7 +630,7 @@ mod tests {
             columns: vec![Column {
                 name: "t".into(),
                 origin: Origin::Path(vec![path.into()]),
-                kind: Scalar::String.into(),
+                kind: scalar.into(),
             }],
             filter: Some(Filter {
                 columns: Vec::new(),
@@ -649,6 +653,28 @@ mod tests {
             query.text,
             r#"SELECT * FROM c WHERE ((IS_DEFINED(c["t"]) AND NOT IS_NULL(c["t"])) AND (NOT IS_STRING(c["t"]) OR (c["t"] != @p0000 AND c["t"] != @p0001)))"#
         );
+    }
+
+    #[test]
+    fn a_bound_at_the_end_of_the_whole_numbers_is_a_number() {
+        // The doubles beside it, whose neighbour is asked for.
+        for value in [
+            -9_223_372_036_854_774_784.0,
+            i64::MIN as f64,
+            i64::MAX as f64,
+            f64::MIN,
+            0.0,
+        ] {
+            for comparison in [Comparison::Greater, Comparison::Less, Comparison::Equal] {
+                let query = query_of(Scalar::Double, "d", |d| {
+                    Predicate::Compare(comparison, d, Literal::Double(value))
+                });
+                assert!(
+                    query.parameters.values().all(Value::is_number),
+                    "{value}: {query:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -225,15 +225,20 @@ final class TableOptions {
         Map<String, String> options = new TreeMap<>();
         for (List<ConfigOption<?>> group : groups) {
             // What is not set stays so: the core knows its default.
-            group.forEach(
-                    option -> table.getOptional(option).ifPresent(value -> options.put(option.key(), text(value))));
+            group.forEach(option ->
+                    table.getOptional(option).ifPresent(value -> options.put(option.key(), text(option, value))));
         }
         return options;
     }
 
     /** A value as the core takes it. */
-    private static String text(Object value) {
+    private static String text(ConfigOption<?> option, Object value) {
         if (value instanceof Duration duration) {
+            // A part of one that became 0 would mean something else, such as never.
+            if (duration.toNanosPart() % 1_000_000 != 0) {
+                throw new ValidationException(option.key() + ": '" + duration.toNanos()
+                        + " ns' has a fraction of a millisecond; give whole ones, such as '1 ms'.");
+            }
             return Long.toString(duration.toMillis());
         }
         return value instanceof MemorySize size ? Long.toString(size.getBytes()) : value.toString();

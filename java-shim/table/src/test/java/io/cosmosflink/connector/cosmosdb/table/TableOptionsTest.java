@@ -56,6 +56,14 @@ class TableOptionsTest {
     }
 
     @Test
+    void aPartOfAMillisecondIsRefusedAndNotDropped() {
+        Configuration table = Configuration.fromMap(Map.of("retry.throttled-deadline", "1500 µs"));
+        assertThatThrownBy(() -> TableOptions.lookup(table))
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContaining("retry.throttled-deadline: '1500000 ns' has a fraction");
+    }
+
+    @Test
     void whatIsSecretFlinkDoesNotShow() {
         List<String> secrets = NativeCore.get().optionTable().stream()
                 .filter(CoreOption::secret)

@@ -8,7 +8,6 @@ import io.cosmosflink.core.Operation;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
@@ -289,14 +288,9 @@ class CosmosDBLookupITCase {
         orders();
         create("customers", CUSTOMERS, Map.of("lookup.cache", "PARTIAL", "lookup.partial-cache.max-rows", "100"));
         String join = JOIN.formatted("LEFT").replace("SELECT", "SELECT /*+ LOOKUP('table'='c', 'shuffle'='true') */");
-        // Flink 1.20 knows no such hint.
-        boolean shuffles = Arrays.stream(Tables.source(Tables.ORDERS, Tables.KEY, Map.of())
-                        .getClass()
-                        .getInterfaces())
-                .anyMatch(type -> type.getSimpleName().equals("SupportsLookupCustomShuffle"));
-        if (shuffles) {
-            assertThat(rows(join)).isEqualTo(joined(true));
-        }
+        assertThat(rows(join)).isEqualTo(joined(true));
+        String plan = tables.explainSql(join);
+        assertThat(plan.contains("shuffle=[true]")).as(plan).isEqualTo(SinceFlink.SHUFFLED_LOOKUPS.isHere());
     }
 
     @Test

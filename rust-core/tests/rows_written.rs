@@ -187,6 +187,20 @@ fn a_source_whose_rows_are_told_apart_by_less_than_the_key_does_not_open() {
     assert_eq!(error.kind, Kind::Config);
     assert!(error.message.contains("lacks '/user'"), "{error}");
     assert!(open(r#"["/tenant","/id","/user"]"#).is_ok());
+    // Of a delete no more than id and partition key is known.
+    let wide = r#"["/tenant","/id","/user","/region"]"#;
+    assert!(open(wide).is_ok());
+    let deletes = [
+        ("scan.key-fields", wide),
+        ("scan.change-feed.mode", "all-versions-and-deletes"),
+        ("scan.startup.mode", "latest"),
+    ];
+    let options = local.options("c", &deletes);
+    let error = Source::open(Config::parse(Role::Source, &options).unwrap())
+        .err()
+        .expect("it opened");
+    assert_eq!(error.kind, Kind::Config);
+    assert!(error.message.contains("has '/region'"), "{error}");
     let options = local.options("c", &[("scan.key-fields", "id")]);
     assert!(Config::parse(Role::Source, &options).is_err());
 }

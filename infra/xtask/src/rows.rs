@@ -146,7 +146,11 @@ fn on_a_taskmanager(options: &Options) -> Result<String> {
                 0 => (String::new(), String::new()),
                 _ => (
                     format!("{:.2}", beyond[i]),
-                    format!("{:.1}", beyond[i] / beyond[1]),
+                    // Rows may cost less than the documents that they are made of: they are shorter, and copied like those.
+                    match beyond[1] > 0.0 {
+                        true => format!("{:.1}", beyond[i] / beyond[1]),
+                        false => String::new(),
+                    },
                 ),
             };
             sheet.row(&[

@@ -160,11 +160,20 @@ impl KeyFields {
         ))
     }
 
-    /// Refuses a container whose documents are not told apart by these fields and their ids.
+    /// Refuses a container whose documents are not told apart by these fields and their ids; or, with `deletes`, of whose deletes not all of
+    /// them are known.
     ///
     /// # Errors
-    /// Config, with the field that is missing.
-    pub fn check_rows(&self, keys: &KeyPaths) -> Result<()> {
+    /// Config, with the field that is missing, or is too many.
+    pub fn check_rows(&self, keys: &KeyPaths, deletes: bool) -> Result<()> {
+        let unknown =
+            |field: &&Vec<String>| **field != ["id"] && !keys.iter().any(|path| path == field.as_slice());
+        if let Some(field) = self.0.iter().find(|field| deletes && unknown(field)) {
+            return Err(CoreError::config(format!(
+                "scan.key-fields has '/{}', which is neither the id nor in the container's partition key: nothing else is known of what was deleted, so that its row would stay; leave it out, which in a table means out of the primary key, or set scan.changelog-mode of the table to append and declare no key",
+                field.join("/")
+            )));
+        }
         let missing = |path: &&[String]| !self.0.iter().any(|field| path.starts_with(field));
         match keys.iter().find(missing) {
             None => Ok(()),

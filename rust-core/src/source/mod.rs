@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::page::PageFrame;
 use crate::rows::{Compiled, Plan};
 use crate::share::{Peers, Share};
-use crate::split::Split;
+use crate::split::{Mode, Split};
 
 /// How long [`Source::close`] waits for the tasks, which end at their next await point.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -118,7 +118,7 @@ impl Source {
         let feed = DriverFeed::connect(config).await?;
         let config = feed.config().clone();
         if let Some(fields) = &config.row_key_fields {
-            fields.check_rows(feed.key_paths())?;
+            fields.check_rows(feed.key_paths(), config.mode == Mode::AllVersionsAndDeletes)?;
         }
         let leases = match config.leases.as_ref().is_some_and(|l| l.publish.is_some()) {
             true => feed.leases().await?,

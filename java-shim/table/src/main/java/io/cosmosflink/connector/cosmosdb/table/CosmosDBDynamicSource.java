@@ -68,6 +68,8 @@ class CosmosDBDynamicSource
     private List<Condition> conditions = List.of();
     /** Of the keys of a lookup join that was planned with this source: those that say where a document is. Null before. */
     private RowData.FieldGetter[] lookedUpBy;
+    /** All its keys. */
+    private int[] lookedUpKeys;
 
     CosmosDBDynamicSource(Settings settings) {
         this.settings = settings;
@@ -85,7 +87,7 @@ class CosmosDBDynamicSource
      * @param streaming whether a savepoint may be gone on from, to whose state the query is bound
      * @param physicalType of the columns that are no metadata
      * @param paths of those
-     * @param idleTimeout of a split, zero for none, where the watermark is the source's own
+     * @param ownWatermarks how they are made where they are the source's own
      * @param parallelism null for that of the job
      * @param primaryKey positions of its columns among the physical ones
      * @param filters whether they are taken
@@ -100,7 +102,7 @@ class CosmosDBDynamicSource
             PlanSettings plan,
             DataType physicalType,
             List<List<String>> paths,
-            Duration idleTimeout,
+            SourceWatermarks ownWatermarks,
             Integer parallelism,
             Set<Integer> primaryKey,
             boolean filters,
@@ -112,10 +114,18 @@ class CosmosDBDynamicSource
      *
      * @param fields paths of the primary key's columns; none where each version is a row of its own
      * @param hasId whether documents with these fields have one id
+     * @param isRepeated whether each version is a row of its own, although the table has a primary key
      */
-    record RowKey(List<List<String>> fields, boolean hasId) {
+    record RowKey(List<List<String>> fields, boolean hasId, boolean isRepeated) {
         /** A table that only others look into need not have it. */
         void check() {
+            if (isRepeated) {
+                throw new ValidationException(
+                        "each version of a document is a row, and the table has a primary key, by which Flink"
+                                + " takes rows for unique: sums and joins would be wrong. Declare the table without it (LIKE .. (EXCLUDING"
+                                + " CONSTRAINTS)), or set '" + CosmosDBConnectorOptions.CHANGELOG_MODE.key()
+                                + "' to 'upsert'");
+            }
             if (!fields.isEmpty() && !hasId) {
                 throw new ValidationException(
                         "the primary key lacks the id, without which rows of different documents would be taken for one; it must be the"
@@ -125,6 +135,16 @@ class CosmosDBDynamicSource
             }
         }
     }
+
+    /**
+     * Watermarks of {@code SOURCE_WATERMARK()}, for which Flink leaves its own options to the source.
+     *
+     * @param idleTimeout of a split, zero for none
+     * @param group of sources that wait for each other, or null
+     * @param maxDrift by which one of them may be ahead
+     * @param interval in which that is looked at
+     */
+    record SourceWatermarks(Duration idleTimeout, String group, Duration maxDrift, Duration interval) {}
 
     /** How the core reads documents. */
     record PlanSettings(
@@ -174,7 +194,11 @@ class CosmosDBDynamicSource
                 .map(DataType::getLogicalType)
                 .toList();
         RowLayout layout = new RowLayout(context.createTypeInformation(RowLayout.TYPE));
-        lookedUpBy = Arrays.stream(partition(keys))
+        // Flink plans the joins of one source all together before it asks for their shuffles: those of different keys
+        // have none of their own.
+        boolean isOnlyOne = lookedUpKeys == null || Arrays.equals(lookedUpKeys, keys);
+        lookedUpKeys = keys;
+        lookedUpBy = Arrays.stream(isOnlyOne ? partition(keys) : new int[0])
                 .mapToObj(i -> RowData.createFieldGetter(types.get(keys[i]), i))
                 .toArray(RowData.FieldGetter[]::new);
         LookupSettings lookup = settings.lookup();
@@ -249,7 +273,11 @@ class CosmosDBDynamicSource
         }
         // The timestamps are those that the source gives its rows.
         WatermarkStrategy<RowData> own = WatermarkStrategy.forBoundedOutOfOrderness(OUT_OF_ORDERNESS);
-        return settings.idleTimeout().isZero() ? own : own.withIdleness(settings.idleTimeout());
+        SourceWatermarks how = settings.ownWatermarks();
+        if (!how.idleTimeout().isZero()) {
+            own = own.withIdleness(how.idleTimeout());
+        }
+        return how.group() == null ? own : own.withWatermarkAlignment(how.group(), how.maxDrift(), how.interval());
     }
 
     /** The core's options, with the key that it compares with the container's, and the limit where the query is our own. */
@@ -429,7 +457,9 @@ class CosmosDBDynamicSource
      */
     @Override
     public Result applyFilters(List<ResolvedExpression> filters) {
-        if (!settings.filters() || watermarks != null || sourceWatermarks) {
+        // Scans with different conditions are two, and one set of leases has one source.
+        boolean isPublished = settings.options().containsKey("scan.lease.container");
+        if (!settings.filters() || isPublished || watermarks != null || sourceWatermarks) {
             return Result.of(List.of(), filters);
         }
         Conditions found = new Conditions(this::reference);
@@ -477,6 +507,7 @@ class CosmosDBDynamicSource
         copy.limit = limit;
         copy.conditions = conditions;
         copy.lookedUpBy = lookedUpBy;
+        copy.lookedUpKeys = lookedUpKeys;
         return copy;
     }
 
@@ -485,7 +516,7 @@ class CosmosDBDynamicSource
         return new CosmosDBDynamicSource(settings);
     }
 
-    /** Of the keys of the lookup join that was planned last: those that say where a document is. Null where there was none. */
+    /** Of the keys of the lookup joins: those that say where a document is. Null where there was no join, empty where they are not the same. */
     RowData.FieldGetter[] lookedUpBy() {
         return lookedUpBy;
     }

@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.apache.flink.annotation.Internal;
 import org.apache.flink.api.common.RuntimeExecutionMode;
@@ -112,7 +113,9 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                         .toList()
                 : List.of();
         boolean hasId = key.contains(List.of("id"))
-                || table.getOptional(CosmosDBConnectorOptions.SINK_ID).isPresent();
+                || table.getOptional(CosmosDBConnectorOptions.SINK_ID)
+                        .map(rule -> isMadeOf(rule, key))
+                        .orElse(false);
         CosmosDBDynamicSource.PlanSettings plan = new CosmosDBDynamicSource.PlanSettings(
                 table.get(CosmosDBConnectorOptions.JSON_FAIL_ON_MISSING_FIELD),
                 onError.plan,
@@ -130,12 +133,17 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
                 plan,
                 physicalType,
                 paths,
-                table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
-                        .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
+                new CosmosDBDynamicSource.SourceWatermarks(
+                        table.getOptional(FactoryUtil.SOURCE_IDLE_TIMEOUT)
+                                .orElseGet(() -> context.getConfiguration().get(IDLE_TIMEOUT)),
+                        table.getOptional(FactoryUtil.WATERMARK_ALIGNMENT_GROUP).orElse(null),
+                        table.get(FactoryUtil.WATERMARK_ALIGNMENT_MAX_DRIFT),
+                        table.get(FactoryUtil.WATERMARK_ALIGNMENT_UPDATE_INTERVAL)),
                 table.getOptional(FactoryUtil.SOURCE_PARALLELISM).orElse(null),
                 Arrays.stream(context.getPrimaryKeyIndexes()).boxed().collect(Collectors.toSet()),
                 table.get(CosmosDBConnectorOptions.FILTER_HANDLING_POLICY) == FilterHandlingPolicy.ALWAYS,
-                new CosmosDBDynamicSource.RowKey(key, hasId),
+                new CosmosDBDynamicSource.RowKey(
+                        key, hasId, scan.isOfVersions() && context.getPrimaryKeyIndexes().length > 0),
                 new LookupSettings(
                         lookup,
                         table.get(CosmosDBConnectorOptions.LOOKUP_ASYNC),
@@ -144,6 +152,19 @@ public final class CosmosDBDynamicTableFactory implements DynamicTableSourceFact
         // A type that cannot be read is named with the table, not with the first query of it.
         source.plan();
         return source;
+    }
+
+    /** What an id is made of, in {@code sink.id}: a template with fields in braces, or {@code hash(..)} of some. */
+    private static final Pattern FIELDS_OF_ID = Pattern.compile("\\{([^}]*)}|hash\\(([^)]*)\\)");
+
+    /** Whether all fields of an id are in a key, so that rows with one key are of one document. */
+    static boolean isMadeOf(String rule, List<List<String>> key) {
+        return FIELDS_OF_ID
+                .matcher(rule)
+                .results()
+                .map(found -> found.group(1) == null ? found.group(2) : found.group(1))
+                .flatMap(fields -> Arrays.stream(fields.split(",")))
+                .allMatch(field -> key.contains(List.of(field.strip().split("/"))));
     }
 
     @Override

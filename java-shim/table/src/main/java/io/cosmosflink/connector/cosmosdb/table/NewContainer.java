@@ -31,11 +31,18 @@ import org.apache.flink.util.TimeUtils;
  * The container of a table that is created in a catalog.
  *
  * @param keys paths of its partition key, as the service has them
+ * @param ordered whether the statement says in which order
  * @param defaultTtl seconds; -1: documents live on that do not say otherwise; 0: all do
  * @param ttlGiven whether the statement says so
  * @param table with the columns that were declared, and the options that are the table's own
  */
-record NewContainer(List<String> keys, long defaultTtl, boolean ttlGiven, Throughput throughput, CatalogTable table) {
+record NewContainer(
+        List<String> keys,
+        boolean ordered,
+        long defaultTtl,
+        boolean ttlGiven,
+        Throughput throughput,
+        CatalogTable table) {
     /** Parts that a partition key has at most. */
     private static final int MOST_KEYS = 3;
 
@@ -70,6 +77,7 @@ record NewContainer(List<String> keys, long defaultTtl, boolean ttlGiven, Throug
                 .build();
         return new NewContainer(
                 keys(table.getResolvedSchema(), own, options),
+                options.contains(CosmosDBCatalogOptions.PARTITION_KEY_PATHS),
                 ttl(options),
                 options.contains(CosmosDBCatalogOptions.DEFAULT_TTL),
                 throughput(options),
@@ -79,9 +87,11 @@ record NewContainer(List<String> keys, long defaultTtl, boolean ttlGiven, Throug
     /** What was declared and is not so in a container that is there. Of its throughput nobody knows. */
     List<String> differences(ContainerInfo there) {
         List<String> differences = new ArrayList<>();
-        Set<List<String>> declared = new HashSet<>();
-        keys.forEach(path -> declared.add(names(path)));
-        if (!declared.equals(new HashSet<>(there.keys()))) {
+        List<List<String>> declared = keys.stream().map(NewContainer::names).toList();
+        // A primary key has its columns in any order; the paths have theirs.
+        boolean isTheirs =
+                ordered ? declared.equals(there.keys()) : new HashSet<>(declared).equals(new HashSet<>(there.keys()));
+        if (!isTheirs) {
             List<String> theirs =
                     there.keys().stream().map(ColumnPaths::pointer).toList();
             differences.add("its partition key is " + String.join(", ", theirs) + ", and the one that is declared "

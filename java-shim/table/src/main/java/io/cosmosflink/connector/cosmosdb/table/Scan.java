@@ -75,6 +75,11 @@ enum Scan {
         return new ValidationException(what + "; " + hint);
     }
 
+    /** Whether one document may be several rows, with nothing that says so. */
+    boolean isOfVersions() {
+        return this == VERSIONS || this == LOG;
+    }
+
     /** What Flink is told of the rows. */
     ChangelogMode changelogMode() {
         return switch (this) {

@@ -235,6 +235,20 @@ class CosmosDBDynamicTableFactoryTest {
         assertThat(appending.options()).doesNotContainKey("scan.key-fields");
     }
 
+    @Test
+    void anIdThatIsMadeOfTheKeyIsInIt() {
+        Map<String, String> made = Map.of("sink.id", "{customerId}-{amount}");
+        assertThatThrownBy(
+                        () -> Tables.source(ORDERS, List.of("customerId"), made).getScanRuntimeProvider(null))
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContaining("primary key lacks the id");
+        List<List<String>> key = List.of(List.of("a"), List.of("b", "c"));
+        assertThat(CosmosDBDynamicTableFactory.isMadeOf("{a}-{b/c}", key)).isTrue();
+        assertThat(CosmosDBDynamicTableFactory.isMadeOf("hash(a, b/c)", key)).isTrue();
+        assertThat(CosmosDBDynamicTableFactory.isMadeOf("hash(a,b)", key)).isFalse();
+        assertThat(CosmosDBDynamicTableFactory.isMadeOf("{a}{d}", key)).isFalse();
+    }
+
     /** Flink also asks when it plans a join that is none: only one that looks up must fail. */
     @Test
     void whatCannotBeLookedUpIsRefusedWhereItIs() {

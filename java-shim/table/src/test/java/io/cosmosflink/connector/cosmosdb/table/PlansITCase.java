@@ -19,6 +19,7 @@ import org.apache.flink.table.api.Schema;
 import org.apache.flink.table.api.SqlParserException;
 import org.apache.flink.table.api.TableDescriptor;
 import org.apache.flink.table.api.TableEnvironment;
+import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.api.config.ExecutionConfigOptions;
 import org.junit.jupiter.api.Test;
 
@@ -39,13 +40,13 @@ class PlansITCase {
                         .formatted(name, columns, name, options));
     }
 
+    private static final String COLUMNS =
+            """
+            id STRING NOT NULL, customerId STRING NOT NULL, amount DECIMAL(20, 2), address ROW<city STRING, zip INT>,
+            etag STRING METADATA VIRTUAL""";
+
     private void orders(String options) {
-        create(
-                "orders",
-                """
-                id STRING NOT NULL, customerId STRING NOT NULL, amount DECIMAL(20, 2), address ROW<city STRING, zip INT>,
-                etag STRING METADATA VIRTUAL, PRIMARY KEY (id, customerId) NOT ENFORCED""",
-                options);
+        create("orders", COLUMNS + ", PRIMARY KEY (id, customerId) NOT ENFORCED", options);
         create(
                 "replica",
                 """
@@ -121,16 +122,34 @@ class PlansITCase {
 
     @Test
     void whatIsAppendedIsNotNormalized() {
-        orders(", 'scan.changelog-mode' = 'append'");
+        create("orders", COLUMNS, ", 'scan.changelog-mode' = 'append'");
         assertThat(tables.explainSql("SELECT customerId, SUM(amount) FROM orders GROUP BY customerId"))
                 .doesNotContain(NORMALIZE);
     }
 
     @Test
     void onlyWhatIsAskedForIsDecoded() {
-        orders(", 'scan.changelog-mode' = 'append'");
+        create("orders", COLUMNS, "");
         assertThat(tables.explainSql("SELECT address.city, etag FROM orders"))
                 .contains("project=[address_city]", "metadata=[etag]");
+    }
+
+    /** Flink would leave out the grouping by a key that it takes for unique. */
+    @Test
+    void aKeyOfWhatIsAppendedIsRefused() {
+        orders(", 'scan.changelog-mode' = 'append'");
+        assertThatThrownBy(() ->
+                        tables.explainSql("SELECT id, customerId, SUM(amount) FROM orders GROUP BY id, customerId"))
+                .rootCause()
+                .isInstanceOf(ValidationException.class)
+                .hasMessageContainingAll("has a primary key", "EXCLUDING CONSTRAINTS");
+    }
+
+    @Test
+    void whereLeasesArePublishedAScanIsOneForAll() {
+        create("orders", COLUMNS, ", 'scan.lease.container' = 'leases', 'scan.lease.prefix' = 'shop'");
+        assertThat(tables.explainSql("SELECT id FROM orders WHERE customerId = 'c1'"))
+                .doesNotContain("filter=[=");
     }
 
     @Test
@@ -176,7 +195,7 @@ class PlansITCase {
 
     @Test
     void aRestoredPlanHasItsConditions() {
-        orders(", 'scan.changelog-mode' = 'append'");
+        create("orders", COLUMNS, "");
         create("ids", "id STRING NOT NULL", "");
         String json = tables.compilePlanSql(
                         "INSERT INTO ids SELECT id FROM orders AS o WHERE etag = 'e' AND o.address.city = 'Kiel' AND customerId = 'c1'")

@@ -296,7 +296,7 @@ class PlannedTablesITCase extends TableTestBase {
                 .option("database", "shop")
                 .option("container", name)
                 .option("auth.key-file", "/run/secrets/cosmos-key")
-                .option("scan.changelog-mode", "append");
+                .option("scan.mode", "query");
         if (!query.isEmpty()) {
             table.option("scan.query", query);
         }

@@ -140,7 +140,6 @@ class PlansITCase {
         orders(", 'scan.changelog-mode' = 'append'");
         assertThatThrownBy(() ->
                         tables.explainSql("SELECT id, customerId, SUM(amount) FROM orders GROUP BY id, customerId"))
-                .rootCause()
                 .isInstanceOf(ValidationException.class)
                 .hasMessageContainingAll("has a primary key", "EXCLUDING CONSTRAINTS");
     }

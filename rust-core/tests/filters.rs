@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cosmosflink_core::page::{FLAG_FINISHED, ROW_BYTES};
 use cosmosflink_core::rows::{
     Change, Changelog, Column, Comparison, Decoder, Filter, Format, Literal, Metadata, OnError, Operand,
-    Origin, Part, Plan, Predicate, Refused, RowKind, Scalar, Type, TypeKind, Unit,
+    Origin, Part, Plan, Predicate, Refused, Scalar, Type, TypeKind, Unit,
 };
 use cosmosflink_core::sink::OperationKind;
 use cosmosflink_core::source::Source;
@@ -270,18 +270,8 @@ fn plan(on_error: OnError, columns: Vec<Column>) -> Plan {
 fn row(decoder: &mut Decoder, document: &str) -> Result<Vec<u8>, Refused> {
     decoder.begin(1 << 20);
     decoder.row(&Change {
-        document: document.as_bytes(),
-        kind: RowKind::Insert,
-        partial: false,
-        id: "",
-        partition_key: "",
-        timestamp: None,
-        lsn: -1,
-        committed: -1,
         operation: "upsert",
-        expired: false,
-        arrived: 0,
-        split_id: "",
+        ..Change::read(document.as_bytes())
     })?;
     Ok(decoder.take())
 }

@@ -798,7 +798,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::rows::{Change, Decoder, RowKind, Type};
+    use crate::rows::{Change, Decoder, Type};
 
     fn plan(unit: Unit, columns: &[(&str, Scalar)]) -> Plan {
         let column = |(name, scalar): &(&str, Scalar)| Column {
@@ -828,21 +828,7 @@ mod tests {
     /// The row of a document, if it fits.
     fn row(plan: &Plan, document: &str) -> Option<Vec<u8>> {
         let mut decoder = Decoder::new(plan, [["pk".to_owned()].as_slice()]);
-        let change = Change {
-            document: document.as_bytes(),
-            kind: RowKind::Insert,
-            partial: false,
-            id: "",
-            partition_key: "",
-            timestamp: None,
-            lsn: -1,
-            committed: -1,
-            operation: "",
-            expired: false,
-            arrived: 0,
-            split_id: "",
-        };
-        decoder.row(&change).ok()?;
+        decoder.row(&Change::read(document.as_bytes())).ok()?;
         Some(decoder.take())
     }
 

@@ -10,7 +10,7 @@ use crate::config::OnDecodeError;
 use crate::error::{CoreError, Kind, Result};
 use crate::json::{integer, lossy, Broken, Scanner};
 use crate::page::{Items, KeyPaths, MAX_KEY_PATHS};
-use crate::rows::{Change, Decoder, OnError, Refused, RowKind, Walked};
+use crate::rows::{Change, Decoder, OnError, Refused, Walked};
 
 /// Text for a component of a partition key that a document does not have.
 const UNDEFINED: &[u8] = b"{}";
@@ -188,18 +188,12 @@ impl<'a> Reading<'a> {
         };
         let timestamp = integer(walked.ts).filter(|seconds| *seconds > 0);
         let change = Change {
-            document: walked.document,
-            kind: RowKind::Insert,
-            partial: false,
             id: &id,
             partition_key: &partition_key,
             timestamp: timestamp.map(|seconds| seconds.saturating_mul(1000)),
             lsn: integer(walked.lsn).unwrap_or(-1),
-            committed: -1,
-            operation: "",
-            expired: false,
             arrived: self.arrived,
-            split_id: "",
+            ..Change::read(walked.document)
         };
         let made = self.decoder.walked_row(&change);
         let (row, nulled) = (self.decoder.take(), self.decoder.take_nulled());
@@ -243,18 +237,8 @@ impl<'a> Reading<'a> {
         let alone = self.alone.get_or_insert_with(|| Decoder::of(plan.clone()));
         alone.begin(0);
         let made = alone.row(&Change {
-            document,
-            kind: RowKind::Insert,
-            partial: false,
-            id: "",
-            partition_key: "",
-            timestamp: None,
-            lsn: -1,
-            committed: -1,
-            operation: "",
-            expired: false,
             arrived: self.arrived,
-            split_id: "",
+            ..Change::read(document)
         });
         let row = alone.take();
         match made {

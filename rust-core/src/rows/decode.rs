@@ -73,6 +73,26 @@ pub struct Change<'a> {
     pub split_id: &'a str,
 }
 
+impl<'a> Change<'a> {
+    /// A document as it is, of which no more is known: an insert that no feed has told of.
+    pub fn read(document: &'a [u8]) -> Self {
+        Change {
+            document,
+            kind: RowKind::Insert,
+            partial: false,
+            id: "",
+            partition_key: "",
+            timestamp: None,
+            lsn: -1,
+            committed: -1,
+            operation: "",
+            expired: false,
+            arrived: 0,
+            split_id: "",
+        }
+    }
+}
+
 /// What the feed wants to know of a document that was walked through: the text of each, empty where it is missing.
 #[derive(Clone, Copy, Debug)]
 pub struct Walked<'a> {

@@ -1216,18 +1216,8 @@ mod tests {
     fn decoded(plan: &Plan, document: &str) -> Vec<u8> {
         let mut decoder = Decoder::new(plan, []);
         let fed = Fed {
-            document: document.as_bytes(),
-            kind: RowKind::Insert,
-            partial: false,
-            id: "",
-            partition_key: "",
-            timestamp: None,
-            lsn: -1,
-            committed: -1,
             operation: "upsert",
-            expired: false,
-            arrived: 0,
-            split_id: "",
+            ..Fed::read(document.as_bytes())
         };
         decoder
             .row(&fed)

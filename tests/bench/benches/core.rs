@@ -13,7 +13,7 @@ use cosmosflink_core::error::Result;
 use cosmosflink_core::page::{build, build_rows, Items, KeyPaths, PageHead};
 use cosmosflink_core::rows::{
     Change, Changelog, Column, Decoder, Deletion, DocumentColumn, DocumentPlan, Encoder, Format, Misfit,
-    OnError, Origin, Place, Plan, RowKind, Scalar, Type, TypeKind, Unit,
+    OnError, Origin, Place, Plan, Scalar, Type, TypeKind, Unit,
 };
 use cosmosflink_core::sink::{
     bulk_body, bulk_results, encode_completions, encode_operations, NewOperation, Operation, OperationKind,
@@ -165,18 +165,8 @@ fn row(plan: &Plan, document: &str) -> Vec<u8> {
     let mut decoder = Decoder::new(plan, []);
     decoder
         .row(&Change {
-            document: document.as_bytes(),
-            kind: RowKind::Insert,
-            partial: false,
-            id: "",
-            partition_key: "",
-            timestamp: None,
-            lsn: -1,
-            committed: -1,
             operation: "upsert",
-            expired: false,
-            arrived: 0,
-            split_id: "",
+            ..Change::read(document.as_bytes())
         })
         .unwrap();
     decoder.take()

@@ -66,10 +66,8 @@ class CosmosDBDynamicSource
     private long limit = -1;
     /** What must be true of the rows. */
     private List<Condition> conditions = List.of();
-    /** Of the keys of a lookup join that was planned with this source: those that say where a document is. Null before. */
-    private RowData.FieldGetter[] lookedUpBy;
-    /** All its keys. */
-    private int[] lookedUpKeys;
+    /** The keys of the lookup joins that were planned with this source, each with those that say where a document is. */
+    private Map<List<Integer>, RowData.FieldGetter[]> lookedUpBy = Map.of();
 
     CosmosDBDynamicSource(Settings settings) {
         this.settings = settings;
@@ -194,13 +192,13 @@ class CosmosDBDynamicSource
                 .map(DataType::getLogicalType)
                 .toList();
         RowLayout layout = new RowLayout(context.createTypeInformation(RowLayout.TYPE));
-        // Flink plans the joins of one source all together before it asks for their shuffles: those of different keys
-        // have none of their own.
-        boolean isOnlyOne = lookedUpKeys == null || Arrays.equals(lookedUpKeys, keys);
-        lookedUpKeys = keys;
-        lookedUpBy = Arrays.stream(isOnlyOne ? partition(keys) : new int[0])
-                .mapToObj(i -> RowData.createFieldGetter(types.get(keys[i]), i))
-                .toArray(RowData.FieldGetter[]::new);
+        Map<List<Integer>, RowData.FieldGetter[]> joins = new HashMap<>(lookedUpBy);
+        joins.put(
+                Arrays.stream(keys).boxed().toList(),
+                Arrays.stream(partition(keys))
+                        .mapToObj(i -> RowData.createFieldGetter(types.get(keys[i]), i))
+                        .toArray(RowData.FieldGetter[]::new));
+        lookedUpBy = joins;
         LookupSettings lookup = settings.lookup();
         return lookup.provider(new LookupCore(
                 lookup.options(),
@@ -507,7 +505,6 @@ class CosmosDBDynamicSource
         copy.limit = limit;
         copy.conditions = conditions;
         copy.lookedUpBy = lookedUpBy;
-        copy.lookedUpKeys = lookedUpKeys;
         return copy;
     }
 
@@ -516,9 +513,12 @@ class CosmosDBDynamicSource
         return new CosmosDBDynamicSource(settings);
     }
 
-    /** Of the keys of the lookup joins: those that say where a document is. Null where there was no join, empty where they are not the same. */
-    RowData.FieldGetter[] lookedUpBy() {
-        return lookedUpBy;
+    /**
+     * Of the keys of the lookup joins: those that say where a document is. Empty where there was no join, or were some by different keys: Flink plans all
+     * joins of one source before it asks for their shuffles.
+     */
+    Optional<RowData.FieldGetter[]> lookedUpBy() {
+        return lookedUpBy.size() == 1 ? lookedUpBy.values().stream().findFirst() : Optional.empty();
     }
 
     @Override

@@ -25,7 +25,7 @@ final class ShufflingDynamicSource extends CosmosDBDynamicSource implements Supp
 
     @Override
     public Optional<InputDataPartitioner> getPartitioner() {
-        return Optional.ofNullable(lookedUpBy()).filter(keys -> keys.length > 0).map(ByPartitionKey::new);
+        return lookedUpBy().map(ByPartitionKey::new);
     }
 
     /** By the keys that say where a document is. */

@@ -249,6 +249,20 @@ class CosmosDBDynamicTableFactoryTest {
         assertThat(CosmosDBDynamicTableFactory.isMadeOf("{a}{d}", key)).isFalse();
     }
 
+    @Test
+    void joinsByDifferentKeysAreNotShuffledByOnes() {
+        CosmosDBDynamicSource source = Tables.source(ORDERS, KEY, NOTHING);
+        assertThat(source.lookedUpBy()).isEmpty();
+        source.getLookupRuntimeProvider(byColumn(1));
+        source.getLookupRuntimeProvider(byColumn(1));
+        assertThat(source.lookedUpBy())
+                .hasValueSatisfying(keys -> assertThat(keys).hasSize(1));
+        source.getLookupRuntimeProvider(byColumn(0));
+        source.getLookupRuntimeProvider(byColumn(0));
+        assertThat(source.lookedUpBy()).isEmpty();
+        assertThat(((CosmosDBDynamicSource) source.copy()).lookedUpBy()).isEmpty();
+    }
+
     /** Flink also asks when it plans a join that is none: only one that looks up must fail. */
     @Test
     void whatCannotBeLookedUpIsRefusedWhereItIs() {
